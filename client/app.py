@@ -1,0 +1,91 @@
+"""Flower's ClientApp: says who the node is, trains what it is assigned, and measures what it is sent.
+
+The grid that starts it gives one setting, `node`: the path of the node's own file. Everything else about the node comes
+from there, never from the server.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+import common.flower  # noqa: F401  (switches telemetry off before Flower is imported)
+from client.node import LocalNode, adapted, announce, load_node
+from client.train import evaluate, train
+from common.adapter import Adapter
+from common.codec import decode
+from common.errors import CodecError, FedloraError
+from common.messages import ADAPTER_STYPE, order_of, pack_update, training_of, unpack_assignment
+
+ERROR_CODE = 2
+"""Flower's code for a client app that failed."""
+
+log = logging.getLogger(__name__)
+app = ClientApp()
+
+
+@app.query()
+def query(message: Message, context: Context) -> Message:
+    """Who this node is, for the targets that the server names."""
+    return _answer(message, context, _announce)
+
+
+@app.train()
+def train_round(message: Message, context: Context) -> Message:
+    """Factors trained for one round."""
+    return _answer(message, context, _train)
+
+
+@app.evaluate()
+def evaluate_round(message: Message, context: Context) -> Message:
+    """The loss of a global update on the rows that this node holds out."""
+    return _answer(message, context, _evaluate)
+
+
+Values = Mapping[str, Any]
+Work = Callable[[LocalNode, Values, bytes], tuple[Values, bytes]]
+
+
+def _answer(message: Message, context: Context, work: Work) -> Message:
+    """The reply to a message; of an error only a fixed word leaves the node, its text stays in the node's own log."""
+    try:
+        node = load_node(Path(str(context.node_config["node"])))
+        values, blob = work(node, message.content.config_records["values"], _blob(message.content))
+    except CodecError:
+        return Message(Error(ERROR_CODE, "codec"), reply_to=message)
+    except (FedloraError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        log.error("refused a %s message: %s", message.metadata.message_type, error, exc_info=error)
+        return Message(Error(ERROR_CODE, "failed"), reply_to=message)
+    content = RecordDict({"values": ConfigRecord(dict(values))})
+    if blob:
+        content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), ADAPTER_STYPE, blob)})
+    return Message(content, reply_to=message)
+
+
+def _blob(content: RecordDict) -> bytes:
+    records = content.array_records
+    return records["adapter"]["adapter"].data if "adapter" in records else b""
+
+
+def _announce(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, bytes]:
+    targets = values["targets"]
+    return announce(node, targets if isinstance(targets, str) else tuple(targets)).values(), b""
+
+
+def _train(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, bytes]:
+    assignment = unpack_assignment(blob, values["trains"], values["scaling"])
+    skeleton, lora = adapted(node.base, tuple(assignment.start))
+    name = node.settings.name
+    (update,) = train(skeleton, lora, [assignment], [name], [node.train], training_of(values))
+    counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
+    return vars(order_of(values)) | counts, pack_update(update, assignment.trains)
+
+
+def _evaluate(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, bytes]:
+    adapter: Adapter = decode(blob)
+    skeleton, lora = adapted(node.base, tuple(adapter))
+    score = evaluate(skeleton, lora, adapter, node.held)
+    return vars(order_of(values)) | {"loss": score.loss, "count": score.count}, b""

@@ -1,0 +1,172 @@
+"""Load a frozen base model from a local folder, find its target modules, and share it among threads without copies."""
+
+import copy
+import re
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging as transformers_logging
+
+from common.config import Dtype, Task
+from common.errors import ConfigError, ModelError, nearest
+from common.fingerprint import safetensors_files
+from common.head import HeadModule, initial_weight
+from common.locations import locate
+
+QUERY_VALUE = frozenset(
+    (
+        *("q_proj", "v_proj", "query", "value", "query_proj", "value_proj", "q_lin", "v_lin", "q", "v"),
+        *("c_attn", "in_proj", "qkv_proj", "query_key_value"),
+    )
+)
+"""Last part of the names of query and value projections: Llama, BERT, RoBERTa, DeBERTa-v2, DistilBERT, T5, ViT and,
+fused with the key, GPT-2, DeBERTa, Phi-3 and GPT-NeoX (arXiv 2106.09685, section 7.1: adapt Wq and Wv)."""
+
+_LOADING = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
+class BaseModel:
+    """A frozen model with its tokenizer. `head` names modules that the checkpoint lacked, last projection last."""
+
+    folder: Path
+    model: Any
+    tokenizer: Any
+    task: Task
+    head: tuple[HeadModule, ...]
+
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return next(self.model.parameters()).device  # type: ignore[no-any-return]
+
+    def skeleton(self) -> "BaseModel":
+        """The same tensors under module objects of their own, so that each thread can attach adapters of its own."""
+        shared = {id(t): t for t in (*self.model.parameters(), *self.model.buffers())}
+        return BaseModel(self.folder, copy.deepcopy(self.model, shared), self.tokenizer, self.task, self.head)
+
+
+def load_base(path: str, task: Task, labels: tuple[str, ...], dtype: Dtype, device: str) -> BaseModel:
+    """The base model, loaded once a process and shared by all callers.
+
+    Raises:
+        ModelError: the folder is missing, holds no safetensors, or does not fit the task or the device.
+    """
+    with _LOADING:
+        return _load(locate(path), task, labels, dtype, _device(device))
+
+
+@lru_cache(maxsize=4)
+def _load(folder: Path, task: Task, labels: tuple[str, ...], dtype: Dtype, device: str) -> BaseModel:
+    safetensors_files(folder)
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        model, missing = _load_model(folder, task, labels, dtype, tokenizer)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"cannot load {folder} for {task}: {str(error).strip().splitlines()[0]}") from error
+    head = _new_modules(model, missing)
+    if task == "causal-lm" and head:
+        raise ModelError(f"{folder} lacks the weights of {head[0].name}; it is not a causal language model")
+    _initialise(model, head)
+    return BaseModel(folder, model.requires_grad_(False).eval().to(device), tokenizer, task, head)
+
+
+def _load_model(folder: Path, task: Task, labels: tuple[str, ...], dtype: str, tokenizer: Any) -> tuple[Any, list[str]]:
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    for key, value in config.to_dict().items():
+        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
+            setattr(config, key, 0.0)  # A frozen base sees every input; only A's inputs may be dropped.
+    kind: Any = AutoModelForCausalLM
+    if task == "classification":
+        kind = AutoModelForSequenceClassification
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: i for i, label in enumerate(labels)}
+        if config.pad_token_id is None:
+            config.pad_token_id = (
+                tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+            )
+    model, info = kind.from_pretrained(
+        folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+    )
+    return model, sorted(info["missing_keys"])
+
+
+def _new_modules(model: nn.Module, missing: Iterable[str]) -> tuple[HeadModule, ...]:
+    lacking = {key.rpartition(".")[0] for key in missing if key.endswith(".weight")}
+    new = [(n, m) for n, m in model.named_modules() if n in lacking and isinstance(m, nn.Linear)]
+    return tuple(HeadModule(name, (name, module) == new[-1], module.bias is not None) for name, module in new)
+
+
+def _initialise(model: nn.Module, head: Iterable[HeadModule]) -> None:
+    for new in head:
+        module = model.get_submodule(new.name)
+        assert isinstance(module, nn.Linear)
+        with torch.no_grad():
+            module.weight.copy_(torch.from_numpy(initial_weight(new, (module.out_features, module.in_features))))
+            if module.bias is not None:
+                module.bias.zero_()
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"device = {device!r}: {str(error).splitlines()[0]}; use auto, cpu or cuda") from None
+    return device
+
+
+def find_targets(base: BaseModel, targets: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the modules to adapt: those that [lora] targets means, and the new head.
+
+    Raises:
+        ConfigError: nothing matches; the nearest names are listed.
+    """
+    output = base.model.get_output_embeddings()
+    new = {module.name for module in base.head}
+    linear = [
+        name
+        for name, module in base.model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output and name not in new
+    ]
+    embeddings = [name for name, module in base.model.named_modules() if isinstance(module, nn.Embedding)]
+    return tuple(sorted({*_matching(targets, linear, embeddings), *new}))
+
+
+def _matching(targets: str | tuple[str, ...], linear: list[str], embeddings: list[str]) -> list[str]:
+    if targets == "all-linear":
+        return linear
+    if targets == "query-value":
+        return _require([n for n in linear if _last(n) in QUERY_VALUE], "query-value", linear)
+    if isinstance(targets, tuple):
+        return [name for target in targets for name in _require(_ending(target, linear + embeddings), target, linear)]
+    try:
+        pattern = re.compile(targets)
+    except re.error as error:
+        raise ConfigError(f"[lora] targets = {targets!r} is no regular expression: {error}") from None
+    return _require([name for name in linear + embeddings if pattern.fullmatch(name)], targets, linear)
+
+
+def _ending(target: str, names: list[str]) -> list[str]:
+    return [name for name in names if name == target or name.endswith(f".{target}")]
+
+
+def _require(found: list[str], target: str, linear: list[str]) -> list[str]:
+    if not found:
+        raise ConfigError(f"[lora] targets = {target!r} matches no module{nearest(target, {_last(n) for n in linear})}")
+    return found
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]

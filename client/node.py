@@ -1,0 +1,90 @@
+"""A node as its own file describes it: its data, tokenised once, and the frozen base it trains on."""
+
+import threading
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from client.data import Examples, hold_out, tokenize
+from client.model import BaseModel, find_targets, load_base
+from client.rows import read_rows
+from common.announcement import Announcement
+from common.config import Node, parse, read_toml
+from common.errors import ConfigError
+from common.fingerprint import fingerprint
+from common.lora import Lora
+
+_THREAD = threading.local()
+
+
+@dataclass(frozen=True, eq=False)
+class LocalNode:
+    """A node's settings, the rows it trains on, and the rows it measures with."""
+
+    settings: Node
+    train: Examples
+    held: Examples
+
+    @property
+    def base(self) -> BaseModel:
+        """The frozen model, shared by all nodes of this process that name it."""
+        return base_of(self.settings)
+
+
+@cache
+def load_node(file: Path) -> LocalNode:
+    """The node of a `client.toml`, read once a process; paths in it are relative to it.
+
+    Raises:
+        ConfigError, ModelError, DataError: a setting, the base model or a row is wrong.
+    """
+    settings = parse(Node, read_toml(file), str(file))
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    data = file.parent / settings.data
+    examples = tokenize(read_rows(data), settings, base_of(settings).tokenizer, data)
+    return LocalNode(settings, *hold_out(examples, settings.name))
+
+
+def base_of(node: Node) -> BaseModel:
+    """The node's base model, loaded once a process."""
+    return load_base(node.base, node.task, node.labels, node.dtype, node.device)
+
+
+def announce(node: LocalNode, targets: str | tuple[str, ...]) -> Announcement:
+    """What the node says of itself when it is asked to adapt these targets.
+
+    Raises:
+        ConfigError: no module matches, or the node's rank fits none.
+    """
+    settings, base = node.settings, node.base
+    shapes = adapted(base, find_targets(base, targets))[1].shapes
+    embeddings = tuple(name for name in shapes if isinstance(base.model.get_submodule(name), nn.Embedding))
+    check_rank(settings.rank, shapes)
+    base_print = fingerprint(base.folder, shapes, settings.task, settings.labels, settings.max_length)
+    rows = len(node.train) + len(node.held)
+    return Announcement(settings.name, settings.rank, rows, base_print, shapes, base.head, embeddings)
+
+
+def check_rank(rank: int, shapes: dict[str, tuple[int, int]]) -> None:
+    """Refuse a rank that no target can hold.
+
+    Raises:
+        ConfigError: it exceeds min(d, k) of every target.
+    """
+    largest = max(min(shape) for shape in shapes.values())
+    if rank > largest:
+        raise ConfigError(f"rank = {rank} exceeds min(d, k) of every target module, at most {largest}; lower the rank")
+
+
+def adapted(base: BaseModel, names: tuple[str, ...]) -> tuple[BaseModel, Lora]:
+    """This thread's own skeleton of the base with adapters on these modules; attached once for each set of targets."""
+    attached: dict[tuple[BaseModel, tuple[str, ...]], tuple[BaseModel, Lora]]
+    attached = _THREAD.__dict__.setdefault("attached", {})
+    if (base, names) not in attached:
+        skeleton = base.skeleton()
+        attached[base, names] = skeleton, Lora(skeleton.model, names)
+    return attached[base, names]

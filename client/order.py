@@ -1,0 +1,39 @@
+"""Which rows meet in which batch: seeded orders of indices, with rows of like length together to save padding."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indices = NDArray[np.intp]
+
+_BUCKET = 16
+"""Batches, at most, whose rows are sorted by length together."""
+
+
+def stream(*key: str | int) -> np.random.Generator:
+    """The random stream of this key: Philox, a counter-based generator, under the SHA-256 of the key."""
+    digest = hashlib.sha256(json.dumps(key).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+
+
+def epochs(lengths: Indices, batch: int, random: np.random.Generator) -> Iterator[Indices]:
+    """Indices of batch after batch, without end: every row once, in random order, then every row once more.
+
+    Rows are sorted by length within random buckets of a quarter of an epoch or less: sorted as a whole, the same rows
+    would meet in every epoch.
+    """
+    pieces = -(-len(lengths) // batch)
+    buckets = pieces // max(1, min(_BUCKET, pieces // 4))
+    while True:
+        order = random.permutation(len(lengths))
+        cut = [piece for rows in np.array_split(order, buckets) for piece in by_length(rows, lengths, batch)]
+        yield from (cut[index] for index in random.permutation(len(cut)))
+
+
+def by_length(rows: Indices, lengths: Indices, batch: int) -> list[Indices]:
+    """The rows, shortest first, in the fewest pieces of at most `batch`, even in size: no step is left with one row."""
+    ordered = rows[np.argsort(lengths[rows], kind="stable")]
+    return np.array_split(ordered, -(-len(ordered) // batch))

@@ -1,0 +1,184 @@
+"""Train adapters over a frozen base: K assignments in, K updates out. Also: the loss of a model under an adapter.
+
+Only A and B have gradients and optimizer state. After B = 0 the first steps of a round are warmed up by the server's
+learning rates; optimizer moments belong to the coordinates of one A and do not outlive the round.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from client.data import Batch, Examples, batches, eval_batches
+from client.model import BaseModel
+from common.adapter import Adapter, Factors
+from common.assignment import Assignment, Training, Update
+from common.config import Task
+from common.lora import Branch, Dropout, Lane, Lora, branch, frozen_lane
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean loss for each supervised token (row, for classification), the share of right rows, and what was counted."""
+
+    loss: float
+    accuracy: float | None
+    count: int
+
+
+def train(
+    base: BaseModel,
+    lora: Lora,
+    assignments: Sequence[Assignment],
+    names: Sequence[str],
+    datasets: Sequence[Examples],
+    training: Training,
+) -> list[Update]:
+    """One update for each assignment, trained on the data of the same position.
+
+    Args:
+        base: the frozen model, seen by all.
+        lora: adapters attached to `base`; its lanes are overwritten.
+        assignments: what to freeze, where to start and what to train.
+        names: node names; they key the order of the data and the dropout masks.
+        datasets: tokenised rows of each node.
+        training: steps and rates, the same for all.
+    """
+    with _checkpointing(base.model, training.checkpointing):
+        return [
+            _train_one(base, lora, assignment, name, examples, training)
+            for assignment, name, examples in zip(assignments, names, datasets, strict=True)
+        ]
+
+
+def _train_one(
+    base: BaseModel, lora: Lora, assignment: Assignment, name: str, examples: Examples, training: Training
+) -> Update:
+    trained = _trainable(assignment, base.device)
+    parameters = [p for each in trained.values() for p in (each.a, each.b) if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.0)
+    scaler = torch.amp.GradScaler(base.device.type, enabled=base.model.dtype == torch.float16)
+    frozen = frozen_lane(assignment.frozen, base.device).frozen
+    stream = _stream(examples, name, training, base.device)
+    rows = tokens = 0
+    losses = []
+    for step, rate in enumerate(training.learning_rates):
+        group = list(islice(stream, training.accumulate))
+        supervised = sum(batch.supervised for batch in group)
+        total = 0.0
+        for part, batch in enumerate(group):
+            lora.lanes = [Lane(trained, frozen, _dropout(training, name, step, part))]
+            loss = loss_sum(base, batch) / supervised
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
+        _step(optimizer, scaler, parameters, rate, training.clip)
+        rows, tokens = rows + sum(len(batch) for batch in group), tokens + supervised
+        losses.append(total)
+    lora.lanes = ()
+    return Update(_adapter(trained, assignment.scaling), rows, tokens, sum(losses) / len(losses))
+
+
+def _step(
+    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, parameters: list[Tensor], rate: float, clip: float
+) -> None:
+    optimizer.param_groups[0]["lr"] = rate
+    if clip:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(parameters, clip)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+
+
+def _trainable(assignment: Assignment, device: torch.device) -> dict[str, Branch]:
+    """Branches of the start factors. The client applies s itself, so the s folded into b is taken out once."""
+    result = {}
+    for name, factors in assignment.start.items():
+        start = branch(Factors(factors.a, factors.b / assignment.scaling), device)
+        start.a.requires_grad_(assignment.trains in ("both", "a"))
+        start.b.requires_grad_(assignment.trains in ("both", "b"))
+        result[name] = Branch(start.a, start.b, assignment.scaling)
+    return result
+
+
+def _adapter(trained: Mapping[str, Branch], scaling: float) -> Adapter:
+    return Adapter(
+        {
+            name: Factors(each.a.detach().cpu().numpy(), (each.b.detach() * scaling).cpu().numpy())
+            for name, each in trained.items()
+        }
+    )
+
+
+def _stream(examples: Examples, name: str, training: Training, device: torch.device) -> Iterator[Batch]:
+    count = len(training.learning_rates) * training.accumulate
+    key = (training.seed, name, training.round)
+    for batch in batches(examples, training.batch, count, key, pin=device.type == "cuda"):
+        yield batch.to(device)
+
+
+def _dropout(training: Training, name: str, step: int, part: int) -> Dropout | None:
+    if not training.dropout:
+        return None
+    key = f"{training.seed}/{name}/{training.round}/{step}/{part}"
+    return Dropout(training.dropout, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little"))
+
+
+def loss_sum(base: BaseModel, batch: Batch) -> Tensor:
+    """Cross-entropy in nats, summed over the batch's supervised tokens (rows, for classification)."""
+    return _cross_entropy(*_supervised(forward(base, batch), batch, base.task))
+
+
+def forward(base: BaseModel, batch: Batch) -> Tensor:
+    """Logits (n, C) for classification, (n, t, V) for a causal language model; autocast where the base is half-size."""
+    dtype = base.model.dtype
+    caching = {"use_cache": False} if base.task == "causal-lm" else {}
+    with torch.autocast(base.device.type, dtype, enabled=dtype != torch.float32):
+        logits: Tensor = base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **caching).logits
+    return logits
+
+
+def _supervised(logits: Tensor, batch: Batch, task: Task) -> tuple[Tensor, Tensor]:
+    if task == "classification":
+        return logits, batch.targets
+    targets = batch.targets[:, 1:]
+    kept = targets != -100
+    return logits[:, :-1][kept], targets[kept]
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.float(), targets, reduction="sum")
+
+
+@torch.no_grad()
+def evaluate(base: BaseModel, lora: Lora, adapter: Adapter, examples: Examples, batch: int = 32) -> Score:
+    """The loss, and for classification the accuracy, of the base model plus this adapter on all rows."""
+    lora.lanes = [frozen_lane(adapter, base.device)]
+    loss, right, count = 0.0, 0, 0
+    for each in eval_batches(examples, batch, pin=base.device.type == "cuda"):
+        moved = each.to(base.device)
+        logits, targets = _supervised(forward(base, moved), moved, base.task)
+        loss += _cross_entropy(logits, targets).item()
+        right += int((logits.argmax(-1) == targets).sum())
+        count += len(targets)
+    lora.lanes = ()
+    return Score(loss / count, right / count if base.task == "classification" else None, count)
+
+
+@contextmanager
+def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    model.train()  # Transformers checkpoints only in training mode; all dropout of the base is switched off at loading.
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        model.gradient_checkpointing_disable()  # type: ignore[operator]
+        model.eval()

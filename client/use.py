@@ -1,0 +1,173 @@
+"""After training: measure, export, merge or generate with a run's global update.
+
+A run's folder is enough: `adapter/` holds the update as PEFT has it, `test.toml` the base model, task, labels and test
+rows.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from client.data import Examples, eval_batches, subset, tokenize
+from client.model import BaseModel
+from client.node import adapted, base_of
+from client.rows import read_rows
+from client.train import Score, evaluate, forward
+from common import lowrank, peft_format
+from common.adapter import Adapter, Array, Factors
+from common.config import Node, parse, read_toml
+from common.errors import ConfigError, JournalError
+from common.head import initial_weight
+from common.lora import Lora, frozen_lane, merge
+
+PROBE = 32
+"""Test rows on which a merged model is compared with base and adapter."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A run's frozen base, and its global update with the head as factors."""
+
+    node: Node
+    base: BaseModel
+    adapter: Adapter
+
+    @property
+    def bench(self) -> tuple[BaseModel, Lora]:
+        """A model to which this update, or part of it, can be added."""
+        return adapted(self.base, tuple(self.adapter))
+
+
+def load(run: Path) -> Trained:
+    """What a run has trained so far.
+
+    Raises:
+        JournalError: the folder is no run, or nothing is committed yet.
+    """
+    if not (run / "adapter").is_dir() or not (run / "test.toml").is_file():
+        raise JournalError(f"{run} has no adapter yet; give the folder of a run, as printed by `run: PATH`")
+    node = _node(run)
+    base = base_of(node)
+    stored = peft_format.read(run / "adapter")
+    return Trained(node, base, Adapter({**stored.adapter, **_head(base, stored.saved)}))
+
+
+def load_test(run: Path) -> tuple[Node, Examples]:
+    """The run's test rows, and the settings of the node that holds them.
+
+    Raises:
+        DataError: there are none.
+    """
+    node = _node(run)
+    file = run / node.data
+    return node, tokenize(read_rows(file), node, base_of(node).tokenizer, file)
+
+
+def _node(run: Path) -> Node:
+    return parse(Node, read_toml(run / "test.toml"), str(run / "test.toml"))
+
+
+def _head(base: BaseModel, saved: Mapping[str, Array]) -> dict[str, Factors]:
+    """The finished head's difference to its start as factors: the identity and the difference itself, exactly."""
+    head = {}
+    for module in base.head:
+        weight = saved[f"{module.name}.weight"]
+        difference = weight - initial_weight(module, (weight.shape[0], weight.shape[1]))
+        head[module.name] = Factors(difference, np.eye(len(weight), dtype=np.float32))
+    return head
+
+
+def score(run: Path) -> Score:
+    """Loss and accuracy on the run's test rows.
+
+    Raises:
+        JournalError, DataError: the folder is no run, or it has no test rows.
+    """
+    trained = load(run)
+    skeleton, lora = trained.bench
+    return evaluate(skeleton, lora, trained.adapter, load_test(run)[1])
+
+
+def export(run: Path, out: Path, rank: int | None) -> Adapter:
+    """Write the update as a PEFT folder, of at most `rank` a module; returns what was written.
+
+    Raises:
+        ConfigError: the rank is below 1, or `out` exists.
+    """
+    if rank is not None and rank < 1:
+        raise ConfigError(f"--rank {rank} is below 1; give the largest rank that a module may keep")
+    _check_new(out)
+    trained = load(run)
+    head = {module.name for module in trained.base.head}
+    cut = {n: f if n in head else lowrank.truncate(f, rank).astype("f4") for n, f in trained.adapter.items()}
+    embeddings = [n for n in cut if isinstance(trained.base.model.get_submodule(n), torch.nn.Embedding)]
+    folder, task = str(trained.base.folder), trained.node.task
+    peft_format.write(out, Adapter(cut), trained.base.head, folder, task, embeddings)
+    return Adapter(cut)
+
+
+def merge_into_base(run: Path, out: Path) -> float:
+    """Write base and update as one plain Hugging Face folder; the largest difference of its logits to theirs.
+
+    Raises:
+        ConfigError: `out` exists.
+        ModelError: a target's weight is quantised or tied.
+    """
+    _check_new(out)
+    trained = load(run)
+    skeleton, lora = trained.bench
+    lora.lanes = [frozen_lane(trained.adapter, skeleton.device)]
+    expected = _probe(run, skeleton)
+    lora.lanes = ()
+    merge(skeleton.model, trained.adapter)
+    config = AutoConfig.from_pretrained(trained.base.folder, local_files_only=True)
+    for key in ("id2label", "label2id", "pad_token_id"):
+        setattr(config, key, getattr(skeleton.model.config, key))
+    config.architectures = [type(skeleton.model).__name__]
+    skeleton.model.config = config  # The base's own, with the dropout that loading switched off.
+    skeleton.model.save_pretrained(out)
+    trained.base.tokenizer.save_pretrained(out)
+    return float((_probe(run, _reloaded(trained, out)) - expected).abs().max())
+
+
+def generate(run: Path, prompt: str, tokens: int) -> str:
+    """What the trained model writes after the prompt, greedily, up to so many tokens.
+
+    Raises:
+        ConfigError: the run's task is not causal-lm.
+    """
+    trained = load(run)
+    if trained.node.task != "causal-lm":
+        raise ConfigError(f'{run} was trained for {trained.node.task}; generate needs [data] task = "causal-lm"')
+    skeleton, lora = trained.bench
+    lora.lanes = [frozen_lane(trained.adapter, skeleton.device)]
+    tokenizer = trained.base.tokenizer
+    given = tokenizer(prompt, return_tensors="pt").to(skeleton.device)
+    with torch.no_grad():
+        output = skeleton.model.generate(
+            **given, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+        )
+    return str(tokenizer.decode(output[0, given["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+@torch.no_grad()
+def _probe(run: Path, base: BaseModel) -> Tensor:
+    rows = load_test(run)[1]
+    batches = eval_batches(subset(rows, range(min(PROBE, len(rows)))), PROBE)
+    return torch.cat([forward(base, batch.to(base.device)).float().flatten() for batch in batches])
+
+
+def _reloaded(trained: Trained, folder: Path) -> BaseModel:
+    kind = AutoModelForCausalLM if trained.node.task == "causal-lm" else AutoModelForSequenceClassification
+    model = kind.from_pretrained(folder, local_files_only=True, dtype=trained.base.model.dtype)
+    return BaseModel(folder, model.eval().to(trained.base.device), trained.base.tokenizer, trained.node.task, ())
+
+
+def _check_new(out: Path) -> None:
+    if out.exists():
+        raise ConfigError(f"{out} exists; give the path of a folder to make")

@@ -1,0 +1,65 @@
+"""What a node says of itself before it takes part."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from common.adapter import Shapes
+from common.head import HeadModule
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A node and what it can train.
+
+    Args:
+        name: the node's own name, which keys its random streams.
+        rank: the rank it trains.
+        rows: rows of data it holds.
+        fingerprint: of its base model, tokenizer, targets and task.
+        shapes: (d, k) of its target modules.
+        head: target modules that the base checkpoint lacked.
+        embeddings: target modules that are embeddings, which PEFT stores in its own way.
+    """
+
+    name: str
+    rank: int
+    rows: int
+    fingerprint: str
+    shapes: Shapes
+    head: tuple[HeadModule, ...]
+    embeddings: tuple[str, ...]
+
+    def values(self) -> dict[str, Any]:
+        """Plain values for a message."""
+        return {
+            "name": self.name,
+            "rank": self.rank,
+            "rows": self.rows,
+            "fingerprint": self.fingerprint,
+            "modules": list(self.shapes),
+            "d": [d for d, _ in self.shapes.values()],
+            "k": [k for _, k in self.shapes.values()],
+            "head": [module.name for module in self.head],
+            "head_last": [module.last for module in self.head],
+            "head_bias": [module.bias for module in self.head],
+            "embeddings": list(self.embeddings),
+        }
+
+
+def announced(values: Mapping[str, Any]) -> Announcement:
+    """Undo `Announcement.values`.
+
+    Raises:
+        KeyError, TypeError, ValueError: a value is missing or of another kind.
+    """
+    shapes = dict(zip(values["modules"], zip(values["d"], values["k"], strict=True), strict=True))
+    head = zip(values["head"], values["head_last"], values["head_bias"], strict=True)
+    if not shapes or not all(type(n) is int and n > 0 for shape in shapes.values() for n in shape):
+        raise ValueError("a shape is not two positive integers")
+    if type(values["rank"]) is not int or values["rank"] < 1:
+        raise ValueError("rank is not a positive integer")
+    modules = tuple(HeadModule(*module) for module in head)
+    name, fingerprint = str(values["name"]), str(values["fingerprint"])
+    embeddings = tuple(map(str, values["embeddings"]))
+    return Announcement(name, values["rank"], int(values["rows"]), fingerprint, shapes, modules, embeddings)

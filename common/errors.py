@@ -1,0 +1,43 @@
+"""One family of errors. Each says what is wrong and what to do; the command turns it into an exit status."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class FedloraError(Exception):
+    """A fault we can explain. `exit_status` is what the command ends with."""
+
+    exit_status = 2
+
+
+class ConfigError(FedloraError):
+    """A setting is wrong: names the key, the value and the remedy."""
+
+
+class DataError(FedloraError):
+    """A row or a file of data cannot be used: names the file and the line."""
+
+
+class ModelError(FedloraError):
+    """A base model cannot be loaded, or does not fit what is asked of it."""
+
+
+class CodecError(FedloraError):
+    """A buffer is not a well-formed adapter; the only error that `common.codec` lets out."""
+
+
+class JournalError(FedloraError):
+    """A run folder cannot be used: it exists, it was changed, or it belongs to another recipe or base."""
+
+
+class RunError(FedloraError):
+    """A run failed on its way; the last committed round is intact."""
+
+    exit_status = 1
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt word: `; did you mean "alpha"?`, or the known words where none is close."""
+    known = sorted(known)
+    close = get_close_matches(word, known, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else f"; known: {', '.join(known)}"

@@ -1,0 +1,86 @@
+"""Hashes that say who may train together: the base model's tensors as stored, its tokenizer, the targets and the task.
+
+Read from the files without torch, so that nodes which load one base in float32, bfloat16 or 4 bits still meet.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from common.adapter import Shapes
+from common.errors import ModelError
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json", "merges.txt")
+
+
+def fingerprint(folder: Path, shapes: Shapes, task: str, labels: tuple[str, ...], max_length: int) -> str:
+    """SHA-256 over what two nodes must share: base tensors, tokenizer, target shapes, task and its labels."""
+    shared = {
+        "base": base_hash(folder),
+        "tokenizer": tokenizer_hash(folder),
+        "shapes": {name: list(shape) for name, shape in shapes.items()},
+        "task": task,
+        "labels": labels,
+        "max_length": max_length,
+    }
+    return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=32)
+def base_hash(folder: Path) -> str:
+    """SHA-256 over (name, dtype, shape, SHA-256 of bytes) of all tensors, in order of name, however they are sharded.
+
+    Raises:
+        ModelError: the folder holds no safetensors, or a file of it is damaged.
+    """
+    tensors = sorted(entry for file in safetensors_files(folder) for entry in _tensors(file))
+    return hashlib.sha256(json.dumps(tensors).encode()).hexdigest()
+
+
+def tokenizer_hash(folder: Path) -> str:
+    """SHA-256 over the tokenizer's vocabulary files."""
+    present = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    digests = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in present]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+
+
+def safetensors_files(folder: Path) -> list[Path]:
+    """The weight files of a Hugging Face folder.
+
+    Raises:
+        ModelError: it is no such folder, or its weights are pickles.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"base model folder {folder} does not exist; set [base] path to a local Hugging Face folder")
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{folder} has no config.json; [base] path must be a Hugging Face model folder")
+    if files := sorted(folder.glob("*.safetensors")):
+        return files
+    pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
+    found = f"only {', '.join(pickles)}, a pickle that could run code" if pickles else "no weights"
+    raise ModelError(f"{folder} holds {found}; save the model with save_pretrained(), which writes model.safetensors")
+
+
+def _tensors(file: Path) -> Iterator[tuple[str, str, list[int], str]]:
+    """Name, dtype, shape and SHA-256 of each tensor in a file."""
+    data = memoryview(_checked(file))
+    start = 8 + int.from_bytes(data[:8], "little")
+    for name, entry in json.loads(bytes(data[8:start])).items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            digest = hashlib.sha256(data[start + begin : start + end]).hexdigest()
+            yield name, entry["dtype"], entry["shape"], digest
+
+
+def _checked(file: Path) -> mmap:
+    """The bytes of a file whose header and sizes the library has found right; it gives no bytes without a copy."""
+    try:
+        with safe_open(file, framework="np"), file.open("rb") as stream:
+            return mmap(stream.fileno(), 0, access=ACCESS_READ)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} is no whole safetensors file ({error}); copy or download it again") from None

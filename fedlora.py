@@ -1,0 +1,121 @@
+"""The command `fedlora`: one verb a line, each a call into the package that owns it."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.errors import FedloraError
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+app = typer.Typer(
+    help="Fine-tune one language model together, with low-rank matrices of any rank, without sharing data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as printed by its last line.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")]
+
+
+@app.command()
+def simulate(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="TOML file, see simulations/recipes/.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.rounds=3.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run's folder; by default recipe, date and time.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder in which the run's folder is made.")] = Path("runs"),
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with this run after its last committed round.")
+    ] = None,
+) -> None:
+    """Simulate many clients on this machine over one base model; ends with a report page."""
+    from simulations.simulate import simulate as run_simulation
+
+    print(f"run: {run_simulation(recipe, settings or [], name, out, resume)}")
+
+
+@app.command()
+def evaluate(run: Run) -> None:
+    """Measure a run's global update on its test rows; prints one JSON line."""
+    from client.use import score
+
+    result = score(run)
+    print(json.dumps({"test_loss": result.loss, "test_accuracy": result.accuracy, "count": result.count}))
+
+
+@app.command()
+def export(
+    run: Run,
+    out: Out,
+    rank: Annotated[int | None, typer.Option(help="Largest rank of a module; by default the run's.")] = None,
+) -> None:
+    """Write a run's global update as a PEFT adapter folder."""
+    from client.use import export as export_adapter
+
+    adapter = export_adapter(run, out, rank)
+    print(f"{len(adapter)} modules, rank {adapter.rank}: {out}")
+
+
+@app.command()
+def merge(run: Run, out: Out) -> None:
+    """Add a run's global update to its base and write a plain Hugging Face folder."""
+    from client.use import merge_into_base
+
+    print(f"largest logit gap to base + adapter: {merge_into_base(run, out):.2e}\nmerged: {out}")
+
+
+@app.command()
+def generate(
+    run: Run,
+    prompt: Annotated[str, typer.Option(help="Text to go on from.")],
+    tokens: Annotated[int, typer.Option(min=1, help="Most tokens to write.")] = 64,
+) -> None:
+    """Let a run's language model go on from a prompt."""
+    from client.use import generate as generate_text
+
+    print(generate_text(run, prompt, tokens))
+
+
+@app.command()
+def verify(run: Run) -> None:
+    """Check every line and checkpoint of a run's journal."""
+    from server.journal import verify as verify_journal
+
+    entries = verify_journal(run / "journal")
+    print(f"intact: {len(entries)} rounds, last adapter {entries[-1]['adapter_hash'] if entries else 'none'}")
+
+
+@app.command()
+def algorithms() -> None:
+    """List the rules of aggregation, with what each says of itself."""
+    from server.algorithms import ALGORITHMS
+
+    for name, algorithm in ALGORITHMS.items():
+        print(f"{name:12} {(sys.modules[algorithm.__module__].__doc__ or '').splitlines()[0]}")
+
+
+def main() -> None:
+    """Run the command; our own errors become one message and an exit status, never a traceback."""
+    try:
+        app()
+    except FedloraError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        # At once: the journal is safe at every moment, and workers may be in the middle of long computations.
+        print("\ninterrupted; go on with --resume RUN", file=sys.stderr, flush=True)
+        os._exit(130)
+
+
+if __name__ == "__main__":
+    main()

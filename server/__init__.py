@@ -1,0 +1,1 @@
+"""The aggregator: assigns, collects, reduces and commits. Runs without torch."""

@@ -1,0 +1,24 @@
+"""Federated LoRA rules: each is two pure functions, `assign` and `reduce`, on one shape of state. Registry by name."""
+
+from common.errors import ConfigError, nearest
+from server.algorithms.base import Algorithm, Settings, Weighted
+from server.algorithms.fedit import FedIT
+from server.algorithms.hetlora import HetLoRA
+from server.algorithms.increments import Increments
+
+ALGORITHMS: dict[str, type[Algorithm]] = {"increments": Increments, "fedit": FedIT, "hetlora": HetLoRA}
+
+
+def create(settings: Settings) -> Algorithm:
+    """The algorithm that [server] algorithm names.
+
+    Raises:
+        ConfigError: there is none of this name, or it cannot serve these ranks.
+    """
+    name = settings.server.algorithm
+    if name not in ALGORITHMS:
+        raise ConfigError(f"[server] algorithm = {name!r} is unknown{nearest(name, ALGORITHMS)}")
+    return ALGORITHMS[name](settings)
+
+
+__all__ = ["ALGORITHMS", "Algorithm", "Settings", "Weighted", "create"]

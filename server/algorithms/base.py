@@ -1,0 +1,63 @@
+"""What every algorithm offers, and the values it works on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.adapter import Factors, Shapes
+from common.assignment import Assignment
+from common.config import Lora, Server
+from server.state import State
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an algorithm is made from: the run's seed, its clients' ranks, and [lora] and [server]."""
+
+    seed: int
+    ranks: tuple[int, ...]
+    lora: Lora
+    server: Server
+
+    @property
+    def max_rank(self) -> int:
+        """The largest client rank of the run."""
+        return max(self.ranks)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """One admitted update: its share p_i of the round (all shares sum to 1), its rank, and (s_i B_i, A_i) by module.
+
+    `modules` may read from disk at each access, so a reduction asks for one module at a time.
+    """
+
+    share: float
+    rank: int
+    modules: Mapping[str, Factors]
+
+
+class Algorithm(Protocol):
+    """Pure functions of a state. `reduce` runs once a round, over updates in order of node name."""
+
+    def __init__(self, settings: Settings) -> None: ...
+
+    def initial(self, shapes: Shapes) -> State:
+        """The state before training, for target modules of these (d, k)."""
+        ...
+
+    def assign(self, state: State, rank: int) -> Assignment:
+        """What a client of this rank is to train in the next round."""
+        ...
+
+    def reduce(self, state: State, updates: Sequence[Weighted]) -> State:
+        """The state after a round with these updates."""
+        ...
+
+    def mass(self, state: State) -> Mapping[str, Factors]:
+        """The whole global update so far, in float64 where the algorithm is exact."""
+        ...
+
+    def broadcast(self, state: State) -> Mapping[str, Factors]:
+        """The global update as clients have it, and as it is evaluated and exported."""
+        ...

@@ -1,0 +1,72 @@
+"""FedIT: average A and B apart (arXiv 2305.05644, section 3.2).
+
+    A = sum_i p_i A_i        B = sum_i p_i s_i B_i
+
+The mean of products is not the product of means: the error is sum_i p_i (B_i - B)(A_i - A), and it shows in the
+receipt. A baseline, for clients of one rank.
+
+State: `global` (B, A) in float32, as sent.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from common.adapter import Adapter, Array, Factors, Shapes
+from common.assignment import Assignment
+from common.errors import ConfigError
+from common.streams import stream
+from server.algorithms.base import Settings, Weighted
+from server.state import State
+
+
+def gaussian_start(shapes: Shapes, rank: int, seed: int) -> Adapter:
+    """The paper's start: B = 0 and A Gaussian with rows of norm about 1 (arXiv 2106.09685, section 4.1)."""
+    start = {}
+    for name, (d, k) in shapes.items():
+        r = min(rank, d, k)
+        a = stream(seed, "a", 1, name).standard_normal((r, k)) / np.sqrt(k)
+        start[name] = Factors(a.astype("f4"), np.zeros((d, r), "f4"))
+    return Adapter(start)
+
+
+class FedIT:
+    """Federated averaging of the factors."""
+
+    def __init__(self, settings: Settings) -> None:
+        if len(set(settings.ranks)) > 1:
+            ranks = sorted(set(settings.ranks))
+            raise ConfigError(f'fedit needs one rank, got [clients] ranks {ranks}; use "increments" or "hetlora"')
+        self.settings = settings
+
+    def initial(self, shapes: Shapes) -> State:
+        """B = 0, A Gaussian."""
+        return State(0, {"global": gaussian_start(shapes, self.settings.max_rank, self.settings.seed)})
+
+    def assign(self, state: State, rank: int) -> Assignment:
+        """Go on from the averaged factors."""
+        return Assignment(Adapter(), state.parts["global"], "both", self.settings.lora.scaling(rank))
+
+    def reduce(self, state: State, updates: Sequence[Weighted]) -> State:
+        """Average each factor."""
+        averaged = {name: self._average(updates, name) for name in state.parts["global"]}
+        return State(state.round + 1, {"global": Adapter(averaged)})
+
+    def mass(self, state: State) -> Adapter:
+        """The averaged factors; there is nothing beside them."""
+        return state.parts["global"]
+
+    def broadcast(self, state: State) -> Adapter:
+        """The averaged factors."""
+        return state.parts["global"]
+
+    def _average(self, updates: Sequence[Weighted], name: str) -> Factors:
+        factors = [(update.share, update.modules[name]) for update in updates]
+        return Factors(_mean([(p, f.a) for p, f in factors]), _mean([(p, f.b) for p, f in factors]))
+
+
+def _mean(terms: Sequence[tuple[float, Array]]) -> Array:
+    total = np.zeros(terms[0][1].shape)
+    for share, array in terms:
+        total += share * array.astype("f8")
+    return total.astype("f4")

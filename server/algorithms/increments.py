@@ -1,0 +1,104 @@
+"""Increments: each round trains a fresh low-rank increment beside a frozen global update, and sums exactly.
+
+    Delta_t = sum_i p_i s_i B_i A_i        S_t = S_{t-1} + Delta_t        G_t = truncation of S_t to rank_global
+
+Clients compute W0 x + G x + s B (A x) with B = 0 at the start of the round. What the truncation leaves out stays in S
+and returns when it grows: error feedback without a second state. Ranks may differ, and a late joiner needs no history.
+
+The next A is `warm` (right-singular vectors of Delta_t, completed by fresh directions), `fresh` (orthonormal) or
+`gaussian` (LoRA, arXiv 2106.09685, section 4.1). Mode `b` trains B alone under a common A, so that Delta is one plain
+sum of B's (FFA-LoRA, arXiv 2403.12313; a new A each round as RAC-LoRA, arXiv 2410.08305). Parts of the idea: FLoRA
+(arXiv 2409.05976, exact stacking), FLoRIST (arXiv 2506.09199, truncation of the stack on factors).
+
+State: `mass` S (float64), `global` G (float32, as sent), `next` A of the next round beside B = 0.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from common import lowrank
+from common.adapter import Adapter, Array, Factors, Shapes, zeros
+from common.assignment import Assignment
+from common.streams import stream
+from server.algorithms.base import Settings, Weighted
+from server.state import State
+
+
+class Increments:
+    """The default algorithm."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.rank_global = settings.server.rank_global or 4 * settings.max_rank
+        self.rank_kept = settings.server.rank_kept or 4 * self.rank_global
+
+    def initial(self, shapes: Shapes) -> State:
+        """No update yet; A is fresh, or Gaussian."""
+        nothing = zeros(shapes)
+        first = {name: self._next(nothing[name], 1, name) for name in shapes}
+        return State(0, {"mass": nothing.astype("f8"), "global": nothing, "next": Adapter(first)})
+
+    def assign(self, state: State, rank: int) -> Assignment:
+        """The first `rank` rows of the next A, B = 0, beside the frozen global update."""
+        start = Adapter({name: factors.leading(rank) for name, factors in state.parts["next"].items()})
+        return Assignment(state.parts["global"], start, self.settings.server.mode, self.settings.lora.scaling(rank))
+
+    def reduce(self, state: State, updates: Sequence[Weighted]) -> State:
+        """Add the exact weighted sum to S, module by module, and truncate S to the next broadcast."""
+        mass, broadcast, following, dropped = {}, {}, {}, 0.0
+        for name, held in state.parts["mass"].items():
+            delta = self._sum(updates, name)
+            mass[name], lost = _cap(lowrank.stack([(1.0, held), (1.0, delta)]), self.rank_kept)
+            dropped += lost**2
+            broadcast[name] = mass[name].leading(self.rank_global).astype("f4")
+            following[name] = self._next(delta, state.round + 2, name)
+        parts = {"mass": Adapter(mass), "global": Adapter(broadcast), "next": Adapter(following)}
+        return State(state.round + 1, parts, state.dropped + float(np.sqrt(dropped)))
+
+    def mass(self, state: State) -> Adapter:
+        """S, everything that clients have contributed."""
+        return state.parts["mass"]
+
+    def broadcast(self, state: State) -> Adapter:
+        """G, the truncation of S that clients hold frozen."""
+        return state.parts["global"]
+
+    def _sum(self, updates: Sequence[Weighted], name: str) -> Factors:
+        terms = [(update.share, update.modules[name]) for update in updates]
+        return _plain_sum(terms) if self.settings.server.mode == "b" else lowrank.stack(terms)
+
+    def _next(self, delta: Factors, number: int, name: str) -> Factors:
+        d, k = delta.shape
+        rank = min(self.settings.max_rank, d, k)
+        draws = stream(self.settings.seed, "a", number, name).standard_normal((rank, k))
+        if self.settings.server.a == "gaussian":
+            a = draws / np.sqrt(k)
+        else:
+            warm = self.settings.server.a == "warm"
+            a = _complete(lowrank.svd(delta)[2][:rank] if warm else np.zeros((0, k)), draws)
+        return Factors(a.astype("f4"), np.zeros((d, rank), "f4"))
+
+
+def _cap(total: Factors, rank: int) -> tuple[Factors, float]:
+    """The truncation to `rank`, and the Frobenius norm of what it throws away."""
+    whole = lowrank.recompress(total)
+    kept = whole.leading(rank)
+    return kept, lowrank.norm(Factors(whole.a[rank:], whole.b[:, rank:]))
+
+
+def _plain_sum(terms: Sequence[tuple[float, Factors]]) -> Factors:
+    """(sum_i p_i [s_i B_i | 0]) A, where every A_i is the first rows of one common A."""
+    longest = max((factors for _, factors in terms), key=lambda factors: factors.rank).astype("f8")
+    b = np.zeros_like(longest.b)
+    for share, factors in terms:
+        b[:, : factors.rank] += share * factors.b.astype("f8")
+    return Factors(longest.a, b)
+
+
+def _complete(directions: Array, draws: Array) -> Array:
+    """As many orthonormal rows as `draws` has: the given orthonormal ones first, then random ones."""
+    missing = draws[len(directions) :]
+    for _ in range(2):  # Once more, since one projection leaves rounding errors behind.
+        missing = np.linalg.qr((missing - missing @ directions.T @ directions).T)[0].T
+    return np.vstack([directions, missing])

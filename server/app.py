@@ -1,0 +1,46 @@
+"""Flower's ServerApp: reads the run's settings, then serves rounds until the last one is committed.
+
+The grid that starts it gives one setting, `run`: the folder with `config.toml`.
+"""
+
+from functools import partial
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+import common.flower  # noqa: F401  (switches telemetry off before Flower is imported)
+from common.config import Recipe, config_hash, parse, read_toml
+from server.folder import RunFolder
+from server.journal import Journal
+from server.observer import Observer, Observers
+from server.rounds import Plan, Rounds, Test
+from server.strategy import FlowerExchange
+
+DEADLINE = 86_400.0
+"""Seconds that a node has for each reply."""
+
+
+def make_app(observer: Observer | None = None, test: Test | None = None) -> ServerApp:
+    """The app; an observer and test rows, if any, belong to whoever starts it."""
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        folder = RunFolder(Path(str(context.run_config["run"])))
+        recipe = parse(Recipe, read_toml(folder.path / "config.toml"), str(folder.path / "config.toml"))
+        publish = partial(folder.publish, base=recipe.base.path, task=recipe.data.task)
+        with Journal.open(folder.journal) as journal:
+            folder.restore(journal.entries)
+            observers = Observers([folder, *([observer] if observer else [])])
+            Rounds(FlowerExchange(grid, DEADLINE), plan_of(recipe), journal, observers, publish, test).run()
+
+    return app
+
+
+def plan_of(recipe: Recipe) -> Plan:
+    """The server's part of a recipe."""
+    return Plan(recipe.seed, recipe.lora, recipe.train, recipe.server, config_hash(recipe))
+
+
+app = make_app()

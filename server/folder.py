@@ -1,0 +1,67 @@
+"""A run's folder: its settings, its metrics, its curves and its adapter. The journal in it is server/journal.py's."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from tensorboardX import SummaryWriter
+
+from common import peft_format
+from common.adapter import Adapter
+from common.announcement import Announcement
+from common.config import Task
+from common.errors import JournalError
+from common.locations import locate
+from server.observer import Observer
+
+CURVES = ("test_loss", "test_accuracy", "receipt", "residual", "rank_global", "bytes_up", "bytes_down", "seconds")
+"""Numbers of a round that TensorBoard shows."""
+
+
+class RunFolder(Observer):
+    """What a run leaves behind for people; all of it but `config.toml` can be written again from the journal."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, settings: Mapping[str, Any]) -> "RunFolder":
+        """A new folder that holds these settings.
+
+        Raises:
+            JournalError: it exists.
+        """
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise JournalError(f"{path} exists; choose another --name, or go on with --resume {path}") from None
+        (path / "config.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
+        return cls(path)
+
+    @property
+    def journal(self) -> Path:
+        """Where the journal is."""
+        return self.path / "journal"
+
+    def restore(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Write metrics and curves of the committed rounds anew; a run may have ended before it wrote its last ones."""
+        (self.path / "metrics.jsonl").write_text("", encoding="utf-8")
+        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        for entry in entries:
+            self.round_committed(entry["metrics"])
+
+    def publish(self, adapter: Adapter, node: Announcement, base: str, task: Task) -> None:
+        """Replace `adapter/` by the global update as a PEFT folder for this base."""
+        peft_format.write(self.path / "adapter", adapter, node.head, str(locate(base)), task, node.embeddings)
+
+    def round_committed(self, record: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl and a point to each curve."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+        with SummaryWriter(str(self.path / "tensorboard")) as curves:
+            for name in CURVES:
+                if record[name] is not None:
+                    curves.add_scalar(name, record[name], record["round"])

@@ -1,0 +1,62 @@
+"""The nodes of a run: who is connected, who shares the run's base model, who was turned away and why."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from common.announcement import Announcement, announced
+from common.messages import Reason
+from server.exchange import Exchange, Letter
+from server.nodes import majority_base, objection
+from server.record import ClientRecord
+
+
+class Members:
+    """Announced nodes by name. The base and the largest rank are fixed by the first that announce themselves."""
+
+    def __init__(self, base: str = "", max_rank: int = 0) -> None:
+        self.base, self.max_rank = base, max_rank
+        self.nodes: dict[str, Announcement] = {}
+        self.ids: dict[str, int] = {}
+        self.turned_away: dict[int, tuple[Announcement, Reason]] = {}
+
+    def meet(self, exchange: Exchange, question: Mapping[str, Any]) -> None:
+        """Ask nodes that are new who they are, and forget those that are gone."""
+        connected = set(exchange.nodes())
+        self.ids = {name: node for name, node in self.ids.items() if node in connected}
+        self.nodes = {name: self.nodes[name] for name in self.ids}
+        self.turned_away = {node: entry for node, entry in self.turned_away.items() if node in connected}
+        unknown = connected - set(self.ids.values()) - self.turned_away.keys()
+        answers = dict(_announcements(exchange, {node: Letter(question) for node in sorted(unknown)}))
+        if answers and not self.base:
+            self.base = majority_base(list(answers.values()))
+            self.max_rank = max(node.rank for node in answers.values() if node.fingerprint == self.base)
+        for node, announcement in sorted(answers.items(), key=lambda item: (item[1].name, item[0])):
+            self._admit(node, announcement)
+
+    def other_bases(self) -> list[str]:
+        """Fingerprints of the nodes that were turned away for theirs."""
+        return sorted({node.fingerprint for node, reason in self.turned_away.values() if reason == "base"})
+
+    def refused(self) -> list[ClientRecord]:
+        """A record of each node that was turned away."""
+        return [
+            ClientRecord(node.name, node.rank, node.rows, status="refused", reason=reason)
+            for node, reason in self.turned_away.values()
+        ]
+
+    def _admit(self, node: int, announcement: Announcement) -> None:
+        reason = objection(announcement, self.nodes, self.base, self.max_rank)
+        if reason:
+            self.turned_away[node] = announcement, reason
+        else:
+            self.nodes[announcement.name], self.ids[announcement.name] = announcement, node
+
+
+def _announcements(exchange: Exchange, letters: Mapping[int, Letter]) -> Iterator[tuple[int, Announcement]]:
+    """What nodes say of themselves; one that says nothing, or nonsense, is asked again in the next round."""
+    for node, reply in exchange.ask("query", letters, 0):
+        try:
+            if isinstance(reply, Letter):
+                yield node, announced(reply.values)
+        except (KeyError, TypeError, ValueError):
+            continue

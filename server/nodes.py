@@ -1,0 +1,32 @@
+"""Who takes part: nodes that share one base model, and the cohort of a round."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from common.announcement import Announcement
+from common.messages import Reason
+from common.streams import stream
+
+
+def majority_base(nodes: Sequence[Announcement]) -> str:
+    """The fingerprint that most nodes have; of equally frequent ones the first in order."""
+    counts = Counter(node.fingerprint for node in nodes)
+    return min(counts, key=lambda fingerprint: (-counts[fingerprint], fingerprint))
+
+
+def objection(node: Announcement, known: Mapping[str, Announcement], base: str, max_rank: int) -> Reason | None:
+    """Why a node cannot take part beside the known ones; None if it can."""
+    if node.name in known:
+        return "name"
+    if node.fingerprint != base:
+        return "base"
+    return "rank" if node.rank > max_rank else None
+
+
+def cohort(names: Sequence[str], size: int | None, seed: int, number: int) -> tuple[str, ...]:
+    """The nodes that train in round `number`, in order of name; a seeded sample where `size` is below their number."""
+    ordered = sorted(names)
+    if size is None or size >= len(ordered):
+        return tuple(ordered)
+    chosen = stream(seed, "cohort", number).choice(len(ordered), size, replace=False)
+    return tuple(ordered[index] for index in sorted(chosen))

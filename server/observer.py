@@ -1,0 +1,55 @@
+"""Whoever watches a run: a progress display, a log, a status file."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+class Observer:
+    """Told what happens; by default it does not care."""
+
+    def started(self, rounds: int, done: int) -> None:
+        """A run of so many rounds begins, of which some are done."""
+
+    def round_started(self, number: int, clients: int) -> None:
+        """So many clients were asked to train."""
+
+    def client_done(self, name: str, status: str) -> None:
+        """A client's reply was admitted ("ok"), or it was not."""
+
+    def evaluating(self, count: int) -> None:
+        """So many nodes were asked for their loss under the new global update."""
+
+    def round_committed(self, record: Mapping[str, Any]) -> None:
+        """A round is on disk; the record is its line of metrics.jsonl."""
+
+
+class Observers(Observer):
+    """Several observers as one."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._all = observers
+
+    def started(self, rounds: int, done: int) -> None:
+        """Tell all."""
+        for each in self._all:
+            each.started(rounds, done)
+
+    def round_started(self, number: int, clients: int) -> None:
+        """Tell all."""
+        for each in self._all:
+            each.round_started(number, clients)
+
+    def client_done(self, name: str, status: str) -> None:
+        """Tell all."""
+        for each in self._all:
+            each.client_done(name, status)
+
+    def evaluating(self, count: int) -> None:
+        """Tell all."""
+        for each in self._all:
+            each.evaluating(count)
+
+    def round_committed(self, record: Mapping[str, Any]) -> None:
+        """Tell all."""
+        for each in self._all:
+            each.round_committed(record)

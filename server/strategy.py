@@ -1,0 +1,68 @@
+"""Flower's part of the round: letters become messages, replies become letters, over any Flower grid.
+
+Flower's own strategies begin at round 1 and hold every reply in memory, so the loop over rounds (server/rounds.py) is
+ours, on `push_messages` and `pull_messages`.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.serverapp import Grid
+
+import common.flower  # noqa: F401  (switches telemetry off before Flower is imported)
+from common.messages import ADAPTER_STYPE, Reason
+from server.exchange import Kind, Letter
+
+POLL = 0.005
+"""Seconds between two looks for replies."""
+
+
+class FlowerExchange:
+    """An exchange of letters over a Flower grid."""
+
+    def __init__(self, grid: Grid, deadline: float) -> None:
+        """Give nodes `deadline` seconds for each reply."""
+        self._grid, self._deadline = grid, deadline
+
+    def nodes(self) -> Iterable[int]:
+        """Flower's numbers of the connected nodes."""
+        return self._grid.get_node_ids()
+
+    def ask(self, kind: Kind, letters: Mapping[int, Letter], number: int) -> Iterator[tuple[int, Letter | Reason]]:
+        """Replies as they arrive; `absent` for those that miss the deadline."""
+        messages = [
+            Message(pack(letter), node, kind, ttl=self._deadline, group_id=str(number))
+            for node, letter in letters.items()
+        ]
+        waiting = dict(zip(self._grid.push_messages(messages), letters, strict=True))
+        end = time.monotonic() + self._deadline
+        while waiting and time.monotonic() < end:
+            for reply in self._grid.pull_messages(list(waiting)):
+                if (node := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
+                    yield node, unpack(reply)
+            time.sleep(POLL)
+        for node in waiting.values():
+            yield node, "absent"
+
+
+def pack(letter: Letter) -> RecordDict:
+    """The letter as Flower records; its buffer is one array of a type of our own, so that no pickle is involved."""
+    content = RecordDict({"values": ConfigRecord(dict(letter.values))})
+    if letter.blob:
+        content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(letter.blob),), ADAPTER_STYPE, letter.blob)})
+    return content
+
+
+def unpack(message: Message) -> Letter | Reason:
+    """The letter in a reply, or why it is none. An error's text is taken only if it is one of our words."""
+    if message.has_error():
+        reason = message.error.reason
+        return reason if reason in get_args(Reason) else "failed"  # type: ignore[return-value]
+    records = message.content
+    try:
+        blob = records.array_records["adapter"]["adapter"].data if "adapter" in records.array_records else b""
+        return Letter(dict(records.config_records["values"]), blob)
+    except KeyError:
+        return "malformed"

@@ -1,0 +1,1 @@
+"""Many clients on one machine and one base model; recipes, reports and benches."""

@@ -1,0 +1,48 @@
+"""Numbers as short text for people; a missing number is a dash."""
+
+from collections.abc import Sequence
+
+_NONE = "–"
+
+
+def decimal(value: float | None) -> str:
+    """Three places, as for a loss."""
+    return _NONE if value is None else f"{value:.3f}"
+
+
+def percent(value: float | None) -> str:
+    """A share as percent, one place."""
+    return _NONE if value is None else f"{value:.1%}"
+
+
+def small(value: float | None) -> str:
+    """Two significant digits, as for an error: `3.1e-16`."""
+    return _NONE if value is None else f"{value:.2g}"
+
+
+def size(count: float | None) -> str:
+    """Bytes in decimal units: `1.2 MB`."""
+    if count is None:
+        return _NONE
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 999.5:  # what would round to 1000
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """`14.2 s`, `3 min 20 s` or `2 h 05 min`."""
+    if seconds is None:
+        return _NONE
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def spans(numbers: Sequence[int]) -> str:
+    """Rising whole numbers with runs drawn together: `1–3, 7`."""
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(starts, ends, strict=True))

@@ -1,0 +1,91 @@
+"""A Flower grid in this process: the same apps as in a deployment, many nodes, one shared base model.
+
+Messages are answered by a few worker threads. Each has module objects of its own over the same frozen tensors, so
+memory does not grow with the number of nodes.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import torch
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from common.flower import identify, with_id
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class InProcessGrid(Grid):
+    """Nodes as threads of this process; a node is the path of its file."""
+
+    def __init__(self, client: ClientApp, nodes: Sequence[Path], workers: int, threads: int) -> None:
+        """Start `workers` workers, each with `threads` threads for PyTorch."""
+        identify()
+        self._client = client
+        self._contexts = {i: Context(1, i, {"node": str(file)}, RecordDict(), {}) for i, file in enumerate(nodes, 2)}
+        # In PyTorch the number of threads is a setting of the thread that computes.
+        self._workers = ThreadPoolExecutor(workers, "node", torch.set_num_threads, (threads,))
+        self._replies: dict[str, Future[Message]] = {}
+
+    def __enter__(self) -> "InProcessGrid":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._workers.shutdown(wait=failure[0] is None, cancel_futures=True)
+
+    def serve(self, app: ServerApp, run: Path) -> None:
+        """Run the server's app on the run in this folder, to its end."""
+        app(self, Context(1, 1, {}, RecordDict(), {"run": str(run)}))
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """The results of work that the workers do beside answering messages, in order."""
+        return list(self._workers.map(work, items))
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The nodes' numbers."""
+        return list(self._contexts)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Queue the messages for the workers."""
+        return [self._push(with_id(message, uuid4().hex)) for message in messages]
+
+    def _push(self, message: Message) -> str:
+        context = self._contexts[message.metadata.dst_node_id]
+        self._replies[message.metadata.message_id] = self._workers.submit(self._client, message, context)
+        return message.metadata.message_id
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The replies that are ready, each once."""
+        ready = [i for i in message_ids if i in self._replies and self._replies[i].done()]
+        return [self._replies.pop(i).result() for i in ready]
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
+        """Push, wait for all, pull."""
+        ids = list(self.push_messages(messages))
+        for i in ids:
+            self._replies[i].exception(timeout)
+        return self.pull_messages(ids)
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """A message to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def set_run(self, run: Any) -> None:
+        """Nothing: this grid has one run."""
+
+    @property
+    def run(self) -> Any:
+        """There is no run of a SuperLink here.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("no SuperLink run in this process")

@@ -1,0 +1,133 @@
+"""From a recipe to nodes: rows, test rows and labels, checked before anything is written, then a file for each node."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from client.data import tokenize
+from client.model import find_targets
+from client.node import adapted, base_of, check_rank
+from client.rows import Row, read_rows
+from common.config import Node, Recipe, to_tables
+from common.errors import ConfigError
+from server.algorithms import Settings, create
+from simulations.corpora import load_corpus
+from simulations.corpora.corpus import to_jsonl
+from simulations.partition import Shard, hold_out, split
+from simulations.recipe import base_path
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A checked simulation.
+
+    Args:
+        shards: each client's name and rows.
+        nodes: each client's settings, without its data.
+        test_rows: held out for the run's owner; none where the recipe asks for none.
+        truncated: rows of the whole data set that are longer than max_length.
+        source: where the rows come from, with a hash where there is one.
+    """
+
+    shards: tuple[Shard, ...]
+    nodes: tuple[Node, ...]
+    test_rows: tuple[Mapping[str, Any], ...]
+    truncated: int
+    source: str
+
+
+def prepare(recipe: Recipe) -> Prepared:
+    """Everything that can be wrong with base, data, ranks and algorithm is found here.
+
+    Raises:
+        FedloraError: names what is wrong and the remedy.
+    """
+    rows, file, source = _rows(recipe)
+    node = _node(recipe, _labels(rows, recipe))
+    truncated = tokenize(rows, node, base_of(node).tokenizer, file).truncated
+    shards, test_rows = _deal(rows, recipe)
+    nodes = _nodes(node, shards, recipe)
+    _check_ranks(nodes, recipe)
+    return Prepared(shards, nodes, test_rows, truncated, source)
+
+
+def write_nodes(folder: Path, prepared: Prepared) -> tuple[Path, ...]:
+    """A settings file and a file of rows for each client, under its name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return tuple(_write(folder, node, shard) for node, shard in zip(prepared.nodes, prepared.shards, strict=True))
+
+
+def write_test(folder: Path, prepared: Prepared) -> None:
+    """The test rows as a node of their own, `test.toml` and `test.jsonl`, for whoever uses the run later."""
+    _write(folder, replace(prepared.nodes[0], name="test"), Shard("test", prepared.test_rows))
+
+
+def _write(folder: Path, node: Node, shard: Shard) -> Path:
+    (folder / f"{node.name}.jsonl").write_bytes(to_jsonl(shard.rows))
+    file = folder / f"{node.name}.toml"
+    file.write_text(tomli_w.dumps(to_tables(replace(node, data=f"{node.name}.jsonl"))), encoding="utf-8")
+    return file
+
+
+def _rows(recipe: Recipe) -> tuple[tuple[Row, ...], Path, str]:
+    data = recipe.data
+    if data.path is not None:
+        return read_rows(Path(data.path)), Path(data.path), data.path
+    corpus = load_corpus(data.corpus or "")
+    rows = tuple(Row(number, fields) for number, fields in enumerate(corpus.rows, 1))
+    return rows, Path(f"corpus {data.corpus}"), f"{data.corpus}, SHA-256 {corpus.sha256}"
+
+
+def _labels(rows: Sequence[Row], recipe: Recipe) -> tuple[str, ...]:
+    if recipe.data.task != "classification":
+        return ()
+    values = [row.fields.get(recipe.data.label) for row in rows]
+    labels = tuple(sorted({str(value) for value in values if value not in (None, "")}))
+    if len(labels) == 1:
+        raise ConfigError(f"[data] label = {recipe.data.label!r}: all rows are {labels[0]!r}; two classes are needed")
+    return labels
+
+
+def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:
+    """What all nodes share; name, rank and data are still to be filled in."""
+    base: dict[str, Any] = {
+        "base": base_path(recipe.base.path),
+        "dtype": recipe.base.dtype,
+        "device": recipe.base.device,
+    }
+    ours = ("task", "text", "prompt", "completion", "messages", "label", "max_length")
+    data = {key: value for key, value in asdict(recipe.data).items() if key in ours}
+    return Node(name="node", rank=1, data="", labels=labels, threads=recipe.threads, **base, **data)
+
+
+def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple[Mapping[str, Any], ...]]:
+    label = recipe.data.label if recipe.data.task == "classification" else None
+    fields = [_kept(row.fields, recipe) for row in rows]
+    kept, test = hold_out(fields, recipe.data.test_rows, recipe.seed, label)
+    return split(kept, recipe.clients, recipe.seed, label), test
+
+
+def _kept(fields: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """The columns that a node needs; others stay where they are."""
+    data = recipe.data
+    wanted = {data.text, data.prompt, data.completion, data.messages, data.label, recipe.clients.column}
+    return {key: value for key, value in fields.items() if key in wanted}
+
+
+def _nodes(node: Node, shards: Sequence[Shard], recipe: Recipe) -> tuple[Node, ...]:
+    ranks = recipe.clients.ranks
+    if len(ranks) > len(shards):
+        raise ConfigError(f"[clients] ranks has {len(ranks)} ranks for {len(shards)} clients; remove some")
+    return tuple(replace(node, name=s.name, rank=ranks[i % len(ranks)]) for i, s in enumerate(shards))
+
+
+def _check_ranks(nodes: Sequence[Node], recipe: Recipe) -> None:
+    """Refuse ranks that the base model or the algorithm cannot serve."""
+    base = base_of(nodes[0])
+    shapes = adapted(base, find_targets(base, recipe.lora.targets))[1].shapes
+    for node in nodes:
+        check_rank(node.rank, shapes)
+    create(Settings(recipe.seed, tuple(node.rank for node in nodes), recipe.lora, recipe.server))

@@ -1,0 +1,143 @@
+"""How a run reports itself: one live line on a terminal, one plain line a round elsewhere.
+
+Plain lines go to stdout, so that `fedlora simulate RECIPE 2>&1 | tee run.log` keeps them; the caller prints the last
+line, `run: PATH`, after them. The live line goes to stderr and leaves stdout alone. Both reports have the same methods,
+which the server's loop calls.
+"""
+
+import sys
+from typing import Any, Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from server.observer import Observer
+from simulations.formats import decimal, duration, small
+from simulations.records import Record, held_out
+
+
+def progress(console: Console | None = None) -> "LiveLine | PlainLines":
+    """A live line where the console (default: stderr) is a terminal that can redraw it, else plain lines on stdout."""
+    console = console or Console(stderr=True)
+    return LiveLine(console) if console.is_interactive else PlainLines(sys.stdout)
+
+
+class PlainLines(Observer):
+    """One line for the start and one for each committed round, flushed at once."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._clock = _Clock(0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is held."""
+
+    def started(self, rounds: int, done: int) -> None:
+        """A run of so many rounds starts, or goes on after those done."""
+        self._clock = _Clock(rounds)
+        self._say(f"{rounds} rounds, {done} of them done" if done else f"{rounds} rounds")
+
+    def round_committed(self, record: Record) -> None:
+        """The round's numbers, time taken and time left."""
+        rounds = self._clock.rounds
+        parts = [f"round {record['round']:>{len(str(rounds))}}/{rounds}", *_scores(record), *_exactness(record)]
+        parts += [duration(record["seconds"]), *self._clock.left(record), *_refusals(record)]
+        self._say("  ".join(parts))
+
+    def _say(self, line: str) -> None:
+        print(line, file=self._out, flush=True)
+
+
+class LiveLine(Observer):
+    """One line, redrawn: bar of rounds, clients done, last scores, time taken and time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[now]}"),
+            TextColumn("{task.fields[scores]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            expand=True,
+            redirect_stdout=False,
+        )
+        self._task = self._bar.add_task("starting", total=None, now="", scores="", left="")
+        self._clock = _Clock(0)
+        self._clients = self._done = 0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def started(self, rounds: int, done: int) -> None:
+        """A run of so many rounds starts, or goes on after those done."""
+        self._clock = _Clock(rounds)
+        self._bar.update(self._task, total=rounds, completed=done)
+
+    def round_started(self, number: int, clients: int) -> None:
+        """The round's cohort starts to train."""
+        self._clients, self._done = clients, 0
+        self._show(description=f"round {number}/{self._clock.rounds}", now=f"0/{clients} clients")
+
+    def client_done(self, name: str, status: str) -> None:
+        """One client more has answered, or is given up."""
+        self._done += 1
+        self._show(now=f"{self._done}/{self._clients} clients")
+
+    def evaluating(self, count: int) -> None:
+        """The global model is being measured."""
+        self._show(now="evaluating")
+
+    def round_committed(self, record: Record) -> None:
+        """The round's scores stay on the line; refusals stay above it."""
+        scores, left = " ".join(_scores(record)), " ".join(self._clock.left(record))
+        self._show(completed=record["round"], now="", scores=scores, left=left)
+        for refusal in _refusals(record):
+            self._bar.console.print(f"round {record['round']}: {refusal}", markup=False, highlight=False)
+
+    def _show(self, **fields: Any) -> None:
+        self._bar.update(self._task, **fields)
+
+
+class _Clock:
+    """Tells the time left by the mean of the rounds trained since the start."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+        self._seconds: list[float] = []
+
+    def left(self, record: Record) -> list[str]:
+        """`left 2 min 08 s` after a round of training; nothing after round 0 and after the last."""
+        remaining = self.rounds - record["round"]
+        if not record["round"] or not remaining:
+            return []
+        self._seconds.append(record["seconds"])
+        return [f"left {duration(remaining * sum(self._seconds) / len(self._seconds))}"]
+
+
+def _scores(record: Record) -> list[str]:
+    own = held_out(record) if record["test_loss"] is None else None
+    named = (("loss", record["test_loss"]), ("held-out loss", own), ("accuracy", record["test_accuracy"]))
+    return [f"{name} {decimal(value)}" for name, value in named if value is not None]
+
+
+def _exactness(record: Record) -> list[str]:
+    """The receipt, and how many of the clients asked are in the sum; nothing in round 0."""
+    if not record["round"]:
+        return []
+    asked = [client["status"] for client in record["clients"] if client["status"] != "idle"]
+    receipt = [] if record["receipt"] is None else [f"receipt {small(record['receipt'])}"]
+    return [*receipt, f"{asked.count('ok')}/{len(asked)} clients"]
+
+
+def _refusals(record: Record) -> list[str]:
+    refused = [client for client in record["clients"] if client["status"] == "refused"]
+    return [f"{client['name']} refused: {client['reason'] or 'no reason given'}" for client in refused]

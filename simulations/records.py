@@ -1,0 +1,137 @@
+"""The numbers of a finished run, read from `metrics.jsonl`: one record a committed round, round 0 before training."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import JournalError
+
+Record = Mapping[str, Any]
+"""One committed round; server and nodes measure `loss` in nats a token, or a row for classification."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One client over the whole run.
+
+    Args:
+        rank: the rank it trained at.
+        rows: rows it holds.
+        examples: rows it trained on, with repetition, summed over rounds.
+        tokens: tokens that carried loss, likewise.
+        start: loss on its own held-out rows before training; None if never measured.
+        end: the same under the last global model it measured; None if it took part in no round.
+        bytes_up: bytes it sent; `bytes_down`: bytes it received.
+        rounds: rounds it took part in.
+    """
+
+    name: str
+    rank: int
+    rows: int
+    examples: int
+    tokens: int
+    start: float | None
+    end: float | None
+    bytes_up: int
+    bytes_down: int
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Rounds in which a client was refused or absent for one reason."""
+
+    name: str
+    status: str
+    reason: str
+    rounds: tuple[int, ...]
+
+
+def read_records(run: Path) -> list[Record]:
+    """Every committed round of the run folder, in order; NaN and infinity read as missing.
+
+    Raises:
+        JournalError: `metrics.jsonl` is missing, empty, or holds a line that is no JSON object.
+    """
+    path = run / "metrics.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise JournalError(f"cannot read {path}: {error.strerror}; give the folder of a run") from None
+    if not lines:
+        raise JournalError(f"{path} is empty: no round was committed; run it again with --resume {run}")
+    return [_record(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+
+
+def _record(line: str, place: str) -> Record:
+    try:
+        record = json.loads(line, parse_constant=lambda _: None)
+    except json.JSONDecodeError as error:
+        raise JournalError(f"{place} is no JSON: {error.msg}; check the run with `fedlora verify`") from None
+    if not isinstance(record, dict) or "round" not in record:
+        raise JournalError(f'{place} is no record of a round: it has no "round"; check the run with `fedlora verify`')
+    return record
+
+
+def histories(records: Sequence[Record]) -> dict[str, list[tuple[int, Record]]]:
+    """What each client reported, with the round, by name."""
+    by_name: dict[str, list[tuple[int, Record]]] = {}
+    for record in records:
+        for client in record["clients"]:
+            by_name.setdefault(client["name"], []).append((record["round"], client))
+    return dict(sorted(by_name.items()))
+
+
+def nodes_of(records: Sequence[Record]) -> list[Node]:
+    """Every client of the run, by falling rank, then by name."""
+    nodes = [_node(name, history) for name, history in histories(records).items()]
+    return sorted(nodes, key=lambda node: (-node.rank, node.name))
+
+
+def _node(name: str, history: Sequence[tuple[int, Record]]) -> Node:
+    reports = [client for _, client in history]
+    losses = [client[key] for client in reports for key in ("loss_before", "loss_after") if client[key] is not None]
+    trained = [client["loss_after"] for number, client in history if number and client["loss_after"] is not None]
+    return Node(
+        name=name,
+        rank=max(client["rank"] or 0 for client in reports),
+        rows=max(client["rows"] or 0 for client in reports),
+        examples=total(reports, "examples"),
+        tokens=total(reports, "tokens"),
+        start=losses[0] if losses else None,
+        end=trained[-1] if trained else None,
+        bytes_up=total(reports, "bytes_up"),
+        bytes_down=total(reports, "bytes_down"),
+        rounds=sum(client["status"] == "ok" for number, client in history if number),
+    )
+
+
+def total(clients: Iterable[Record], key: str) -> int:
+    """Sum of one count, a missing one taken as 0."""
+    return sum(client[key] or 0 for client in clients)
+
+
+def exp(nats: float) -> float:
+    """exp(loss), the perplexity of a language model; held under the largest float64."""
+    return math.exp(min(nats, 700.0))
+
+
+def held_out(record: Record) -> float | None:
+    """Mean of the clients' losses on their own held-out rows after the round; None if no client measured it."""
+    losses = [client["loss_after"] for client in record["clients"] if client["loss_after"] is not None]
+    return sum(losses) / len(losses) if losses else None
+
+
+def troubles_of(records: Sequence[Record]) -> list[Trouble]:
+    """Refused and absent clients, each reason once with its rounds; refusals first."""
+    rounds: dict[tuple[str, str, str], list[int]] = {}
+    for record in records:
+        for client in record["clients"]:
+            if client["status"] in ("refused", "absent"):
+                key = (client["status"], client["name"], client["reason"] or "no reason given")
+                rounds.setdefault(key, []).append(record["round"])
+    keys = sorted(rounds, key=lambda key: (key[0] != "refused", *key))
+    return [Trouble(name, status, reason, tuple(rounds[status, name, reason])) for status, name, reason in keys]

@@ -1,0 +1,117 @@
+"""One story: data, partition, rounds, report. Many clients on one machine over one base model.
+
+fedlora simulate simulations/recipes/docs.toml
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+import client.app
+from client.data import Examples, subset
+from client.node import adapted, base_of
+from client.train import Score, evaluate
+from client.use import load, load_test
+from common import lowrank
+from common.adapter import Adapter
+from common.config import Node, Recipe, parse, read_toml, to_tables
+from common.errors import ConfigError
+from server.app import make_app
+from server.folder import RunFolder
+from server.journal import verify
+from server.record import Tested
+from simulations.grid import InProcessGrid
+from simulations.prepare import Prepared, prepare, write_nodes, write_test
+from simulations.progress import progress
+from simulations.recipe import read_recipe
+from simulations.report import write_report
+
+PARTS = 8
+"""Parts in which test rows are measured, whatever the number of workers, so that sums do not depend on it."""
+
+
+def simulate(file: Path, assignments: list[str], name: str | None, out: Path, resume: Path | None) -> Path:
+    """The folder of the finished run.
+
+    Raises:
+        FedloraError: a setting, the base, a row or the run folder is wrong, or a round failed.
+    """
+    recipe = read_recipe(file, assignments)
+    torch.set_num_threads(recipe.threads)
+    if resume is not None:
+        check_same(recipe, resume)
+    with Console(stderr=True).status("reading data and base model"):
+        prepared = prepare(recipe)
+    folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
+    _run(recipe, prepared, folder)
+    _report(recipe, prepared, folder)
+    return folder.path
+
+
+def _fresh_name(file: Path) -> str:
+    return f"{file.stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
+
+
+def check_same(recipe: Recipe, run: Path) -> None:
+    """Refuse to go on with a run under another recipe.
+
+    Raises:
+        ConfigError: names each key that differs.
+    """
+    theirs = _flat(to_tables(parse(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))))
+    ours = _flat(to_tables(recipe))
+    keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key) and key != "workers"]
+    if keys:
+        changes = "\n".join(f"  {key}: the run has {theirs.get(key)}, this recipe {ours.get(key)}" for key in keys)
+        raise ConfigError(f"{run} was started with another recipe; use the same, or start a new run:\n{changes}")
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in tables.items():
+        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return result
+
+
+def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
+    files = write_nodes(folder.path / "nodes", prepared)
+    write_test(folder.path, prepared)
+    with progress() as display, InProcessGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
+        test = partial(_test, grid, *load_test(folder.path)) if prepared.test_rows else None
+        grid.serve(make_app(display, test), folder.path)
+
+
+def _test(grid: InProcessGrid, node: Node, rows: Examples, adapter: Adapter) -> Tested:
+    """Loss and accuracy on the test rows, measured by the grid's own workers."""
+    parts = [subset(rows, range(part, len(rows), PARTS)) for part in range(min(PARTS, len(rows)))]
+    scores = grid.map(partial(_score, node, adapter), parts)
+    count = sum(score.count for score in scores)
+    loss = sum(score.loss * score.count for score in scores) / count
+    right = [score.accuracy * score.count for score in scores if score.accuracy is not None]
+    return Tested(loss, sum(right) / count if right else None)
+
+
+def _score(node: Node, adapter: Adapter, rows: Examples) -> Score:
+    skeleton, lora = adapted(base_of(node), tuple(adapter))
+    return evaluate(skeleton, lora, adapter, rows)
+
+
+def _report(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
+    trained, last = load(folder.path), verify(folder.journal)[-1]
+    parameters = list(trained.base.model.parameters())
+    facts = {
+        "Base model": f"{recipe.base.path}, {sum(p.numel() for p in parameters):,} parameters, frozen",
+        "Data": prepared.source,
+        "Rows longer than max_length": f"{prepared.truncated}, cut at {recipe.data.max_length} tokens",
+        "Fingerprint of base, tokenizer, targets, labels": last["base"],
+        "SHA-256 of the global update": last["adapter_hash"],
+    }
+    spectrum = {name: lowrank.spectrum(factors).tolist() for name, factors in trained.adapter.items()}
+    chance = 1 / len(trained.node.labels) if trained.node.labels else None
+    full_bytes = sum(p.numel() * p.element_size() for p in parameters)
+    write_report(folder.path, spectrum, facts, chance=chance, full_bytes=full_bytes)
