@@ -111,6 +111,9 @@ def main() -> None:
     except FedloraError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
+    except OSError as error:
+        print(f"error: {error}; the last committed round is intact, go on with --resume", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         # At once: the journal is safe at every moment, and workers may be in the middle of long computations.
         print("\ninterrupted; go on with --resume RUN", file=sys.stderr, flush=True)

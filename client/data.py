@@ -18,11 +18,12 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from client.checks import read_each
-from client.order import Indices, by_length, epochs, stream
+from client.order import Indices, by_length, epochs
 from client.rows import Row
 from client.tokens import IGNORE, Example, encoder
 from common.config import Node, Task
 from common.errors import DataError
+from common.streams import stream
 
 
 @dataclass(frozen=True, eq=False)

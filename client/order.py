@@ -1,7 +1,5 @@
 """Which rows meet in which batch: seeded orders of indices, with rows of like length together to save padding."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,12 +9,6 @@ Indices = NDArray[np.intp]
 
 _BUCKET = 16
 """Batches, at most, whose rows are sorted by length together."""
-
-
-def stream(*key: str | int) -> np.random.Generator:
-    """The random stream of this key: Philox, a counter-based generator, under the SHA-256 of the key."""
-    digest = hashlib.sha256(json.dumps(key).encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
 def epochs(lengths: Indices, batch: int, random: np.random.Generator) -> Iterator[Indices]:

@@ -52,6 +52,10 @@ class Factors:
         """The first `rank` rows of a and columns of b."""
         return Factors(self.a[:rank], self.b[:, :rank])
 
+    def trailing(self, rank: int) -> "Factors":
+        """What `leading` leaves out."""
+        return Factors(self.a[rank:], self.b[:, rank:])
+
 
 class Adapter(Mapping[str, Factors]):
     """Immutable mapping of module name -> factors, in order of name."""

@@ -5,6 +5,7 @@ O(r^2 (d + k) + r^3) time and O(r (d + k)) memory.
 """
 
 from collections.abc import Iterable
+from math import sqrt
 
 import numpy as np
 
@@ -63,6 +64,11 @@ def inner(left: Factors, right: Factors) -> float:
 def norm(factors: Factors) -> float:
     """Frobenius norm of B A. By QR rather than `inner`, so that a small difference of large terms keeps its digits."""
     return float(np.linalg.norm(_triangle(factors.b) @ _triangle(factors.a.T).T))
+
+
+def total_norm(modules: Iterable[Factors]) -> float:
+    """Frobenius norm over several modules together."""
+    return sqrt(sum(norm(factors) ** 2 for factors in modules))
 
 
 def spectrum(factors: Factors) -> Array:

@@ -56,6 +56,8 @@ def write(
 ) -> None:
     """Make a PEFT folder: targets as LoRA, the head as finished modules, so that a plain base gives the run's logits.
 
+    The folder does not say which targets are a Conv1D (GPT-2): PEFT sees it, and warns that it sets `fan_in_fan_out`.
+
     Args:
         folder: made if it is missing; the two files in it are replaced.
         adapter: factors of every target, those of `head` included.

@@ -32,12 +32,14 @@ class RunFolder(Observer):
         """A new folder that holds these settings.
 
         Raises:
-            JournalError: it exists.
+            JournalError: it exists, or cannot be made.
         """
         try:
             path.mkdir(parents=True)
         except FileExistsError:
             raise JournalError(f"{path} exists; choose another --name, or go on with --resume {path}") from None
+        except OSError as error:
+            raise JournalError(f"cannot make {path}: {error.strerror}; choose another --out") from None
         (path / "config.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
         return cls(path)
 

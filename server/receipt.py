@@ -7,18 +7,18 @@ from common import lowrank
 from common.adapter import Adapter, Factors
 from server.algorithms.base import Weighted
 
+Modules = Mapping[str, Factors]
+
 
 def receipt(
-    before: Mapping[str, Factors],
-    after: Mapping[str, Factors],
-    updates: Sequence[Weighted],
-    starts: Mapping[int, Adapter],
+    before: Modules, after: Modules, lost: Modules, updates: Sequence[Weighted], starts: Mapping[int, Adapter]
 ) -> float:
     """||(S_t - S_{t-1}) - Delta|| / ||Delta|| with Delta = sum_i p_i (trained_i - start_i), over all modules.
 
     Args:
         before: the whole global update S_{t-1}.
         after: the whole global update S_t.
+        lost: what a cap dropped from S_t in this round, which is reported apart and not an error of the sum.
         updates: what was admitted, with the shares that were used.
         starts: the factors from which a client began, by its rank.
     """
@@ -26,7 +26,8 @@ def receipt(
     for name in after:
         delta = lowrank.stack(_terms(updates, starts, name))
         change = [(1.0, after[name]), (-1.0, before[name]), (-1.0, delta)]
-        error += lowrank.norm(lowrank.stack(change)) ** 2
+        dropped = [(1.0, lost[name])] if name in lost else []
+        error += lowrank.norm(lowrank.stack(change + dropped)) ** 2
         size += lowrank.norm(delta) ** 2
     return sqrt(error / size) if size else sqrt(error)
 
@@ -37,8 +38,8 @@ def _terms(updates: Sequence[Weighted], starts: Mapping[int, Adapter], name: str
     return trained + [(share, factors) for share, factors in started if factors.b.any()]
 
 
-def residual(mass: Mapping[str, Factors], broadcast: Mapping[str, Factors]) -> float:
+def residual(mass: Modules, broadcast: Modules) -> float:
     """||S - G|| / ||S||: the share of the global update that clients do not have yet."""
-    error = sum(lowrank.norm(lowrank.stack([(1.0, mass[name]), (-1.0, broadcast[name])])) ** 2 for name in mass)
-    size = sum(lowrank.norm(mass[name]) ** 2 for name in mass)
-    return sqrt(error / size) if size else 0.0
+    size = lowrank.total_norm(mass.values())
+    gap = lowrank.total_norm(lowrank.stack([(1.0, mass[name]), (-1.0, broadcast[name])]) for name in mass)
+    return gap / size if size else 0.0

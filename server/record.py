@@ -40,7 +40,14 @@ class ClientRecord:
 
 @dataclass(frozen=True)
 class Exactness:
-    """How exact a round was; see server/receipt.py. `receipt` is absent where nothing was summed."""
+    """How exact a round was.
+
+    Args:
+        receipt: relative error of the sum, see server/receipt.py; absent where nothing was summed.
+        residual: share of the global update that the broadcast leaves out, for now.
+        dropped: what a cap on the rank has thrown away for good in all rounds so far, as a share of the global update.
+        rank_global: largest rank of a module of the broadcast.
+    """
 
     receipt: float | None = None
     residual: float = 0.0

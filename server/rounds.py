@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from common import lowrank
 from common.adapter import Adapter
 from common.announcement import Announcement
 from common.assignment import Training
@@ -90,8 +91,8 @@ class Rounds:
         Raises:
             RunError: every client of a round was refused, or a round could not be written.
         """
+        self._observer.started(self._plan.train.rounds, max(0, len(self._journal.entries) - 1))
         state = self._resume() if self._journal.entries else self._begin()
-        self._observer.started(self._plan.train.rounds, state.round)
         while state.round < self._plan.train.rounds:
             state = self._round(state)
             self._meet()
@@ -171,9 +172,10 @@ class Rounds:
 
     def _exactness(self, before: State, after: State, updates: Sequence[Weighted]) -> Exactness:
         starts = {u.rank: self._algorithm.assign(before, u.rank).start for u in updates}
-        mass, broadcast = self._algorithm.mass(after), self._broadcast(after)
-        exact = receipt(self._algorithm.mass(before), mass, updates, starts)
-        return Exactness(exact, residual(mass, broadcast), after.dropped, broadcast.rank)
+        mass, broadcast, lost = self._algorithm.mass(after), self._broadcast(after), self._algorithm.lost(after)
+        exact = receipt(self._algorithm.mass(before), mass, lost, updates, starts)
+        size = lowrank.total_norm(mass.values())
+        return Exactness(exact, residual(mass, broadcast), after.dropped / size if size else 0.0, broadcast.rank)
 
     def _commit(self, state: State, clients: dict[str, ClientRecord], exactness: Exactness, began: float) -> None:
         """Measure the new global update on the nodes' held-out rows and on the test rows, then write the round."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from common.config import Clients
 from common.errors import ConfigError, DataError, nearest
+from common.streams import stream
 from simulations.corpora.corpus import Row
 
 _DRAWS = 20
@@ -32,7 +33,7 @@ def hold_out(rows: Sequence[Row], count: int, seed: int, label: str | None) -> t
     Raises:
         DataError: a row lacks the label.
     """
-    random = _stream(seed, "hold-out")
+    random = stream(seed, "hold-out")
     groups = _by_value(rows, label) if label else {"": list(range(len(rows)))}
     queues = [random.permutation(indices)[: len(indices) // 2].tolist() for indices in groups.values()]
     turns = [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
@@ -67,9 +68,9 @@ def split(rows: Sequence[Row], clients: Clients, seed: int, label: str | None) -
             "lower one of the two, or add rows"
         )
     if clients.partition == "dirichlet":
-        parts = _dirichlet(_classes(rows, label), clients, _stream(seed, "dirichlet"))
+        parts = _dirichlet(_classes(rows, label), clients, stream(seed, "dirichlet"))
     else:
-        parts = [part.tolist() for part in np.array_split(_stream(seed, "iid").permutation(len(rows)), count)]
+        parts = [part.tolist() for part in np.array_split(stream(seed, "iid").permutation(len(rows)), count)]
     width = max(2, len(str(count - 1)))
     return tuple(_shard(f"client-{i:0{width}}", rows, part) for i, part in enumerate(parts))
 
@@ -159,7 +160,3 @@ def _first_free(slug: str, is_taken: Callable[[str], bool]) -> str:
         ending = f"-{number}"
         name = slug[: _NAME_LENGTH - len(ending)] + ending
     return name
-
-
-def _stream(seed: int, purpose: str) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *purpose.encode()])))

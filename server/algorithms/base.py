@@ -61,3 +61,7 @@ class Algorithm(Protocol):
     def broadcast(self, state: State) -> Mapping[str, Factors]:
         """The global update as clients have it, and as it is evaluated and exported."""
         ...
+
+    def lost(self, state: State) -> Mapping[str, Factors]:
+        """What a cap on the rank dropped for good in the last round; modules of which nothing was may be absent."""
+        ...

@@ -60,6 +60,10 @@ class FedIT:
         """The averaged factors."""
         return state.parts["global"]
 
+    def lost(self, state: State) -> Adapter:
+        """Nothing: there is no cap."""
+        return Adapter()
+
     def _average(self, updates: Sequence[Weighted], name: str) -> Factors:
         factors = [(update.share, update.modules[name]) for update in updates]
         return Factors(_mean([(p, f.a) for p, f in factors]), _mean([(p, f.b) for p, f in factors]))

@@ -50,9 +50,13 @@ class HetLoRA:
         """The averaged factors at the largest rank."""
         return state.parts["global"]
 
+    def lost(self, state: State) -> Adapter:
+        """Nothing: there is no cap."""
+        return Adapter()
+
 
 def _shares(updates: Sequence[Weighted], names: Sequence[str]) -> list[float]:
-    norms = [float(np.sqrt(sum(lowrank.norm(u.modules[name]) ** 2 for name in names))) for u in updates]
+    norms = [lowrank.total_norm(u.modules[name] for name in names) for u in updates]
     return [norm / sum(norms) if sum(norms) else update.share for norm, update in zip(norms, updates, strict=True)]
 
 

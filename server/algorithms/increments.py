@@ -10,7 +10,10 @@ The next A is `warm` (right-singular vectors of Delta_t, completed by fresh dire
 sum of B's (FFA-LoRA, arXiv 2403.12313; a new A each round as RAC-LoRA, arXiv 2410.08305). Parts of the idea: FLoRA
 (arXiv 2409.05976, exact stacking), FLoRIST (arXiv 2506.09199, truncation of the stack on factors).
 
-State: `mass` S (float64), `global` G (float32, as sent), `next` A of the next round beside B = 0.
+S itself is capped at rank_kept; what that drops is kept for one round, so that the receipt can account for it.
+
+State: `mass` S (float64), `global` G (float32, as sent), `next` A of the next round beside B = 0, `lost` what the cap
+dropped in the last round (float64).
 """
 
 from collections.abc import Sequence
@@ -37,7 +40,8 @@ class Increments:
         """No update yet; A is fresh, or Gaussian."""
         nothing = zeros(shapes)
         first = {name: self._next(nothing[name], 1, name) for name in shapes}
-        return State(0, {"mass": nothing.astype("f8"), "global": nothing, "next": Adapter(first)})
+        mass = nothing.astype("f8")
+        return State(0, {"mass": mass, "global": nothing, "next": Adapter(first), "lost": mass})
 
     def assign(self, state: State, rank: int) -> Assignment:
         """The first `rank` rows of the next A, B = 0, beside the frozen global update."""
@@ -46,15 +50,16 @@ class Increments:
 
     def reduce(self, state: State, updates: Sequence[Weighted]) -> State:
         """Add the exact weighted sum to S, module by module, and truncate S to the next broadcast."""
-        mass, broadcast, following, dropped = {}, {}, {}, 0.0
+        mass, broadcast, following, lost = {}, {}, {}, {}
         for name, held in state.parts["mass"].items():
             delta = self._sum(updates, name)
-            mass[name], lost = _cap(lowrank.stack([(1.0, held), (1.0, delta)]), self.rank_kept)
-            dropped += lost**2
+            total = lowrank.recompress(lowrank.stack([(1.0, held), (1.0, delta)]))
+            mass[name], lost[name] = total.leading(self.rank_kept), total.trailing(self.rank_kept)
             broadcast[name] = mass[name].leading(self.rank_global).astype("f4")
             following[name] = self._next(delta, state.round + 2, name)
-        parts = {"mass": Adapter(mass), "global": Adapter(broadcast), "next": Adapter(following)}
-        return State(state.round + 1, parts, state.dropped + float(np.sqrt(dropped)))
+        parts = {"mass": mass, "global": broadcast, "next": following, "lost": lost}
+        dropped = state.dropped + lowrank.total_norm(lost.values())
+        return State(state.round + 1, {part: Adapter(modules) for part, modules in parts.items()}, dropped)
 
     def mass(self, state: State) -> Adapter:
         """S, everything that clients have contributed."""
@@ -63,6 +68,10 @@ class Increments:
     def broadcast(self, state: State) -> Adapter:
         """G, the truncation of S that clients hold frozen."""
         return state.parts["global"]
+
+    def lost(self, state: State) -> Adapter:
+        """What the cap on S dropped in the last round."""
+        return state.parts["lost"]
 
     def _sum(self, updates: Sequence[Weighted], name: str) -> Factors:
         terms = [(update.share, update.modules[name]) for update in updates]
@@ -78,13 +87,6 @@ class Increments:
             warm = self.settings.server.a == "warm"
             a = _complete(lowrank.svd(delta)[2][:rank] if warm else np.zeros((0, k)), draws)
         return Factors(a.astype("f4"), np.zeros((d, rank), "f4"))
-
-
-def _cap(total: Factors, rank: int) -> tuple[Factors, float]:
-    """The truncation to `rank`, and the Frobenius norm of what it throws away."""
-    whole = lowrank.recompress(total)
-    kept = whole.leading(rank)
-    return kept, lowrank.norm(Factors(whole.a[rank:], whole.b[:, rank:]))
 
 
 def _plain_sum(terms: Sequence[tuple[float, Factors]]) -> Factors:

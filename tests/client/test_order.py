@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.order import Indices, by_length, epochs, stream
+from client.order import Indices, by_length, epochs
+from common.streams import stream
 
 LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=300).map(np.array)
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from common.lora import Dropout, Lane, Lora
+from common.lora import Dropout, Lane, Lora, branch
 from tests.common.models_for_tests import TOKENS, load, random_adapter
 from tests.common.toy_network import SHAPES, branches, toy, words
 
@@ -75,13 +75,11 @@ def _gradients(base, key, checkpointing):
 
 
 def _trainable(shapes):
-    from common.lora import branch
-
-    lanes = {name: branch(factors) for name, factors in random_adapter(shapes, (3,)).items()}
-    for each in lanes.values():
+    trained = {name: branch(factors) for name, factors in random_adapter(shapes, (3,)).items()}
+    for each in trained.values():
         each.a.requires_grad_()
         each.b.requires_grad_()
-    return lanes
+    return trained
 
 
 def test_recomputed_activations_see_the_same_mask():

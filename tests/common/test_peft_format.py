@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from peft import AutoPeftModelForCausalLM, PeftModel
+from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification, PeftModel
 from peft.tuners.lora import LoraLayer
 from safetensors.numpy import load_file, save_file
 from transformers import AutoModel, AutoTokenizer
@@ -101,10 +101,13 @@ def test_peft_merges_it_into_the_base(kind, tmp_path):
     _assert_same(logits(merged), expected)
 
 
-def test_the_folder_alone_names_its_base(tmp_path):
-    base = load("llama", "causal-lm")
-    _, expected = _export(tmp_path, base)
-    _assert_same(logits(AutoPeftModelForCausalLM.from_pretrained(tmp_path)), expected)
+def test_the_folder_alone_names_its_base_and_its_task(tmp_path):
+    writer, classifier = load("llama", "causal-lm"), load("llama", "classification")
+    _, expected = _export(tmp_path / "writer", writer)
+    _assert_same(logits(AutoPeftModelForCausalLM.from_pretrained(tmp_path / "writer")), expected)
+    _, expected = _export(tmp_path / "classifier", classifier)
+    model = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "classifier", num_labels=len(LABELS))
+    _assert_same(logits(model), expected)
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])

@@ -71,6 +71,14 @@ def test_a_saved_head_comes_back_whole(tmp_path):
     torch.testing.assert_close(_ours(base, read), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_base_embedding_in_the_folder_comes_back_under_its_own_name(tmp_path):
+    """PEFT stores the base embedding too when it is a target."""
+    base, _ = _foreign(tmp_path, target_modules=["embed_tokens"])
+    saved = peft_format.read(tmp_path).saved
+    np.testing.assert_array_equal(saved.pop("model.embed_tokens.weight"), base.model.model.embed_tokens.weight)
+    assert not saved
+
+
 def _edit(folder, **settings):
     config = json.loads((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(json.dumps(config | settings))

