@@ -77,7 +77,8 @@ class Rounds:
         self._members = Members(first["base"], first["max_rank"])
         self._meet()
         ranks = (*(node.rank for node in self.nodes.values()), self._members.max_rank)
-        self._algorithm = create(Settings(plan.seed, ranks, plan.lora, plan.server))
+        head = frozenset(module.name for module in self._any_node().head)
+        self._algorithm = create(Settings(plan.seed, ranks, plan.lora, plan.server, head))
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
 
     @property

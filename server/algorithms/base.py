@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import sqrt
 from typing import Protocol
 
 from common.adapter import Factors, Shapes
@@ -12,17 +13,26 @@ from server.state import State
 
 @dataclass(frozen=True)
 class Settings:
-    """What an algorithm is made from: the run's seed, its clients' ranks, and [lora] and [server]."""
+    """What an algorithm is made from: seed, client ranks, [lora] and [server], and which modules are a new head."""
 
     seed: int
     ranks: tuple[int, ...]
     lora: Lora
     server: Server
+    head: frozenset[str] = frozenset()
 
     @property
     def max_rank(self) -> int:
         """The largest client rank of the run."""
         return max(self.ranks)
+
+    def row_norm(self, name: str, k: int) -> float:
+        """Norm of a row of a random A (r, k).
+
+        1, as in LoRA's initialisation up to a constant. For a new head sqrt(k): Adam on its whole matrix moves a row by
+        lr sqrt(k) in a step, and with such an A the product B A moves as fast.
+        """
+        return sqrt(k) if name in self.head else 1.0
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,14 @@ from server.algorithms.base import Settings, Weighted
 from server.state import State
 
 
-def gaussian_start(shapes: Shapes, rank: int, seed: int) -> Adapter:
-    """The paper's start: B = 0 and A Gaussian with rows of norm about 1 (arXiv 2106.09685, section 4.1)."""
+def gaussian_start(shapes: Shapes, settings: Settings) -> Adapter:
+    """The paper's start at the largest rank: B = 0 and A Gaussian (arXiv 2106.09685, section 4.1)."""
     start = {}
     for name, (d, k) in shapes.items():
-        r = min(rank, d, k)
-        a = stream(seed, "a", 1, name).standard_normal((r, k)) / np.sqrt(k)
-        start[name] = Factors(a.astype("f4"), np.zeros((d, r), "f4"))
+        rank = min(settings.max_rank, d, k)
+        draws = stream(settings.seed, "a", 1, name).standard_normal((rank, k))
+        a = draws * settings.row_norm(name, k) / np.sqrt(k)
+        start[name] = Factors(a.astype("f4"), np.zeros((d, rank), "f4"))
     return Adapter(start)
 
 
@@ -41,7 +42,7 @@ class FedIT:
 
     def initial(self, shapes: Shapes) -> State:
         """B = 0, A Gaussian."""
-        return State(0, {"global": gaussian_start(shapes, self.settings.max_rank, self.settings.seed)})
+        return State(0, {"global": gaussian_start(shapes, self.settings)})
 
     def assign(self, state: State, rank: int) -> Assignment:
         """Go on from the averaged factors."""

@@ -29,7 +29,7 @@ class HetLoRA:
 
     def initial(self, shapes: Shapes) -> State:
         """B = 0, A Gaussian, at the largest rank."""
-        return State(0, {"global": gaussian_start(shapes, self.settings.max_rank, self.settings.seed)})
+        return State(0, {"global": gaussian_start(shapes, self.settings)})
 
     def assign(self, state: State, rank: int) -> Assignment:
         """The first `rank` directions of the average."""

@@ -86,7 +86,7 @@ class Increments:
         else:
             warm = self.settings.server.a == "warm"
             a = _complete(lowrank.svd(delta)[2][:rank] if warm else np.zeros((0, k)), draws)
-        return Factors(a.astype("f4"), np.zeros((d, rank), "f4"))
+        return Factors((a * self.settings.row_norm(name, k)).astype("f4"), np.zeros((d, rank), "f4"))
 
 
 def _plain_sum(terms: Sequence[tuple[float, Factors]]) -> Factors:
