@@ -24,11 +24,11 @@ from common.locations import locate
 QUERY_VALUE = frozenset(
     (
         *("q_proj", "v_proj", "query", "value", "query_proj", "value_proj", "q_lin", "v_lin", "q", "v"),
-        *("c_attn", "in_proj", "qkv_proj", "query_key_value"),
+        *("c_attn", "in_proj", "qkv_proj", "query_key_value", "Wqkv"),
     )
 )
 """Last part of the names of query and value projections: Llama, BERT, RoBERTa, DeBERTa-v2, DistilBERT, T5, ViT and,
-fused with the key, GPT-2, DeBERTa, Phi-3 and GPT-NeoX (arXiv 2106.09685, section 7.1: adapt Wq and Wv)."""
+fused with the key, GPT-2, DeBERTa, Phi-3, GPT-NeoX and ModernBERT (arXiv 2106.09685, section 7.1: adapt Wq and Wv)."""
 
 _LOADING = threading.Lock()
 

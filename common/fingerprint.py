@@ -1,4 +1,4 @@
-"""Hashes that say who may train together: the base model's tensors as stored, its tokenizer, the targets and the task.
+"""Hashes that say who may train together: the base as stored, its tokenizer, the targets and the task.
 
 Read from the files without torch, so that nodes which load one base in float32, bfloat16 or 4 bits still meet.
 """
@@ -9,19 +9,26 @@ from collections.abc import Iterator
 from functools import lru_cache
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from common.adapter import Shapes
 from common.errors import ModelError
 
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json", "merges.txt")
+_TOKENIZER_FILES = (
+    *("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json", "merges.txt"),
+    "chat_template.jinja",
+)
+_INCIDENTAL = frozenset({"_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache"})
+"""Keys of config.json that change no logit, or only how the base is loaded."""
 
 
 def fingerprint(folder: Path, shapes: Shapes, task: str, labels: tuple[str, ...], max_length: int) -> str:
     """SHA-256 over what two nodes must share: base tensors, tokenizer, target shapes, task and its labels."""
     shared = {
         "base": base_hash(folder),
+        "architecture": architecture_hash(folder),
         "tokenizer": tokenizer_hash(folder),
         "shapes": {name: list(shape) for name, shape in shapes.items()},
         "task": task,
@@ -42,11 +49,33 @@ def base_hash(folder: Path) -> str:
     return hashlib.sha256(json.dumps(tensors).encode()).hexdigest()
 
 
+def architecture_hash(folder: Path) -> str:
+    """SHA-256 over the model's configuration: equal tensors with other heads or positions are another model.
+
+    Raises:
+        ModelError: config.json is damaged.
+    """
+    config = {key: value for key, value in _json(folder / "config.json").items() if key not in _INCIDENTAL}
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
 def tokenizer_hash(folder: Path) -> str:
-    """SHA-256 over the tokenizer's vocabulary files."""
+    """SHA-256 over the tokenizer's vocabulary files and its chat template."""
     present = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
     digests = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in present]
-    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+    settings = folder / "tokenizer_config.json"
+    template = _json(settings).get("chat_template") if settings.is_file() else None
+    return hashlib.sha256(json.dumps([digests, template]).encode()).hexdigest()
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read ({error}); copy or download it again") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{file} is no JSON object; copy or download it again")
+    return value
 
 
 def safetensors_files(folder: Path) -> list[Path]:
