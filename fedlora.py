@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from common.errors import FedloraError
+from common.errors import FedloraError, Interrupted
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -108,16 +108,16 @@ def main() -> None:
     """Run the command; our own errors become one message and an exit status, never a traceback."""
     try:
         app()
+    except Interrupted as error:
+        print(f"\n{error}", file=sys.stderr, flush=True)
+        # At once: the journal is safe at every moment, and workers may be in the middle of long computations.
+        os._exit(error.exit_status)
     except FedloraError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except OSError as error:
         print(f"error: {error}; the last committed round is intact, go on with --resume", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        # At once: the journal is safe at every moment, and workers may be in the middle of long computations.
-        print("\ninterrupted; go on with --resume RUN", file=sys.stderr, flush=True)
-        os._exit(130)
 
 
 if __name__ == "__main__":

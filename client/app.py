@@ -13,11 +13,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.clientapp import ClientApp
 
 import common.flower  # noqa: F401  (switches telemetry off before Flower is imported)
-from client.node import LocalNode, adapted, announce, load_node
+from client.model import BaseModel
+from client.node import LocalNode, adapted, announce, fingerprint_of, load_node
 from client.train import evaluate, train
 from common.adapter import Adapter
 from common.codec import decode
-from common.errors import CodecError, FedloraError
+from common.errors import CodecError
+from common.lora import Lora
 from common.messages import ADAPTER_STYPE, order_of, pack_update, training_of, unpack_assignment
 
 ERROR_CODE = 2
@@ -45,6 +47,10 @@ def evaluate_round(message: Message, context: Context) -> Message:
     return _answer(message, context, _evaluate)
 
 
+class OtherBase(Exception):  # noqa: N818  (a reason to refuse, not a fault)
+    """The order is for another base model, tokenizer, targets, task or labels."""
+
+
 Values = Mapping[str, Any]
 Work = Callable[[LocalNode, Values, bytes], tuple[Values, bytes]]
 
@@ -56,7 +62,9 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
         values, blob = work(node, message.content.config_records["values"], _blob(message.content))
     except CodecError:
         return Message(Error(ERROR_CODE, "codec"), reply_to=message)
-    except (FedloraError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except OtherBase:
+        return Message(Error(ERROR_CODE, "base"), reply_to=message)
+    except Exception as error:  # Flower would send the text of any that passes here to the server.
         log.error("refused a %s message: %s", message.metadata.message_type, error, exc_info=error)
         return Message(Error(ERROR_CODE, "failed"), reply_to=message)
     content = RecordDict({"values": ConfigRecord(dict(values))})
@@ -77,7 +85,7 @@ def _announce(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, byt
 
 def _train(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, bytes]:
     assignment = unpack_assignment(blob, values["trains"], values["scaling"])
-    skeleton, lora = adapted(node.base, tuple(assignment.start))
+    skeleton, lora = _adapted(node, values, assignment.start)
     name = node.settings.name
     (update,) = train(skeleton, lora, [assignment], [name], [node.train], training_of(values))
     counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
@@ -86,6 +94,14 @@ def _train(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, bytes]
 
 def _evaluate(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, bytes]:
     adapter: Adapter = decode(blob)
-    skeleton, lora = adapted(node.base, tuple(adapter))
+    skeleton, lora = _adapted(node, values, adapter)
     score = evaluate(skeleton, lora, adapter, node.held)
     return vars(order_of(values)) | {"loss": score.loss, "count": score.count}, b""
+
+
+def _adapted(node: LocalNode, values: Values, adapter: Adapter) -> tuple[BaseModel, Lora]:
+    """The node's model, ready for an adapter on these modules, if the order is for this base."""
+    modules = tuple(adapter)
+    if order_of(values).base != fingerprint_of(node, modules):
+        raise OtherBase
+    return adapted(node.base, modules)

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from client.checks import read_each
 from client.order import Indices, by_length, epochs
 from client.rows import Row
-from client.tokens import IGNORE, Example, encoder
+from client.tokens import IGNORE, Example, encoder, padding_id
 from common.config import Node, Task
 from common.errors import DataError
 from common.streams import stream
@@ -88,16 +88,13 @@ class Batch:
 def tokenize(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase, file: Path) -> Examples:
     """The rows of `file` as examples for the node's task.
 
-    The padding id may equal a real token (SmolLM2 pads with its end of text), so it is never used to tell padding.
-
     Raises:
         DataError: columns are missing, or rows cannot be used.
         ConfigError: the node names no labels, or its max_length has no room for text.
     """
     encode = encoder(rows, node, tokenizer, file)
     examples = read_each(file, ((row.line, row) for row in rows), encode)
-    pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-    return Examples(examples, node.task, pad_id=next(pad for pad in pads if pad is not None))
+    return Examples(examples, node.task, padding_id(tokenizer))
 
 
 def hold_out(examples: Examples, name: str, share: float = 0.1, cap: int = 64) -> tuple[Examples, Examples]:

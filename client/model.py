@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
+from client.tokens import padding_id
 from common.config import Dtype, Task
 from common.errors import ConfigError, ModelError, nearest
 from common.fingerprint import safetensors_files
@@ -72,11 +74,16 @@ def _load(folder: Path, task: Task, labels: tuple[str, ...], dtype: Dtype, devic
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model, missing = _load_model(folder, task, labels, dtype, tokenizer)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelError(f"cannot load {folder} for {task}: {str(error).strip().splitlines()[0]}") from error
+    except Exception as error:  # The libraries that read the folder raise many kinds.
+        raise ModelError(
+            f"cannot load {folder} for {task}: {shorten(str(error), 200, placeholder=' ...')}; [base] path must be a "
+            "whole Hugging Face folder, with tokenizer, of a model for this task"
+        ) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ModelError(f"{folder} has no vocabulary; write the tokenizer there with save_pretrained()")
     head = _new_modules(model, missing)
-    if task == "causal-lm" and head:
-        raise ModelError(f"{folder} lacks the weights of {head[0].name}; it is not a causal language model")
+    if task == "causal-lm":
+        _check_causal(folder, model, head)
     _initialise(model, head)
     return BaseModel(folder, model.requires_grad_(False).eval().to(device), tokenizer, task, head)
 
@@ -91,14 +98,20 @@ def _load_model(folder: Path, task: Task, labels: tuple[str, ...], dtype: str, t
         kind = AutoModelForSequenceClassification
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
-        if config.pad_token_id is None:
-            config.pad_token_id = (
-                tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-            )
     model, info = kind.from_pretrained(
         folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
     )
+    if task == "classification":
+        model.config.pad_token_id = padding_id(tokenizer)  # A decoder reads a row at its last token that is another.
     return model, sorted(info["missing_keys"])
+
+
+def _check_causal(folder: Path, model: nn.Module, head: tuple[HeadModule, ...]) -> None:
+    attention = {getattr(module, "is_causal", None) for module in model.modules()}
+    sees_all = False in attention and True not in attention
+    if head or sees_all:
+        fault = f"lacks the weights of {head[0].name}" if head else "sees the words that it is to predict"
+        raise ModelError(f"{folder} {fault}; it is no causal language model: give a decoder such as GPT-2 or Llama")
 
 
 def _new_modules(model: nn.Module, missing: Iterable[str]) -> tuple[HeadModule, ...]:

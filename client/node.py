@@ -1,7 +1,7 @@
 """A node as its own file describes it: its data, tokenised once, and the frozen base it trains on."""
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -36,17 +36,28 @@ class LocalNode:
 
 @cache
 def load_node(file: Path) -> LocalNode:
-    """The node of a `client.toml`, read once a process; paths in it are relative to it.
+    """The node of a `client.toml`, read once a process.
 
     Raises:
         ConfigError, ModelError, DataError: a setting, the base model or a row is wrong.
     """
-    settings = parse(Node, read_toml(file), str(file))
+    settings = read_node(file)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    data = file.parent / settings.data
+    data = Path(settings.data)
     examples = tokenize(read_rows(data), settings, base_of(settings).tokenizer, data)
     return LocalNode(settings, *hold_out(examples, settings.name))
+
+
+def read_node(file: Path) -> Node:
+    """The settings in a node's own file; paths in it are relative to it.
+
+    Raises:
+        ConfigError: the file is missing, or a key or value is wrong.
+    """
+    node = parse(Node, read_toml(file), str(file))
+    base = node.base if node.base.startswith("package:") else str(file.parent / Path(node.base).expanduser())
+    return replace(node, base=base, data=str(file.parent / node.data))
 
 
 def base_of(node: Node) -> BaseModel:
@@ -64,9 +75,20 @@ def announce(node: LocalNode, targets: str | tuple[str, ...]) -> Announcement:
     shapes = adapted(base, find_targets(base, targets))[1].shapes
     embeddings = tuple(name for name in shapes if isinstance(base.model.get_submodule(name), nn.Embedding))
     check_rank(settings.rank, shapes)
-    base_print = fingerprint(base.folder, shapes, settings.task, settings.labels, settings.max_length)
-    rows = len(node.train) + len(node.held)
-    return Announcement(settings.name, settings.rank, rows, base_print, shapes, base.head, embeddings)
+    own, rows = fingerprint_of(node, tuple(shapes)), len(node.train) + len(node.held)
+    return Announcement(settings.name, settings.rank, rows, own, shapes, base.head, embeddings)
+
+
+@cache
+def fingerprint_of(node: LocalNode, modules: tuple[str, ...]) -> str:
+    """What the node must share with all that train these modules with it; hashed once a process.
+
+    Raises:
+        ModelError: the base lacks such a module, or one of its files is damaged.
+    """
+    settings, base = node.settings, node.base
+    shapes = adapted(base, modules)[1].shapes
+    return fingerprint(base.folder, shapes, settings.task, settings.labels, settings.max_length)
 
 
 def check_rank(rank: int, shapes: dict[str, tuple[int, int]]) -> None:

@@ -34,6 +34,15 @@ class Example:
     cut: bool
 
 
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id that fills up the shorter rows of a batch.
+
+    It may equal a real token (SmolLM2 pads with its end of text), so the attention mask alone tells where loss is.
+    """
+    ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+    return next(each for each in ids if each is not None)
+
+
 def encoder(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase, file: Path) -> Encode:
     """The function from a row of this file to an example, for the node's task; it raises BadRow.
 

@@ -15,12 +15,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from client.data import Examples, eval_batches, subset, tokenize
 from client.model import BaseModel
-from client.node import adapted, base_of
+from client.node import adapted, base_of, read_node
 from client.rows import read_rows
 from client.train import Score, evaluate, forward
 from common import lowrank, peft_format
 from common.adapter import Adapter, Array, Factors
-from common.config import Node, parse, read_toml
+from common.config import Node
 from common.errors import ConfigError, JournalError
 from common.head import initial_weight
 from common.lora import Lora, frozen_lane, merge
@@ -51,7 +51,7 @@ def load(run: Path) -> Trained:
     """
     if not (run / "adapter").is_dir() or not (run / "test.toml").is_file():
         raise JournalError(f"{run} has no adapter yet; give the folder of a run, as printed by `run: PATH`")
-    node = _node(run)
+    node = read_node(run / "test.toml")
     base = base_of(node)
     stored = peft_format.read(run / "adapter")
     return Trained(node, base, Adapter({**stored.adapter, **_head(base, stored.saved)}))
@@ -63,13 +63,9 @@ def load_test(run: Path) -> tuple[Node, Examples]:
     Raises:
         DataError: there are none.
     """
-    node = _node(run)
-    file = run / node.data
+    node = read_node(run / "test.toml")
+    file = Path(node.data)
     return node, tokenize(read_rows(file), node, base_of(node).tokenizer, file)
-
-
-def _node(run: Path) -> Node:
-    return parse(Node, read_toml(run / "test.toml"), str(run / "test.toml"))
 
 
 def _head(base: BaseModel, saved: Mapping[str, Array]) -> dict[str, Factors]:

@@ -4,19 +4,24 @@ Messages are answered by a few worker threads. Each has module objects of its ow
 memory does not grow with the number of nodes.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
 import torch
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from common.flower import identify, with_id
 
+ERROR_CODE = 2
+"""Flower's code for a client app that raised an exception."""
+
+log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -57,8 +62,16 @@ class InProcessGrid(Grid):
 
     def _push(self, message: Message) -> str:
         context = self._contexts[message.metadata.dst_node_id]
-        self._replies[message.metadata.message_id] = self._workers.submit(self._client, message, context)
+        self._replies[message.metadata.message_id] = self._workers.submit(self._answer, message, context)
         return message.metadata.message_id
+
+    def _answer(self, message: Message, context: Context) -> Message:
+        """The app's reply; an app that raises has failed alone, as in Flower's other grids."""
+        try:
+            return self._client(message, context)
+        except Exception as error:
+            log.error("node %s failed: %s", context.node_config["node"], error, exc_info=error)
+            return Message(Error(ERROR_CODE, "failed"), reply_to=message)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The replies that are ready, each once."""
@@ -66,10 +79,9 @@ class InProcessGrid(Grid):
         return [self._replies.pop(i).result() for i in ready]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Push, wait for all, pull."""
+        """Push, wait for all or until the timeout in seconds, pull."""
         ids = list(self.push_messages(messages))
-        for i in ids:
-            self._replies[i].exception(timeout)
+        wait([self._replies[i] for i in ids], timeout)
         return self.pull_messages(ids)
 
     def create_message(

@@ -20,7 +20,7 @@ from client.use import load, load_test
 from common import lowrank
 from common.adapter import Adapter
 from common.config import Node, Recipe, parse, read_toml, to_tables
-from common.errors import ConfigError
+from common.errors import ConfigError, Interrupted
 from server.app import make_app
 from server.folder import RunFolder
 from server.journal import verify
@@ -39,17 +39,23 @@ def simulate(file: Path, assignments: list[str], name: str | None, out: Path, re
     """The folder of the finished run.
 
     Raises:
-        FedloraError: a setting, the base, a row or the run folder is wrong, or a round failed.
+        FedloraError: a setting, the base, a row or the run folder is wrong, a round failed, or Ctrl-C was pressed.
     """
     recipe = read_recipe(file, assignments)
     torch.set_num_threads(recipe.threads)
     if resume is not None:
         check_same(recipe, resume)
-    with Console(stderr=True).status("reading data and base model"):
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.print("reading base model and data")
+    with console.status("reading base model and data"):
         prepared = prepare(recipe)
     folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
-    _run(recipe, prepared, folder)
-    _report(recipe, prepared, folder)
+    try:
+        _run(recipe, prepared, folder)
+        _report(recipe, prepared, folder)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; go on with: fedlora simulate {file} --resume {folder.path}") from None
     return folder.path
 
 

@@ -1,0 +1,77 @@
+from math import log
+
+import pytest
+import torch
+
+from client.data import eval_batches
+from client.train import evaluate
+from common.adapter import Adapter
+from common.lora import frozen_lane
+from tests.client.training import TASKS, bench, random_rows
+from tests.common.models_for_tests import random_adapter
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "deberta", "gpt2", "llama"])
+def test_a_new_head_has_the_loss_of_chance(kind):
+    where = bench(kind)
+    score = evaluate(where.base, where.lora, Adapter(), where.rows)
+    assert score.loss == pytest.approx(log(3), abs=1e-6)
+    other = evaluate(where.base, where.lora, random_adapter(where.lora.shapes, (2,)), where.rows)
+    assert abs(other.loss - log(3)) > 1e-3  # control
+
+
+def _in_one_batch(where, adapter):
+    """What Transformers computes for all rows at once: loss and logits."""
+    (batch,) = eval_batches(where.rows, len(where.rows))
+    where.lora.lanes = [frozen_lane(adapter)]
+    with torch.no_grad():
+        out = where.base.model(batch.input_ids, attention_mask=batch.attention_mask, labels=batch.targets)
+    where.lora.lanes = ()
+    return out.loss.item(), out.logits, batch.targets
+
+
+@pytest.mark.parametrize(("kind", "task"), TASKS)
+@pytest.mark.parametrize("rank", [0, 3])
+def test_the_loss_is_that_of_transformers(kind, task, rank):
+    where = bench(kind, task, random_rows(task, [5, 16, 7, 9, 12], given=(1, 11, 2)))
+    adapter = random_adapter(where.lora.shapes, (rank,))
+    score = evaluate(where.base, where.lora, adapter, where.rows, batch=2)
+    assert score.loss == pytest.approx(_in_one_batch(where, adapter)[0], rel=1e-5)
+    assert score.count == (5 if task == "classification" else 4 + 5 + 5 + 8 + 1)
+
+
+def test_accuracy_is_the_share_of_rows_whose_largest_logit_is_their_label():
+    where = bench(rows=random_rows("classification", [6] * 30))
+    adapter = random_adapter(where.lora.shapes, (3,))
+    _, logits, labels = _in_one_batch(where, adapter)
+    right = [int(max(range(3), key=row.__getitem__) == label) for row, label in zip(logits, labels, strict=True)]
+    assert 0 < sum(right) < 30
+    assert evaluate(where.base, where.lora, adapter, where.rows, batch=7).accuracy == sum(right) / 30
+
+
+def test_a_language_model_has_no_accuracy():
+    where = bench("llama", "causal-lm")
+    assert evaluate(where.base, where.lora, Adapter(), where.rows).accuracy is None
+
+
+def test_no_adapter_is_the_base_itself():
+    where = bench("llama", "causal-lm")
+    plain = evaluate(where.base, where.lora, Adapter(), where.rows)
+    assert plain == evaluate(where.base, where.lora, random_adapter(where.lora.shapes, (0,)), where.rows)
+    where.lora.detach()
+    assert plain == evaluate(where.base, where.lora, random_adapter(where.lora.shapes, (3,)), where.rows)
+
+
+def test_measuring_leaves_nothing_behind():
+    where = bench("llama", "causal-lm")
+    evaluate(where.base, where.lora, random_adapter(where.lora.shapes, (3,)), where.rows)
+    assert not where.lora.lanes
+
+
+def test_the_loss_before_training_is_the_loss_of_the_start():
+    where = bench(rows=random_rows("classification", [6, 8, 5, 9]))
+    start = where.start(frozen=2)
+    both = Adapter({f"{n}": f for n, f in start.start.items()})
+    where.lora.lanes = ()
+    with_start = evaluate(where.base, where.lora, both, where.rows)
+    assert with_start.count == 4
