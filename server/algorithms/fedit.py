@@ -4,45 +4,28 @@
 
 The mean of products is not the product of means: the error is sum_i p_i (B_i - B)(A_i - A), and it shows in the
 receipt. A baseline, for clients of one rank.
-
-State: `global` (B, A) in float32, as sent.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from common.adapter import Adapter, Array, Factors, Shapes
+from common.adapter import Adapter, Array, Factors
 from common.assignment import Assignment
 from common.errors import ConfigError
-from common.streams import stream
+from server.algorithms.averaged import Averaged
 from server.algorithms.base import Settings, Weighted
 from server.state import State
 
 
-def gaussian_start(shapes: Shapes, settings: Settings) -> Adapter:
-    """The paper's start at the largest rank: B = 0 and A Gaussian (arXiv 2106.09685, section 4.1)."""
-    start = {}
-    for name, (d, k) in shapes.items():
-        rank = min(settings.max_rank, d, k)
-        draws = stream(settings.seed, "a", 1, name).standard_normal((rank, k))
-        a = draws * settings.row_norm(name, k) / np.sqrt(k)
-        start[name] = Factors(a.astype("f4"), np.zeros((d, rank), "f4"))
-    return Adapter(start)
-
-
-class FedIT:
+class FedIT(Averaged):
     """Federated averaging of the factors."""
 
     def __init__(self, settings: Settings) -> None:
         if len(set(settings.ranks)) > 1:
             ranks = sorted(set(settings.ranks))
             raise ConfigError(f'fedit needs one rank, got [clients] ranks {ranks}; use "increments" or "hetlora"')
-        self.settings = settings
-
-    def initial(self, shapes: Shapes) -> State:
-        """B = 0, A Gaussian."""
-        return State(0, {"global": gaussian_start(shapes, self.settings)})
+        super().__init__(settings)
 
     def assign(self, state: State, rank: int) -> Assignment:
         """Go on from the averaged factors."""
@@ -52,18 +35,6 @@ class FedIT:
         """Average each factor."""
         averaged = {name: self._average(updates, name) for name in state.parts["global"]}
         return State(state.round + 1, {"global": Adapter(averaged)})
-
-    def mass(self, state: State) -> Adapter:
-        """The averaged factors; there is nothing beside them."""
-        return state.parts["global"]
-
-    def broadcast(self, state: State) -> Adapter:
-        """The averaged factors."""
-        return state.parts["global"]
-
-    def lost(self, state: State) -> Adapter:
-        """Nothing: there is no cap."""
-        return Adapter()
 
     def _average(self, updates: Sequence[Weighted], name: str) -> Factors:
         factors = [(update.share, update.modules[name]) for update in updates]

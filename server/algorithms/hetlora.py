@@ -5,8 +5,6 @@
 Ranks may differ, but the average is inexact and a low-rank client's zeros shrink the high ranks; both show in the
 receipt. The paper's self-pruning of ranks is left out. A column of B that nobody trained would pull its row of A to
 zero, where neither ever learns again; such a pair stays as it was.
-
-State: `global` (B, A) at the largest rank in float32, as sent.
 """
 
 from collections.abc import Sequence
@@ -14,22 +12,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from common import lowrank
-from common.adapter import Adapter, Factors, Shapes
+from common.adapter import Adapter, Factors
 from common.assignment import Assignment
-from server.algorithms.base import Settings, Weighted
-from server.algorithms.fedit import gaussian_start
+from server.algorithms.averaged import Averaged
+from server.algorithms.base import Weighted
 from server.state import State
 
 
-class HetLoRA:
+class HetLoRA(Averaged):
     """Sparsity-weighted averaging of zero-padded factors."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def initial(self, shapes: Shapes) -> State:
-        """B = 0, A Gaussian, at the largest rank."""
-        return State(0, {"global": gaussian_start(shapes, self.settings)})
 
     def assign(self, state: State, rank: int) -> Assignment:
         """The first `rank` directions of the average."""
@@ -41,18 +32,6 @@ class HetLoRA:
         shares = _shares(updates, list(state.parts["global"]))
         averaged = {name: _average(updates, shares, name, held) for name, held in state.parts["global"].items()}
         return State(state.round + 1, {"global": Adapter(averaged)})
-
-    def mass(self, state: State) -> Adapter:
-        """The averaged factors; there is nothing beside them."""
-        return state.parts["global"]
-
-    def broadcast(self, state: State) -> Adapter:
-        """The averaged factors at the largest rank."""
-        return state.parts["global"]
-
-    def lost(self, state: State) -> Adapter:
-        """Nothing: there is no cap."""
-        return Adapter()
 
 
 def _shares(updates: Sequence[Weighted], names: Sequence[str]) -> list[float]:
