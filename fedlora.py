@@ -10,8 +10,14 @@ import typer
 
 from common.errors import FedloraError, Interrupted
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers.
+for variable, value in {
+    "HF_HUB_OFFLINE": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}.items():
+    os.environ.setdefault(variable, value)
 
 app = typer.Typer(
     help="Fine-tune one language model together, with low-rank matrices of any rank, without sharing data.",

@@ -12,7 +12,6 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-import common.flower  # noqa: F401  (switches telemetry off before Flower is imported)
 from client.model import BaseModel
 from client.node import LocalNode, adapted, announce, fingerprint_of, load_node
 from client.train import evaluate, train
@@ -47,7 +46,7 @@ def evaluate_round(message: Message, context: Context) -> Message:
     return _answer(message, context, _evaluate)
 
 
-class OtherBase(Exception):  # noqa: N818  (a reason to refuse, not a fault)
+class OtherBase(Exception):
     """The order is for another base model, tokenizer, targets, task or labels."""
 
 

@@ -13,7 +13,7 @@ Value = TypeVar("Value")
 _SHOWN = 5
 
 
-class BadRow(ValueError):  # noqa: N818  (a reason that `read_each` turns into the error)
+class BadRow(ValueError):
     """Why one row cannot be used."""
 
 

@@ -1,12 +1,4 @@
-"""The two private names of Flower 1.41 that a grid of ours needs, and nothing else; a contract test watches them.
-
-Import this module before any other of Flower's: it also switches off telemetry and the check for updates.
-"""
-
-import os
-
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+"""The two private names of Flower 1.41 that a grid of ours needs, and nothing else; a contract test watches them."""
 
 from flwr.app import Message, Metadata, RecordDict
 from flwr.supercore.task_identity import TaskIdentity

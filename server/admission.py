@@ -16,7 +16,7 @@ MAX_COUNT = 10**9
 """Rows or tokens that a client may say it trained on in one round."""
 
 
-class Refused(Exception):  # noqa: N818
+class Refused(Exception):
     """A reply that does not count, and why in one word."""
 
     def __init__(self, reason: Reason) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-import common.flower  # noqa: F401  (switches telemetry off before Flower is imported)
 from common.config import Recipe, config_hash, parse, read_toml
 from server.folder import RunFolder
 from server.journal import Journal

@@ -11,7 +11,6 @@ from typing import get_args
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
-import common.flower  # noqa: F401  (switches telemetry off before Flower is imported)
 from common.messages import ADAPTER_STYPE, Reason
 from server.exchange import Kind, Letter
 

@@ -114,7 +114,7 @@ def test_the_gradient_is_clipped_to_its_largest_norm():
 def test_checkpointing_gives_the_same_update_for_another_pass(kind, task, dropout):
     where = bench(kind, task)
     passes = []
-    inside = next(name for name in where.lora.shapes if ".0." in name)
+    inside = [name for name in where.lora.shapes if ".0." in name][-1]
     where.base.model.get_submodule(inside).register_forward_hook(lambda *_: passes.append(1))
     start, training = where.start(frozen=2), replace(PLAIN, dropout=dropout)
     plain, once = where.train(start, training), len(passes)

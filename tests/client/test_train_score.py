@@ -6,6 +6,7 @@ import torch
 from client.data import eval_batches
 from client.train import evaluate
 from common.adapter import Adapter
+from common.assignment import Training
 from common.lora import frozen_lane
 from tests.client.training import TASKS, bench, random_rows
 from tests.common.models_for_tests import random_adapter
@@ -68,10 +69,9 @@ def test_measuring_leaves_nothing_behind():
     assert not where.lora.lanes
 
 
-def test_the_loss_before_training_is_the_loss_of_the_start():
-    where = bench(rows=random_rows("classification", [6, 8, 5, 9]))
-    start = where.start(frozen=2)
-    both = Adapter({f"{n}": f for n, f in start.start.items()})
-    where.lora.lanes = ()
-    with_start = evaluate(where.base, where.lora, both, where.rows)
-    assert with_start.count == 4
+@pytest.mark.parametrize(("kind", "task"), TASKS)
+def test_training_and_measuring_mean_the_same_loss(kind, task):
+    where = bench(kind, task, random_rows(task, [5, 16, 7, 9], given=(1, 11, 2)))
+    start = where.start(b=False, frozen=3)
+    still = where.train(start, Training((0.0,), batch=2, accumulate=2))
+    assert still.loss == pytest.approx(evaluate(where.base, where.lora, start.frozen, where.rows).loss, rel=1e-5)
