@@ -99,7 +99,10 @@ def check_rank(rank: int, shapes: dict[str, tuple[int, int]]) -> None:
     """
     largest = max(min(shape) for shape in shapes.values())
     if rank > largest:
-        raise ConfigError(f"rank = {rank} exceeds min(d, k) of every target module, at most {largest}; lower the rank")
+        raise ConfigError(
+            f"rank = {rank} (in a recipe: [clients] ranks) exceeds min(d, k) of every target module, "
+            f"which is at most {largest}; lower the rank"
+        )
 
 
 def adapted(base: BaseModel, names: tuple[str, ...]) -> tuple[BaseModel, Lora]:

@@ -60,27 +60,34 @@ def _train_one(
     base: BaseModel, lora: Lora, assignment: Assignment, name: str, examples: Examples, training: Training
 ) -> Update:
     trained = _trainable(assignment, base.device)
+    frozen = frozen_lane(assignment.frozen, base.device).frozen
     parameters = [p for each in trained.values() for p in (each.a, each.b) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.0)
     scaler = torch.amp.GradScaler(base.device.type, enabled=base.model.dtype == torch.float16)
-    frozen = frozen_lane(assignment.frozen, base.device).frozen
     stream = _stream(examples, name, training, base.device)
-    rows = tokens = 0
-    losses = []
+    rows, tokens, losses = 0, 0, []
     for step, rate in enumerate(training.learning_rates):
         group = list(islice(stream, training.accumulate))
-        supervised = sum(batch.supervised for batch in group)
-        total = 0.0
-        for part, batch in enumerate(group):
-            lora.lanes = [Lane(trained, frozen, _dropout(training, name, step, part))]
-            loss = loss_sum(base, batch) / supervised
-            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.item()
+        lanes = [Lane(trained, frozen, _dropout(training, name, step, part)) for part in range(len(group))]
+        losses.append(_backward(base, lora, group, lanes, scaler))
         _step(optimizer, scaler, parameters, rate, training.clip)
-        rows, tokens = rows + sum(len(batch) for batch in group), tokens + supervised
-        losses.append(total)
+        rows, tokens = rows + sum(map(len, group)), tokens + sum(batch.supervised for batch in group)
     lora.lanes = ()
-    return Update(_adapter(trained, assignment.scaling), rows, tokens, sum(losses) / len(losses))
+    return Update(_adapter(trained, assignment.scaling), rows, tokens, torch.stack(losses).mean().item())
+
+
+def _backward(
+    base: BaseModel, lora: Lora, group: Sequence[Batch], lanes: Sequence[Lane], scaler: torch.amp.GradScaler
+) -> Tensor:
+    """Gradients of the mean loss over all supervised tokens of a group of batches; that loss, still on the device."""
+    supervised = sum(batch.supervised for batch in group)
+    total = torch.zeros((), device=base.device)
+    for batch, lane in zip(group, lanes, strict=True):
+        lora.lanes = [lane]
+        loss = loss_sum(base, batch) / supervised
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total
 
 
 def _step(

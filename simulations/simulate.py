@@ -19,7 +19,7 @@ from client.train import Score, evaluate
 from client.use import load, load_test
 from common import lowrank
 from common.adapter import Adapter
-from common.config import Node, Recipe, parse, read_toml, to_tables
+from common.config import Node, Recipe, config_hash, parse, read_toml, to_tables
 from common.errors import ConfigError, Interrupted
 from server.app import make_app
 from server.folder import RunFolder
@@ -67,14 +67,17 @@ def check_same(recipe: Recipe, run: Path) -> None:
     """Refuse to go on with a run under another recipe.
 
     Raises:
-        ConfigError: names each key that differs.
+        ConfigError: names both hashes and each key that differs.
     """
-    theirs = _flat(to_tables(parse(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))))
-    ours = _flat(to_tables(recipe))
+    begun = parse(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))
+    theirs, ours = _flat(to_tables(begun)), _flat(to_tables(recipe))
     keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key) and key != "workers"]
     if keys:
         changes = "\n".join(f"  {key}: the run has {theirs.get(key)}, this recipe {ours.get(key)}" for key in keys)
-        raise ConfigError(f"{run} was started with another recipe; use the same, or start a new run:\n{changes}")
+        raise ConfigError(
+            f"{run} was started with recipe {config_hash(begun)}, this is {config_hash(recipe)}; "
+            f"use the same, or start a new run:\n{changes}"
+        )
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
