@@ -183,9 +183,9 @@ def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
         yield
         return
     model.train()  # Transformers checkpoints only in training mode; all dropout of the base is switched off at loading.
-    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})  # type: ignore[operator]
+    model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     try:
         yield
     finally:
-        model.gradient_checkpointing_disable()  # type: ignore[operator]
+        model.activation_checkpointing_disable()  # type: ignore[operator]
         model.eval()

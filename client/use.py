@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
 from client.data import Examples, eval_batches, subset, tokenize
 from client.model import BaseModel
@@ -120,13 +120,14 @@ def merge_into_base(run: Path, out: Path) -> float:
     lora.lanes = [frozen_lane(trained.adapter, skeleton.device)]
     expected = _probe(run, skeleton)
     lora.lanes = ()
-    merge(skeleton.model, trained.adapter)
+    model = trained.base.skeleton().model  # Not the bench's, which others use after this.
+    merge(model, trained.adapter)
     config = AutoConfig.from_pretrained(trained.base.folder, local_files_only=True)
     for key in ("id2label", "label2id", "pad_token_id"):
-        setattr(config, key, getattr(skeleton.model.config, key))
-    config.architectures = [type(skeleton.model).__name__]
-    skeleton.model.config = config  # The base's own, with the dropout that loading switched off.
-    skeleton.model.save_pretrained(out)
+        setattr(config, key, getattr(model.config, key))
+    config.architectures = [type(model).__name__]
+    model.config = config  # The base's own, with the dropout that loading switched off.
+    model.save_pretrained(out)
     trained.base.tokenizer.save_pretrained(out)
     return float((_probe(run, _reloaded(trained, out)) - expected).abs().max())
 
@@ -135,7 +136,7 @@ def generate(run: Path, prompt: str, tokens: int) -> str:
     """What the trained model writes after the prompt, greedily, up to so many tokens.
 
     Raises:
-        ConfigError: the run's task is not causal-lm.
+        ConfigError: the run's task is not causal-lm, or the prompt is empty or too long.
     """
     trained = load(run)
     if trained.node.task != "causal-lm":
@@ -144,11 +145,23 @@ def generate(run: Path, prompt: str, tokens: int) -> str:
     lora.lanes = [frozen_lane(trained.adapter, skeleton.device)]
     tokenizer = trained.base.tokenizer
     given = tokenizer(prompt, return_tensors="pt").to(skeleton.device)
+    _check_room(given["input_ids"].shape[1], tokens, skeleton.model.config)
     with torch.no_grad():
         output = skeleton.model.generate(
             **given, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
         )
     return str(tokenizer.decode(output[0, given["input_ids"].shape[1] :], skip_special_tokens=True))
+
+
+def _check_room(given: int, tokens: int, config: PreTrainedConfig) -> None:
+    positions = getattr(config, "max_position_embeddings", None)
+    if not given:
+        raise ConfigError("--prompt is empty; give the text to go on from")
+    if positions and given + tokens > positions:
+        raise ConfigError(
+            f"--prompt has {given} tokens, which with --tokens {tokens} exceed the model's {positions} positions; "
+            "shorten one of them"
+        )
 
 
 @torch.no_grad()

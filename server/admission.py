@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from common import lowrank
 from common.adapter import Adapter
 from common.assignment import Assignment
 from common.codec import Limits
@@ -52,7 +53,7 @@ def admit(values: Mapping[str, Any], blob: bytes, order: Order, assignment: Assi
     if not isinstance(loss, float):
         raise Refused("malformed")
     adapter = _decode(blob, assignment)
-    if not np.isfinite(loss) or not all(np.isfinite(array).all() for array in adapter.arrays().values()):
+    if not np.isfinite(loss) or not _finite(adapter):
         raise Refused("nan")
     return Admitted(adapter, examples, tokens, loss)
 
@@ -85,4 +86,13 @@ def _decode(blob: bytes, assignment: Assignment) -> Adapter:
         raise Refused("shape")
     if any(adapter[name].rank != factors.rank for name, factors in asked.items()):
         raise Refused("rank")
+    if assignment.trains == "b" and not all(np.array_equal(adapter[name].a, f.a) for name, f in asked.items()):
+        raise Refused("malformed")  # The sum of B's is under the common A.
     return adapter
+
+
+def _finite(adapter: Adapter) -> bool:
+    """Whether the factors and their product are numbers in float32, as the other clients will hold them."""
+    with np.errstate(over="ignore"):
+        arrays = all(np.isfinite(array.astype("f4", copy=False)).all() for array in adapter.arrays().values())
+        return arrays and bool(np.isfinite(np.float32(lowrank.total_norm(adapter.values()))))

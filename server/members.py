@@ -24,7 +24,8 @@ class Members:
         connected = set(exchange.nodes())
         self.ids = {name: node for name, node in self.ids.items() if node in connected}
         self.nodes = {name: self.nodes[name] for name in self.ids}
-        self.turned_away = {node: entry for node, entry in self.turned_away.items() if node in connected}
+        # Its name may be free by now, for example where the same client came back under another number.
+        self.turned_away = {n: entry for n, entry in self.turned_away.items() if n in connected and entry[1] != "name"}
         unknown = connected - set(self.ids.values()) - self.turned_away.keys()
         answers = dict(_announcements(exchange, {node: Letter(question) for node in sorted(unknown)}))
         if answers and not self.base:
@@ -58,5 +59,5 @@ def _announcements(exchange: Exchange, letters: Mapping[int, Letter]) -> Iterato
         try:
             if isinstance(reply, Letter):
                 yield node, announced(reply.values)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue

@@ -1,11 +1,15 @@
 """Who takes part: nodes that share one base model, and the cohort of a round."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from common.announcement import Announcement
 from common.messages import Reason
 from common.streams import stream
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""The names that a node's own file may give it; each can name a file."""
 
 
 def majority_base(nodes: Sequence[Announcement]) -> str:
@@ -16,7 +20,7 @@ def majority_base(nodes: Sequence[Announcement]) -> str:
 
 def objection(node: Announcement, known: Mapping[str, Announcement], base: str, max_rank: int) -> Reason | None:
     """Why a node cannot take part beside the known ones; None if it can."""
-    if node.name in known:
+    if node.name in known or not _NAME.fullmatch(node.name):
         return "name"
     if node.fingerprint != base:
         return "base"

@@ -95,8 +95,8 @@ class Rounds:
         self._observer.started(self._plan.train.rounds, max(0, len(self._journal.entries) - 1))
         state = self._resume() if self._journal.entries else self._begin()
         while state.round < self._plan.train.rounds:
-            state = self._round(state)
             self._meet()
+            state = self._round(state)
         return state
 
     def _meet(self) -> None:

@@ -6,14 +6,19 @@ from pathlib import Path
 import numpy as np
 
 from common.adapter import Adapter, Array, Factors
+from common.errors import RunError
 
 
 class Spooled(Mapping[str, Factors]):
     """An adapter whose factors lie in a file and are read at each access, so that memory holds one module of it."""
 
     def __init__(self, file: Path, blob: bytes, adapter: Adapter) -> None:
-        """Write the blob that the adapter is a view on; factors that are no views on it stay in memory."""
-        file.write_bytes(blob)
+        """Write the blob that the adapter is a view on; factors that are no views on it stay in memory.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        _write(file, blob)
         self._file = file
         self._start = np.frombuffer(blob, np.uint8).ctypes.data
         self._size = len(blob)
@@ -35,6 +40,16 @@ class Spooled(Mapping[str, Factors]):
 
     def _read(self, side: "Array | _Place") -> Array:
         return side if isinstance(side, np.ndarray) else side.read(self._file)
+
+
+def _write(file: Path, blob: bytes) -> None:
+    try:
+        file.write_bytes(blob)
+    except OSError as error:
+        raise RunError(
+            f"cannot keep {file} until the round ends: {error.strerror}; the last committed round is intact: "
+            "mend the cause, then run again with --resume"
+        ) from error
 
 
 class _Place:

@@ -35,7 +35,9 @@ class FlowerExchange:
             Message(pack(letter), node, kind, ttl=self._deadline, group_id=str(number))
             for node, letter in letters.items()
         ]
-        waiting = dict(zip(self._grid.push_messages(messages), letters, strict=True))
+        ids = zip(self._grid.push_messages(messages), letters, strict=True)
+        waiting = {message_id: node for message_id, node in ids if message_id}  # None: the node is gone
+        yield from ((node, "absent") for node in letters.keys() - waiting.values())
         end = time.monotonic() + self._deadline
         while waiting and time.monotonic() < end:
             for reply in self._grid.pull_messages(list(waiting)):

@@ -7,10 +7,11 @@ from typing import Any
 
 import tomli_w
 
+from client.checks import require
 from client.data import tokenize
 from client.model import find_targets
 from client.node import adapted, base_of, check_rank
-from client.rows import Row, read_rows
+from client.rows import Row, columns_of, read_rows
 from common.config import Node, Recipe, to_tables
 from common.errors import ConfigError
 from server.algorithms import Settings, create
@@ -46,7 +47,7 @@ def prepare(recipe: Recipe) -> Prepared:
         FedloraError: names what is wrong and the remedy.
     """
     rows, file, source = _rows(recipe)
-    node = _node(recipe, _labels(rows, recipe))
+    node = _node(recipe, _labels(rows, file, recipe))
     truncated = tokenize(rows, node, base_of(node).tokenizer, file).truncated
     shards, test_rows = _deal(rows, recipe)
     nodes = _nodes(node, shards, recipe)
@@ -81,13 +82,15 @@ def _rows(recipe: Recipe) -> tuple[tuple[Row, ...], Path, str]:
     return rows, Path(f"corpus {data.corpus}"), f"{data.corpus}, SHA-256 {corpus.sha256}"
 
 
-def _labels(rows: Sequence[Row], recipe: Recipe) -> tuple[str, ...]:
+def _labels(rows: Sequence[Row], file: Path, recipe: Recipe) -> tuple[str, ...]:
     if recipe.data.task != "classification":
         return ()
+    require(file, columns_of(rows), text=recipe.data.text, label=recipe.data.label)
     values = [row.fields.get(recipe.data.label) for row in rows]
     labels = tuple(sorted({str(value) for value in values if value not in (None, "")}))
-    if len(labels) == 1:
-        raise ConfigError(f"[data] label = {recipe.data.label!r}: all rows are {labels[0]!r}; two classes are needed")
+    if len(labels) < 2:
+        only = repr(labels[0]) if labels else "empty"
+        raise ConfigError(f"[data] label = {recipe.data.label!r}: all rows are {only}; two classes are needed")
     return labels
 
 

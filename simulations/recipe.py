@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.config import Recipe, override, parse, read_toml
+from simulations.gguf import gguf_base
 from simulations.tiny import tiny_base
 
 
@@ -21,8 +22,14 @@ def read_recipe(file: Path, assignments: list[str]) -> Recipe:
 
 
 def base_path(path: str) -> str:
-    """[base] path with `tiny:KIND`, a random model for tests, made and replaced by its folder."""
-    return str(tiny_base(path.removeprefix("tiny:"))) if path.startswith("tiny:") else path
+    """The folder that a base is made into if it is none yet: `tiny:KIND`, random for tests, or a GGUF file; else the path.
+
+    Raises:
+        FedloraError: it cannot be made.
+    """
+    if path.startswith("tiny:"):
+        return str(tiny_base(path.removeprefix("tiny:")))
+    return str(gguf_base(path)) if path.endswith(".gguf") else path
 
 
 def _absolute(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:

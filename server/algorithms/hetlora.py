@@ -41,7 +41,7 @@ def _shares(updates: Sequence[Weighted], names: Sequence[str]) -> list[float]:
 
 def _average(updates: Sequence[Weighted], shares: Sequence[float], name: str, held: Factors) -> Factors:
     a, b = np.zeros(held.a.shape), np.zeros(held.b.shape)
-    trained = max(update.modules[name].rank for update in updates)
+    trained = max(update.modules[name].rank for share, update in zip(shares, updates, strict=True) if share)
     for share, update in zip(shares, updates, strict=True):
         factors = update.modules[name].astype("f8")
         a[: factors.rank] += share * factors.a

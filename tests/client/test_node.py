@@ -52,14 +52,13 @@ def test_other_targets_have_another_fingerprint(tmp_path):
     assert _announced(node, "all-linear").fingerprint != _announced(node).fingerprint
 
 
-def test_another_tokenizer_or_other_weights_have_another_fingerprint(tmp_path):
-    plain = _announced(write_node(tmp_path / "plain")).fingerprint
-    for file in ("tokenizer.json", "model.safetensors"):
-        folder = shutil.copytree(tiny_base("bert"), tmp_path / file / "base")
-        content = (folder / file).read_bytes()
-        changed = content.replace(b"</w>", b"<w>") if file == "tokenizer.json" else content[:-1] + b"\x3f"
-        (folder / file).write_bytes(changed + b"\n" * (file == "tokenizer.json"))
-        assert _announced(write_node(tmp_path / file, base=str(folder))).fingerprint != plain
+@pytest.mark.parametrize("file", ["tokenizer.json", "model.safetensors"])
+def test_another_tokenizer_or_other_weights_have_another_fingerprint(tmp_path, file):
+    folder = shutil.copytree(tiny_base("bert"), tmp_path / "base")
+    content = (folder / file).read_bytes()
+    (folder / file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if file != "tokenizer.json" else content + b" ")
+    other = _announced(write_node(tmp_path / "other", base=str(folder))).fingerprint
+    assert other != _announced(write_node(tmp_path / "plain")).fingerprint
 
 
 @pytest.mark.parametrize("rank", [4, 32])
@@ -69,7 +68,9 @@ def test_a_rank_that_some_target_can_hold_is_taken(tmp_path, rank):
 
 def test_a_rank_above_every_target_is_refused(tmp_path):
     node = load_node(write_node(tmp_path, rank=33))
-    with pytest.raises(ConfigError, match=r"rank = 33 exceeds min\(d, k\) of every target module, at most 32; lower"):
+    with pytest.raises(
+        ConfigError, match=r"rank = 33 .*exceeds min\(d, k\) of every target module, .*at most 32; lower"
+    ):
         announce(node, "query-value")
     check_rank(5, {"small": (2, 9), "large": (5, 9)})
     with pytest.raises(ConfigError, match="at most 5"):
@@ -110,7 +111,7 @@ def test_absolute_paths_stay(tmp_path):
         ({"rank": "four"}, "rank = 'four': "),
         ({"rank": None}, "rank is missing; add it"),
         ({"data": None}, "data is missing; add it"),
-        ({"rnak": 4}, "unknown key rnak; did you mean 'rank'?"),
+        ({"rnak": 4}, "unknown key rnak; did you mean 'rank'"),
         ({"name": "a/b"}, "name = 'a/b': "),
         ({"task": "regression"}, "task = 'regression': "),
         ({"dtype": "int8"}, "dtype = 'int8': "),

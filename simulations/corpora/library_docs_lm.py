@@ -1,0 +1,32 @@
+"""Library docs for a language model: what does this function or class do?
+
+The rows of library-docs, with the sentence as its library wrote it: nothing is masked, since the library is no secret.
+"""
+
+from itertools import groupby, islice
+from textwrap import shorten
+
+from simulations.corpora import library_docs
+from simulations.corpora.corpus import Corpus, Row, from_jsonl, to_jsonl
+
+ROWS_PER_LIBRARY = 100
+_LONGEST_SIGNATURE = 120  # characters; some have thousands, and would leave no room for an answer
+
+
+def load() -> Corpus:
+    """At most 100 rows a library: `prompt` (name and signature), `completion` (the first sentence), `library`.
+
+    Raises:
+        DataError: a library is not installed, or without its sources.
+    """
+    libraries = groupby(library_docs.load().rows, key=lambda row: row["label"])
+    return from_jsonl(to_jsonl(_asked(row) for _, own in libraries for row in islice(own, ROWS_PER_LIBRARY)))
+
+
+def _asked(row: Row) -> dict[str, str]:
+    signature = shorten(row["signature"], _LONGEST_SIGNATURE, placeholder=" ...")
+    return {
+        "prompt": f"What does {row['name']} do?\n{signature}\nAnswer:",
+        "completion": f" {row['sentence']}",
+        "library": row["label"],
+    }

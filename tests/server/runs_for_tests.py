@@ -1,0 +1,51 @@
+"""Whole runs over an exchange in memory."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common.config import Lora, Server, Train
+from server.exchange import Exchange
+from server.journal import Journal
+from server.observer import Observer
+from server.rounds import Plan, Rounds, Test
+from tests.server.exchange_for_tests import MemoryExchange, NumpyNode
+
+Entries = tuple[dict[str, Any], ...]
+
+FOUR = (NumpyNode("ada", 8), NumpyNode("bob", 1, rows=20), NumpyNode("cyd", 2, rows=5), NumpyNode("eve", 4, rows=40))
+"""Four nodes of four ranks."""
+
+
+def plan(rounds: int = 3, config: str = "settings", alpha: Any = "rank", **server: Any) -> Plan:
+    """A plan of a few quick rounds."""
+    return Plan(7, Lora(alpha=alpha), Train(rounds=rounds, steps=3, lr=0.1), Server(**server), config)
+
+
+def run(
+    folder: Path,
+    exchange: Exchange,
+    settings: Plan,
+    observer: Observer | None = None,
+    test: Test | None = None,
+) -> Entries:
+    """What is committed once the run has ended; it begins where the journal in the folder ends."""
+    with Journal.open(folder) as journal:
+        Rounds(exchange, settings, journal, observer or Observer(), lambda adapter, node: None, test).run()
+        return journal.entries
+
+
+def hashes(entries: Entries) -> list[str]:
+    """The hash of the broadcast after each round."""
+    return [entry["adapter_hash"] for entry in entries]
+
+
+def clients(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The records of a round's clients by name."""
+    return {client["name"]: client for client in entry["metrics"]["clients"]}
+
+
+def fresh(nodes: Iterable[NumpyNode] = FOUR, **changes: Any) -> MemoryExchange:
+    """An exchange over these nodes, each with these changes."""
+    return MemoryExchange([replace(node, **changes) for node in nodes])

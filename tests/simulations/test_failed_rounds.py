@@ -1,0 +1,80 @@
+import subprocess
+
+import pytest
+
+from tests.command import TINY, call, settings
+from tests.simulations.conftest import RESUMED
+from tests.simulations.runs import entries, records, same_result
+
+UNSTABLE = ("train.clip=0", "train.lr=1e30", "train.rounds=2", "workers=1")
+
+
+def failure(ended):
+    """The message of a run that failed on its way."""
+    assert ended.status == 1, ended
+    assert "Traceback" not in ended.out + ended.err
+    assert "run:" not in ended.out
+    return ended.err
+
+
+def test_a_round_whose_clients_are_all_refused_did_not_happen(tmp_path):
+    message = failure(call("simulate", TINY, "--out", tmp_path, "--name", "run", *settings(*UNSTABLE)))
+    assert "every client of round 1 was refused" in message
+    assert all(f"client-0{number}: nan" in message for number in range(4))
+    assert "round 0 is intact" in message
+    assert [entry["round"] for entry in entries(tmp_path / "run")] == [0]
+    assert len(records(tmp_path / "run")) == 1
+    assert call("verify", tmp_path / "run").status == 0
+
+
+def test_going_on_after_it_fails_again_and_loses_nothing(tmp_path):
+    call("simulate", TINY, "--out", tmp_path, "--name", "run", *settings(*UNSTABLE))
+    before = entries(tmp_path / "run")
+    assert "round 0 is intact" in failure(call("simulate", TINY, "--resume", tmp_path / "run", *settings(*UNSTABLE)))
+    assert entries(tmp_path / "run") == before
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of a size that can be set, and set again."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = False
+
+    def resize(size):
+        nonlocal mounted
+        options = f"remount,size={size}" if mounted else f"size={size}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("this user may not mount a file system")
+        mounted = True
+        return folder
+
+    yield resize
+    if mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "where"),
+    [
+        ("60k", "shards"),
+        pytest.param("120k", "checkpoint", marks=pytest.mark.slow),
+        ("140k", "adapter"),
+        ("200k", "checkpoint"),
+        pytest.param("420k", "checkpoint", marks=pytest.mark.slow),
+        ("860k", "report"),
+    ],
+)
+def test_a_full_disk_loses_no_round(disk, undisturbed, size, where):
+    run = disk(size) / "run"
+    message = failure(call("simulate", TINY, "--out", disk(size), "--name", "run", *settings(*RESUMED)))
+    assert "No space left on device" in message
+    assert "--resume" in message
+    assert where != "checkpoint" or f"round {len(entries(run))} is not committed" in message
+    before = entries(run) if where != "shards" else ()
+    assert len(before) == {"shards": 0, "adapter": 1, "report": 6}.get(where, len(before))
+    disk("50m")
+    assert call("simulate", TINY, "--resume", run, *settings(*RESUMED)).status == 0
+    assert entries(run)[: len(before)] == before
+    assert same_result(run, undisturbed)
