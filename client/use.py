@@ -4,7 +4,7 @@ A run's folder is enough: `adapter/` holds the update as PEFT has it, `test.toml
 rows.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,16 +141,26 @@ def generate(run: Path, prompt: str, tokens: int) -> str:
     trained = load(run)
     if trained.node.task != "causal-lm":
         raise ConfigError(f'{run} was trained for {trained.node.task}; generate needs [data] task = "causal-lm"')
+    ids = trained.base.tokenizer(prompt)["input_ids"]
+    _check_room(len(ids), tokens, trained.base.model.config)
+    return write_on(trained, trained.adapter, ids, tokens)
+
+
+@torch.no_grad()
+def write_on(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens: int) -> str:
+    """What the base plus this adapter writes after these token ids, greedily, up to so many tokens."""
     skeleton, lora = trained.bench
-    lora.lanes = [frozen_lane(trained.adapter, skeleton.device)]
-    tokenizer = trained.base.tokenizer
-    given = tokenizer(prompt, return_tensors="pt").to(skeleton.device)
-    _check_room(given["input_ids"].shape[1], tokens, skeleton.model.config)
-    with torch.no_grad():
-        output = skeleton.model.generate(
-            **given, max_new_tokens=tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
-        )
-    return str(tokenizer.decode(output[0, given["input_ids"].shape[1] :], skip_special_tokens=True))
+    lora.lanes = [frozen_lane(adapter, skeleton.device)]
+    given, tokenizer = torch.tensor([list(ids)], device=skeleton.device), trained.base.tokenizer
+    output = skeleton.model.generate(
+        given,
+        attention_mask=torch.ones_like(given),
+        max_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    lora.lanes = ()
+    return str(tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True))
 
 
 def _check_room(given: int, tokens: int, config: PreTrainedConfig) -> None:

@@ -61,14 +61,16 @@ def _convert(path: str, file: Path, out: Path) -> None:
         tokenizer, model = _read(file)
     except Exception as error:  # The libraries that read the file raise many kinds.
         reason = shorten(str(error), 200, placeholder=" ...")
-        raise ModelError(f"cannot read {file}: {reason}; give a GGUF file of a model that Transformers knows") from error
+        raise ModelError(
+            f"cannot read {file}: {reason}; give a GGUF file of a model that Transformers knows"
+        ) from error
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 
 def _read(file: Path) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     # Weights are float32 by now, but the model still says that it is quantised, and such a model is not saved.
     model.hf_quantizer, model.is_quantized = None, False
     del model.config.quantization_config

@@ -22,7 +22,7 @@ def read_recipe(file: Path, assignments: list[str]) -> Recipe:
 
 
 def base_path(path: str) -> str:
-    """The folder that a base is made into if it is none yet: `tiny:KIND`, random for tests, or a GGUF file; else the path.
+    """The path, or the folder made from it where it is `tiny:KIND` (random weights, for tests) or a GGUF file.
 
     Raises:
         FedloraError: it cannot be made.

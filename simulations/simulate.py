@@ -30,6 +30,7 @@ from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
 from simulations.recipe import read_recipe
 from simulations.report import write_report
+from simulations.samples import samples
 
 PARTS = 8
 """Parts in which test rows are measured, whatever the number of workers, so that sums do not depend on it."""
@@ -123,4 +124,5 @@ def _report(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
     spectrum = {name: lowrank.spectrum(factors).tolist() for name, factors in trained.adapter.items()}
     chance = 1 / len(trained.node.labels) if trained.node.labels else None
     full_bytes = sum(p.numel() * p.element_size() for p in parameters)
-    write_report(folder.path, spectrum, facts, chance=chance, full_bytes=full_bytes)
+    answers = samples(folder.path) if recipe.data.task == "causal-lm" and prepared.test_rows else ()
+    write_report(folder.path, spectrum, facts, answers, chance=chance, full_bytes=full_bytes)

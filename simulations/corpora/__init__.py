@@ -1,15 +1,23 @@
-"""Rows to train on that need no download, and readers of common layouts."""
+"""Rows to train on: some that need no download, and public data sets from a folder or the hub."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from common.errors import ConfigError, nearest
-from simulations.corpora import library_docs, toy
+from simulations.corpora import library_docs, library_docs_lm, public, toy
 from simulations.corpora.corpus import Corpus
 
 __all__ = ["CORPORA", "Corpus", "load_corpus"]
 
-CORPORA: Mapping[str, Callable[[], Corpus]] = MappingProxyType({"library-docs": library_docs.load, "toy": toy.load})
+CORPORA: Mapping[str, Callable[[], Corpus]] = MappingProxyType(
+    {
+        "library-docs": library_docs.load,
+        "library-docs-lm": library_docs_lm.load,
+        "toy": toy.load,
+        **{name: partial(public.load, name) for name in public.PUBLIC},
+    }
+)
 
 
 def load_corpus(name: str) -> Corpus:
@@ -17,7 +25,7 @@ def load_corpus(name: str) -> Corpus:
 
     Raises:
         ConfigError: there is none.
-        DataError: what it is made from is not installed.
+        DataError: what it is made from is not installed or not at hand.
     """
     if name not in CORPORA:
         raise ConfigError(f"[data] corpus = {name!r} is unknown{nearest(name, CORPORA)}")

@@ -1,45 +1,47 @@
 """Public data sets, from a folder of the user's own (`$FEDLORA_DATA/NAME/FILE`), else from the Hugging Face hub."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from string import Formatter
+from textwrap import shorten
 from types import MappingProxyType
 from typing import Any
 
-from client.checks import BadRow, read_each, require, text_of
+from client.checks import read_each, text_of
 from client.rows import Row, columns_of, read_rows
 from common.errors import DataError
 from simulations.corpora.corpus import Corpus, from_jsonl, to_jsonl
 
-Fields = Mapping[str, Any]
+_LONGEST_ANSWER = 800  # characters, in MedQuAD; longer answers are whole articles
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How rows of one place become ours.
+    """How the rows of one place become ours.
 
     Args:
-        columns: our column -> a template with the names of theirs in braces.
-        keep: which rows are read.
+        templates: our column -> its text, with their columns in braces.
+        keep: whether a row of theirs is read.
     """
 
-    columns: Mapping[str, str]
-    keep: Callable[[Fields], bool] = lambda fields: True
+    templates: Mapping[str, str]
+    keep: Callable[[Mapping[str, Any]], bool] = lambda fields: True
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        """Their columns."""
-        parts = (part for template in self.columns.values() for part in Formatter().parse(template))
-        return tuple(dict.fromkeys(name for _, name, _, _ in parts if name))
+    def columns(self) -> tuple[str, ...]:
+        """Their columns that are read."""
+        parts = (part for template in self.templates.values() for part in Formatter().parse(template))
+        return tuple(name for _, name, _, _ in parts if name)
 
 
 @dataclass(frozen=True)
 class Public:
-    """A data set: its file below `$FEDLORA_DATA`, its id on the hub (split `train`), and their layouts."""
+    """A data set: its file below `$FEDLORA_DATA`, its id on the hub (the split `train` is read), and their layouts."""
 
     file: str
     layout: Layout
@@ -47,19 +49,12 @@ class Public:
     hub_layout: Layout
 
 
-_LONGEST_ANSWER = 800
-"""Characters of a MedQuAD answer; longer ones are whole articles."""
-
-
-def _short(fields: Fields) -> bool:
-    return 0 < len(fields.get("answer") or "") <= _LONGEST_ANSWER
-
-
 def _asked(site: str) -> Mapping[str, str]:
     return {"prompt": "Question: {question}\nAnswer:", "completion": " {answer}", "site": site}
 
 
-_POLARITY = Layout({"text": "{text}", "label": "{label}"})
+_LABELLED = Layout({"text": "{text}", "label": "{label}"})
+
 PUBLIC: Mapping[str, Public] = MappingProxyType(
     {
         "banking77": Public(  # Casanueva et al., arXiv 2003.04807
@@ -68,14 +63,69 @@ PUBLIC: Mapping[str, Public] = MappingProxyType(
             "mteb/banking77",
             Layout({"text": "{text}", "label": "{label_text}"}),
         ),
-        "medquad": Public(  # Ben Abacha and Demner-Fushman, BMC Bioinformatics 20:511
+        "medquad": Public(  # Ben Abacha and Demner-Fushman, BMC Bioinformatics 20:511, 2019
             "medquad/medquad_short.jsonl",
-            Layout(_asked("{site}"), lambda fields: fields.get("split") == "train" ),
+            Layout(_asked("{site}"), lambda fields: fields.get("split", "train") == "train"),
             "lavita/MedQuAD",
-            Layout(_asked("{document_source}"), _short),
+            Layout(_asked("{document_source}"), lambda fields: 0 < len(fields["answer"] or "") <= _LONGEST_ANSWER),
         ),
-        "polarity": Public(  # Pang and Lee, ACL 2005
-            "sentence_polarity/train.tsv", _POLARITY, "cornell-movie-review-data/rotten_tomatoes", _POLARITY
+        "polarity": Public(  # Pang and Lee, arXiv cs/0506075
+            "sentence_polarity/train.tsv", _LABELLED, "cornell-movie-review-data/rotten_tomatoes", _LABELLED
         ),
     }
 )
+
+
+def load(name: str) -> Corpus:
+    """The training rows: `text` and `label` (banking77, polarity), or `prompt`, `completion` and `site` (medquad).
+
+    Raises:
+        DataError: the data is nowhere to be had, or some of its rows are broken.
+    """
+    public = PUBLIC[name]
+    if folder := os.environ.get("FEDLORA_DATA"):
+        return _from_file(name, Path(folder).expanduser() / public.file)
+    if find_spec("datasets") is None or os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise DataError(f"the data of corpus {name} is not at hand; {_remedies(public)}")
+    return _corpus(Path(public.hub), _hub_rows(public), public.hub_layout)
+
+
+def _from_file(name: str, file: Path) -> Corpus:
+    public = PUBLIC[name]
+    if not file.is_file():
+        raise DataError(f"corpus {name}: FEDLORA_DATA is set, but there is no file {file}; {_remedies(public)}")
+    return _corpus(file, read_rows(file), public.layout)
+
+
+def _remedies(public: Public) -> str:
+    return (
+        f"set FEDLORA_DATA to a folder that holds {public.file} with the columns {', '.join(public.layout.columns)}; "
+        f"or unset it, pip install datasets, and set HF_HUB_OFFLINE=0 to load {public.hub} from the Hugging Face hub"
+    )
+
+
+def _hub_rows(public: Public) -> tuple[Row, ...]:
+    try:
+        table = import_module("datasets").load_dataset(public.hub, split="train").to_list()
+    except Exception as error:  # The libraries that reach for the hub raise many kinds.
+        reason = shorten(str(error), 200, placeholder=" ...")
+        raise DataError(f"cannot load {public.hub} from the hub: {reason}; {_remedies(public)}") from error
+    return tuple(Row(number, _with_text(fields)) for number, fields in enumerate(table, 1))
+
+
+def _with_text(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fields with whole numbers, such as of a class, as their digits."""
+    return {key: str(value) if type(value) is int else value for key, value in fields.items()}
+
+
+def _corpus(file: Path, rows: Sequence[Row], layout: Layout) -> Corpus:
+    found = columns_of(rows)
+    if missing := [column for column in layout.columns if column not in found]:
+        raise DataError(f"{file} has the columns {', '.join(found)}, but not {', '.join(missing)}; rename or add them")
+    kept = ((row.line, row) for row in rows if layout.keep(row.fields))
+    return from_jsonl(to_jsonl(read_each(file, kept, partial(_ours, layout))))
+
+
+def _ours(layout: Layout, row: Row) -> dict[str, str]:
+    theirs = {column: text_of(row.fields, column) for column in layout.columns}
+    return {column: template.format_map(theirs) for column, template in layout.templates.items()}

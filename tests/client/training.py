@@ -21,6 +21,7 @@ from tests.common.models_for_tests import LABELS, random_adapter
 
 PLAIN = Training(learning_rates=(1e-2,) * 3, batch=4)
 TASKS = [("bert", "classification"), ("gpt2", "classification"), ("llama", "causal-lm"), ("gpt2", "causal-lm")]
+ALL_TASKS = [*TASKS, ("roberta", "classification"), ("deberta", "classification")]
 
 
 @dataclass(frozen=True, eq=False)

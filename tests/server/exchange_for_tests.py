@@ -87,6 +87,21 @@ class MemoryExchange:
             yield node, self.tamper(who.name, kind, number, who.answer(kind, letters[node])) if who else "absent"
 
 
+class Recorded(MemoryExchange):
+    """Remembers each letter and each reply, by kind, round and name."""
+
+    def __init__(self, nodes: Iterable[NumpyNode]) -> None:
+        super().__init__(nodes)
+        self.letters: dict[tuple[Kind, int, str], Letter] = {}
+        self.replies: dict[tuple[Kind, int, str], Letter | Reason] = {}
+
+    def ask(self, kind: Kind, letters: Mapping[int, Letter], number: int) -> Iterator[tuple[int, Letter | Reason]]:
+        for node, reply in super().ask(kind, letters, number):
+            key = kind, number, self.connected[node].name
+            self.letters[key], self.replies[key] = letters[node], reply
+            yield node, reply
+
+
 def dense(factors: Factors) -> Array:
     """dW in float64, as the oracle has it."""
     return factors.b.astype("f8") @ factors.a.astype("f8")

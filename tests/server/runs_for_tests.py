@@ -1,6 +1,6 @@
 """Whole runs over an exchange in memory."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,24 @@ from server.observer import Observer
 from server.rounds import Plan, Rounds, Test
 from tests.server.exchange_for_tests import MemoryExchange, NumpyNode
 
+Act = Callable[[int], Any]
 Entries = tuple[dict[str, Any], ...]
 
 FOUR = (NumpyNode("ada", 8), NumpyNode("bob", 1, rows=20), NumpyNode("cyd", 2, rows=5), NumpyNode("eve", 4, rows=40))
 """Four nodes of four ranks."""
+
+
+class Each(Observer):
+    """Does something as each round starts, or once it is committed; told its number."""
+
+    def __init__(self, started: Act = lambda number: None, committed: Act = lambda number: None) -> None:
+        self._started, self._committed = started, committed
+
+    def round_started(self, number: int, clients: int) -> None:
+        self._started(number)
+
+    def round_committed(self, record: Mapping[str, Any]) -> None:
+        self._committed(record["round"])
 
 
 def plan(rounds: int = 3, config: str = "settings", alpha: Any = "rank", **server: Any) -> Plan:

@@ -1,0 +1,40 @@
+"""Finished runs that several tests look at and none changes; and a server with one node."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.client.nodes import write_node
+from tests.client.server import Server
+from tests.simulations.runs import run_tiny
+
+BRIEF = ("train.rounds=2", "train.steps=6", "train.lr=3e-2", "data.test_rows=20", "workers=1")
+LEARNING = ("train.rounds=3", "train.steps=25")
+LANGUAGE = ("data.task=causal-lm", "clients.partition=iid")
+RUNS = {
+    "bert": ("base.path=tiny:bert", "lora.targets=all-linear", *LEARNING),
+    "roberta": ("base.path=tiny:roberta",),
+    "deberta": ("base.path=tiny:deberta",),
+    "gpt2 classes": ("base.path=tiny:gpt2",),
+    "gpt2": ("base.path=tiny:gpt2", "lora.targets=all-linear", *LANGUAGE),
+    "gpt2 words": ("base.path=tiny:gpt2", "lora.targets=['wte', 'c_attn']", *LANGUAGE),
+    "llama": ("base.path=tiny:llama", "lora.targets=['q_proj', 'v_proj', 'embed_tokens']", *LANGUAGE, *LEARNING),
+}
+
+
+@pytest.fixture(scope="session")
+def run_of(tmp_path_factory):
+    """The function from a key of RUNS to the folder of that run, made when it is first asked for."""
+
+    @cache
+    def run(kind: str) -> Path:
+        return run_tiny(tmp_path_factory.mktemp("runs"), *BRIEF, *RUNS[kind])
+
+    return run
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A server that knows one node, which holds rows of the toy corpus."""
+    return Server(write_node(tmp_path))

@@ -1,0 +1,103 @@
+import logging
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+
+from client.node import adapted, load_node
+from common.adapter import Adapter
+from common.codec import encode
+from common.messages import assignment_values, pack_assignment
+from tests.client.nodes import write_node
+from tests.client.server import ask, reason_of, values_of
+from tests.client.training import PLAIN, gradients
+
+CANARY = "canary-4711"
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+def test_an_order_for_another_base_is_refused_before_any_step(server, kind):
+    other = replace(server.order, base="0" * 64)
+    passes = _count_passes(server)
+    with gradients() as steps:
+        assert reason_of(getattr(server, kind)(order=other)) == "base"
+    assert (steps, passes) == ([], [])
+    with gradients() as steps:
+        values_of(getattr(server, kind)())  # control: the same order for this base
+    assert (len(steps) > 0, len(passes) > 0) == (kind == "train", True)
+
+
+def _count_passes(server):
+    skeleton, _ = adapted(load_node(server.file).base, tuple(server.node.shapes))
+    passes = []
+    skeleton.model.bert.register_forward_hook(lambda *_: passes.append(1))
+    return passes
+
+
+def test_an_order_for_other_targets_is_refused(server):
+    start = server.assignment.start
+    server.assignment = replace(server.assignment, start=Adapter({n: f for n, f in start.items() if n != "classifier"}))
+    assert reason_of(server.train()) == "base"
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+@pytest.mark.parametrize("spoil", [lambda blob: b"", lambda blob: b"x" * 100, lambda blob: blob[:-1]])
+def test_a_malformed_buffer_is_refused_before_any_step(server, kind, spoil):
+    whole = pack_assignment(server.assignment) if kind == "train" else encode(server.assignment.frozen)
+    with gradients() as steps:
+        assert reason_of(getattr(server, kind)(blob=spoil(whole))) == "codec"
+    assert not steps
+
+
+def test_a_flipped_byte_is_refused(server):
+    blob = bytearray(pack_assignment(server.assignment))
+    for place in np.linspace(0, len(blob) - 1, 20).astype(int):
+        blob[place] ^= 4
+        assert reason_of(server.train(bytes(blob))) == "codec"
+        blob[place] ^= 4
+    values_of(server.train(bytes(blob)))  # control
+
+
+@pytest.mark.parametrize("missing", ["base", "trains", "learning_rates", "batch"])
+def test_a_message_without_a_value_is_refused(server, missing):
+    values = asdict(server.order) | assignment_values(server.assignment, PLAIN)
+    del values[missing]
+    assert reason_of(ask(server.file, "train", values, pack_assignment(server.assignment))) == "failed"
+
+
+def _bad_data_path(folder):
+    return write_node(folder, data=f"{CANARY}.jsonl")
+
+
+def _bad_row(folder):
+    file = write_node(folder)
+    (folder / "rows.jsonl").write_text(f'{{"text": "a cow", "label": "{CANARY}"}}\n' * 2)
+    return file
+
+
+def _bad_base(folder):
+    return write_node(folder, base=f"/{CANARY}/base")
+
+
+def _base_name_too_long(folder):
+    """What Python then raises is an OSError of its own, not one of ours."""
+    return write_node(folder, base=f"/{CANARY * 30}")
+
+
+def _bad_setting(folder):
+    return write_node(folder, dtype=CANARY)
+
+
+def _no_file(folder):
+    return folder / f"{CANARY}.toml"
+
+
+@pytest.mark.parametrize("spoil", [_bad_data_path, _bad_row, _bad_base, _base_name_too_long, _bad_setting, _no_file])
+@pytest.mark.parametrize("kind", ["query", "train", "evaluate"])
+def test_what_went_wrong_stays_in_the_nodes_own_log(tmp_path, caplog, spoil, kind):
+    with caplog.at_level(logging.ERROR, "client.app"):
+        reply = ask(spoil(tmp_path), kind, {"targets": "query-value"}, b"x")
+    assert reason_of(reply) == "failed"
+    assert CANARY not in repr(reply)
+    assert CANARY not in str(reply.error)
+    assert CANARY in caplog.text  # control: the text was there to be sent

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from common import lowrank
+from common.adapter import Adapter
+from server.algorithms import Weighted
+from tests.server.algorithms import oracle
+from tests.server.algorithms.oracle import SHAPES, dense_receipt, make, product, send, size
+
+RANKS = (1, 4, 16)
+
+
+def one_round(algorithm, before, ranks):
+    sent = send(algorithm, before, ranks)
+    return sent, oracle.reduce(algorithm, before, sent)
+
+
+@pytest.fixture
+def algorithm():
+    return make("hetlora", RANKS)
+
+
+def padded(matrix, shape):
+    return np.pad(matrix.astype("f8"), [(0, shape[0] - matrix.shape[0]), (0, shape[1] - matrix.shape[1])])
+
+
+@pytest.mark.parametrize("ranks", [RANKS, (16, 16, 4), (1, 1, 16)])
+def test_padded_factors_are_averaged_by_the_norm_of_each_update(algorithm, ranks):
+    sent, after = one_round(algorithm, algorithm.initial(SHAPES), ranks)
+    norms = [size(product(update.modules)) for update in sent]
+    shares = np.array(norms) / sum(norms)
+    assert np.abs(shares - 1 / 3).max() > 0.01
+    for name, factors in algorithm.broadcast(after).items():
+        a = sum(p * padded(u.modules[name].a, factors.a.shape) for p, u in zip(shares, sent, strict=True))
+        b = sum(p * padded(u.modules[name].b, factors.b.shape) for p, u in zip(shares, sent, strict=True))
+        assert np.allclose(factors.a, a, rtol=1e-5, atol=1e-6)
+        assert np.allclose(factors.b, b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_client_gets_its_first_directions(algorithm):
+    _, state = one_round(algorithm, algorithm.initial(SHAPES), RANKS)
+    for rank in RANKS:
+        assignment = algorithm.assign(state, rank)
+        assert (dict(assignment.frozen), assignment.trains) == ({}, "both")
+        for name, factors in assignment.start.items():
+            whole = algorithm.broadcast(state)[name]
+            assert np.array_equal(factors.a, whole.a[:rank])
+            assert np.array_equal(factors.b, whole.b[:, :rank])
+
+
+def test_the_padding_shows_in_the_receipt(algorithm):
+    before = algorithm.initial(SHAPES)
+    sent, after = one_round(algorithm, before, RANKS)
+    assert dense_receipt(algorithm, before, after, sent) > 0.1
+
+
+def test_directions_that_nobody_trained_stay_alive(algorithm):
+    before = algorithm.initial(SHAPES)
+    _, after = one_round(algorithm, before, (1, 4))
+    for name, factors in algorithm.broadcast(after).items():
+        old = algorithm.broadcast(before)[name]
+        assert np.array_equal(factors.a[4:], old.a[4:])
+        assert factors.a.any(axis=1).all()
+        assert not np.allclose(factors.a[:4], old.a[:4])
+
+
+def test_directions_of_a_client_that_moved_nothing_stay_alive(algorithm):
+    before = algorithm.initial(SHAPES)
+    idle = Weighted(0.5, 16, algorithm.assign(before, 16).start)
+    (moved,) = send(algorithm, before, (4,), (0.5,))
+    after = algorithm.reduce(before, [idle, moved.weighted])
+    assert all(factors.a.any(axis=1).all() for factors in algorithm.broadcast(after).values())
+
+
+def test_directions_that_come_back_learn_again(algorithm):
+    _, state = one_round(algorithm, algorithm.initial(SHAPES), (1, 1))
+    _, state = one_round(algorithm, state, (16, 1))
+    assert lowrank.spectrum(algorithm.broadcast(state)["square"]).size == 16
+
+
+def test_if_nobody_moved_anything_all_stays_as_it_was(algorithm):
+    before = algorithm.initial(SHAPES)
+    idle = [Weighted(0.5, rank, algorithm.assign(before, rank).start) for rank in (16, 4)]
+    after = algorithm.broadcast(algorithm.reduce(before, idle))
+    assert not any(factors.b.any() for factors in after.values())
+    assert np.array_equal(after["square"].a[:4], algorithm.broadcast(before)["square"].a[:4])
+    assert isinstance(after, Adapter)

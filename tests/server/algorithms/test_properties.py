@@ -1,0 +1,161 @@
+"""What every algorithm of the registry promises, whatever its equations are."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.adapter import Adapter, Factors
+from common.assignment import join
+from common.codec import encode
+from common.errors import ConfigError
+from server.algorithms import ALGORITHMS, Weighted
+from tests.server.algorithms import oracle
+from tests.server.algorithms.oracle import SHAPES, dense_receipt, distance, make, product, send, size
+from tests.server.exchange_for_tests import dense
+from tests.server.runs_for_tests import fresh, hashes, plan, run
+
+RANKS = dict.fromkeys(ALGORITHMS, (1, 4, 16)) | {"fedit": (4, 4, 4)}
+ALL = sorted(ALGORITHMS)
+
+
+@pytest.fixture(params=ALL)
+def algorithm(request):
+    return make(request.param, RANKS[request.param])
+
+
+def nodes(name):
+    """Four nodes, of one rank where the algorithm needs that."""
+    return fresh(rank=4) if name == "fedit" else fresh()
+
+
+def bits(state):
+    return state.round, state.dropped, encode(join(**state.parts), "f64")
+
+
+def test_one_client_alone_is_the_sum(algorithm):
+    state = algorithm.initial(SHAPES)
+    for rank in (max(algorithm.settings.ranks), min(algorithm.settings.ranks)) * 2:
+        sent = send(algorithm, state, [rank])
+        after = oracle.reduce(algorithm, state, sent)
+        assert dense_receipt(algorithm, state, after, sent) <= 1e-6
+        state = after
+
+
+def test_one_client_alone_decides_the_first_broadcast(algorithm):
+    before = algorithm.initial(SHAPES)
+    sent = send(algorithm, before, [4])
+    after = product(algorithm.broadcast(oracle.reduce(algorithm, before, sent)))
+    truth = product(sent[0].modules)
+    assert distance(after, truth) <= 1e-6 * size(truth)
+
+
+@pytest.mark.parametrize(("name", "ranks"), [("increments", (4, 8)), ("fedit", (8,)), ("hetlora", (4,))])
+def test_a_scale_is_folded_once(name, ranks):
+    """A client multiplies its raw B by alpha / r; the server takes what is sent as it is."""
+    algorithm, rng, updates, truth = make(name, ranks, alpha=16.0), np.random.default_rng(0), [], 0.0
+    state = algorithm.initial({"q": (12, 20)})
+    for rank in ranks:
+        assignment = algorithm.assign(state, rank)
+        a, b = rng.standard_normal((rank, 20)), rng.standard_normal((12, rank))
+        updates.append(Weighted(1 / len(ranks), rank, Adapter({"q": Factors(a, assignment.scaling * b)})))
+        truth += 16 / rank * b @ a / len(ranks)
+    after = dense(algorithm.mass(algorithm.reduce(state, updates))["q"])
+    assert np.linalg.norm(after - truth) <= 1e-6 * np.linalg.norm(truth)
+
+
+def test_under_one_common_a_all_rules_are_the_exact_mean():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((4, 20)), rng.standard_normal((12, 4))
+    turns = [np.linalg.qr(rng.standard_normal((12, 12)))[0] for _ in range(3)]  # the norms stay equal
+    updates = [Weighted(1 / 3, 4, Adapter({"q": Factors(a, turn @ b)})) for turn in turns]
+    truth = sum(dense(update.modules["q"]) for update in updates) / 3
+    for name in ALL:
+        algorithm = make(name, (4,))
+        after = algorithm.reduce(algorithm.initial({"q": (12, 20)}), updates)
+        assert np.linalg.norm(dense(algorithm.broadcast(after)["q"]) - truth) <= 1e-6 * np.linalg.norm(truth)
+
+
+def test_a_reduction_is_a_pure_function(algorithm):
+    before = algorithm.initial(SHAPES)
+    sent = send(algorithm, before, algorithm.settings.ranks)
+    untouched = bits(before)
+    after = bits(oracle.reduce(algorithm, before, sent))
+    assert bits(oracle.reduce(algorithm, before, sent)) == after
+    assert bits(before) == untouched != after
+
+
+# --- gauge: (B Q, Q^-1 A) is the same update ---
+
+
+def moved(name, seed):
+    """How far the global update moves if every client writes its update in other coordinates."""
+    rng = np.random.default_rng(seed)
+    algorithm = make(name, RANKS[name], rank_global=5)
+    before = algorithm.initial(SHAPES)
+    sent = [update.weighted for update in send(algorithm, before, RANKS[name])]
+    turned = [Weighted(u.share, u.rank, Adapter({n: turn(f, rng) for n, f in u.modules.items()})) for u in sent]
+    one, two = (product(algorithm.broadcast(algorithm.reduce(before, updates))) for updates in (sent, turned))
+    return distance(one, two) / size(one)
+
+
+def turn(factors, rng):
+    q = np.linalg.qr(rng.standard_normal((factors.rank, factors.rank)))[0] * rng.uniform(0.5, 2, factors.rank)
+    return Factors(np.linalg.solve(q, factors.a.astype("f8")), factors.b.astype("f8") @ q)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32))
+def test_increments_know_no_coordinates(seed):
+    assert moved("increments", seed) <= 1e-6
+
+
+@pytest.mark.parametrize("name", ["fedit", "hetlora"])
+def test_averages_of_factors_do(name):
+    assert moved(name, 0) > 0.1
+
+
+# --- whole rounds: order of arrival, scale of the counts ---
+
+
+@pytest.mark.parametrize("name", ALL)
+@settings(max_examples=10)
+@given(order=st.permutations(range(4)))
+def test_the_order_of_arrival_changes_no_bit(name, order, tmp_path_factory):
+    exchange = nodes(name)
+    exchange.arrange = lambda asked: sorted(asked, key=lambda node: order[node % 4])
+    arrived = hashes(run(tmp_path_factory.mktemp("run"), exchange, plan(2, algorithm=name)))
+    assert arrived == hashes(run(tmp_path_factory.mktemp("run"), nodes(name), plan(2, algorithm=name)))
+
+
+def test_another_order_of_the_sum_would_change_bits():
+    algorithm = make()
+    before = algorithm.initial(SHAPES)
+    updates = [update.weighted for update in send(algorithm, before, (1, 4, 16), (0.5, 0.3, 0.2))]
+    assert bits(algorithm.reduce(before, updates)) != bits(algorithm.reduce(before, updates[::-1]))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_counts_matter_only_to_each_other(name, tmp_path):
+    def end(number, times):
+        exchange = nodes(name)
+        exchange.tamper = times
+        return hashes(run(tmp_path / str(number), exchange, plan(2, algorithm=name)))
+
+    def times(factor, only=("ada", "bob", "cyd", "eve")):
+        def tamper(name, kind, number, reply):
+            if kind != "train" or name not in only:
+                return reply
+            return type(reply)({**reply.values, "examples": reply.values["examples"] * factor}, reply.blob)
+
+        return tamper
+
+    reference = end(0, times(1))
+    assert end(1, times(3)) == end(2, times(10**6)) == reference
+    changed = end(3, times(3, only=("ada",)))
+    assert (changed == reference) == (name == "hetlora")  # which weighs by norms
+
+
+def test_an_unknown_algorithm_is_told_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"\[server\] algorithm = 'increment' is unknown.*'increments'"):
+        make("increment")

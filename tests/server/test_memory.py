@@ -1,0 +1,70 @@
+"""A reduction reads its updates from disk, one module at a time, and forms no (d, k) matrix."""
+
+import tracemalloc
+from functools import partial
+
+import pytest
+
+from common.adapter import Adapter
+from common.codec import decode, encode
+from server.algorithms import Weighted
+from server.receipt import receipt
+from server.spool import Spooled
+from tests.common.buffers import random_adapter
+from tests.server.algorithms.oracle import make
+from tests.server.exchange_for_tests import dense
+
+MANY = (2, 2, 4, 4, 8, 8, 8, 16, 16, 32, 32)
+"""Ranks of a cohort; 132 together."""
+
+
+def peak(work):
+    """The most bytes that Python and NumPy held during the work, beyond those before, and its result."""
+    tracemalloc.start()
+    try:
+        result = work()
+        return tracemalloc.get_traced_memory()[1], result
+    finally:
+        tracemalloc.stop()
+
+
+def spooled(folder, shapes, ranks):
+    """Updates of these ranks that lie on disk."""
+    folder.mkdir()
+    updates = []
+    for number, rank in enumerate(ranks):
+        blob = encode(random_adapter({name: (*shape, rank) for name, shape in shapes.items()}, number))
+        updates.append(Weighted(1 / len(ranks), rank, Spooled(folder / str(number), blob, decode(blob))))
+    return updates
+
+
+def in_memory(updates):
+    return [Weighted(u.share, u.rank, Adapter(dict(u.modules))) for u in updates]
+
+
+def test_a_round_of_a_large_module_stays_below_one_dense_matrix(tmp_path):
+    shapes, dense_matrix = {"q": (4096, 4096)}, 4 * 4096 * 4096
+    algorithm = make(ranks=MANY)
+    before, updates = algorithm.initial(shapes), spooled(tmp_path / "many", shapes, MANY)
+    reducing, after = peak(lambda: algorithm.reduce(before, updates))
+    starts = {rank: algorithm.assign(before, rank).start for rank in MANY}
+    parts = algorithm.mass(before), algorithm.mass(after), algorithm.lost(after)
+    checking, error = peak(lambda: receipt(*parts, updates, starts))
+    assert error <= 1e-6
+    assert max(reducing, checking) < 0.75 * dense_matrix
+    assert peak(lambda: dense(updates[0].modules["q"]))[0] > dense_matrix
+
+
+SHAPES = {f"layer.{number}": (256, 300) for number in range(24)}
+
+
+@pytest.mark.parametrize("rule", ["increments", "hetlora"])
+def test_memory_does_not_grow_with_the_cohort(rule, tmp_path):
+    """At one sum of ranks, which is what an exact sum of one module costs."""
+    algorithm = make(rule, (4, 40))
+    before = algorithm.initial(SHAPES)
+    few, many = spooled(tmp_path / "few", SHAPES, (40, 40)), spooled(tmp_path / "many", SHAPES, (4,) * 20)
+    small, large = (peak(partial(algorithm.reduce, before, updates))[0] for updates in (few, many))
+    assert large < 1.05 * small
+    sent = sum(factors.a.nbytes + factors.b.nbytes for update in many for factors in update.modules.values())
+    assert peak(lambda: algorithm.reduce(before, in_memory(many)))[0] > large + 0.9 * sent

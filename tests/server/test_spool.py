@@ -1,0 +1,70 @@
+"""Spooled updates read as the adapters they were, one module at a time."""
+
+import numpy as np
+import pytest
+
+from common.adapter import Adapter, Factors
+from common.assignment import Assignment, Update
+from common.codec import Limits, decode, encode
+from common.errors import RunError
+from common.messages import pack_update, unpack_update
+from server.spool import Spooled
+from tests.common.buffers import random_adapter
+from tests.server.test_durable import largest_file
+
+ADAPTER = random_adapter({"q": (6, 5, 2), "up": (3, 9, 4), "none": (3, 4, 0)})
+
+
+def same(left, right):
+    return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16", "f16", "f64"])
+def test_it_reads_back_what_was_sent(dtype, tmp_path):
+    blob = encode(ADAPTER, dtype)
+    sent = decode(blob)
+    spooled = Spooled(tmp_path / "ada", blob, sent)
+    assert list(spooled) == list(sent)
+    assert len(spooled) == 3
+    for name, factors in sent.items():
+        assert same(spooled[name].a, factors.a)
+        assert same(spooled[name].b, factors.b)
+
+
+def test_it_reads_from_the_file(tmp_path):
+    blob = encode(ADAPTER)
+    spooled = Spooled(tmp_path / "ada", blob, decode(blob))
+    (tmp_path / "ada").write_bytes(bytes(len(blob)))
+    assert not spooled["q"].a.any()
+    assert not spooled["up"].b.any()
+
+
+def test_what_was_not_sent_stays_in_memory(tmp_path):
+    """A lent A, and a b that is zero."""
+    assignment = Assignment(Adapter(), random_adapter({"q": (6, 5, 4)}, seed=1), "b")
+    lent = Factors(assignment.start["q"].a[:2], ADAPTER["q"].b)
+    blob = pack_update(Update(Adapter({"q": lent}), 1, 1, 0.0), "b")
+    spooled = Spooled(tmp_path / "ada", blob, unpack_update(blob, assignment, Limits()))
+    (tmp_path / "ada").write_bytes(bytes(len(blob)))
+    assert same(spooled["q"].a, lent.a)
+    assert not spooled["q"].b.any()
+    blob = encode(ADAPTER, omit={"q.b"})
+    zero = Spooled(tmp_path / "bob", blob, decode(blob))["q"]
+    assert same(zero.a, ADAPTER["q"].a)
+    assert same(zero.b, np.zeros((6, 2), "f4"))
+
+
+def test_what_it_gives_cannot_be_changed(tmp_path):
+    blob = encode(ADAPTER)
+    factors = Spooled(tmp_path / "ada", blob, decode(blob))["q"]
+    with pytest.raises(ValueError, match="read-only"):
+        factors.a[0] = 1
+    with pytest.raises(KeyError):
+        Spooled(tmp_path / "ada", blob, decode(blob))["k"]
+
+
+def test_a_full_disk_is_told_by_file_and_cause(tmp_path):
+    blob = encode(ADAPTER)
+    with largest_file(len(blob) - 1), pytest.raises(RunError, match=r"cannot keep .*ada .*: File too large.*--resume"):
+        Spooled(tmp_path / "ada", blob, decode(blob))
+    Spooled(tmp_path / "ada", blob, decode(blob))

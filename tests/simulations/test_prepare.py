@@ -1,0 +1,133 @@
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from client.node import load_node
+from client.rows import read_rows
+from common.errors import ConfigError, DataError, ModelError
+from simulations.corpora import toy
+from simulations.prepare import prepare, write_nodes, write_test
+from simulations.recipe import read_recipe
+from tests.command import TINY
+from tests.simulations.runs import toy_rows, write_recipe
+
+LABELS = ("farm", "harbour", "kitchen", "station")
+
+
+def tiny(*settings):
+    return prepare(read_recipe(TINY, list(settings)))
+
+
+@pytest.fixture(scope="module")
+def prepared():
+    return tiny("clients.count=6", "clients.ranks=[1, 2, 4]")
+
+
+def test_every_row_is_with_one_client_or_in_the_test(prepared):
+    kept = [row["text"] for shard in prepared.shards for row in shard.rows] + [
+        row["text"] for row in prepared.test_rows
+    ]
+    assert Counter(kept) == Counter(row["text"] for row in toy.load().rows)
+
+
+def test_test_rows_are_balanced(prepared):
+    assert Counter(row["label"] for row in prepared.test_rows) == dict.fromkeys(LABELS, 20)
+
+
+def test_nodes_bear_the_names_of_the_shards_and_ranks_in_turn(prepared):
+    assert [node.name for node in prepared.nodes] == [shard.name for shard in prepared.shards]
+    assert [node.rank for node in prepared.nodes] == [1, 2, 4, 1, 2, 4]
+    assert len({node.name for node in prepared.nodes}) == 6
+
+
+def test_all_nodes_know_all_labels_even_those_they_lack():
+    prepared = tiny("clients.partition=column", "clients.column=label")
+    assert {node.labels for node in prepared.nodes} == {LABELS}
+    assert [{row["label"] for row in shard.rows} for shard in prepared.shards] == [{label} for label in LABELS]
+
+
+def test_another_seed_deals_otherwise(prepared):
+    same, other = (tiny("clients.count=6", "clients.ranks=[1, 2, 4]", f"seed={seed}") for seed in (1, 2))
+    assert same.shards == prepared.shards
+    assert other.shards != prepared.shards
+    assert other.test_rows != prepared.test_rows
+
+
+def test_rows_that_are_cut_are_counted(prepared):
+    assert prepared.truncated == 0
+    assert tiny("data.max_length=8").truncated > 300
+
+
+def test_where_the_rows_come_from_is_told_with_a_hash(prepared, tmp_path):
+    assert prepared.source == f"toy, SHA-256 {toy.load().sha256}"
+
+
+def own(tmp_path, rows, **data):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return read_recipe(write_recipe(tmp_path, file, **data), [])
+
+
+def test_columns_that_nobody_asked_for_stay_where_they_are(tmp_path):
+    rows = [row | {"patient": "Jane Doe"} for row in toy_rows(text="words", label="place")]
+    prepared = prepare(own(tmp_path, rows, text="words", label="place"))
+    assert {column for shard in prepared.shards for row in shard.rows for column in row} == {"words", "place"}
+
+
+def test_whole_numbers_are_labels_too(tmp_path):
+    rows = [{"text": row["text"], "label": LABELS.index(row["label"])} for row in toy.load().rows]
+    assert {node.labels for node in prepare(own(tmp_path, rows)).nodes} == {("0", "1", "2", "3")}
+
+
+def test_a_node_reads_back_what_was_written_for_it(prepared, tmp_path):
+    files = write_nodes(tmp_path / "nodes", prepared)
+    assert sorted(path.name for path in (tmp_path / "nodes").iterdir()) == sorted(
+        f"{node.name}.{kind}" for node in prepared.nodes for kind in ("toml", "jsonl")
+    )
+    for file, node, shard in zip(files, prepared.nodes, prepared.shards, strict=True):
+        loaded = load_node(file)
+        assert replace(loaded.settings, data="", base="") == replace(node, base="")
+        assert Path(loaded.settings.base) == Path(node.base)
+        assert len(loaded.train) + len(loaded.held) == len(shard.rows)
+        assert [dict(row.fields) for row in read_rows(Path(loaded.settings.data))] == [dict(row) for row in shard.rows]
+
+
+def test_writing_again_changes_nothing(prepared, tmp_path):
+    files = [path.read_bytes() for path in write_nodes(tmp_path, prepared)]
+    assert [path.read_bytes() for path in write_nodes(tmp_path, prepared)] == files
+
+
+def test_test_rows_are_written_beside_their_settings(prepared, tmp_path):
+    write_test(tmp_path, prepared)
+    assert load_node(tmp_path / "test.toml").settings.labels == LABELS
+    assert len(read_rows(tmp_path / "test.jsonl")) == 80
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "said"),
+    [
+        (("base.path=/no/such/base",), ModelError, "/no/such/base"),
+        (("lora.targets=qery",), ConfigError, "'query'"),
+        (("clients.ranks=[33]",), ConfigError, "at most 32"),
+        (("clients.ranks=[1, 1, 1, 1, 1]",), ConfigError, "5 ranks for 4 clients"),
+        (("clients.count=400",), DataError, "too few"),
+        (("clients.partition=column", "clients.column=lable"), DataError, "'lable'"),
+        (("data.task=causal-lm", "base.path=tiny:gpt2"), ConfigError, "partition"),
+        (("server.algorithm=fedavg",), ConfigError, "'fedit'"),
+    ],
+)
+def test_faults_are_found_before_anything_is_written(settings, kind, said):
+    with pytest.raises(kind, match=said):
+        tiny(*settings)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [([{"text": "cow", "label": "farm"}] * 40, "all rows are 'farm'"), ([{"text": "a", "label": ""}] * 40, "empty")],
+)
+def test_two_classes_are_needed(tmp_path, rows, said):
+    with pytest.raises(ConfigError, match=said):
+        prepare(own(tmp_path, rows))
