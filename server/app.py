@@ -20,15 +20,21 @@ DEADLINE = 86_400.0
 """Seconds that a node has for each reply."""
 
 
-def make_app(observer: Observer | None = None, test: Test | None = None) -> ServerApp:
-    """The app; an observer and test rows, if any, belong to whoever starts it."""
+def make_app(observer: Observer | None = None, test: Test | None = None, base: str | None = None) -> ServerApp:
+    """The app; what is given belongs to whoever starts it.
+
+    Args:
+        observer: told what happens.
+        test: measures each global update on rows of the run's owner.
+        base: where the base model lies, for the exported adapter; the recipe's path by default.
+    """
     app = ServerApp()
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         folder = RunFolder(Path(str(context.run_config["run"])))
         recipe = parse(Recipe, read_toml(folder.path / "config.toml"), str(folder.path / "config.toml"))
-        publish = partial(folder.publish, base=recipe.base.path, task=recipe.data.task)
+        publish = partial(folder.publish, base=base or recipe.base.path, task=recipe.data.task)
         with Journal.open(folder.journal) as journal:
             folder.restore(journal.entries)
             observers = Observers([folder, *([observer] if observer else [])])

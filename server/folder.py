@@ -63,7 +63,8 @@ class RunFolder(Observer):
         """Append a line to metrics.jsonl and a point to each curve."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
-        with SummaryWriter(str(self.path / "tensorboard")) as curves:
+        # Files are named by the second, so that rounds within one would overwrite each other.
+        with SummaryWriter(str(self.path / "tensorboard"), filename_suffix=f".{record['round']}") as curves:
             for name in CURVES:
                 if record[name] is not None:
                     curves.add_scalar(name, record[name], record["round"])

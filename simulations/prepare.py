@@ -114,10 +114,10 @@ def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple
 
 
 def _kept(fields: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """The columns that a node needs; others stay where they are."""
+    """The columns that a node needs, and the one that names it; others stay where they are."""
     data = recipe.data
-    wanted = {data.text, data.prompt, data.completion, data.messages, data.label, recipe.clients.column}
-    return {key: value for key, value in fields.items() if key in wanted}
+    texts = {data.label} if data.task == "classification" else {data.prompt, data.completion, data.messages}
+    return {key: value for key, value in fields.items() if key in {data.text, *texts, recipe.clients.column}}
 
 
 def _nodes(node: Node, shards: Sequence[Shard], recipe: Recipe) -> tuple[Node, ...]:

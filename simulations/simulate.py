@@ -93,7 +93,7 @@ def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
     write_test(folder.path, prepared)
     with progress() as display, InProcessGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
         test = partial(_test, grid, *load_test(folder.path)) if prepared.test_rows else None
-        grid.serve(make_app(display, test), folder.path)
+        grid.serve(make_app(display, test, prepared.nodes[0].base), folder.path)
 
 
 def _test(grid: InProcessGrid, node: Node, rows: Examples, adapter: Adapter) -> Tested:

@@ -193,13 +193,6 @@ def test_merge_and_evaluate_of_a_language_model(language, tmp_path):
     assert float(re.search(r"base \+ adapter: (\S+)", ended.out)[1]) < 1e-3
 
 
-def test_a_pipe_gets_plain_lines(tmp_path):
-    ended = end(start("simulate", TINY, "--out", tmp_path, "--name", "run", *settings(*BRIEF, "train.rounds=1")))
-    assert [line.split()[0] for line in ended.out.splitlines()] == ["1", "round", "round", "run:"]
-    assert "\x1b" not in ended.out + ended.err
-    assert "\r" not in ended.out + ended.err
-
-
 def test_a_terminal_gets_a_live_line_on_stderr(tmp_path):
     words = ["simulate", TINY, "--out", tmp_path, "--name", "run", *settings(*BRIEF, "train.steps=30")]
     status, shown = _on_a_terminal([str(ROOT / "fedlora.py"), *map(str, words)], tmp_path / "out.txt")

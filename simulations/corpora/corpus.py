@@ -23,8 +23,8 @@ class Corpus:
 
 
 def to_jsonl(rows: Iterable[Row]) -> bytes:
-    """The rows in UTF-8, one JSON object a line, keys in order: equal rows give equal bytes."""
-    lines = (json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":")) for row in rows)
+    """The rows in UTF-8, one JSON object a line, keys in order: equal rows give equal bytes; a date becomes text."""
+    lines = (json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str) for row in rows)
     return "".join(f"{line}\n" for line in lines).encode()
 
 

@@ -70,7 +70,7 @@ def test_rows_are_distinct_sentences_of_5_to_40_words(corpus):
     texts = [row["text"] for row in corpus.rows]
     assert len(set(texts)) == len(texts)
     assert all(5 <= len(text.split()) <= 40 for text in texts)
-    assert {tuple(sorted(row)) for row in corpus.rows} == {("label", "name", "signature", "text")}
+    assert {tuple(sorted(row)) for row in corpus.rows} == {("label", "name", "sentence", "signature", "text")}
 
 
 def _names_itself(text, library):

@@ -43,5 +43,6 @@ def test_32_clients_need_the_memory_of_two(two, tmp_path):
     assert peak(tmp_path, f"base.path={BASE}", "clients.count=32") <= 1.1 * two
 
 
+@pytest.mark.slow
 def test_the_measure_sees_the_base(two, tmp_path):
     assert peak(tmp_path, "base.path=tiny:bert", "clients.count=2") < two - 50e6

@@ -9,7 +9,7 @@ from common.config import Node, Recipe, parse, read_toml
 from simulations.recipe import read_recipe
 from simulations.tiny import tiny_base
 from tests.command import TINY
-from tests.simulations.conftest import LEARNING
+from tests.simulations.conftest import LEARNING, RESUMED
 from tests.simulations.page import read_page
 from tests.simulations.runs import BRIEF, entries, hashes, records, run_tiny, same_result, weights
 
@@ -40,7 +40,11 @@ CLIENT = {
 def test_the_last_line_names_the_run(finished):
     lines = finished.ended.out.splitlines()
     assert lines[-1] == f"run: {finished.run}"
-    assert [line.split()[0] for line in lines[1:-1]] == ["round"] * 4
+    assert [line.split()[0] for line in lines] == ["3", "round", "round", "round", "round", "run:"]
+
+
+def test_a_pipe_gets_plain_lines(finished):
+    assert not {"\x1b", "\r"} & set(finished.ended.out + finished.ended.err)
 
 
 def test_the_folder_holds_all_that_is_promised(finished):
@@ -156,8 +160,8 @@ def _events(run):
             at += size + 16
 
 
-def test_two_workers_give_the_bits_of_one(finished, tmp_path):
-    assert same_result(finished.run, run_tiny(tmp_path, *LEARNING, "workers=2"))
+def test_two_workers_give_the_bits_of_one(undisturbed, tmp_path):
+    assert same_result(undisturbed, run_tiny(tmp_path, *RESUMED, "workers=2"))
 
 
 def test_another_seed_gives_another_result(tmp_path):

@@ -1,0 +1,79 @@
+"""The ServerApp as any Flower grid starts it: a run folder in, a finished run out."""
+
+import json
+
+import pytest
+from flwr.app import Context, RecordDict
+
+from common import peft_format
+from common.config import Recipe, config_hash, parse, to_tables
+from server.app import make_app, plan_of
+from server.folder import RunFolder
+from server.journal import verify
+from server.observer import Observer
+from server.record import Tested
+from tests.common.recipes_for_tests import with_keys
+from tests.server.grid_for_tests import MemoryGrid, answering
+from tests.server.runs_for_tests import FOUR, hashes
+
+RECIPE = parse(Recipe, with_keys(train={"rounds": 3, "steps": 2}, server={"rank_global": 6}, seed=5), "recipe")
+
+
+class Stop(Exception):
+    pass
+
+
+def serve(folder, **app):
+    grid = MemoryGrid({number: answering(node) for number, node in enumerate(FOUR)})
+    make_app(**app)(grid, Context(1, 1, {}, RecordDict(), {"run": str(folder.path)}))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder.create(tmp_path / "run", to_tables(RECIPE))
+
+
+def metrics(folder):
+    return [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_plan_is_the_servers_part_of_a_recipe():
+    plan = plan_of(RECIPE)
+    assert (plan.seed, plan.lora, plan.train, plan.server) == (5, RECIPE.lora, RECIPE.train, RECIPE.server)
+    assert plan.config == config_hash(RECIPE)
+
+
+def test_it_runs_to_the_end(folder):
+    serve(folder)
+    entries = verify(folder.journal)
+    assert metrics(folder) == [entry["metrics"] for entry in entries]
+    assert [line["round"] for line in metrics(folder)] == [0, 1, 2, 3]
+    assert all(line["receipt"] <= 1e-6 for line in metrics(folder)[1:])
+    assert peft_format.read(folder.path / "adapter").adapter.rank == entries[-1]["metrics"]["rank_global"] == 6
+
+
+def test_whoever_starts_it_may_watch_and_test(folder):
+    observer, rounds = Observer(), []
+    observer.round_committed = lambda record: rounds.append(record["round"])
+    serve(folder, observer=observer, test=lambda adapter: Tested(adapter.rank, 0.5))
+    assert rounds == [0, 1, 2, 3]
+    assert [line["test_loss"] for line in metrics(folder)] == [0, 6, 6, 6]
+
+
+def test_it_goes_on_where_it_was_stopped(folder, tmp_path):
+    """Metrics are written anew, since the run ended before it wrote those of its last round."""
+
+    def stop(record):
+        if record["round"] == 1:
+            folder.path.joinpath("metrics.jsonl").write_text('{"round": 0')
+            raise Stop
+
+    observer = Observer()
+    observer.round_committed = stop
+    with pytest.raises(Stop):
+        serve(folder, observer=observer)
+    serve(folder)
+    undisturbed = RunFolder.create(tmp_path / "other", to_tables(RECIPE))
+    serve(undisturbed)
+    assert hashes(verify(folder.journal)) == hashes(verify(undisturbed.journal))
+    assert metrics(folder) == [entry["metrics"] for entry in verify(folder.journal)]

@@ -1,0 +1,45 @@
+"""The server needs no PyTorch: with it blocked, all of `server` and `common` imports, and a round is aggregated."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server.runs_for_tests import fresh, hashes, plan, run
+
+ROOT = Path(__file__).parents[2]
+BLOCK = "import sys\nfor name in ('torch', 'transformers', 'peft'): sys.modules[name] = None\n"
+IMPORT_ALL = """
+from importlib import import_module
+from pathlib import Path
+names = [".".join(path.with_suffix("").parts) for room in ("common", "server") for path in Path(room).rglob("*.py")]
+for name in names:
+    if name != "common.lora":
+        import_module(name.removesuffix(".__init__"))
+assert "server.strategy" in sys.modules and "server.algorithms.increments" in sys.modules
+"""
+AGGREGATE = """
+from tests.server.runs_for_tests import fresh, hashes, plan, run
+print(*hashes(run(Path(sys.argv[1]), fresh(), plan(2))))
+assert not [name for name in sys.modules if name.partition(".")[0] in ("client", "simulations")]
+"""
+
+
+def python(code: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """The code in a process of its own, where nothing is imported yet."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_a_round_is_aggregated_without_pytorch(tmp_path: Path) -> None:
+    ended = python(BLOCK + IMPORT_ALL + AGGREGATE, tmp_path / "blocked")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.split() == hashes(run(tmp_path / "here", fresh(), plan(2)))
+
+
+@pytest.mark.parametrize("module", ["common.lora", "client.train", "simulations.grid"])
+def test_the_block_holds(module: str) -> None:
+    ended = python(BLOCK + f"import {module}")
+    assert ended.returncode == 1
+    assert "import of torch halted" in ended.stderr
