@@ -1,5 +1,6 @@
 """What a language model answers before and after training, side by side."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def _spread(rows: Examples, count: int) -> tuple[Example, ...]:
 
 def _sample(trained: Trained, row: Example, tokens: int) -> dict[str, str]:
     start = _answer_start(row)
-    tokens = min(tokens, getattr(trained.base.model.config, "max_position_embeddings", len(row.ids) + tokens) - start)
+    tokens = min(tokens, getattr(trained.base.model.config, "max_position_embeddings", sys.maxsize) - start)
     prompt, answer = row.ids[:start].tolist(), row.ids[start : start + tokens].tolist()
     return {
         "prompt": trained.base.tokenizer.decode(prompt, skip_special_tokens=True),

@@ -78,16 +78,14 @@ def test_a_rank_above_every_target_is_refused(tmp_path):
 
 
 def test_paths_are_relative_to_the_nodes_file(tmp_path, monkeypatch):
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    file = write_node(tmp_path / "node", base="../bases/bert", data="data/rows.jsonl")
-    shutil.copytree(tiny_base("bert"), tmp_path / "bases" / "bert")
+    file = write_node(tmp_path / "node", base="bases/bert", data="data/rows.jsonl")
+    shutil.copytree(tiny_base("bert"), tmp_path / "node" / "bases" / "bert")
     (file.parent / "data").mkdir()
     (file.parent / "rows.jsonl").rename(file.parent / "data" / "rows.jsonl")
-    monkeypatch.chdir(elsewhere)
+    monkeypatch.chdir(tmp_path)
     node = load_node(file)
     assert len(node.train) + len(node.held) == 24
-    assert node.base.folder == tmp_path / "bases" / "bert"
+    assert node.base.folder == tmp_path / "node" / "bases" / "bert"
 
 
 def test_a_base_in_a_package_is_not_a_path(tmp_path):

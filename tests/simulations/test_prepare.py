@@ -1,8 +1,11 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from client.node import load_node
@@ -14,6 +17,7 @@ from simulations.recipe import read_recipe
 from tests.command import TINY
 from tests.simulations.runs import toy_rows, write_recipe
 
+OWNER = ("clients.partition=column", "clients.column=day")
 LABELS = ("farm", "harbour", "kitchen", "station")
 
 
@@ -80,6 +84,16 @@ def test_columns_that_nobody_asked_for_stay_where_they_are(tmp_path):
 def test_whole_numbers_are_labels_too(tmp_path):
     rows = [{"text": row["text"], "label": LABELS.index(row["label"])} for row in toy.load().rows]
     assert {node.labels for node in prepare(own(tmp_path, rows)).nodes} == {("0", "1", "2", "3")}
+
+
+def test_an_owner_may_be_a_date_and_other_columns_anything(tmp_path):
+    file = tmp_path / "rows.parquet"
+    days = [{"day": date(2026, 1, 1 + number % 3), "raw": b"\xff"} for number in range(60)]
+    rows = [row | day for row, day in zip(toy_rows(text="text", label="label"), days, strict=False)]
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    recipe = read_recipe(write_recipe(tmp_path, file), ["clients.count=3", *OWNER])
+    files = write_nodes(tmp_path / "nodes", prepare(recipe))
+    assert [load_node(file).settings.name for file in files] == ["2026-01-01", "2026-01-02", "2026-01-03"]
 
 
 def test_a_node_reads_back_what_was_written_for_it(prepared, tmp_path):

@@ -145,6 +145,12 @@ def test_a_cap_on_the_rank_is_reported(tmp_path, plain):
     assert records(plain)[2]["dropped"] == 0
 
 
+def test_rows_that_are_cut_give_the_same_bits_with_many_workers(tmp_path):
+    cut = (*BRIEF, "data.max_length=6", "clients.count=8")
+    one, many = (run_tiny(tmp_path, *cut, f"workers={count}", name=str(count)) for count in (1, 4))
+    assert same_result(one, many)
+
+
 def test_without_test_rows_the_nodes_own_loss_remains(tmp_path):
     run = run_tiny(tmp_path, *BRIEF, "data.test_rows=0")
     assert exact(run)
