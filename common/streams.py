@@ -1,11 +1,12 @@
 """Random streams keyed by words, so that a draw depends on what it is for and never on who drew before."""
 
 import hashlib
+import json
 
 import numpy as np
 
 
-def stream(*key: object) -> np.random.Generator:
+def stream(*key: str | int) -> np.random.Generator:
     """A NumPy generator (Philox, the same on every machine) for this key, for example (seed, node name, round)."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
+    digest = hashlib.sha256(json.dumps(key).encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))

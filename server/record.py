@@ -56,7 +56,7 @@ class Exactness:
 
 
 @dataclass(frozen=True)
-class Tested:
+class Measured:
     """Loss and accuracy on test rows that the run's owner holds, if any."""
 
     loss: float | None = None
@@ -64,7 +64,7 @@ class Tested:
 
 
 def round_record(
-    number: int, seconds: float, tested: Tested, exactness: Exactness, clients: Iterable[ClientRecord]
+    number: int, seconds: float, tested: Measured, exactness: Exactness, clients: Iterable[ClientRecord]
 ) -> dict[str, Any]:
     """The fields of a line of metrics.jsonl; round 0 is before training."""
     rows = [asdict(client) for client in clients]

@@ -27,11 +27,11 @@ from server.members import Members
 from server.nodes import cohort
 from server.observer import Observer
 from server.receipt import receipt, residual
-from server.record import ClientRecord, Exactness, Tested, round_record
+from server.record import ClientRecord, Exactness, Measured, round_record
 from server.schedule import learning_rates
 from server.state import State
 
-Test = Callable[[Adapter], Tested]
+Test = Callable[[Adapter], Measured]
 """Loss and accuracy of a global update on test rows that the run's owner holds."""
 
 Publish = Callable[[Adapter, Announcement], None]
@@ -69,7 +69,7 @@ class Rounds:
         """
         self._exchange, self._plan, self._journal, self._observer = exchange, plan, journal, observer
         self._publish = publish
-        self._test: Test = test or (lambda adapter: Tested())
+        self._test: Test = test or (lambda adapter: Measured())
         nothing: dict[str, Any] = {"base": "", "max_rank": 0, "config": plan.config}
         first = journal.entries[0] if journal.entries else nothing
         if first["config"] != plan.config:

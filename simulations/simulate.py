@@ -24,7 +24,7 @@ from common.errors import ConfigError, Interrupted
 from server.app import make_app
 from server.folder import RunFolder
 from server.journal import verify
-from server.record import Tested
+from server.record import Measured
 from simulations.grid import InProcessGrid
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
@@ -96,14 +96,14 @@ def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
         grid.serve(make_app(display, test, prepared.nodes[0].base), folder.path)
 
 
-def _test(grid: InProcessGrid, node: Node, rows: Examples, adapter: Adapter) -> Tested:
+def _test(grid: InProcessGrid, node: Node, rows: Examples, adapter: Adapter) -> Measured:
     """Loss and accuracy on the test rows, measured by the grid's own workers."""
     parts = [subset(rows, range(part, len(rows), PARTS)) for part in range(min(PARTS, len(rows)))]
     scores = grid.map(partial(_score, node, adapter), parts)
     count = sum(score.count for score in scores)
     loss = sum(score.loss * score.count for score in scores) / count
     right = [score.accuracy * score.count for score in scores if score.accuracy is not None]
-    return Tested(loss, sum(right) / count if right else None)
+    return Measured(loss, sum(right) / count if right else None)
 
 
 def _score(node: Node, adapter: Adapter, rows: Examples) -> Score:

@@ -82,15 +82,6 @@ def test_by_length_is_sorted_and_whole(lengths: Indices, batch: int) -> None:
     assert len(pieces) == -(-len(lengths) // batch)
 
 
-def test_a_stream_is_its_key() -> None:
-    def draw(*key: str | int) -> list[int]:
-        return stream(*key).integers(2**62, size=4).tolist()
-
-    assert draw(1, "clinic", 2) == draw(1, "clinic", 2)
-    others = [(2, "clinic", 2), (1, "Clinic", 2), (1, "clinic", 3), (1, "clinic"), ("1", "clinic", 2), (12, "clinic")]
-    assert all(draw(1, "clinic", 2) != draw(*other) for other in others)
-
-
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_batches_go_on_as_long_as_one_asks(count: int) -> None:
     assert len(list(islice(epochs(np.array([3, 4]), 1, stream(0)), count))) == count

@@ -11,7 +11,7 @@ from server.app import make_app, plan_of
 from server.folder import RunFolder
 from server.journal import verify
 from server.observer import Observer
-from server.record import Tested
+from server.record import Measured
 from tests.common.recipes_for_tests import with_keys
 from tests.server.grid_for_tests import MemoryGrid, answering
 from tests.server.runs_for_tests import FOUR, hashes
@@ -55,7 +55,7 @@ def test_it_runs_to_the_end(folder):
 def test_whoever_starts_it_may_watch_and_test(folder):
     observer, rounds = Observer(), []
     observer.round_committed = lambda record: rounds.append(record["round"])
-    serve(folder, observer=observer, test=lambda adapter: Tested(adapter.rank, 0.5))
+    serve(folder, observer=observer, test=lambda adapter: Measured(adapter.rank, 0.5))
     assert rounds == [0, 1, 2, 3]
     assert [line["test_loss"] for line in metrics(folder)] == [0, 6, 6, 6]
 

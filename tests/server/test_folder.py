@@ -10,7 +10,7 @@ from common.config import read_toml
 from common.errors import JournalError
 from common.head import HeadModule
 from server.folder import CURVES, RunFolder
-from server.record import ClientRecord, Exactness, Tested, round_record
+from server.record import ClientRecord, Exactness, Measured, round_record
 from tests.common.buffers import random_adapter
 from tests.server.exchange_for_tests import NumpyNode, dense
 
@@ -24,7 +24,7 @@ def folder(tmp_path):
 
 def record(number, loss=None):
     clients = [ClientRecord("ada", 4, 10, bytes_up=7)]
-    return round_record(number, 1.5, Tested(loss, loss), Exactness(1e-9 if number else None), clients)
+    return round_record(number, 1.5, Measured(loss, loss), Exactness(1e-9 if number else None), clients)
 
 
 def lines(folder):

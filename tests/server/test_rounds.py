@@ -12,7 +12,7 @@ from common.assignment import split
 from common.codec import decode
 from common.config import Train
 from server.observer import Observer
-from server.record import Tested
+from server.record import Measured
 from server.rounds import adapter_hash
 from server.schedule import learning_rates
 from tests.server.exchange_for_tests import SHAPES, MemoryExchange, NumpyNode, Recorded, dense
@@ -110,7 +110,7 @@ def test_test_rows_are_measured_on_each_broadcast(tmp_path):
 
     def measure(adapter):
         seen.append(adapter_hash(adapter))
-        return Tested(len(seen) / 10, 0.5)
+        return Measured(len(seen) / 10, 0.5)
 
     entries = run(tmp_path, fresh(), plan(2), test=measure)
     assert seen == hashes(entries)
