@@ -90,6 +90,11 @@ def test_a_device_that_is_not_there_is_refused_with_the_remedy(device):
     assert message.endswith("; use auto, cpu or cuda")
 
 
+def test_an_automatic_device_is_a_gpu_where_there_is_one():
+    base = loaded(tiny_base("bert"), device="auto")
+    assert base.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def test_an_encoder_is_no_causal_language_model():
     message = _refusal(tiny_base("bert"), task="causal-lm")
     assert "lacks the weights of cls.predictions.transform.dense; it is no causal language model: give a dec" in message

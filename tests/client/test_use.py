@@ -6,6 +6,7 @@ import torch
 from client.use import generate, load, score
 from common.errors import ConfigError, JournalError
 from common.lora import frozen_lane
+from tests.client.conftest import RUNS
 from tests.client.nodes import PLACES
 from tests.command import call
 from tests.simulations.runs import records
@@ -13,7 +14,7 @@ from tests.simulations.runs import records
 PROMPT = "a cow by the old barn is seen at the"
 
 
-@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+@pytest.mark.parametrize("kind", RUNS)
 def test_evaluate_gives_the_runs_last_numbers(run_of, kind):
     last, measured = records(run_of(kind))[-1], score(run_of(kind))
     assert measured.loss == pytest.approx(last["test_loss"], abs=1e-5)

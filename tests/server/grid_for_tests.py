@@ -40,6 +40,7 @@ class MemoryGrid(Grid):
         return message_id
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        assert all(isinstance(message_id, str) for message_id in message_ids)  # as protobuf asks
         asked = [self._open.pop(message_id) for message_id in message_ids if message_id in self._open]
         answers = [reply for message in asked for reply in self.answers[message.metadata.dst_node_id](message)]
         return [*self.strays, *answers]

@@ -88,7 +88,7 @@ def test_whole_numbers_are_labels_too(tmp_path):
 
 def test_an_owner_may_be_a_date_and_other_columns_anything(tmp_path):
     file = tmp_path / "rows.parquet"
-    days = [{"day": date(2026, 1, 1 + number % 3), "raw": b"\xff"} for number in range(60)]
+    days = [{"day": date(2026, 1, 1 + number % 3), "raw": b"\xff"} for number in range(120)]
     rows = [row | day for row, day in zip(toy_rows(text="text", label="label"), days, strict=False)]
     pq.write_table(pa.Table.from_pylist(rows), file)
     recipe = read_recipe(write_recipe(tmp_path, file), ["clients.count=3", *OWNER])
