@@ -18,6 +18,8 @@ from common.fingerprint import fingerprint
 from common.lora import Lora
 
 _THREAD = threading.local()
+_TOKENIZING = threading.Lock()
+"""A fast tokenizer keeps its truncation as a setting, which calls from several threads would change under each other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +47,9 @@ def load_node(file: Path) -> LocalNode:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     data = Path(settings.data)
-    examples = tokenize(read_rows(data), settings, base_of(settings).tokenizer, data)
+    tokenizer = base_of(settings).tokenizer
+    with _TOKENIZING:
+        examples = tokenize(read_rows(data), settings, tokenizer, data)
     return LocalNode(settings, *hold_out(examples, settings.name))
 
 

@@ -91,7 +91,7 @@ def test_an_owner_may_be_a_date_and_other_columns_anything(tmp_path):
     days = [{"day": date(2026, 1, 1 + number % 3), "raw": b"\xff"} for number in range(120)]
     rows = [row | day for row, day in zip(toy_rows(text="text", label="label"), days, strict=False)]
     pq.write_table(pa.Table.from_pylist(rows), file)
-    recipe = read_recipe(write_recipe(tmp_path, file), ["clients.count=3", *OWNER])
+    recipe = read_recipe(write_recipe(tmp_path, file), ["clients.count=3", "clients.ranks=[2]", *OWNER])
     files = write_nodes(tmp_path / "nodes", prepare(recipe))
     assert [load_node(file).settings.name for file in files] == ["2026-01-01", "2026-01-02", "2026-01-03"]
 
