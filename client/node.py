@@ -19,7 +19,7 @@ from common.lora import Lora
 
 _THREAD = threading.local()
 _TOKENIZING = threading.Lock()
-"""A fast tokenizer keeps its truncation as a setting, which calls from several threads would change under each other."""
+"""A fast tokenizer keeps its truncation as a setting, which threads would change under each other."""
 
 
 @dataclass(frozen=True, eq=False)
