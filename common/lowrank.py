@@ -24,6 +24,22 @@ def stack(terms: Iterable[tuple[float, Factors]]) -> Factors:
     return Factors(np.vstack([f.a for _, f in weighted]), np.hstack([c * f.b for c, f in weighted]))
 
 
+def total(terms: Iterable[tuple[float, Factors]]) -> Factors:
+    """Factors of sum_i c_i B_i A_i in float64, of a rank of at most 2 min(d, k) however many terms there are.
+
+    Terms are read one by one: memory is that of a stack, or of a few d x k where the stack would be larger.
+
+    Raises:
+        ValueError: there is no term, or the terms differ in shape.
+    """
+    held: list[tuple[float, Factors]] = []
+    for term in terms:
+        held.append(term)
+        if sum(factors.rank for _, factors in held) > 2 * min(term[1].shape):
+            held = [(1.0, _multiplied(stack(held)))]
+    return stack(held)
+
+
 def svd(factors: Factors) -> tuple[Array, Array, Array]:
     """Thin singular value decomposition U (d, q), sigma (q,), Vt (q, k) of B A, with q its numerical rank.
 
@@ -74,6 +90,13 @@ def total_norm(modules: Iterable[Factors]) -> float:
 def spectrum(factors: Factors) -> Array:
     """Singular values of B A, largest first, without those that are zero in float64."""
     return svd(factors)[1]
+
+
+def _multiplied(factors: Factors) -> Factors:
+    """The product itself beside a unit matrix, which is smaller than factors of a rank above d and k."""
+    product = factors.b @ factors.a
+    d, k = product.shape
+    return Factors(product, np.eye(d)) if d <= k else Factors(np.eye(k), product)
 
 
 def _triangle(matrix: Array) -> Array:

@@ -1,6 +1,6 @@
 """How exact a round was, computed from the updates themselves and not from what the algorithm says it did."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 
 from common import lowrank
@@ -24,7 +24,7 @@ def receipt(
     """
     error = size = 0.0
     for name in after:
-        delta = lowrank.stack(_terms(updates, starts, name))
+        delta = lowrank.total(_terms(updates, starts, name))
         change = [(1.0, after[name]), (-1.0, before[name]), (-1.0, delta)]
         dropped = [(1.0, lost[name])] if name in lost else []
         error += lowrank.norm(lowrank.stack(change + dropped)) ** 2
@@ -32,10 +32,11 @@ def receipt(
     return sqrt(error / size) if size else sqrt(error)
 
 
-def _terms(updates: Sequence[Weighted], starts: Mapping[int, Adapter], name: str) -> list[tuple[float, Factors]]:
-    trained = [(update.share, update.modules[name]) for update in updates]
-    started = [(-update.share, starts[update.rank][name]) for update in updates]
-    return trained + [(share, factors) for share, factors in started if factors.b.any()]
+def _terms(updates: Sequence[Weighted], starts: Mapping[int, Adapter], name: str) -> Iterator[tuple[float, Factors]]:
+    for update in updates:
+        yield update.share, update.modules[name]
+        if (start := starts[update.rank][name]).b.any():
+            yield -update.share, start
 
 
 def residual(mass: Modules, broadcast: Modules) -> float:

@@ -180,7 +180,8 @@ class Rounds:
 
     def _commit(self, state: State, clients: dict[str, ClientRecord], exactness: Exactness, began: float) -> None:
         """Measure the new global update on the nodes' held-out rows and on the test rows, then write the round."""
-        self._losses = self._evaluate(state, {*clients, *self._cohort(state.round + 1)}, clients)
+        following = self._cohort(state.round + 1) if state.round < self._plan.train.rounds else {}
+        self._losses = self._evaluate(state, {*clients, *following}, clients)
         for client in clients.values():
             client.loss_after = self._losses.get(client.name)
         tested = self._test(self._broadcast(state))

@@ -74,8 +74,8 @@ class Increments:
         return state.parts["lost"]
 
     def _sum(self, updates: Sequence[Weighted], name: str) -> Factors:
-        terms = [(update.share, update.modules[name]) for update in updates]
-        return _plain_sum(terms) if self.settings.server.mode == "b" else lowrank.stack(terms)
+        terms = ((update.share, update.modules[name]) for update in updates)
+        return _plain_sum(list(terms)) if self.settings.server.mode == "b" else lowrank.total(terms)
 
     def _next(self, delta: Factors, number: int, name: str) -> Factors:
         d, k = delta.shape

@@ -88,6 +88,7 @@ def test_metrics_and_curves_are_written_anew_from_the_journal(folder):
     assert [point for point in points(folder) if point[0] == 0] == before
     folder.restore([])
     assert lines(folder) == []
+    assert not (folder.path / "tensorboard").exists()
 
 
 def test_the_adapter_is_replaced_by_each_update(folder, tmp_path):

@@ -68,3 +68,16 @@ def test_memory_does_not_grow_with_the_cohort(rule, tmp_path):
     assert large < 1.05 * small
     sent = sum(factors.a.nbytes + factors.b.nbytes for update in many for factors in update.modules.values())
     assert peak(lambda: algorithm.reduce(before, in_memory(many)))[0] > large + 0.9 * sent
+
+
+def test_a_module_costs_no_more_than_a_few_dense_ones_however_many_clients(tmp_path):
+    """Where the sum of ranks is beyond d and k, factors would take more room than the matrix itself."""
+    shapes = {"q": (128, 128)}
+    algorithm = make(ranks=(16,))
+    before = algorithm.initial(shapes)
+    few, many = spooled(tmp_path / "few", shapes, (16,) * 20), spooled(tmp_path / "many", shapes, (16,) * 200)
+    (small, _), (large, after) = (peak(partial(algorithm.reduce, before, updates)) for updates in (few, many))
+    parts, start = (algorithm.mass(before), algorithm.mass(after), algorithm.lost(after)), algorithm.assign(before, 16)
+    checking, error = peak(lambda: receipt(*parts, many, {16: start.start}))
+    assert error <= 1e-6
+    assert max(large, checking) < 1.5 * small
