@@ -96,6 +96,7 @@ def _save(kind: _Kind, folder: Path) -> None:
         torch.default_generator.manual_seed(_SEED)
         automatic: Any = AutoModelForCausalLM if kind.decoder else AutoModel  # Any: its methods are not typed
         model = automatic.from_config(config)
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     _tokenizer(kind).save_pretrained(folder)
 
