@@ -50,6 +50,14 @@ class BaseModel:
         """Where its tensors are."""
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
+    @property
+    def positions(self) -> int | None:
+        """Longest row in tokens; None where positions are relative."""
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        table = getattr(getattr(self.model.base_model, "embeddings", None), "position_embeddings", None)
+        offset = table.padding_idx if isinstance(table, nn.Embedding) else None
+        return positions if offset is None or positions is None else positions - offset - 1
+
     def skeleton(self) -> "BaseModel":
         """The same tensors under module objects of their own, so that each thread can attach adapters of its own."""
         shared = {id(t): t for t in (*self.model.parameters(), *self.model.buffers())}

@@ -1,6 +1,7 @@
 """A node as its own file describes it: its data, tokenised once, and the frozen base it trains on."""
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from torch import nn
 
 from client.data import Examples, hold_out, tokenize
 from client.model import BaseModel, find_targets, load_base
-from client.rows import read_rows
+from client.rows import Row, read_rows
 from common.announcement import Announcement
 from common.config import Node, parse, read_toml
 from common.errors import ConfigError
@@ -47,10 +48,26 @@ def load_node(file: Path) -> LocalNode:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     data = Path(settings.data)
-    tokenizer = base_of(settings).tokenizer
+    return LocalNode(settings, *hold_out(examples_of(settings, read_rows(data), data), settings.name))
+
+
+def examples_of(node: Node, rows: Sequence[Row], file: Path) -> Examples:
+    """The rows of a file as the node's base model takes them.
+
+    Raises:
+        DataError: a row cannot be used.
+        ConfigError: a row is longer than the model has positions.
+    """
+    base = base_of(node)
     with _TOKENIZING:
-        examples = tokenize(read_rows(data), settings, tokenizer, data)
-    return LocalNode(settings, *hold_out(examples, settings.name))
+        examples = tokenize(rows, node, base.tokenizer, file)
+    longest = max(examples.lengths, default=0)
+    if base.positions is not None and longest > base.positions:
+        raise ConfigError(
+            f"max_length = {node.max_length} lets a row of {longest} tokens through, and {base.folder} has "
+            f"{base.positions} positions; set max_length = {base.positions} (in a recipe: [data] max_length)"
+        )
+    return examples
 
 
 def read_node(file: Path) -> Node:

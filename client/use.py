@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
-from client.data import Examples, eval_batches, subset, tokenize
+from client.data import Batch, Examples, eval_batches, subset
 from client.model import BaseModel
-from client.node import adapted, base_of, read_node
+from client.node import adapted, base_of, examples_of, read_node
 from client.rows import read_rows
 from client.train import Score, evaluate, forward
 from common import lowrank, peft_format
@@ -27,6 +27,9 @@ from common.lora import Lora, frozen_lane, merge
 
 PROBE = 32
 """Test rows on which a merged model is compared with base and adapter."""
+
+SENTENCE = "A merged model answers as its base and adapter do."
+"""Compared instead where a run has no test rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,7 @@ def load_test(run: Path) -> tuple[Node, Examples]:
     """
     node = read_node(run / "test.toml")
     file = Path(node.data)
-    return node, tokenize(read_rows(file), node, base_of(node).tokenizer, file)
+    return node, examples_of(node, read_rows(file), file)
 
 
 def _head(base: BaseModel, saved: Mapping[str, Array]) -> dict[str, Factors]:
@@ -176,8 +179,13 @@ def _check_room(given: int, tokens: int, config: PreTrainedConfig) -> None:
 
 @torch.no_grad()
 def _probe(run: Path, base: BaseModel) -> Tensor:
-    rows = load_test(run)[1]
-    batches = eval_batches(subset(rows, range(min(PROBE, len(rows)))), PROBE)
+    """Logits of the first test rows; of a sentence of our own where the run has none."""
+    if Path(read_node(run / "test.toml").data).stat().st_size:
+        rows = load_test(run)[1]
+        batches = eval_batches(subset(rows, range(min(PROBE, len(rows)))), PROBE)
+    else:
+        ids = torch.tensor([base.tokenizer(SENTENCE)["input_ids"]])
+        batches = iter([Batch(ids, torch.ones_like(ids), ids)])
     return torch.cat([forward(base, batch.to(base.device)).float().flatten() for batch in batches])
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  # teaches NumPy the bfloat16 that other people's folders hold
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from common.adapter import Adapter, Array, Factors, zeros
 from common.config import Task
@@ -69,8 +69,19 @@ def write(
     targets = _targets(adapter, {module.name for module in head})
     folder.mkdir(parents=True, exist_ok=True)
     tensors = _factor_tensors(targets, embeddings) | _head_tensors(adapter, head)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / CONFIG).write_text(json.dumps(_lora_config(targets, head, base, task), indent=2) + "\n", encoding="utf-8")
+    config = json.dumps(_lora_config(targets, head, base, task), indent=2) + "\n"
+    _replace(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    _replace(folder / CONFIG, config.encode())
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Put the content in place whole, so that a run that is killed leaves no torn adapter."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _targets(adapter: Adapter, head: Collection[str]) -> Adapter:

@@ -8,9 +8,8 @@ from typing import Any
 import tomli_w
 
 from client.checks import require
-from client.data import tokenize
 from client.model import find_targets
-from client.node import adapted, base_of, check_rank
+from client.node import adapted, base_of, check_rank, examples_of
 from client.rows import Row, columns_of, read_rows
 from common.config import Node, Recipe, to_tables
 from common.errors import ConfigError
@@ -48,7 +47,7 @@ def prepare(recipe: Recipe) -> Prepared:
     """
     rows, file, source = _rows(recipe)
     node = _node(recipe, _labels(rows, file, recipe))
-    truncated = tokenize(rows, node, base_of(node).tokenizer, file).truncated
+    truncated = examples_of(node, rows, file).truncated
     shards, test_rows = _deal(rows, recipe)
     nodes = _nodes(node, shards, recipe)
     _check_ranks(nodes, recipe)

@@ -3,6 +3,7 @@
 fedlora simulate simulations/recipes/docs.toml
 """
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -20,7 +21,7 @@ from client.use import load, load_test
 from common import lowrank
 from common.adapter import Adapter
 from common.config import Node, Recipe, config_hash, parse, read_toml, to_tables
-from common.errors import ConfigError, Interrupted
+from common.errors import ConfigError, Interrupted, JournalError
 from server.app import make_app
 from server.folder import RunFolder
 from server.journal import verify
@@ -56,7 +57,9 @@ def simulate(file: Path, assignments: list[str], name: str | None, out: Path, re
         _run(recipe, prepared, folder)
         _report(recipe, prepared, folder)
     except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; go on with: fedlora simulate {file} --resume {folder.path}") from None
+        again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
+        again += [word for assignment in assignments for word in ("--set", assignment)]
+        raise Interrupted(f"interrupted; go on with: {shlex.join(again)}") from None
     return folder.path
 
 
@@ -68,8 +71,11 @@ def check_same(recipe: Recipe, run: Path) -> None:
     """Refuse to go on with a run under another recipe.
 
     Raises:
+        JournalError: the folder is no run.
         ConfigError: names both hashes and each key that differs.
     """
+    if not (run / "config.toml").is_file():
+        raise JournalError(f"{run} is no run: it has no config.toml; give the folder that a run's last line names")
     begun = parse(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))
     theirs, ours = _flat(to_tables(begun)), _flat(to_tables(recipe))
     keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key) and key != "workers"]

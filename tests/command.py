@@ -49,3 +49,12 @@ def call(*words: object) -> Ended:
 def settings(*assignments: str) -> list[str]:
     """The assignments as `--set` options."""
     return [word for assignment in assignments for word in ("--set", assignment)]
+
+
+def refusal(ended):
+    """The message of a command that refused its input, which is all that it says."""
+    assert ended.status == 2, ended
+    assert "Traceback" not in ended.out + ended.err
+    assert "run:" not in ended.out
+    assert "error: " in ended.err
+    return ended.err

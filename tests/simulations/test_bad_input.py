@@ -2,20 +2,10 @@ import json
 import shutil
 
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from simulations.tiny import tiny_base
-from tests.command import TINY, call, end, settings, start
-from tests.simulations.runs import BRIEF, run_tiny, toy_rows, wait_for_line, write_recipe
-
-
-def refusal(ended):
-    """The message of a command that refused its input, which is all that it says."""
-    assert ended.status == 2, ended
-    assert "Traceback" not in ended.out + ended.err
-    assert "run:" not in ended.out
-    assert "error: " in ended.err
-    return ended.err
+from tests.command import TINY, call, end, refusal, settings, start
+from tests.simulations.runs import BRIEF, toy_rows, write_recipe
 
 
 def refused(tmp_path, *assignments, recipe=TINY):
@@ -162,77 +152,3 @@ def test_an_out_that_is_a_file(tmp_path):
     message = refusal(call("simulate", TINY, "--out", tmp_path / "runs", "--name", "run"))
     assert "--out" in message
     assert (tmp_path / "runs").read_text() == "mine"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return run_tiny(tmp_path_factory.mktemp("run"), *BRIEF)
-
-
-def contents(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.mark.parametrize(
-    ("assignment", "said"),
-    [
-        ("train.lr=0.02", "train.lr: the run has 0.01, this recipe 0.02"),
-        ("train.rounds=9", "train.rounds: the run has 2, this recipe 9"),
-        ("clients.ranks=[1, 2, 4, 9]", "clients.ranks"),
-        ("server.cohort=2", "server.cohort: the run has None, this recipe 2"),
-        ("base.path=tiny:roberta", "base.path"),
-        ("base.path=/no/such/base", "base.path"),
-        ("seed=5", "seed: the run has 1, this recipe 5"),
-    ],
-)
-def test_a_run_goes_on_with_its_own_recipe_alone(run, assignment, said):
-    before = contents(run)
-    message = refusal(call("simulate", TINY, "--resume", run, *settings(*BRIEF, assignment)))
-    assert said in message
-    assert "use the same, or start a new run" in message
-    assert contents(run) == before
-
-
-def test_a_run_goes_on_with_its_own_weights_alone(tmp_path):
-    base = shutil.copytree(tiny_base("bert"), tmp_path / "base")
-    own = settings(*BRIEF, f"base.path={base}")
-    assert call("simulate", TINY, "--out", tmp_path, "--name", "run", *own).status == 0
-    before = contents(tmp_path / "run" / "journal")
-    tensors = load_file(base / "model.safetensors")
-    first = min(tensors)
-    save_file(tensors | {first: tensors[first] + 1}, base / "model.safetensors", metadata={"format": "pt"})
-    message = refusal(end(start("simulate", TINY, "--resume", tmp_path / "run", *own)))
-    assert "fingerprint" in message
-    assert contents(tmp_path / "run" / "journal") == before
-
-
-def test_a_changed_journal_is_refused(tmp_path, run):
-    copy = shutil.copytree(run, tmp_path / "copy")
-    log = copy / "journal" / "log.jsonl"
-    log.write_bytes(log.read_bytes().replace(b'"round":1', b'"round":7', 1))
-    message = refusal(call("simulate", TINY, "--resume", copy, *settings(*BRIEF)))
-    assert str(log) in message
-    assert "line" in message
-
-
-@pytest.mark.parametrize("made", [True, False])
-def test_a_folder_that_is_no_run_cannot_go_on(tmp_path, made):
-    folder = tmp_path / "folder"
-    if made:
-        folder.mkdir()
-    message = refusal(call("simulate", TINY, "--resume", folder))
-    assert str(folder) in message
-    assert "run" in message
-    assert not made or list(folder.iterdir()) == []
-
-
-def test_two_processes_cannot_write_one_run(tmp_path):
-    long = settings("train.steps=20000")
-    first = start("simulate", TINY, "--out", tmp_path, "--name", "run", *long)
-    try:
-        wait_for_line(first, tmp_path / "run" / "metrics.jsonl", 1)
-        message = refusal(call("simulate", TINY, "--resume", tmp_path / "run", *long))
-    finally:
-        first.kill()
-        end(first)
-    assert "in use by another process" in message
