@@ -12,6 +12,7 @@ from client.node import load_node
 from client.rows import read_rows
 from common.errors import ConfigError, DataError, ModelError
 from simulations.corpora import toy
+from simulations.corpora.corpus import to_jsonl
 from simulations.prepare import prepare, write_nodes, write_test
 from simulations.recipe import read_recipe
 from tests.command import TINY
@@ -145,3 +146,15 @@ def test_faults_are_found_before_anything_is_written(settings, kind, said):
 def test_two_classes_are_needed(tmp_path, rows, said):
     with pytest.raises(ConfigError, match=said):
         prepare(own(tmp_path, rows))
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "gpt2"])
+def test_a_row_beyond_the_positions_of_the_base_is_told_before_anything_is_written(tmp_path, kind):
+    rows = toy_rows(text="text", label="label")
+    rows[5]["text"] = "barn " * 900
+    (tmp_path / "rows.jsonl").write_bytes(to_jsonl(rows))
+    words = [f"base.path=tiny:{kind}"]
+    recipe = read_recipe(write_recipe(tmp_path, tmp_path / "rows.jsonl", max_length=2000), words)
+    with pytest.raises(ConfigError, match=r"max_length = 2000 .* has 51\d positions; set max_length = 51\d"):
+        prepare(recipe)
+    prepare(read_recipe(write_recipe(tmp_path, tmp_path / "rows.jsonl", max_length=510), words))
