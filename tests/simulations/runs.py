@@ -12,7 +12,7 @@ from simulations.corpora import toy
 from simulations.simulate import simulate
 from tests.command import TINY
 
-BRIEF = ("train.rounds=2", "train.steps=3", "data.test_rows=20", "workers=1")
+BRIEF = ("train.rounds=2", "train.steps=3", "train.lr=1e-2", "data.test_rows=20", "workers=1")
 """Settings of the tiny recipe for a run that only has to end."""
 
 
