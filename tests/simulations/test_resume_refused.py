@@ -20,7 +20,7 @@ def contents(folder):
 @pytest.mark.parametrize(
     ("assignment", "said"),
     [
-        ("train.lr=0.02", "train.lr: the run has 0.03, this recipe 0.02"),
+        ("train.lr=0.02", "train.lr: the run has 0.01, this recipe 0.02"),
         ("train.rounds=9", "train.rounds: the run has 2, this recipe 9"),
         ("clients.ranks=[1, 2, 4, 9]", "clients.ranks"),
         ("server.cohort=2", "server.cohort: the run has None, this recipe 2"),
