@@ -43,11 +43,14 @@ def simulate(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with this run after its last committed round.")
     ] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Only write the run's folder, and say how Flower's engine runs it.")
+    ] = False,
 ) -> None:
     """Simulate many clients on this machine over one base model; ends with a report page."""
     from simulations.simulate import simulate as run_simulation
 
-    print(f"run: {run_simulation(recipe, settings or [], name, out, resume)}")
+    print(f"run: {run_simulation(recipe, settings or [], name, out, resume, prepare)}")
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Flower's ClientApp: says who the node is, trains what it is assigned, and measures what it is sent.
 
-The grid that starts it gives one setting, `node`: the path of the node's own file. Everything else about the node comes
-from there, never from the server.
+Whoever starts it gives one setting, `node`: the path of the node's own file; Flower's simulation gives a number
+instead. Everything else about the node comes from that file, never from the server.
 """
 
 import logging
@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 
 from client.model import BaseModel
 from client.node import LocalNode, adapted, announce, fingerprint_of, load_node
+from client.partition import file_of
 from client.train import evaluate, train
 from common.adapter import Adapter
 from common.codec import decode
@@ -57,7 +58,7 @@ Work = Callable[[LocalNode, Values, bytes], tuple[Values, bytes]]
 def _answer(message: Message, context: Context, work: Work) -> Message:
     """The reply to a message; of an error only a fixed word leaves the node, its text stays in the node's own log."""
     try:
-        node = load_node(Path(str(context.node_config["node"])))
+        node = load_node(_node_file(context))
         values, blob = work(node, message.content.config_records["values"], _blob(message.content))
     except CodecError:
         return Message(Error(ERROR_CODE, "codec"), reply_to=message)
@@ -70,6 +71,13 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
     if blob:
         content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), ADAPTER_STYPE, blob)})
     return Message(content, reply_to=message)
+
+
+def _node_file(context: Context) -> Path:
+    config = context.node_config
+    if "node" in config:
+        return Path(str(config["node"]))
+    return file_of(int(config["partition-id"]), int(config["num-partitions"]), str(context.run_config.get("run")))
 
 
 def _blob(content: RecordDict) -> bytes:

@@ -3,13 +3,16 @@
 The grid that starts it gives one setting, `run`: the folder with `config.toml`.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.config import Recipe, config_hash, parse, read_toml
+from common.errors import ConfigError
 from server.folder import RunFolder
 from server.journal import Journal
 from server.observer import Observer, Observers
@@ -32,7 +35,7 @@ def make_app(observer: Observer | None = None, test: Test | None = None, base: s
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        folder = RunFolder(Path(str(context.run_config["run"])))
+        folder = RunFolder(_run_of(context.run_config))
         recipe = parse(Recipe, read_toml(folder.path / "config.toml"), str(folder.path / "config.toml"))
         publish = partial(folder.publish, base=base or recipe.base.path, task=recipe.data.task)
         with Journal.open(folder.journal) as journal:
@@ -41,6 +44,16 @@ def make_app(observer: Observer | None = None, test: Test | None = None, base: s
             Rounds(FlowerExchange(grid, DEADLINE), plan_of(recipe), journal, observers, publish, test).run()
 
     return app
+
+
+def _run_of(config: Mapping[str, Any]) -> Path:
+    run = Path(str(config.get("run", "")))
+    if not (run / "config.toml").is_file():
+        raise ConfigError(
+            f"run = {str(config.get('run', ''))!r} is no run's folder, it has no config.toml; make one with "
+            "`fedlora simulate RECIPE --prepare`, and give its absolute path: --run-config 'run=\"/path/of/the/run\"'"
+        )
+    return run
 
 
 def plan_of(recipe: Recipe) -> Plan:

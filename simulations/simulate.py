@@ -4,7 +4,7 @@ fedlora simulate simulations/recipes/docs.toml
 """
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -37,8 +37,10 @@ PARTS = 8
 """Parts in which test rows are measured, whatever the number of workers, so that sums do not depend on it."""
 
 
-def simulate(file: Path, assignments: list[str], name: str | None, out: Path, resume: Path | None) -> Path:
-    """The folder of the finished run.
+def simulate(
+    file: Path, assignments: list[str], name: str | None, out: Path, resume: Path | None, prepare_only: bool = False
+) -> Path:
+    """The folder of the finished run; with `prepare_only`, of one that Flower's own engine can run.
 
     Raises:
         FedloraError: a setting, the base, a row or the run folder is wrong, a round failed, or Ctrl-C was pressed.
@@ -53,8 +55,13 @@ def simulate(file: Path, assignments: list[str], name: str | None, out: Path, re
     with console.status("reading base model and data"):
         prepared = prepare(recipe)
     folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
+    files = write_nodes(folder.path / "nodes", prepared)
+    write_test(folder.path, prepared)
+    if prepare_only:
+        console.print(_flower_command(folder.path, len(files)), soft_wrap=True, highlight=False)
+        return folder.path
     try:
-        _run(recipe, prepared, folder)
+        _run(recipe, prepared, folder, files)
         _report(recipe, prepared, folder)
     except KeyboardInterrupt:
         again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
@@ -94,9 +101,17 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
-    files = write_nodes(folder.path / "nodes", prepared)
-    write_test(folder.path, prepared)
+def _flower_command(run: Path, clients: int) -> str:
+    """What to type next, in the checkout, to run it on Flower's engine."""
+    nodes, setting = str(run.resolve() / "nodes"), f'run="{run.resolve()}"'
+    return (
+        f"export FEDLORA_NODES={shlex.quote(nodes)} FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1\n"
+        f"flwr run . local --stream --run-config {shlex.quote(setting)} "
+        f"--federation-config 'num-supernodes={clients} client-resources-num-cpus=1'"
+    )
+
+
+def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder, files: Sequence[Path]) -> None:
     with progress() as display, InProcessGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
         test = partial(_test, grid, *load_test(folder.path)) if prepared.test_rows else None
         grid.serve(make_app(display, test, prepared.nodes[0].base), folder.path)

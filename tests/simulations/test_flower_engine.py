@@ -1,0 +1,102 @@
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tomli_w
+
+from common.config import read_toml
+from server.journal import Journal
+from simulations.bench.flower import flower_engine
+from simulations.simulate import simulate
+
+RECIPE = Path(__file__).parents[2] / "simulations" / "recipes" / "tiny.toml"
+FRESH = ["server.a=fresh"]
+CLIENTS, ROUNDS = 4, 3
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def ray_run(tmp_path_factory):
+    """A run on Flower's engine, its log, and whether the base's weights were away from round 1 on."""
+    folder = tmp_path_factory.mktemp("ray")
+    run = simulate(RECIPE, FRESH, "run", folder, None, prepare_only=True)
+    base = own_base(run, folder / "base")
+    with flower_engine(folder / "home", run / "nodes") as engine:
+        away = threading.Event()
+        threading.Thread(target=remove_after_round_1, args=(run, base, away), daemon=True).start()
+        log = engine.run(run, CLIENTS)
+    return run, log, away
+
+
+def own_base(run, folder):
+    """Let every node name a copy of the base model; the folder of the copy."""
+    for file in (run / "nodes").glob("*.toml"):
+        node = read_toml(file)
+        if not folder.exists():
+            shutil.copytree(node["base"], folder)
+        file.write_text(tomli_w.dumps(dict(node) | {"base": str(folder)}), encoding="utf-8")
+    return folder
+
+
+def remove_after_round_1(run, base, away):
+    metrics = run / "metrics.jsonl"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+        time.sleep(0.02)
+    (base / "model.safetensors").unlink()
+    if len(metrics.read_text().splitlines()) < 1 + ROUNDS:
+        away.set()
+
+
+def update(run):
+    """The sum of all rounds, dense, and its norm, by module."""
+    with Journal.open(run / "journal") as journal:
+        assert len(journal.entries) == 1 + ROUNDS
+        mass = journal.last_state().parts["mass"]
+    return {name: factors.b.astype(float) @ factors.a.astype(float) for name, factors in mass.items()}
+
+
+def distance(one, other):
+    return np.sqrt(
+        sum(np.sum((one[name] - other[name]) ** 2) for name in one) / sum(np.sum(v**2) for v in one.values())
+    )
+
+
+def test_ray_ends_with_the_update_of_the_grid_in_this_process(ray_run, tmp_path):
+    ours = update(simulate(RECIPE, FRESH, "run", tmp_path, None))
+    other_seed = update(simulate(RECIPE, [*FRESH, "seed=2"], "seed-2", tmp_path, None))
+    assert distance(ours, update(ray_run[0])) <= 1e-5
+    assert distance(ours, other_seed) > 0.1  # control
+
+
+def test_a_ray_actor_keeps_its_base_model(ray_run):
+    run, log, away = ray_run
+    assert away.is_set(), log
+    assert len(update(run)) > 0
+
+
+def test_no_dependency_is_installed_at_run_time(ray_run):
+    home = ray_run[0].parent / "home"
+    assert list(home.rglob("server/app.py"))  # the bundle was unpacked there
+    assert not list(home.rglob("pyvenv.cfg"))
+    assert "No module named" not in ray_run[1]
+
+
+def test_a_run_on_ray_goes_on_in_this_process(ray_run):
+    run = ray_run[0]
+    before = (run / "journal" / "log.jsonl").read_bytes()
+    assert simulate(RECIPE, FRESH, None, run.parent, run) == run
+    assert (run / "journal" / "log.jsonl").read_bytes() == before
+    assert (run / "report.html").is_file()
+
+
+def test_nodes_of_another_number_are_refused(tmp_path):
+    run = simulate(RECIPE, FRESH, "run", tmp_path, None, prepare_only=True)
+    with flower_engine(tmp_path / "home", run / "nodes") as engine:
+        log = engine.run(run, CLIENTS - 1)
+    assert f"holds {CLIENTS} settings files, and Flower started {CLIENTS - 1} nodes" in log
+    assert "no node answered" in log
+    assert not (run / "adapter").exists()
