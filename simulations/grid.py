@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 import torch
@@ -38,7 +38,7 @@ class InProcessGrid(Grid):
         self._workers = ThreadPoolExecutor(workers, "node", torch.set_num_threads, (threads,))
         self._replies: dict[str, Future[Message]] = {}
 
-    def __enter__(self) -> "InProcessGrid":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *failure: object) -> None:

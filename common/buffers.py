@@ -1,0 +1,36 @@
+"""One buffer from many parts, as fast as memory allows.
+
+A new buffer of 64 MiB in pages of 4 KiB costs three times as long in page faults as in copying; large pages cost few.
+"""
+
+import ctypes
+import io
+import mmap
+from collections.abc import Sequence
+
+_LARGE = 2**22
+"""Bytes from which large pages, of 2 MiB, pay."""
+
+
+def join(parts: Sequence[bytes | memoryview]) -> bytes:
+    """The parts, of one byte an item, one after the other."""
+    size = sum(len(part) for part in parts)
+    if size < _LARGE:
+        return b"".join(parts)
+    stream = io.BytesIO(bytes(size))  # bytes(size) is not touched yet, and the stream does not copy what it alone holds
+    with stream.getbuffer() as view:
+        _ask_for_large_pages(view)
+        start = 0
+        for part in parts:
+            view[start : start + len(part)] = part
+            start += len(part)
+    return stream.getvalue()
+
+
+def _ask_for_large_pages(view: memoryview) -> None:
+    """A hint to Linux, as NumPy gives it for its own arrays; without it the result is the same."""
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        skipped = -address % mmap.PAGESIZE
+        advise = ctypes.CDLL(None).madvise
+        advise(ctypes.c_void_p(address + skipped), ctypes.c_size_t(len(view) - skipped), mmap.MADV_HUGEPAGE)

@@ -1,0 +1,137 @@
+"""The grid in this process beside Flower's own engine (Ray): same apps, same nodes, the docs recipe with eight clients.
+
+Both have two cores: two workers here, two Ray actors there, of one thread each. The SuperLink that Flower needs runs
+before the clock starts, and test rows are measured by neither. Fixed cost is the time of the whole command less its
+warm rounds, with one warm round more for the first.
+"""
+
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from statistics import median
+from subprocess import PIPE
+
+import psutil
+
+from common.adapter import Adapter
+from common.lowrank import stack, total_norm
+from server.journal import Journal
+from simulations.bench.flower import ROOT, flower_engine
+from simulations.bench.measure import Comparison, require
+from simulations.simulate import simulate
+
+RECIPE = ROOT / "simulations" / "recipes" / "docs.toml"
+CLIENTS, ROUNDS, REPETITIONS = 8, 5, 3
+PEER = "Flower's Ray simulation"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run took: seconds of the whole and of its warm rounds, bytes of memory; `again` as in in_process.py."""
+
+    folder: Path
+    seconds: float
+    warm: list[float]
+    pss: int
+    again: dict[str, list[float]]
+
+    @property
+    def fixed(self) -> float:
+        """Seconds beside the rounds."""
+        return self.seconds - sum(self.warm) - median(self.warm)
+
+
+def measure() -> list[Comparison]:
+    """Seconds and bytes, medians over the runs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        pairs = [(_ours(Path(scratch) / f"ours-{i}"), _theirs(Path(scratch) / f"ray-{i}")) for i in range(REPETITIONS)]
+        ours, theirs = zip(*pairs, strict=True)
+        gate = _gate(ours[0].folder, theirs[0].folder)
+    rounds, pure = (median(s for run in ours for s in run.again[key][1:]) for key in ("rounds", "pure"))
+    return [
+        Comparison("fixed cost", *_medians(ours, theirs, "fixed"), "s", PEER, at_least=3, gate=gate),
+        Comparison(
+            "warm round", rounds, pure, "s", "the clients' training and evaluation alone", at_most=1.05, gate=gate
+        ),
+        Comparison("peak PSS", *_medians(ours, theirs, "pss"), "bytes", PEER, at_most=0.5, gate=gate),
+        Comparison(f"{ROUNDS} rounds end to end", *_medians(ours, theirs, "seconds"), "s", PEER, gate=gate),
+    ]
+
+
+def _medians(ours: tuple[Run, ...], theirs: tuple[Run, ...], field: str) -> tuple[float, float]:
+    return median(getattr(run, field) for run in ours), median(getattr(run, field) for run in theirs)
+
+
+def _ours(folder: Path) -> Run:
+    run = _prepared(folder)
+    process = psutil.Popen(
+        [sys.executable, "-m", "simulations.bench.in_process", str(run)], cwd=ROOT, stdout=PIPE, text=True
+    )
+    with _peak_pss(process) as peak:
+        began = time.perf_counter()
+        said, _ = process.communicate()
+        seconds = time.perf_counter() - began
+    again = json.loads(said.splitlines()[-1])
+    return Run(run, seconds - sum(again["pure"]), _warm(run), max(peak), again)
+
+
+def _theirs(folder: Path) -> Run:
+    run = _prepared(folder)
+    with flower_engine(folder / "home", run / "nodes") as engine, _peak_pss(engine.process) as peak:
+        began = time.perf_counter()
+        engine.run(run, CLIENTS)
+        seconds = time.perf_counter() - began
+    return Run(run, seconds, _warm(run), max(peak), {})
+
+
+def _prepared(folder: Path) -> Path:
+    with redirect_stderr(StringIO()):
+        return simulate(RECIPE, [f"train.rounds={ROUNDS}", "data.test_rows=0"], "run", folder, None, prepare_only=True)
+
+
+def _warm(run: Path) -> list[float]:
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [record["seconds"] for record in records[2:]]
+
+
+@contextmanager
+def _peak_pss(root: psutil.Process) -> Iterator[list[int]]:
+    """Proportional set sizes of a process and all its descendants, summed, once a second while the block runs."""
+    sums, ended = [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(1):
+            sums.append(sum(_pss(process) for process in (root, *root.children(recursive=True))))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield sums
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:  # it has ended
+        return 0
+
+
+def _gate(ours: Path, theirs: Path) -> str:
+    one, other = _update(ours), _update(theirs)
+    gap = total_norm(stack([(1, one[name]), (-1, other[name])]) for name in one) / total_norm(one.values())
+    return require(gap <= 1e-5, f"both end with the same update, to {gap:.0e}")
+
+
+def _update(run: Path) -> Adapter:
+    with Journal.open(run / "journal") as journal:
+        return journal.last_state().parts["mass"]

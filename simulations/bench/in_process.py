@@ -1,0 +1,96 @@
+"""A prepared run on the grid in this process; after each round, its clients' work once more, without grid and server.
+
+python -m simulations.bench.in_process RUN     prints seconds of each round and of each repeated work, as JSON
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Message
+
+import client.app
+from client.node import LocalNode, adapted, load_node
+from client.train import evaluate, train
+from common.adapter import Adapter
+from common.assignment import Assignment, Training
+from common.codec import decode
+from common.config import Recipe, parse, read_toml
+from common.messages import training_of, unpack_assignment
+from server.app import make_app
+from server.observer import Observer
+from simulations.grid import InProcessGrid
+
+
+class RecordingGrid(InProcessGrid):
+    """Keeps the messages of each kind that were pushed last."""
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Keep and queue them."""
+        pushed = list(messages)
+        self.pushed = getattr(self, "pushed", {}) | {message.metadata.message_type: pushed for message in pushed[:1]}
+        return super().push_messages(pushed)
+
+    def node(self, message: Message) -> LocalNode:
+        """The node that a message is for."""
+        return load_node(Path(str(self._contexts[message.metadata.dst_node_id].node_config["node"])))
+
+
+class Repeat(Observer):
+    """Times each round to its very end, then what its clients computed in it: training and evaluation, nothing else."""
+
+    def __init__(self, grid: RecordingGrid) -> None:
+        self._grid, self._began = grid, time.perf_counter()
+        self.rounds: list[float] = []
+        self.pure: list[float] = []
+
+    def round_committed(self, record: Mapping[str, Any]) -> None:
+        """Leave out round 0, which trains nothing."""
+        if record["round"]:
+            self.rounds.append(time.perf_counter() - self._began)
+            self.pure.append(self._again())
+        self._began = time.perf_counter()
+
+    def _again(self) -> float:
+        grid = self._grid
+        trains = [partial(_train, grid.node(message), *_assigned(message)) for message in grid.pushed["train"]]
+        tests = [partial(_evaluate, grid.node(m), decode(_blob(m))) for m in grid.pushed["evaluate"]]
+        began = time.perf_counter()
+        for works in (trains, tests):
+            grid.map(lambda work: work(), works)
+        return time.perf_counter() - began
+
+
+def _blob(message: Message) -> bytes:
+    return message.content.array_records["adapter"]["adapter"].data
+
+
+def _assigned(message: Message) -> tuple[Assignment, Training]:
+    values: Mapping[str, Any] = message.content.config_records["values"]
+    return unpack_assignment(_blob(message), values["trains"], values["scaling"]), training_of(values)
+
+
+def _train(node: LocalNode, assignment: Assignment, training: Training) -> None:
+    train(*adapted(node.base, tuple(assignment.start)), [assignment], [node.settings.name], [node.train], training)
+
+
+def _evaluate(node: LocalNode, adapter: Adapter) -> None:
+    evaluate(*adapted(node.base, tuple(adapter)), adapter, node.held)
+
+
+def main(run: Path) -> None:
+    """Run it to its end."""
+    recipe = parse(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))
+    files = sorted((run / "nodes").glob("*.toml"))
+    with RecordingGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
+        repeat = Repeat(grid)
+        grid.serve(make_app(repeat), run)
+    print(json.dumps({"rounds": repeat.rounds, "pure": repeat.pure}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
