@@ -12,10 +12,11 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.loss import evaluate
 from client.model import BaseModel
 from client.node import LocalNode, adapted, announce, fingerprint_of, load_node
 from client.partition import file_of
-from client.train import evaluate, train
+from client.train import train
 from common.adapter import Adapter
 from common.codec import decode
 from common.errors import CodecError

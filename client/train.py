@@ -1,4 +1,4 @@
-"""Train adapters over a frozen base: K assignments in, K updates out. Also: the loss of a model under an adapter.
+"""Train adapters over a frozen base: K assignments in, K updates out.
 
 Only A and B have gradients and optimizer state. After B = 0 the first steps of a round are warmed up by the server's
 learning rates; optimizer moments belong to the coordinates of one A and do not outlive the round.
@@ -7,28 +7,17 @@ learning rates; optimizer moments belong to the coordinates of one A and do not 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from client.data import Batch, Examples, batches, eval_batches
+from client.data import Batch, Examples, batches
+from client.loss import loss_sum
 from client.model import BaseModel
 from common.adapter import Adapter, Factors
 from common.assignment import Assignment, Training, Update
-from common.config import Task
 from common.lora import Branch, Dropout, Lane, Lora, branch, frozen_lane
-
-
-@dataclass(frozen=True)
-class Score:
-    """Mean loss for each supervised token (row, for classification), the share of right rows, and what was counted."""
-
-    loss: float
-    accuracy: float | None
-    count: int
 
 
 def train(
@@ -134,47 +123,6 @@ def _dropout(training: Training, name: str, step: int, part: int) -> Dropout | N
         return None
     key = f"{training.seed}/{name}/{training.round}/{step}/{part}"
     return Dropout(training.dropout, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little"))
-
-
-def loss_sum(base: BaseModel, batch: Batch) -> Tensor:
-    """Cross-entropy in nats, summed over the batch's supervised tokens (rows, for classification)."""
-    return _cross_entropy(*_supervised(forward(base, batch), batch, base.task))
-
-
-def forward(base: BaseModel, batch: Batch) -> Tensor:
-    """Logits (n, C) for classification, (n, t, V) for a causal language model; autocast where the base is half-size."""
-    dtype = base.model.dtype
-    caching = {"use_cache": False} if base.task == "causal-lm" else {}
-    with torch.autocast(base.device.type, dtype, enabled=dtype != torch.float32):
-        logits: Tensor = base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **caching).logits
-    return logits
-
-
-def _supervised(logits: Tensor, batch: Batch, task: Task) -> tuple[Tensor, Tensor]:
-    if task == "classification":
-        return logits, batch.targets
-    targets = batch.targets[:, 1:]
-    kept = targets != -100
-    return logits[:, :-1][kept], targets[kept]
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits.float(), targets, reduction="sum")
-
-
-@torch.no_grad()
-def evaluate(base: BaseModel, lora: Lora, adapter: Adapter, examples: Examples, batch: int = 32) -> Score:
-    """The loss, and for classification the accuracy, of the base model plus this adapter on all rows."""
-    lora.lanes = [frozen_lane(adapter, base.device)]
-    loss, right, count = 0.0, 0, 0
-    for each in eval_batches(examples, batch, pin=base.device.type == "cuda"):
-        moved = each.to(base.device)
-        logits, targets = _supervised(forward(base, moved), moved, base.task)
-        loss += _cross_entropy(logits, targets).item()
-        right += int((logits.argmax(-1) == targets).sum())
-        count += len(targets)
-    lora.lanes = ()
-    return Score(loss / count, right / count if base.task == "classification" else None, count)
 
 
 @contextmanager

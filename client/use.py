@@ -14,10 +14,10 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
 
 from client.data import Batch, Examples, eval_batches, subset
+from client.loss import Score, evaluate, forward
 from client.model import BaseModel
 from client.node import adapted, base_of, examples_of, read_node
 from client.rows import read_rows
-from client.train import Score, evaluate, forward
 from common import lowrank, peft_format
 from common.adapter import Adapter, Array, Factors
 from common.config import Node

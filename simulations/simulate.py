@@ -15,8 +15,8 @@ from rich.console import Console
 
 import client.app
 from client.data import Examples, subset
+from client.loss import Score, evaluate
 from client.node import adapted, base_of
-from client.train import Score, evaluate
 from client.use import load, load_test
 from common import lowrank
 from common.adapter import Adapter

@@ -11,11 +11,14 @@ ROOT = Path(__file__).parents[1]
 ROOMS = {"common": set(), "client": {"common"}, "server": {"common"}, "simulations": {"common", "client", "server"}}
 """Each room, and the others that it may import."""
 PLACES = {
-    "flwr": ["*/app.py", "server/strategy.py", "*/grid.py", "client/link.py", "common/frames.py", "common/flower.py"],
+    "flwr": [
+        *("*/app.py", "server/strategy.py", "*/grid.py", "client/link.py", "common/frames.py", "common/flower.py"),
+        "simulations/bench/*",
+    ],
     "grpc": ["server/grid.py", "client/link.py"],
     "torch": ["common/lora.py", "client/*", "simulations/*"],
     "transformers": ["common/lora.py", "client/*", "simulations/*"],
-    "peft": [],
+    "peft": ["simulations/bench/peft_engine.py"],
 }
 """Libraries that few files may import."""
 PRIVATE = "flwr.supercore"

@@ -16,8 +16,8 @@ from torch import nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
 from client.data import Batch, eval_batches
+from client.loss import evaluate, loss_sum
 from client.model import BaseModel
-from client.train import evaluate, loss_sum
 from common import codec, peft_format
 from common.adapter import Adapter
 from simulations.bench.bases import Case, assignment, attach, one_thread

@@ -14,8 +14,9 @@ from typing import Any
 from flwr.app import Message
 
 import client.app
+from client.loss import evaluate
 from client.node import LocalNode, adapted, load_node
-from client.train import evaluate, train
+from client.train import train
 from common.adapter import Adapter
 from common.assignment import Assignment, Training
 from common.codec import decode

@@ -3,7 +3,7 @@
 import torch
 
 from client.data import eval_batches
-from client.train import forward
+from client.loss import forward
 from client.use import load, load_test
 from common.lora import frozen_lane
 from tests.client.nodes import PLACES

@@ -1,7 +1,8 @@
 import pytest
 
+from client.loss import evaluate
 from client.node import adapted, load_node
-from client.train import evaluate, train
+from client.train import train
 from common.announcement import announced
 from common.codec import Limits
 from common.messages import order_of, unpack_update

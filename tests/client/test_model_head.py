@@ -12,9 +12,9 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from client.data import eval_batches, tokenize
+from client.loss import forward
 from client.model import BaseModel
 from client.rows import Row
-from client.train import forward
 from common.config import Node
 from simulations.tiny import tiny_base
 from tests.client.bases import copied, loaded

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from client.data import eval_batches
-from client.train import evaluate
+from client.loss import evaluate
 from common.adapter import Adapter
 from common.assignment import Training
 from common.lora import frozen_lane
@@ -39,6 +39,28 @@ def test_the_loss_is_that_of_transformers(kind, task, rank):
     score = evaluate(where.base, where.lora, adapter, where.rows, batch=2)
     assert score.loss == pytest.approx(_in_one_batch(where, adapter)[0], rel=1e-5)
     assert score.count == (5 if task == "classification" else 4 + 5 + 5 + 8 + 1)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_logits_are_computed_only_where_some_row_has_a_target(kind):
+    where = bench(kind, "causal-lm", random_rows("causal-lm", [8, 16, 12], given=(4, 9, 6)))
+    seen = []
+    where.base.model.get_output_embeddings().register_forward_hook(
+        lambda module, inputs, output: seen.append(tuple(output.shape[:2]))
+    )
+    evaluate(where.base, where.lora, Adapter(), where.rows)
+    assert seen == [(3, 12)]  # positions 3 to 14 of 0 to 15: the first answer starts at 4, the last row ends at 15
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_model_that_always_computes_all_logits_has_the_same_loss(kind):
+    where = bench(kind, "causal-lm", random_rows("causal-lm", [5, 16, 7], given=(1, 11, 2)))
+    expected = evaluate(where.base, where.lora, Adapter(), where.rows)
+    plain = where.base.model.forward
+    where.base.model.forward = lambda input_ids, attention_mask, use_cache: plain(
+        input_ids, attention_mask=attention_mask
+    )
+    assert evaluate(where.base, where.lora, Adapter(), where.rows).loss == pytest.approx(expected.loss, rel=1e-6)
 
 
 def test_accuracy_is_the_share_of_rows_whose_largest_logit_is_their_label():
