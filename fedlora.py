@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from common.errors import FedloraError, Interrupted
+from common.errors import FedloraError
 
 # Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers.
 for variable, value in {
@@ -117,10 +117,6 @@ def main() -> None:
     """Run the command; our own errors become one message and an exit status, never a traceback."""
     try:
         app()
-    except Interrupted as error:
-        print(f"\n{error}", file=sys.stderr, flush=True)
-        # At once: the journal is safe at every moment, and workers may be in the middle of long computations.
-        os._exit(error.exit_status)
     except FedloraError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)

@@ -36,12 +36,6 @@ class RunError(FedloraError):
     exit_status = 1
 
 
-class Interrupted(FedloraError):
-    """Someone stopped a run; it can go on."""
-
-    exit_status = 130
-
-
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelt word: `; did you mean "alpha"?`, or the known words where none is close."""
     known = sorted(known)

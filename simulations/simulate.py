@@ -21,12 +21,13 @@ from client.use import load, load_test
 from common import lowrank
 from common.adapter import Adapter
 from common.config import Node, Recipe, config_hash, parse, read_toml, to_tables
-from common.errors import ConfigError, Interrupted, JournalError
+from common.errors import ConfigError, JournalError
 from server.app import make_app
 from server.folder import RunFolder
 from server.journal import verify
 from server.record import Measured
 from simulations.grid import InProcessGrid
+from simulations.interrupt import ends_on_interrupt
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
 from simulations.recipe import read_recipe
@@ -43,7 +44,7 @@ def simulate(
     """The folder of the finished run; with `prepare_only`, of one that Flower's own engine can run.
 
     Raises:
-        FedloraError: a setting, the base, a row or the run folder is wrong, a round failed, or Ctrl-C was pressed.
+        FedloraError: a setting, the base, a row or the run folder is wrong, or a round failed.
     """
     recipe = read_recipe(file, assignments)
     torch.set_num_threads(recipe.threads)
@@ -60,13 +61,11 @@ def simulate(
     if prepare_only:
         console.print(_flower_command(folder.path, len(files)), soft_wrap=True, highlight=False)
         return folder.path
-    try:
+    again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
+    again += [word for assignment in assignments for word in ("--set", assignment)]
+    with ends_on_interrupt(f"interrupted; go on with: {shlex.join(again)}"):
         _run(recipe, prepared, folder, files)
         _report(recipe, prepared, folder)
-    except KeyboardInterrupt:
-        again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
-        again += [word for assignment in assignments for word in ("--set", assignment)]
-        raise Interrupted(f"interrupted; go on with: {shlex.join(again)}") from None
     return folder.path
 
 
