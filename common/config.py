@@ -27,7 +27,10 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, config=_STRICT)
 class Base:
-    """[base] The frozen model: a local Hugging Face folder, or `package:NAME/FOLDER` inside an installed package."""
+    """[base] The frozen model: a local Hugging Face folder, or `package:NAME/FOLDER` inside an installed package.
+
+    A recipe may also name a .gguf file in either place, or `tiny:KIND`, random weights.
+    """
 
     path: str
     dtype: Dtype = "float32"

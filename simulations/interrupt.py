@@ -15,8 +15,8 @@ _SHOW_CURSOR = "\x1b[?25h"
 def ends_on_interrupt(message: str) -> Iterator[None]:
     """While the block runs, SIGINT ends the process with status 130 and this message on stderr.
 
-    At once, not by an exception: the journal is safe at every moment, workers may be in the middle of long
-    computations, and libraries that the round calls swallow KeyboardInterrupt.
+    At once, not by an exception, which code on its way could catch: the journal is safe at every moment, and workers
+    may be in the middle of long computations.
     """
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -1,6 +1,7 @@
 """Tests run offline, on one thread a process, with a cache folder of their own."""
 
 import os
+import signal
 
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
@@ -15,6 +16,7 @@ from hypothesis import settings
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell starts background jobs with Ctrl-C ignored.
 
 
 @pytest.fixture(scope="session", autouse=True)
