@@ -1,5 +1,6 @@
 """The command `fedlora`: one verb a line, each a call into the package that owns it."""
 
+import gc
 import json
 import os
 import sys
@@ -10,14 +11,19 @@ import typer
 
 from common.errors import FedloraError
 
-# Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers.
+# Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers; NumPy on one thread, as
+# the server's matrices are small and workers use the other cores.
 for variable, value in {
     "HF_HUB_OFFLINE": "1",
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "OPENBLAS_NUM_THREADS": "1",
 }.items():
     os.environ.setdefault(variable, value)
+
+# Importing PyTorch and Transformers makes a million objects that stay; looking for garbage among them costs a second.
+gc.set_threshold(100_000, 50, 100)
 
 app = typer.Typer(
     help="Fine-tune one language model together, with low-rank matrices of any rank, without sharing data.",

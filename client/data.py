@@ -17,10 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from client.checks import read_each
 from client.order import Indices, by_length, epochs
 from client.rows import Row
-from client.tokens import IGNORE, Example, encoder, padding_id
+from client.tokens import IGNORE, Example, encode, padding_id
 from common.config import Node, Task
 from common.errors import DataError
 from common.streams import stream
@@ -92,9 +91,7 @@ def tokenize(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase
         DataError: columns are missing, or rows cannot be used.
         ConfigError: the node names no labels, or its max_length has no room for text.
     """
-    encode = encoder(rows, node, tokenizer, file)
-    examples = read_each(file, ((row.line, row) for row in rows), encode)
-    return Examples(examples, node.task, padding_id(tokenizer))
+    return Examples(encode(rows, node, tokenizer, file), node.task, padding_id(tokenizer))
 
 
 def hold_out(examples: Examples, name: str, share: float = 0.1, cap: int = 64) -> tuple[Examples, Examples]:

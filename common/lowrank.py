@@ -78,7 +78,9 @@ def inner(left: Factors, right: Factors) -> float:
 
 
 def norm(factors: Factors) -> float:
-    """Frobenius norm of B A. By QR rather than `inner`, so that a small difference of large terms keeps its digits."""
+    """Frobenius norm of B A. Not by `inner`, so that a small difference of large terms keeps its digits."""
+    if factors.rank >= min(factors.shape):  # the product is no larger than either factor, and cheaper than their QR
+        return float(np.linalg.norm(factors.b.astype("f8") @ factors.a.astype("f8")))
     return float(np.linalg.norm(_triangle(factors.b) @ _triangle(factors.a.T).T))
 
 

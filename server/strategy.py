@@ -14,8 +14,8 @@ from flwr.serverapp import Grid
 from common.messages import ADAPTER_STYPE, Reason
 from server.exchange import Kind, Letter
 
-POLL = 0.005
-"""Seconds between two looks for replies."""
+SHORTEST, LONGEST = 0.001, 0.05
+"""Seconds between two looks for replies; they double while none comes, as looking takes time from nodes nearby."""
 
 
 class FlowerExchange:
@@ -38,12 +38,14 @@ class FlowerExchange:
         ids = zip(self._grid.push_messages(messages), letters, strict=True)
         waiting = {message_id: node for message_id, node in ids if message_id}  # None: the node is gone
         yield from ((node, "absent") for node in letters.keys() - waiting.values())
-        end = time.monotonic() + self._deadline
+        end, pause = time.monotonic() + self._deadline, SHORTEST
         while waiting and time.monotonic() < end:
-            for reply in self._grid.pull_messages(list(waiting)):
+            replies = list(self._grid.pull_messages(list(waiting)))
+            for reply in replies:
                 if (node := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
                     yield node, unpack(reply)
-            time.sleep(POLL)
+            pause = SHORTEST if replies else min(2 * pause, LONGEST)
+            time.sleep(pause)
         for node in waiting.values():
             yield node, "absent"
 

@@ -17,6 +17,7 @@ dropped in the last round (float64).
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -26,6 +27,10 @@ from common.assignment import Assignment
 from common.streams import stream
 from server.algorithms.base import Settings, Weighted
 from server.state import State
+
+PARTS = ("mass", "global", "next", "lost")
+THREADS = 2
+"""Modules that are reduced at once; NumPy leaves the interpreter free while it computes, and memory holds so many."""
 
 
 class Increments:
@@ -50,16 +55,25 @@ class Increments:
 
     def reduce(self, state: State, updates: Sequence[Weighted]) -> State:
         """Add the exact weighted sum to S, module by module, and truncate S to the next broadcast."""
-        mass, broadcast, following, lost = {}, {}, {}, {}
-        for name, held in state.parts["mass"].items():
-            delta = self._sum(updates, name)
-            total = lowrank.recompress(lowrank.stack([(1.0, held), (1.0, delta)]))
-            mass[name], lost[name] = total.leading(self.rank_kept), total.trailing(self.rank_kept)
-            broadcast[name] = mass[name].leading(self.rank_global).astype("f4")
-            following[name] = self._next(delta, state.round + 2, name)
-        parts = {"mass": mass, "global": broadcast, "next": following, "lost": lost}
-        dropped = state.dropped + lowrank.total_norm(lost.values())
-        return State(state.round + 1, {part: Adapter(modules) for part, modules in parts.items()}, dropped)
+        names = list(state.parts["mass"])
+        with ThreadPoolExecutor(THREADS) as pool:
+            reduced = list(pool.map(lambda name: self._reduce(state, updates, name), names))
+        parts = {
+            part: Adapter(dict(zip(names, each, strict=True)))
+            for part, each in zip(PARTS, zip(*reduced, strict=True), strict=True)
+        }
+        dropped = state.dropped + lowrank.total_norm(parts["lost"].values())
+        return State(state.round + 1, parts, dropped)
+
+    def _reduce(
+        self, state: State, updates: Sequence[Weighted], name: str
+    ) -> tuple[Factors, Factors, Factors, Factors]:
+        """A module's factors in the four parts of the next state."""
+        delta = self._sum(updates, name)
+        total = lowrank.recompress(lowrank.stack([(1.0, state.parts["mass"][name]), (1.0, delta)]))
+        mass = total.leading(self.rank_kept)
+        broadcast = mass.leading(self.rank_global).astype("f4")
+        return mass, broadcast, self._next(delta, state.round + 2, name), total.trailing(self.rank_kept)
 
     def mass(self, state: State) -> Adapter:
         """S, everything that clients have contributed."""

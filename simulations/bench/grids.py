@@ -1,8 +1,8 @@
 """The grid in this process beside Flower's own engine (Ray): same apps, same nodes, the docs recipe with eight clients.
 
 Both have two cores: two workers here, two Ray actors there, of one thread each. The SuperLink that Flower needs runs
-before the clock starts, and test rows are measured by neither. Fixed cost is the time of the whole command less its
-warm rounds, with one warm round more for the first.
+before the clock starts, and test rows are measured by neither. Fixed cost is the time of the whole command less that
+of its rounds, as the server measures them.
 """
 
 import json
@@ -30,22 +30,30 @@ from simulations.simulate import simulate
 RECIPE = ROOT / "simulations" / "recipes" / "docs.toml"
 CLIENTS, ROUNDS, REPETITIONS = 8, 5, 3
 PEER = "Flower's Ray simulation"
+SAMPLING = 3.0
+"""Seconds between two looks at memory, each of which costs a process of Ray's some milliseconds."""
+_COMMAND = """
+import fedlora, sys  # as the command does, with its settings of the process
+from pathlib import Path
+from simulations.bench.in_process import main
+main(Path(sys.argv[1]))
+"""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run took: seconds of the whole and of its warm rounds, bytes of memory; `again` as in in_process.py."""
+    """What a run took: seconds of the whole and of its rounds, bytes of memory; `again` as in in_process.py."""
 
     folder: Path
     seconds: float
-    warm: list[float]
+    rounds: list[float]
     pss: int
     again: dict[str, list[float]]
 
     @property
     def fixed(self) -> float:
         """Seconds beside the rounds."""
-        return self.seconds - sum(self.warm) - median(self.warm)
+        return self.seconds - sum(self.rounds)
 
 
 def measure() -> list[Comparison]:
@@ -71,15 +79,13 @@ def _medians(ours: tuple[Run, ...], theirs: tuple[Run, ...], field: str) -> tupl
 
 def _ours(folder: Path) -> Run:
     run = _prepared(folder)
-    process = psutil.Popen(
-        [sys.executable, "-m", "simulations.bench.in_process", str(run)], cwd=ROOT, stdout=PIPE, text=True
-    )
+    process = psutil.Popen([sys.executable, "-c", _COMMAND, str(run)], cwd=ROOT, stdout=PIPE, text=True)
     with _peak_pss(process) as peak:
         began = time.perf_counter()
         said, _ = process.communicate()
         seconds = time.perf_counter() - began
     again = json.loads(said.splitlines()[-1])
-    return Run(run, seconds - sum(again["pure"]), _warm(run), max(peak), again)
+    return Run(run, seconds - sum(again["pure"]), _rounds(run), max(peak), again)
 
 
 def _theirs(folder: Path) -> Run:
@@ -88,7 +94,7 @@ def _theirs(folder: Path) -> Run:
         began = time.perf_counter()
         engine.run(run, CLIENTS)
         seconds = time.perf_counter() - began
-    return Run(run, seconds, _warm(run), max(peak), {})
+    return Run(run, seconds, _rounds(run), max(peak), {})
 
 
 def _prepared(folder: Path) -> Path:
@@ -96,18 +102,17 @@ def _prepared(folder: Path) -> Path:
         return simulate(RECIPE, [f"train.rounds={ROUNDS}", "data.test_rows=0"], "run", folder, None, prepare_only=True)
 
 
-def _warm(run: Path) -> list[float]:
-    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [record["seconds"] for record in records[2:]]
+def _rounds(run: Path) -> list[float]:
+    return [json.loads(line)["seconds"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @contextmanager
 def _peak_pss(root: psutil.Process) -> Iterator[list[int]]:
-    """Proportional set sizes of a process and all its descendants, summed, once a second while the block runs."""
+    """Proportional set sizes of a process and all its descendants, summed, now and then while the block runs."""
     sums, ended = [0], threading.Event()
 
     def watch() -> None:
-        while not ended.wait(1):
+        while not ended.wait(SAMPLING):
             sums.append(sum(_pss(process) for process in (root, *root.children(recursive=True))))
 
     thread = threading.Thread(target=watch)

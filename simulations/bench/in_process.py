@@ -1,10 +1,6 @@
-"""A prepared run on the grid in this process; after each round, its clients' work once more, without grid and server.
-
-python -m simulations.bench.in_process RUN     prints seconds of each round and of each repeated work, as JSON
-"""
+"""A prepared run on the grid in this process; after each round, its clients' work again, without grid and server."""
 
 import json
-import sys
 import time
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -84,14 +80,10 @@ def _evaluate(node: LocalNode, adapter: Adapter) -> None:
 
 
 def main(run: Path) -> None:
-    """Run it to its end."""
+    """Run it to its end, and print seconds of each round and of each repeated work, as JSON."""
     recipe = parse(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))
     files = sorted((run / "nodes").glob("*.toml"))
     with RecordingGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
         repeat = Repeat(grid)
         grid.serve(make_app(repeat), run)
     print(json.dumps({"rounds": repeat.rounds, "pure": repeat.pure}))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

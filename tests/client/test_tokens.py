@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from client.checks import BadRow
+from client import tokens
 from client.rows import Row
-from client.tokens import IGNORE, Example, encoder
+from client.tokens import IGNORE, Example
 from common.errors import ConfigError, DataError
 from tests.client.word_level import node, word_tokenizer, words
 
@@ -19,8 +19,8 @@ LABELS = {"task": "classification", "labels": ("no", "yes", "3")}
 
 
 def encode(fields: dict[str, object], tokenizer: PreTrainedTokenizerBase | None = None, **settings: object) -> Example:
-    rows = [Row(1, fields)]
-    return encoder(rows, node(**settings), tokenizer or word_tokenizer(eos_token="<eos>"), FILE)(rows[0])
+    (example,) = tokens.encode([Row(7, fields)], node(**settings), tokenizer or word_tokenizer(eos_token="<eos>"), FILE)
+    return example
 
 
 def targets(example: Example) -> list[int]:
@@ -53,9 +53,21 @@ def test_a_text_is_cut_only_if_it_is_longer(max_length: int, cut: bool) -> None:
     ],
 )
 def test_rows_without_a_label_or_a_text_are_refused(fields: dict[str, object], reason: str) -> None:
-    with pytest.raises(BadRow) as error:
+    with pytest.raises(DataError) as error:
         encode(fields, **LABELS)
-    assert reason in str(error.value)
+    assert f"rows.jsonl, line 7: {reason}" in str(error.value)
+
+
+def test_rows_together_are_what_each_is_alone() -> None:
+    rows = [{"text": " ".join(f"w{n}" for n in range(1, length)), "label": "no"} for length in (3, 9, 2, 6)]
+    for settings in ({**LABELS, "max_length": 4}, {"max_length": 4}):
+        together = tokens.encode(
+            [Row(n, row) for n, row in enumerate(rows)], node(**settings), word_tokenizer(eos_token="<eos>"), FILE
+        )
+        alone = [encode(row, **settings) for row in rows]
+        assert [list(e.ids) for e in together] == [list(e.ids) for e in alone]
+        assert [np.array(e.targets).tolist() for e in together] == [np.array(e.targets).tolist() for e in alone]
+        assert [e.cut for e in together] == [e.cut for e in alone] != [True] * 4
 
 
 def test_classification_needs_labels_and_room_for_text() -> None:
@@ -120,13 +132,13 @@ def test_a_row_cut_before_its_completion_is_refused(max_length: int, refused: bo
     if not refused:
         assert encode(fields, max_length=max_length).cut
         return
-    with pytest.raises(BadRow, match=f"nothing to learn in its first {max_length} tokens; raise max_length"):
+    with pytest.raises(DataError, match=f"nothing to learn in its first {max_length} tokens; raise max_length"):
         encode(fields, max_length=max_length)
 
 
 def test_one_token_is_nothing_to_learn_since_nothing_predicts_it() -> None:
     assert targets(encode({"text": "w1"})) == words("w1 <eos>")
-    with pytest.raises(BadRow, match="nothing to learn"):
+    with pytest.raises(DataError, match="nothing to learn"):
         encode({"text": "w1"}, word_tokenizer())
 
 
