@@ -2,6 +2,7 @@
 
 import gc
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from common.errors import FedloraError
+from common.identity.command import app as keys
 
 # Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers; NumPy on one thread, as
 # the server's matrices are small and workers use the other cores.
@@ -31,6 +33,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(keys, name="keys")
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as printed by its last line.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")]
@@ -57,6 +60,55 @@ def simulate(
     from simulations.simulate import simulate as run_simulation
 
     print(f"run: {run_simulation(recipe, settings or [], name, out, resume, prepare)}")
+
+
+Example = Annotated[bool, typer.Option("--example", help="Print a commented file to start from.")]
+
+
+@app.command()
+def server(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The server's own TOML file.")] = None,
+    example: Example = False,
+) -> None:
+    """Start the aggregator: nodes connect to it over mutual TLS; ends after its last round."""
+    from server.launch import serve
+
+    if path := _own_file(file, example, "server"):
+        print(f"run: {serve(path)}")
+
+
+@app.command()
+def client(
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The node's own TOML file.")] = None,
+    example: Example = False,
+) -> None:
+    """Run a node: it connects to the server, trains on its own rows, and ends with the run."""
+    from client.launch import take_part
+
+    if path := _own_file(file, example, "client"):
+        take_part(path)
+
+
+def _own_file(file: Path | None, example: bool, room: str) -> Path | None:
+    """The file to start from; none where the example was printed instead."""
+    if example:
+        print(Path(__file__).with_name(room).joinpath("example.toml").read_text(encoding="utf-8"), end="")
+        return None
+    if file is None:
+        raise typer.BadParameter(f"give the {room}'s file; `fedlora {room} --example` prints one to start from")
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    return file
+
+
+@app.command()
+def status(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The server's own TOML file.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")] = False,
+) -> None:
+    """Show what a server does: round, nodes, bytes, refusals."""
+    from server.status_view import show
+
+    show(file, watch)
 
 
 @app.command()

@@ -5,7 +5,9 @@ instead. Everything else about the node comes from that file, never from the ser
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,16 @@ from flwr.clientapp import ClientApp
 
 from client.loss import evaluate
 from client.model import BaseModel
-from client.node import LocalNode, adapted, announce, fingerprint_of, load_node
+from client.node import LocalNode, adapted, announce, fingerprint_of, load_node, read_node
 from client.partition import file_of
+from client.policy import Ask, Past, objection
 from client.train import train
 from common.adapter import Adapter
 from common.codec import decode
 from common.errors import CodecError
 from common.lora import Lora
-from common.messages import ADAPTER_STYPE, order_of, pack_update, training_of, unpack_assignment
+from common.messages import ADAPTER_STYPE, Reason, order_of, pack_update, training_of, unpack_assignment
+from common.settings import Policy
 
 ERROR_CODE = 2
 """Flower's code for a client app that failed."""
@@ -48,30 +52,36 @@ def evaluate_round(message: Message, context: Context) -> Message:
     return _answer(message, context, _evaluate)
 
 
-class OtherBase(Exception):
-    """The order is for another base model, tokenizer, targets, task or labels."""
+class Refusal(Exception):
+    """The node does not do what it is asked, and why: in a word for the server, in full for the node's owner."""
+
+    def __init__(self, reason: Reason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 Values = Mapping[str, Any]
-Work = Callable[[LocalNode, Values, bytes], tuple[Values, bytes]]
+Work = Callable[[Path, Values, bytes], tuple[Values, bytes]]
 
 
 def _answer(message: Message, context: Context, work: Work) -> Message:
-    """The reply to a message; of an error only a fixed word leaves the node, its text stays in the node's own log."""
+    """The reply to a message, or the word for what went wrong."""
     try:
-        node = load_node(_node_file(context))
-        values, blob = work(node, message.content.config_records["values"], _blob(message.content))
-    except CodecError:
-        return Message(Error(ERROR_CODE, "codec"), reply_to=message)
-    except OtherBase:
-        return Message(Error(ERROR_CODE, "base"), reply_to=message)
+        values, blob = work(_node_file(context), *_opened(message.content))
     except Exception as error:  # Flower would send the text of any that passes here to the server.
-        log.error("refused a %s message: %s", message.metadata.message_type, error, exc_info=error)
-        return Message(Error(ERROR_CODE, "failed"), reply_to=message)
+        return _refused(message, error)
     content = RecordDict({"values": ConfigRecord(dict(values))})
     if blob:
         content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), ADAPTER_STYPE, blob)})
     return Message(content, reply_to=message)
+
+
+def _refused(message: Message, error: Exception) -> Message:
+    """Of an error only a fixed word leaves the node, its text stays in the node's own log."""
+    reason = "codec" if isinstance(error, CodecError) else error.reason if isinstance(error, Refusal) else "failed"
+    kind, trace = message.metadata.message_type, error if reason == "failed" else None
+    log.error("refused a %s message, %s: %s", kind, reason, error, exc_info=trace)
+    return Message(Error(ERROR_CODE, reason), reply_to=message)
 
 
 def _node_file(context: Context) -> Path:
@@ -81,26 +91,49 @@ def _node_file(context: Context) -> Path:
     return file_of(int(config["partition-id"]), int(config["num-partitions"]), str(context.run_config.get("run")))
 
 
-def _blob(content: RecordDict) -> bytes:
-    records = content.array_records
-    return records["adapter"]["adapter"].data if "adapter" in records else b""
+def _opened(content: Any) -> tuple[Values, bytes]:
+    """Values and blob, not through Flower's views by kind: each is a cycle, which keeps the blob for a while."""
+    return content["values"], content["adapter"]["adapter"].data if "adapter" in content else b""
 
 
-def _announce(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, bytes]:
+def _announce(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     targets = values["targets"]
-    return announce(node, targets if isinstance(targets, str) else tuple(targets)).values(), b""
+    return announce(load_node(file), targets if isinstance(targets, str) else tuple(targets)).values(), b""
 
 
-def _train(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, bytes]:
+def _train(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     assignment = unpack_assignment(blob, values["trains"], values["scaling"])
+    order, training = order_of(values), training_of(values)
+    _check_policy(file, Ask(order, assignment, training, values.get("cohort", 0)))
+    node = load_node(file)
     skeleton, lora = _adapted(node, values, assignment.start)
-    name = node.settings.name
-    (update,) = train(skeleton, lora, [assignment], [name], [node.train], training_of(values))
+    _trainings(file).append(time.monotonic())
+    (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training)
     counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
-    return vars(order_of(values)) | counts, pack_update(update, assignment.trains)
+    return vars(order) | counts, pack_update(update, assignment.trains)
 
 
-def _evaluate(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, bytes]:
+def _check_policy(file: Path, ask: Ask) -> None:
+    begun = _trainings(file)
+    past = Past(len(begun), time.monotonic() - begun[-1]) if begun else Past()
+    if text := objection(_policy(file), ask, past):
+        raise Refusal("policy", f"{file}: {text}")
+
+
+@cache
+def _policy(file: Path) -> Policy:
+    """The policy of the node with this file, read once a process."""
+    return read_node(file).policy
+
+
+@cache
+def _trainings(file: Path) -> list[float]:
+    """When this process began each training for the node with this file, in seconds of its monotonic clock."""
+    return []
+
+
+def _evaluate(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
+    node = load_node(file)
     adapter: Adapter = decode(blob)
     skeleton, lora = _adapted(node, values, adapter)
     score = evaluate(skeleton, lora, adapter, node.held)
@@ -110,6 +143,7 @@ def _evaluate(node: LocalNode, values: Values, blob: bytes) -> tuple[Values, byt
 def _adapted(node: LocalNode, values: Values, adapter: Adapter) -> tuple[BaseModel, Lora]:
     """The node's model, ready for an adapter on these modules, if the order is for this base."""
     modules = tuple(adapter)
-    if order_of(values).base != fingerprint_of(node, modules):
-        raise OtherBase
+    asked, own = order_of(values).base, fingerprint_of(node, modules)
+    if asked != own:
+        raise Refusal("base", f"asked is base {asked!r}, the node has {own}: other weights, tokenizer, targets or task")
     return adapted(node.base, modules)

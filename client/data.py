@@ -20,8 +20,8 @@ from transformers import PreTrainedTokenizerBase
 from client.order import Indices, by_length, epochs
 from client.rows import Row
 from client.tokens import IGNORE, Example, encode, padding_id
-from common.config import Node, Task
 from common.errors import DataError
+from common.settings import Node, Task
 from common.streams import stream
 
 

@@ -17,11 +17,11 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from client.tokens import padding_id
-from common.config import Dtype, Task
 from common.errors import ConfigError, ModelError, nearest
 from common.fingerprint import safetensors_files
 from common.head import HeadModule, initial_weight
 from common.locations import locate
+from common.settings import Dtype, Task
 
 QUERY_VALUE = frozenset(
     (

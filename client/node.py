@@ -13,10 +13,11 @@ from client.data import Examples, hold_out, tokenize
 from client.model import BaseModel, find_targets, load_base
 from client.rows import Row, read_rows
 from common.announcement import Announcement
-from common.config import Node, parse, read_toml
+from common.config import parse, read_toml
 from common.errors import ConfigError
 from common.fingerprint import fingerprint
 from common.lora import Lora
+from common.settings import Node
 
 _THREAD = threading.local()
 _TOKENIZING = threading.Lock()
@@ -78,7 +79,8 @@ def read_node(file: Path) -> Node:
     """
     node = parse(Node, read_toml(file), str(file))
     base = node.base if node.base.startswith("package:") else str(file.parent / Path(node.base).expanduser())
-    return replace(node, base=base, data=str(file.parent / node.data))
+    keys = str(file.parent / Path(node.keys).expanduser()) if node.keys else ""
+    return replace(node, base=base, data=str(file.parent / node.data), keys=keys)
 
 
 def base_of(node: Node) -> BaseModel:
@@ -97,7 +99,7 @@ def announce(node: LocalNode, targets: str | tuple[str, ...]) -> Announcement:
     embeddings = tuple(name for name in shapes if isinstance(base.model.get_submodule(name), nn.Embedding))
     check_rank(settings.rank, shapes)
     own, rows = fingerprint_of(node, tuple(shapes)), len(node.train) + len(node.held)
-    return Announcement(settings.name, settings.rank, rows, own, shapes, base.head, embeddings)
+    return Announcement(settings.name, settings.rank, rows, own, shapes, base.head, embeddings, settings.task)
 
 
 @cache

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 from client.chat import Tokens, chat_tokens
 from client.checks import BadRow, read_each, require, text_of
 from client.rows import Row, columns_of
-from common.config import Node
 from common.errors import ConfigError, DataError, nearest
+from common.settings import Node
 
 Ids = NDArray[np.int32]
 

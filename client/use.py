@@ -20,10 +20,10 @@ from client.node import adapted, base_of, examples_of, read_node
 from client.rows import read_rows
 from common import lowrank, peft_format
 from common.adapter import Adapter, Array, Factors
-from common.config import Node
 from common.errors import ConfigError, JournalError
 from common.head import initial_weight
 from common.lora import Lora, frozen_lane, merge
+from common.settings import Node
 
 PROBE = 32
 """Test rows on which a merged model is compared with base and adapter."""

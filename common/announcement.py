@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from common.adapter import Shapes
 from common.head import HeadModule
+from common.settings import Task
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Announcement:
         shapes: (d, k) of its target modules.
         head: target modules that the base checkpoint lacked.
         embeddings: target modules that are embeddings, which PEFT stores in its own way.
+        task: what its rows are for.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Announcement:
     shapes: Shapes
     head: tuple[HeadModule, ...]
     embeddings: tuple[str, ...]
+    task: Task
 
     def values(self) -> dict[str, Any]:
         """Plain values for a message."""
@@ -44,6 +47,7 @@ class Announcement:
             "head_last": [module.last for module in self.head],
             "head_bias": [module.bias for module in self.head],
             "embeddings": list(self.embeddings),
+            "task": self.task,
         }
 
 
@@ -62,4 +66,7 @@ def announced(values: Mapping[str, Any]) -> Announcement:
     modules = tuple(HeadModule(*module) for module in head)
     name, fingerprint = str(values["name"]), str(values["fingerprint"])
     embeddings = tuple(map(str, values["embeddings"]))
-    return Announcement(name, values["rank"], int(values["rows"]), fingerprint, shapes, modules, embeddings)
+    if values["task"] not in get_args(Task):
+        raise ValueError("task is none of ours")
+    rows, task = int(values["rows"]), values["task"]
+    return Announcement(name, values["rank"], rows, fingerprint, shapes, modules, embeddings, task)

@@ -1,4 +1,4 @@
-"""Settings as frozen dataclasses, checked once at the edge; an error names the key, the value and the remedy."""
+"""Settings files: read, overridden, checked once at the edge; an error names the key, the value and the remedy."""
 
 import dataclasses
 import hashlib
@@ -7,156 +7,16 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-from pydantic.dataclasses import dataclass
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from common.errors import ConfigError, nearest
-
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Names = Annotated[tuple[str, ...], Field(min_length=1)]
-Task = Literal["classification", "causal-lm"]
-Dtype = Literal["float32", "bfloat16", "float16"]
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Base:
-    """[base] The frozen model: a local Hugging Face folder, or `package:NAME/FOLDER` inside an installed package.
-
-    A recipe may also name a .gguf file in either place, or `tiny:KIND`, random weights.
-    """
-
-    path: str
-    dtype: Dtype = "float32"
-    device: str = "auto"
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Data:
-    """[data] Where rows come from (`corpus` or `path`) and which columns hold what."""
-
-    corpus: str | None = None
-    path: str | None = None
-    task: Task = "classification"
-    text: str = "text"
-    prompt: str = "prompt"
-    completion: str = "completion"
-    messages: str = "messages"
-    label: str = "label"
-    max_length: Count = 128
-    test_rows: Annotated[int, Field(ge=0)] = 500
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "Data":
-        if (self.corpus is None) == (self.path is None):
-            raise ValueError("set exactly one of [data] corpus and [data] path")
-        return self
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Clients:
-    """[clients] How rows are dealt out, and each client's rank (`ranks` repeats if it is shorter than `count`)."""
-
-    count: Count | None = None
-    ranks: Annotated[tuple[Count, ...], Field(min_length=1)] = (8,)
-    partition: Literal["iid", "dirichlet", "column"] = "dirichlet"
-    beta: Positive = 0.5
-    column: str | None = None
-    min_rows: Count = 8
-
-    @model_validator(mode="after")
-    def _column_or_count(self) -> "Clients":
-        if self.partition == "column" and self.column is None:
-            raise ValueError('partition "column" needs [clients] column, the name of the column that names the owner')
-        if self.partition != "column" and self.count is None:
-            raise ValueError(f'partition "{self.partition}" needs [clients] count')
-        return self
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Lora:
-    """[lora] `targets`: "query-value", "all-linear", a list of names, or one regular expression for whole names."""
-
-    targets: str | Names = "query-value"
-    alpha: Literal["rank"] | Positive = "rank"
-    dropout: Share = 0.0
-
-    def scaling(self, rank: int) -> float:
-        """s = alpha / r; 1 for the default `alpha = "rank"`."""
-        return 1.0 if isinstance(self.alpha, str) else self.alpha / rank
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Train:
-    """[train] A client makes `steps` optimizer steps a round; the rate follows one schedule over all rounds."""
-
-    rounds: Count
-    steps: Count = 10
-    batch: Count = 16
-    lr: Positive = 1e-3
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    warmup: Annotated[int, Field(ge=0)] = 2
-    clip: Annotated[float, Field(ge=0)] = 1.0
-    accumulate: Count = 1
-    checkpointing: bool = False
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Server:
-    """[server] The rule of aggregation and its settings; `cohort` clients are sampled a round (all by default)."""
-
-    algorithm: str = "increments"
-    mode: Literal["both", "b"] = "both"
-    a: Literal["warm", "fresh", "gaussian"] = "warm"
-    rank_global: Count | None = None
-    rank_kept: Count | None = None
-    weights: Literal["examples", "tokens", "uniform"] = "examples"
-    cohort: Count | None = None
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Recipe:
-    """A simulation: one file says all of it."""
-
-    base: Base
-    data: Data
-    clients: Clients
-    train: Train
-    lora: Lora = Lora()
-    server: Server = Server()
-    seed: Annotated[int, Field(ge=0)] = 0
-    threads: Count = 1
-    workers: Count = 2
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Node:
-    """A client's own file: its data, base, device and rank. Paths are relative to the file."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    rank: Count
-    base: str
-    data: str
-    task: Task = "classification"
-    labels: tuple[str, ...] = ()
-    text: str = "text"
-    prompt: str = "prompt"
-    completion: str = "completion"
-    messages: str = "messages"
-    label: str = "label"
-    max_length: Count = 128
-    dtype: Dtype = "float32"
-    device: str = "auto"
-    threads: Count | None = None
-
+from common.settings import Recipe, ServerFile
 
 Settings = TypeVar("Settings")
+_NO_BIT = {"workers", "listen", "folder", "keys", "quorum", "deadline"}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -262,8 +122,7 @@ def to_tables(settings: Any) -> dict[str, Any]:
     return plain(asdict(settings))  # type: ignore[no-any-return]
 
 
-def config_hash(recipe: Recipe) -> str:
-    """SHA-256 of the resolved recipe; `workers` is left out, since it changes no bit of the result."""
-    tables = to_tables(recipe)
-    tables.pop("workers")
+def config_hash(settings: Recipe | ServerFile) -> str:
+    """SHA-256 of the resolved settings, without those that change no bit of the result: a run may go on with others."""
+    tables = {key: value for key, value in to_tables(settings).items() if key not in _NO_BIT}
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()

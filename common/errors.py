@@ -26,6 +26,14 @@ class CodecError(FedloraError):
     """A buffer is not a well-formed adapter; the only error that `common.codec` lets out."""
 
 
+class TransportError(FedloraError):
+    """A message between a node and the server is malformed, or the two cannot talk to each other."""
+
+
+class IdentityError(FedloraError):
+    """A key, certificate, roster or request cannot be used: names the file or name, and what mends it."""
+
+
 class JournalError(FedloraError):
     """A run folder cannot be used: it exists, it was changed, or it belongs to another recipe or base."""
 

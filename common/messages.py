@@ -12,7 +12,24 @@ ADAPTER_STYPE = "fedlora.v1"
 """Type of the one array that a message carries: the bytes of `common.codec`."""
 
 Reason = Literal[
-    "absent", "base", "codec", "device", "failed", "malformed", "name", "nan", "rank", "shape", "stale", "weight"
+    "absent",
+    "base",
+    "codec",
+    "device",
+    "expired",
+    "failed",
+    "malformed",
+    "name",
+    "nan",
+    "policy",
+    "rank",
+    "replay",
+    "revoked",
+    "shape",
+    "signature",
+    "stale",
+    "unknown",
+    "weight",
 ]
 """Why a node or its reply is refused, in one stable word."""
 
@@ -26,12 +43,14 @@ class Order:
         round: counted from 1; 0 before training.
         parent: hash of the adapter that the round starts from.
         base: fingerprint that the node must have.
+        attempt: counted from 1 within the round; an earlier one was abandoned.
     """
 
     run: str
     round: int
     parent: str
     base: str
+    attempt: int = 1
 
 
 def order_of(values: Mapping[str, Any]) -> Order:

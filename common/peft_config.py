@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from common.config import Count, parse
+from common.config import parse
 from common.errors import ConfigError, ModelError
+from common.settings import Count
 
 CONFIG = "adapter_config.json"
 REMEDY = "fedlora reads plain LoRA on whole matrices; train or convert the adapter without that setting"

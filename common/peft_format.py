@@ -21,10 +21,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from common.adapter import Adapter, Array, Factors, zeros
-from common.config import Task
 from common.errors import ModelError
 from common.head import HeadModule, initial_weight
 from common.peft_config import CONFIG, REMEDY, LoraConfig, read_config
+from common.settings import Task
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -11,12 +11,14 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.config import Recipe, config_hash, parse, read_toml
+from common.config import parse, read_toml
 from common.errors import ConfigError
+from common.settings import Recipe
 from server.folder import RunFolder
 from server.journal import Journal
 from server.observer import Observer, Observers
-from server.rounds import Plan, Rounds, Test
+from server.plan import plan_of
+from server.rounds import Rounds, Test
 from server.strategy import FlowerExchange
 
 DEADLINE = 86_400.0
@@ -37,7 +39,7 @@ def make_app(observer: Observer | None = None, test: Test | None = None, base: s
     def main(grid: Grid, context: Context) -> None:
         folder = RunFolder(_run_of(context.run_config))
         recipe = parse(Recipe, read_toml(folder.path / "config.toml"), str(folder.path / "config.toml"))
-        publish = partial(folder.publish, base=base or recipe.base.path, task=recipe.data.task)
+        publish = partial(folder.publish, base=base or recipe.base.path)
         with Journal.open(folder.journal) as journal:
             folder.restore(journal.entries)
             observers = Observers([folder, *([observer] if observer else [])])
@@ -54,11 +56,6 @@ def _run_of(config: Mapping[str, Any]) -> Path:
             "`fedlora simulate RECIPE --prepare`, and give its absolute path: --run-config 'run=\"/path/of/the/run\"'"
         )
     return run
-
-
-def plan_of(recipe: Recipe) -> Plan:
-    """The server's part of a recipe."""
-    return Plan(recipe.seed, recipe.lora, recipe.train, recipe.server, config_hash(recipe))
 
 
 app = make_app()

@@ -42,7 +42,8 @@ def collect(
         done: told the name and status of each client as its reply arrives.
     """
     blobs = {rank: pack_assignment(assignment) for rank, assignment in call.assignments.items()}
-    plain = {r: vars(call.order) | assignment_values(a, call.training) for r, a in call.assignments.items()}
+    shared = vars(call.order) | {"cohort": len(cohort)}
+    plain = {r: shared | assignment_values(a, call.training) for r, a in call.assignments.items()}
     letters = {node: Letter(plain[record.rank], blobs[record.rank]) for node, record in cohort.items()}
     admitted = {}
     for node, reply in exchange.ask("train", letters, call.order.round):

@@ -12,7 +12,6 @@ from tensorboardX import SummaryWriter
 from common import peft_format
 from common.adapter import Adapter
 from common.announcement import Announcement
-from common.config import Task
 from common.errors import JournalError
 from common.locations import locate
 from server.observer import Observer
@@ -55,9 +54,9 @@ class RunFolder(Observer):
         for entry in entries:
             self.round_committed(entry["metrics"])
 
-    def publish(self, adapter: Adapter, node: Announcement, base: str, task: Task) -> None:
+    def publish(self, adapter: Adapter, node: Announcement, base: str) -> None:
         """Replace `adapter/` by the global update as a PEFT folder for this base."""
-        peft_format.write(self.path / "adapter", adapter, node.head, str(locate(base)), task, node.embeddings)
+        peft_format.write(self.path / "adapter", adapter, node.head, str(locate(base)), node.task, node.embeddings)
 
     def round_committed(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl and a point to each curve."""

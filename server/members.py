@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from common.announcement import Announcement, announced
+from common.errors import JournalError, RunError
 from common.messages import Reason
 from server.exchange import Exchange, Letter
 from server.nodes import majority_base, objection
@@ -33,6 +34,22 @@ class Members:
             self.max_rank = max(node.rank for node in answers.values() if node.fingerprint == self.base)
         for node, announcement in sorted(answers.items(), key=lambda item: (item[1].name, item[0])):
             self._admit(node, announcement)
+
+    def check_some(self) -> None:
+        """Refuse to go on without any node.
+
+        Raises:
+            JournalError: all that are connected have another base than the run began with.
+            RunError: none is connected, or none answered.
+        """
+        if self.nodes:
+            return
+        if others := self.other_bases():
+            raise JournalError(
+                f"the run's base, tokenizer, targets or labels have fingerprint {self.base}, the nodes "
+                f"have {', '.join(others)}; give them what the run began with"
+            )
+        raise RunError("no node answered; start the clients and run again with --resume")
 
     def other_bases(self) -> list[str]:
         """Fingerprints of the nodes that were turned away for theirs."""

@@ -7,6 +7,9 @@ from typing import Any
 class Observer:
     """Told what happens; by default it does not care."""
 
+    def waiting(self, connected: int, needed: int) -> None:
+        """So many nodes are connected, and the run begins with so many."""
+
     def started(self, rounds: int, done: int) -> None:
         """A run of so many rounds begins, of which some are done."""
 
@@ -19,6 +22,9 @@ class Observer:
     def evaluating(self, count: int) -> None:
         """So many nodes were asked for their loss under the new global update."""
 
+    def round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
+        """An attempt at a round had too few updates; the reasons are by name of the node."""
+
     def round_committed(self, record: Mapping[str, Any]) -> None:
         """A round is on disk; the record is its line of metrics.jsonl."""
 
@@ -28,6 +34,11 @@ class Observers(Observer):
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._all = observers
+
+    def waiting(self, connected: int, needed: int) -> None:
+        """Tell all."""
+        for each in self._all:
+            each.waiting(connected, needed)
 
     def started(self, rounds: int, done: int) -> None:
         """Tell all."""
@@ -48,6 +59,11 @@ class Observers(Observer):
         """Tell all."""
         for each in self._all:
             each.evaluating(count)
+
+    def round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
+        """Tell all."""
+        for each in self._all:
+            each.round_abandoned(number, attempt, reasons)
 
     def round_committed(self, record: Mapping[str, Any]) -> None:
         """Tell all."""

@@ -5,7 +5,9 @@ from math import sqrt
 
 from common import lowrank
 from common.adapter import Adapter, Factors
-from server.algorithms.base import Weighted
+from server.algorithms.base import Algorithm, Weighted
+from server.record import Exactness
+from server.state import State
 
 Modules = Mapping[str, Factors]
 
@@ -45,3 +47,12 @@ def residual(mass: Modules, broadcast: Modules) -> float:
     both = sum(lowrank.inner(s, broadcast[name]) for name, s in mass.items())
     sent = sum(lowrank.inner(g, g) for g in broadcast.values())
     return sqrt(max(size - 2 * both + sent, 0.0) / size) if size else 0.0
+
+
+def exactness(algorithm: Algorithm, before: State, after: State, updates: Sequence[Weighted]) -> Exactness:
+    """How exact the reduction from `before` to `after` was."""
+    starts = {update.rank: algorithm.assign(before, update.rank).start for update in updates}
+    mass, broadcast, lost = algorithm.mass(after), Adapter(algorithm.broadcast(after)), algorithm.lost(after)
+    exact = receipt(algorithm.mass(before), mass, lost, updates, starts)
+    dropped = after.dropped / lowrank.total_norm(mass.values()) if after.dropped else 0.0
+    return Exactness(exact, residual(mass, broadcast), dropped, broadcast.rank)

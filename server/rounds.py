@@ -5,30 +5,27 @@ since every random stream is keyed by names and the round, and the reduction run
 """
 
 import hashlib
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from common import lowrank
 from common.adapter import Adapter
 from common.announcement import Announcement
-from common.assignment import Training
 from common.codec import encode
-from common.config import Lora, Server, Train
-from common.errors import JournalError, RunError
+from common.errors import JournalError
 from common.messages import Order
+from server import quorum
 from server.algorithms import Settings, Weighted, create
 from server.collect import Call, collect
 from server.exchange import Exchange, Letter
+from server.held_out import losses
 from server.journal import Journal
 from server.members import Members
 from server.nodes import cohort
 from server.observer import Observer
-from server.receipt import receipt, residual
+from server.plan import Plan
+from server.receipt import exactness
 from server.record import ClientRecord, Exactness, Measured, round_record
-from server.schedule import learning_rates
 from server.state import State
 
 Test = Callable[[Adapter], Measured]
@@ -36,17 +33,6 @@ Test = Callable[[Adapter], Measured]
 
 Publish = Callable[[Adapter, Announcement], None]
 """Takes each committed global update, and what a node says of the modules in it."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run is asked to do; `config` is the hash of the settings that it came from."""
-
-    seed: int
-    lora: Lora
-    train: Train
-    server: Server
-    config: str
 
 
 class Rounds:
@@ -76,6 +62,7 @@ class Rounds:
             raise JournalError(f"the run began with settings {first['config']}, these are {plan.config}; use its own")
         self._members = Members(first["base"], first["max_rank"])
         self._meet()
+        self._members.check_some()
         ranks = (*(node.rank for node in self.nodes.values()), self._members.max_rank)
         head = frozenset(module.name for module in self._any_node().head)
         self._algorithm = create(Settings(plan.seed, ranks, plan.lora, plan.server, head))
@@ -90,26 +77,17 @@ class Rounds:
         """The state after the last round.
 
         Raises:
-            RunError: every client of a round was refused, or a round could not be written.
+            RunError: a round had too few updates in every attempt, or could not be written.
         """
         self._observer.started(self._plan.train.rounds, max(0, len(self._journal.entries) - 1))
         state = self._resume() if self._journal.entries else self._begin()
         while state.round < self._plan.train.rounds:
-            self._meet()
             state = self._round(state)
         return state
 
     def _meet(self) -> None:
         targets = self._plan.lora.targets
         self._members.meet(self._exchange, {"targets": targets if isinstance(targets, str) else list(targets)})
-        if self.nodes:
-            return
-        if others := self._members.other_bases():
-            raise JournalError(
-                f"the run's base, tokenizer, targets or labels have fingerprint {self._members.base}, the nodes "
-                f"have {', '.join(others)}; give them what the run began with"
-            )
-        raise RunError("no node answered; start the clients and run again with --resume")
 
     def _resume(self) -> State:
         state = self._journal.last_state()
@@ -127,58 +105,44 @@ class Rounds:
         return state
 
     def _round(self, state: State) -> State:
-        began = time.monotonic()
-        clients = self._cohort(state.round + 1)
-        self._observer.round_started(state.round + 1, len(clients))
-        updates = self._collect(state, clients)
-        after = self._algorithm.reduce(state, updates)
-        self._commit(after, clients, self._exactness(state, after, updates), began)
-        return after
+        """The state after the first attempt that has a quorum; one that has none leaves everything as it was."""
+        for attempt in range(1, self._plan.attempts + 1):
+            self._meet()
+            began = time.monotonic()
+            clients = self._cohort(state.round + 1)
+            updates = self._collect(state, clients, attempt) if len(clients) >= self._plan.quorum else []
+            if len(updates) >= self._plan.quorum:
+                after = self._algorithm.reduce(state, updates)
+                self._commit(after, clients, exactness(self._algorithm, state, after, updates), began)
+                return after
+            self._abandon(state.round + 1, attempt, clients)
+        self._members.check_some()
+        raise quorum.too_few(state.round + 1, clients, self._plan.quorum, self._plan.attempts)
+
+    def _abandon(self, number: int, attempt: int, clients: Mapping[str, ClientRecord]) -> None:
+        self._observer.round_abandoned(number, attempt, quorum.reasons(clients))
+        if attempt < self._plan.attempts:
+            time.sleep(quorum.PAUSE * attempt)
 
     def _cohort(self, number: int) -> dict[str, ClientRecord]:
         names = cohort(list(self.nodes), self._plan.server.cohort, self._plan.seed, number)
         nodes = [self.nodes[name] for name in names]
         return {n.name: ClientRecord(n.name, n.rank, n.rows, loss_before=self._losses.get(n.name)) for n in nodes}
 
-    def _collect(self, state: State, clients: Mapping[str, ClientRecord]) -> list[Weighted]:
+    def _collect(self, state: State, clients: Mapping[str, ClientRecord], attempt: int) -> list[Weighted]:
+        number = state.round + 1
+        self._observer.round_started(number, len(clients))
         ranks = sorted({client.rank for client in clients.values()})
         assignments = {rank: self._algorithm.assign(state, rank) for rank in ranks}
-        call = Call(self._order(state, state.round + 1), self._training(state.round + 1), assignments)
-        cohort = {self._members.ids[name]: client for name, client in clients.items()}
+        call = Call(self._order(state, number, attempt), self._plan.training(number), assignments)
+        asked = {self._members.ids[name]: client for name, client in clients.items()}
         rule, done = self._plan.server.weights, self._observer.client_done
-        updates = collect(self._exchange, call, cohort, self._journal.spool_path, rule, done)
-        if not updates:
-            reasons = ", ".join(f"{client.name}: {client.reason}" for client in clients.values())
-            raise RunError(
-                f"every client of round {call.order.round} was refused ({reasons}); round {state.round} is intact: "
-                "mend the cause, then run again with --resume"
-            )
-        return updates
+        return collect(self._exchange, call, asked, self._journal.spool_path, rule, done)
 
-    def _order(self, state: State, number: int) -> Order:
-        return Order(self._plan.config, number, adapter_hash(self._broadcast(state)), self._members.base)
+    def _order(self, state: State, number: int, attempt: int = 1) -> Order:
+        return Order(self._plan.config, number, adapter_hash(self._broadcast(state)), self._members.base, attempt)
 
-    def _training(self, number: int) -> Training:
-        train, lora = self._plan.train, self._plan.lora
-        return Training(
-            learning_rates(train, number),
-            train.batch,
-            train.accumulate,
-            train.clip,
-            lora.dropout,
-            train.checkpointing,
-            self._plan.seed,
-            number,
-        )
-
-    def _exactness(self, before: State, after: State, updates: Sequence[Weighted]) -> Exactness:
-        starts = {u.rank: self._algorithm.assign(before, u.rank).start for u in updates}
-        mass, broadcast, lost = self._algorithm.mass(after), self._broadcast(after), self._algorithm.lost(after)
-        exact = receipt(self._algorithm.mass(before), mass, lost, updates, starts)
-        dropped = after.dropped / lowrank.total_norm(mass.values()) if after.dropped else 0.0
-        return Exactness(exact, residual(mass, broadcast), dropped, broadcast.rank)
-
-    def _commit(self, state: State, clients: dict[str, ClientRecord], exactness: Exactness, began: float) -> None:
+    def _commit(self, state: State, clients: dict[str, ClientRecord], exact: Exactness, began: float) -> None:
         """Measure the new global update on the nodes' held-out rows and on the test rows, then write the round."""
         following = self._cohort(state.round + 1) if state.round < self._plan.train.rounds else {}
         self._losses = self._evaluate(state, {*clients, *following}, clients)
@@ -186,7 +150,7 @@ class Rounds:
             client.loss_after = self._losses.get(client.name)
         tested = self._test(self._broadcast(state))
         everyone = [*clients.values(), *self._members.refused()]
-        record = round_record(state.round, time.monotonic() - began, tested, exactness, everyone)
+        record = round_record(state.round, time.monotonic() - began, tested, exact, everyone)
         entry = {
             "adapter_hash": adapter_hash(self._broadcast(state)),
             "base": self._members.base,
@@ -200,19 +164,12 @@ class Rounds:
         self._observer.round_committed(record)
 
     def _evaluate(self, state: State, names: set[str], clients: Mapping[str, ClientRecord]) -> dict[str, float]:
-        """Each node's loss under the new global update, on rows it does not train on."""
-        blob = encode(self._broadcast(state))
-        letter = Letter(vars(self._order(state, state.round)), blob)
+        letter = Letter(vars(self._order(state, state.round)), encode(self._broadcast(state)))
         by_id = {self._members.ids[name]: name for name in sorted(names & self.nodes.keys())}
         self._observer.evaluating(len(by_id))
-        losses = {}
-        for node, reply in self._exchange.ask("evaluate", dict.fromkeys(by_id, letter), state.round):
-            loss = reply.values.get("loss") if isinstance(reply, Letter) else None
-            if isinstance(loss, float) and math.isfinite(loss):
-                losses[by_id[node]] = loss
-            if by_id[node] in clients:
-                clients[by_id[node]].bytes_down += len(blob)
-        return dict(sorted(losses.items()))
+        for name in names & self.nodes.keys() & clients.keys():
+            clients[name].bytes_down += len(letter.blob)
+        return losses(self._exchange, by_id, letter, state.round)
 
     def _broadcast(self, state: State) -> Adapter:
         return Adapter(self._algorithm.broadcast(state))

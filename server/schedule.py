@@ -2,7 +2,7 @@
 
 from math import cos, pi
 
-from common.config import Train
+from common.settings import Train
 
 
 def learning_rates(train: Train, number: int) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ ours, on `push_messages` and `pull_messages`.
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import get_args
+from typing import Any, get_args
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
@@ -40,11 +40,11 @@ class FlowerExchange:
         yield from ((node, "absent") for node in letters.keys() - waiting.values())
         end, pause = time.monotonic() + self._deadline, SHORTEST
         while waiting and time.monotonic() < end:
-            replies = list(self._grid.pull_messages(list(waiting)))
-            for reply in replies:
+            pause = min(2 * pause, LONGEST)
+            for reply in self._grid.pull_messages(list(waiting)):  # one at a time, so that memory holds one
                 if (node := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
                     yield node, unpack(reply)
-            pause = SHORTEST if replies else min(2 * pause, LONGEST)
+                pause = SHORTEST
             time.sleep(pause)
         for node in waiting.values():
             yield node, "absent"
@@ -63,9 +63,9 @@ def unpack(message: Message) -> Letter | Reason:
     if message.has_error():
         reason = message.error.reason
         return reason if reason in get_args(Reason) else "failed"  # type: ignore[return-value]
-    records = message.content
-    try:
-        blob = records.array_records["adapter"]["adapter"].data if "adapter" in records.array_records else b""
-        return Letter(dict(records.config_records["values"]), blob)
-    except KeyError:
+    try:  # Not through Flower's views by kind: each is a cycle, which keeps the blob until the next collection.
+        content: Any = message.content
+        blob = content["adapter"]["adapter"].data if "adapter" in content else b""
+        return Letter(dict(content["values"]), blob)
+    except (KeyError, TypeError, AttributeError, ValueError):
         return "malformed"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.config import Clients
 from common.errors import ConfigError, DataError, nearest
+from common.settings import Clients
 from common.streams import stream
 from simulations.corpora.corpus import Row
 

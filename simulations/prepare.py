@@ -11,8 +11,9 @@ from client.checks import require
 from client.model import find_targets
 from client.node import adapted, base_of, check_rank, examples_of
 from client.rows import Row, columns_of, read_rows
-from common.config import Node, Recipe, to_tables
+from common.config import to_tables
 from common.errors import ConfigError
+from common.settings import Node, Recipe
 from server.algorithms import Settings, create
 from simulations.corpora import load_corpus
 from simulations.corpora.corpus import to_jsonl

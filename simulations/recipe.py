@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.config import Recipe, override, parse, read_toml
+from common.config import override, parse, read_toml
+from common.settings import Recipe
 from simulations.gguf import gguf_base
 from simulations.tiny import tiny_base
 

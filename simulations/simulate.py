@@ -4,6 +4,7 @@ fedlora simulate simulations/recipes/docs.toml
 """
 
 import shlex
+import signal
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -20,14 +21,15 @@ from client.node import adapted, base_of
 from client.use import load, load_test
 from common import lowrank
 from common.adapter import Adapter
-from common.config import Node, Recipe, config_hash, parse, read_toml, to_tables
+from common.config import config_hash, parse, read_toml, to_tables
 from common.errors import ConfigError, JournalError
+from common.interrupt import ends_on
+from common.settings import Node, Recipe
 from server.app import make_app
 from server.folder import RunFolder
 from server.journal import verify
 from server.record import Measured
 from simulations.grid import InProcessGrid
-from simulations.interrupt import ends_on_interrupt
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
 from simulations.recipe import read_recipe
@@ -63,7 +65,7 @@ def simulate(
         return folder.path
     again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
     again += [word for assignment in assignments for word in ("--set", assignment)]
-    with ends_on_interrupt(f"interrupted; go on with: {shlex.join(again)}"):
+    with ends_on(signal.SIGINT, status=130, message=f"interrupted; go on with: {shlex.join(again)}"):
         _run(recipe, prepared, folder, files)
         _report(recipe, prepared, folder)
     return folder.path

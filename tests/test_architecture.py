@@ -12,10 +12,10 @@ ROOMS = {"common": set(), "client": {"common"}, "server": {"common"}, "simulatio
 """Each room, and the others that it may import."""
 PLACES = {
     "flwr": [
-        *("*/app.py", "server/strategy.py", "*/grid.py", "client/link.py", "common/frames.py", "common/flower.py"),
-        "simulations/bench/*",
+        *("*/app.py", "server/strategy.py", "*/grid.py", "server/service.py", "client/link.py", "client/launch.py"),
+        *("common/frames.py", "common/heads.py", "common/flower.py", "simulations/bench/*"),
     ],
-    "grpc": ["server/grid.py", "client/link.py"],
+    "grpc": ["server/service.py", "server/listener.py", "server/entrance.py", "client/link.py"],
     "torch": ["common/lora.py", "client/*", "simulations/*"],
     "transformers": ["common/lora.py", "client/*", "simulations/*"],
     "peft": ["simulations/bench/peft_engine.py"],

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from common.adapter import Factors, Shapes
 from common.assignment import Assignment
-from common.config import Lora, Server
+from common.settings import Lora, Server
 from server.state import State
 
 

@@ -16,10 +16,10 @@ from client.tokens import Example, Ids, padding_id
 from client.train import train
 from common.adapter import Adapter, Factors, Shapes
 from common.assignment import Assignment, Training
-from common.config import Task
 from common.errors import ModelError
 from common.locations import locate
 from common.lora import Lora
+from common.settings import Task
 from common.streams import stream
 from simulations.gguf import gguf_base
 

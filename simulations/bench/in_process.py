@@ -16,8 +16,9 @@ from client.train import train
 from common.adapter import Adapter
 from common.assignment import Assignment, Training
 from common.codec import decode
-from common.config import Recipe, parse, read_toml
+from common.config import parse, read_toml
 from common.messages import training_of, unpack_assignment
+from common.settings import Recipe
 from server.app import make_app
 from server.observer import Observer
 from simulations.grid import InProcessGrid

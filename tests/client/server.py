@@ -30,13 +30,17 @@ class Server:
     def __init__(self, file, trains="both"):
         self.file = file
         self.node = announced(dict(ask(file, "query", {"targets": "query-value"}).content["values"]))
-        self.order = Order("run 1", 1, "parent", self.node.fingerprint)
+        self.order, self.cohort = Order("run 1", 1, "parent", self.node.fingerprint), 3
         frozen, start = (random_adapter(self.node.shapes, (rank,), rank) for rank in (3, 2))
         self.assignment = Assignment(frozen, start, trains, 0.5)
 
+    def values(self, order=None):
+        return assignment_values(self.assignment, PLAIN) | {"cohort": self.cohort} | asdict(order or self.order)
+
     def train(self, blob=None, order=None, **flower):
-        values = asdict(order or self.order) | assignment_values(self.assignment, PLAIN)
-        return ask(self.file, "train", values, pack_assignment(self.assignment) if blob is None else blob, **flower)
+        return ask(
+            self.file, "train", self.values(order), pack_assignment(self.assignment) if blob is None else blob, **flower
+        )
 
     def evaluate(self, adapter=None, order=None, blob=None):
         sent = encode(adapter or self.assignment.frozen) if blob is None else blob

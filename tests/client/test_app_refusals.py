@@ -58,7 +58,7 @@ def test_a_flipped_byte_is_refused(server):
     values_of(server.train(bytes(blob)))  # control
 
 
-@pytest.mark.parametrize("missing", ["base", "trains", "learning_rates", "batch"])
+@pytest.mark.parametrize("missing", ["base", "attempt", "trains", "learning_rates", "batch"])
 def test_a_message_without_a_value_is_refused(server, missing):
     values = asdict(server.order) | assignment_values(server.assignment, PLAIN)
     del values[missing]
@@ -94,10 +94,12 @@ def _no_file(folder):
 
 @pytest.mark.parametrize("spoil", [_bad_data_path, _bad_row, _bad_base, _base_name_too_long, _bad_setting, _no_file])
 @pytest.mark.parametrize("kind", ["query", "train", "evaluate"])
-def test_what_went_wrong_stays_in_the_nodes_own_log(tmp_path, caplog, spoil, kind):
+def test_what_went_wrong_stays_in_the_nodes_own_log(tmp_path, caplog, server, spoil, kind):
+    values = {"targets": "query-value"} | server.values()
     with caplog.at_level(logging.ERROR, "client.app"):
-        reply = ask(spoil(tmp_path), kind, {"targets": "query-value"}, b"x")
+        reply = ask(spoil(tmp_path / "spoilt"), kind, values, pack_assignment(server.assignment))
     assert reason_of(reply) == "failed"
     assert CANARY not in repr(reply)
     assert CANARY not in str(reply.error)
+    assert str(tmp_path) not in repr(reply)
     assert CANARY in caplog.text  # control: the text was there to be sent

@@ -15,7 +15,7 @@ from client.data import eval_batches, tokenize
 from client.loss import forward
 from client.model import BaseModel
 from client.rows import Row
-from common.config import Node
+from common.settings import Node
 from simulations.tiny import tiny_base
 from tests.client.bases import copied, loaded
 from tests.common.models_for_tests import LABELS, load

@@ -3,7 +3,7 @@
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from common.config import Node
+from common.settings import Node
 
 WORDS = ["<pad>", "<unk>", "<bos>", "<eos>", "user", "assistant", "system", *(f"w{n}" for n in range(40))]
 PLAIN_CHAT = (

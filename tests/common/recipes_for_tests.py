@@ -2,8 +2,9 @@
 
 import pytest
 
-from common.config import Recipe, parse
+from common.config import parse
 from common.errors import ConfigError
+from common.settings import Recipe
 
 LEAST = {"base": {"path": "base"}, "data": {"corpus": "docs"}, "clients": {"count": 3}, "train": {"rounds": 2}}
 

@@ -1,6 +1,7 @@
 import pytest
 
-from common.config import Lora, Node, Recipe, parse
+from common.config import parse
+from common.settings import Lora, Node, Recipe
 from tests.common.recipes_for_tests import LEAST, error_of, with_keys
 
 NODE = {"name": "clinic-1", "rank": 4, "base": "base", "data": "rows.csv"}

@@ -27,7 +27,7 @@ class NumpyNode:
     shapes: Shapes = field(default_factory=lambda: SHAPES)
 
     def announcement(self) -> Announcement:
-        return Announcement(self.name, self.rank, self.rows, self.base, self.shapes, (), ())
+        return Announcement(self.name, self.rank, self.rows, self.base, self.shapes, (), (), "classification")
 
     def answer(self, kind: Kind, letter: Letter) -> Letter:
         """The reply that a client app would give."""

@@ -5,11 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.config import Lora, Server, Train
+from common.settings import Lora, Server, Train
 from server.exchange import Exchange
 from server.journal import Journal
 from server.observer import Observer
-from server.rounds import Plan, Rounds, Test
+from server.plan import Plan
+from server.rounds import Rounds, Test
 from tests.server.exchange_for_tests import MemoryExchange, NumpyNode
 
 Act = Callable[[int], Any]

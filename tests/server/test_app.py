@@ -6,8 +6,9 @@ import pytest
 from flwr.app import Context, RecordDict
 
 from common import peft_format
-from common.config import Recipe, config_hash, parse, to_tables
-from server.app import make_app, plan_of
+from common.config import parse, to_tables
+from common.settings import Recipe
+from server.app import make_app
 from server.folder import RunFolder
 from server.journal import verify
 from server.observer import Observer
@@ -35,12 +36,6 @@ def folder(tmp_path):
 
 def metrics(folder):
     return [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
-
-
-def test_a_plan_is_the_servers_part_of_a_recipe():
-    plan = plan_of(RECIPE)
-    assert (plan.seed, plan.lora, plan.train, plan.server) == (5, RECIPE.lora, RECIPE.train, RECIPE.server)
-    assert plan.config == config_hash(RECIPE)
 
 
 def test_it_runs_to_the_end(folder):

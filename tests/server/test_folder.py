@@ -95,7 +95,7 @@ def test_the_adapter_is_replaced_by_each_update(folder, tmp_path):
     node = NumpyNode("ada", 4).announcement()
     for seed in (1, 2):
         update = random_adapter({"model.query": (8, 8, 2), "model.value": (6, 10, 3)}, seed)
-        folder.publish(update, node, str(tmp_path / "base"), "classification")
+        folder.publish(update, node, str(tmp_path / "base"))
         saved = peft_format.read(folder.path / "adapter").adapter
         assert all(np.allclose(dense(saved[name]), dense(factors)) for name, factors in update.items())
     config = json.loads((folder.path / "adapter" / "adapter_config.json").read_text())
@@ -106,7 +106,7 @@ def test_a_new_head_is_saved_whole(folder):
     node = NumpyNode("ada", 4).announcement()
     node = type(node)(**vars(node) | {"head": (HeadModule("classifier", True, True),)})
     update = random_adapter({"classifier": (3, 8, 2), "model.query": (8, 8, 2)})
-    folder.publish(update, node, "base", "classification")
+    folder.publish(update, node, "base")
     saved = peft_format.read(folder.path / "adapter")
     assert np.allclose(saved.saved["classifier.weight"], dense(update["classifier"]), atol=1e-6)
     assert list(saved.adapter) == ["model.query"]

@@ -10,7 +10,7 @@ import pytest
 from common.adapter import zeros
 from common.assignment import split
 from common.codec import decode
-from common.config import Train
+from common.settings import Train
 from server.observer import Observer
 from server.record import Measured
 from server.rounds import adapter_hash
@@ -137,7 +137,7 @@ def test_an_order_names_run_round_parent_and_base(tmp_path):
     exchange = Recorded(FOUR)
     entries = run(tmp_path, exchange, plan(3, config="these settings"))
     for number in (1, 2, 3):
-        order = {"run": "these settings", "round": number, "base": "base"}
+        order = {"run": "these settings", "round": number, "base": "base", "attempt": 1}
         train, evaluate = (exchange.letters[kind, number, "ada"].values for kind in ("train", "evaluate"))
         assert train.items() >= (order | {"parent": hashes(entries)[number - 1]}).items()
         assert evaluate.items() >= (order | {"parent": hashes(entries)[number]}).items()
@@ -150,6 +150,7 @@ def test_an_assignment_carries_the_training(tmp_path):
     run(tmp_path, exchange, replace(settings, train=train, lora=replace(settings.lora, dropout=0.1)))
     values = exchange.letters["train", 2, "eve"].values
     expected = {"batch": 5, "clip": 0.7, "accumulate": 2, "checkpointing": True, "dropout": 0.1, "seed": 7, "round": 2}
+    expected |= {"cohort": 4}
     assert values.items() >= (expected | {"trains": "b", "scaling": 4.0}).items()
     assert values["learning_rates"] == list(learning_rates(train, 2))
     assert exchange.letters["query", 0, "eve"].values == {"targets": "query-value"}

@@ -57,6 +57,7 @@ BROKEN = {
     "weight of True": ("weight", values(examples=True)),
     "weight of 1.5": ("weight", values(examples=1.5)),
     "stale round": ("stale", values(round=0)),
+    "older attempt": ("stale", values(attempt=0)),
     "other run": ("stale", values(run="another")),
     "other parent": ("stale", values(parent="0" * 64)),
     "other base": ("base", values(base="another")),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common.config import Train
+from common.settings import Train
 from server.schedule import learning_rates
 
 SCHEDULES = ("constant", "linear", "cosine")

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from common.config import Clients
 from common.errors import ConfigError, DataError
+from common.settings import Clients
 from simulations.partition import hold_out, names, split
 
-NODE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")  # common.config.Node.name
+NODE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")  # common.settings.Node.name
 
 
 def _rows(per_class):

@@ -5,7 +5,8 @@ from tensorboardX.proto.event_pb2 import Event
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from client.rows import read_rows
-from common.config import Node, Recipe, parse, read_toml
+from common.config import parse, read_toml
+from common.settings import Node, Recipe
 from simulations.recipe import read_recipe
 from simulations.tiny import tiny_base
 from tests.command import TINY

@@ -9,8 +9,8 @@ import numpy as np
 from common.adapter import Adapter, Array, Factors
 from common.assignment import Assignment, Update
 from common.codec import Limits
-from common.config import Lora, Server
 from common.messages import pack_update, unpack_update
+from common.settings import Lora, Server
 from common.streams import stream
 from server.algorithms import Algorithm, Settings, Weighted, create
 from server.state import State

@@ -6,8 +6,8 @@ import pytest
 from common import lowrank
 from common.assignment import Update
 from common.codec import encode
-from common.config import Lora
 from common.messages import pack_update
+from common.settings import Lora
 from server.algorithms import Weighted
 from tests.server.algorithms import oracle
 from tests.server.algorithms.oracle import MIXED, SHAPES, delta, make, send

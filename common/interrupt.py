@@ -1,4 +1,4 @@
-"""Ctrl-C during a run: a line that says how to go on, and the process is gone."""
+"""Signals that end a command: a line on stderr, and the process is gone."""
 
 import os
 import signal
@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_STATUS = 130
 _SHOW_CURSOR = "\x1b[?25h"
 
 
 @contextmanager
-def ends_on_interrupt(message: str) -> Iterator[None]:
-    """While the block runs, SIGINT ends the process with status 130 and this message on stderr.
+def ends_on(*signals: signal.Signals, status: int, message: str) -> Iterator[None]:
+    """While the block runs, each of these signals ends the process with this status and this message on stderr.
 
     At once, not by an exception, which code on its way could catch: the journal is safe at every moment, and workers
     may be in the middle of long computations.
@@ -22,10 +21,11 @@ def ends_on_interrupt(message: str) -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         # Not print(): the signal may have come in the middle of one.
         os.write(2, f"{_SHOW_CURSOR if sys.stderr.isatty() else ''}\n{message}\n".encode())
-        os._exit(_STATUS)
+        os._exit(status)
 
-    before = signal.signal(signal.SIGINT, end)
+    before = {each: signal.signal(each, end) for each in signals}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from simulations.interrupt import ends_on_interrupt
+from common.interrupt import ends_on
 
 SCRIPT = """
-import sys, time
-from simulations.interrupt import ends_on_interrupt
-with ends_on_interrupt("go on with: this"):
+import signal, time
+from common.interrupt import ends_on
+with ends_on(signal.SIGINT, status=130, message="go on with: this"):
     try:
         print("ready", flush=True)
         time.sleep(60)
@@ -30,7 +30,7 @@ def test_a_library_that_swallows_every_exception_does_not_keep_the_process():
 
 
 def test_after_the_block_ctrl_c_is_what_it_was():
-    with ends_on_interrupt("never printed"):
+    with ends_on(signal.SIGINT, status=130, message="never printed"):
         pass
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)

@@ -1,0 +1,77 @@
+"""What this node allows a server to ask, checked on the order itself: before a base is loaded, before any step."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from common.assignment import Assignment, Training
+from common.messages import Order
+from common.settings import Policy
+
+FLOAT32 = 4
+"""Bytes of a number as the node trains it."""
+WITH_STATE = 4
+"""Numbers for each that is trained: itself, its gradient and the two moments of AdamW."""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a server asks of the node in one round; `cohort` is how many nodes it says it asks, this one included."""
+
+    order: Order
+    assignment: Assignment
+    training: Training
+    cohort: int
+
+
+@dataclass(frozen=True)
+class Past:
+    """The trainings that this process has begun for the node, and the seconds since the start of the last."""
+
+    trainings: int = 0
+    seconds: float = inf
+
+
+def objection(policy: Policy, ask: Ask, past: Past) -> str | None:
+    """Why the ask exceeds the policy: the key, what is asked and the limit. None if it does not."""
+    return next(_objections(policy, ask, past), None)
+
+
+def _objections(policy: Policy, ask: Ask, past: Past) -> Iterator[str]:
+    if policy.base is not None and ask.order.base != policy.base:
+        yield f"[policy] base = {policy.base!r}, asked is {ask.order.base!r}"
+    for name in ask.assignment.start:
+        if policy.targets is not None and not _is_one_of(name, policy.targets):
+            yield f"[policy] targets = {list(policy.targets)}, asked is {name!r}"
+    yield from _beyond_numbers(policy, ask, past)
+
+
+def _is_one_of(name: str, targets: Sequence[str]) -> bool:
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def _beyond_numbers(policy: Policy, ask: Ask, past: Past) -> Iterator[str]:
+    rates = ask.training.learning_rates
+    most: dict[str, Sequence[float]] = {
+        "max_rank": [ask.assignment.start.rank],
+        "max_steps": [len(rates)],
+        "max_rounds": [ask.order.round, past.trainings + 1],
+        "max_lr": rates,
+        "max_bytes": [needed_bytes(ask.assignment)],
+    }
+    least: dict[str, Sequence[float]] = {"min_lr": rates, "min_cohort": [ask.cohort], "min_seconds": [past.seconds]}
+    for key, asked in (most | least).items():
+        limit = getattr(policy, key)
+        # Said so that NaN, which compares with nothing, is beyond every limit.
+        within = [limit is None or (number <= limit if key in most else number >= limit) for number in asked]
+        if not all(within):
+            yield f"[policy] {key} = {limit}, asked is {asked[within.index(False)]}"
+
+
+def needed_bytes(assignment: Assignment) -> int:
+    """Bytes of an assignment's factors, and of the gradients and optimizer state of those that are trained."""
+    count = sum(array.size for array in assignment.frozen.arrays().values())
+    for factors in assignment.start.values():
+        for side, array in (("a", factors.a), ("b", factors.b)):
+            count += array.size * (WITH_STATE if assignment.trains in ("both", side) else 1)
+    return FLOAT32 * count

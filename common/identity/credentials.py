@@ -1,0 +1,139 @@
+"""What a server and a node need to take part, read from their folders of keys and checked once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from common.errors import IdentityError
+from common.identity import certificates, expiry, files, folders, invite, keys, names, overview, pinned
+from common.identity.keys import TlsKey
+from common.identity.roster import Roster
+
+
+@dataclass(frozen=True)
+class ServerCredentials:
+    """The server's half of mutual TLS, the roster, and the key that signs receipts; `warnings` are for its operator."""
+
+    project: str
+    ca_pem: bytes
+    certificate_pem: bytes
+    key_pem: bytes = field(repr=False)
+    roster: Roster
+    roster_bytes: bytes
+    receipt_key: Ed25519PrivateKey
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NodeCredentials:
+    """A node's half of mutual TLS, the key that signs its updates, and what it pins; `warnings` are for its owner."""
+
+    project: str
+    name: str
+    servers: tuple[str, ...]
+    ca_pem: bytes
+    certificate_pem: bytes
+    key_pem: bytes = field(repr=False)
+    signing_key: Ed25519PrivateKey
+    roster: Roster
+    roster_key: Ed25519PublicKey
+    receipt_public_key: Ed25519PublicKey
+    warnings: tuple[str, ...]
+
+
+def load_server(folder: Path) -> ServerCredentials:
+    """The credentials of the server whose project is in this folder; `ca.key` and `roster.key` may be elsewhere.
+
+    Raises:
+        IdentityError: a file is missing, damaged, expired or open to others, or does not belong to the rest.
+    """
+    now = datetime.now(UTC)
+    public = overview.read(folder)
+    public.check_authority(now)
+    public.check_server(now)
+    key = keys.read_tls_key(folder / "server.key")
+    certificates.check_key(public.server, key, folder / "server.key")
+    return ServerCredentials(
+        project=public.roster.project,
+        ca_pem=certificates.to_pem(public.authority),
+        certificate_pem=certificates.to_pem(public.server),
+        key_pem=keys.to_plain_pem(key),
+        roster=public.roster,
+        roster_bytes=public.signed_roster,
+        receipt_key=keys.read_signing_key(folder / "receipt.key"),
+        warnings=public.warnings(now),
+    )
+
+
+def load_node(folder: Path, name: str) -> NodeCredentials:
+    """The credentials of this node, with the newest roster it has seen.
+
+    Raises:
+        IdentityError: a file is missing, damaged, expired or open to others, or does not belong to the rest; or the
+            roster bars the node.
+    """
+    names.node_name(name)
+    folders.check(folder)
+    tls_key, signing_key = _own_keys(folder, name)
+    with _read_from(folder, name) as data:
+        document, invited = invite.read(data)
+        invite.check_holder(document, invited, name, tls_key, signing_key)
+    members = pinned.newest(folder, name, invited, document.roster_public_key)
+    if members.member(name).revoked:
+        raise IdentityError(f"{name} is revoked since roster version {members.version}; ask the project's operator")
+    return NodeCredentials(
+        project=document.project,
+        name=name,
+        servers=document.servers,
+        ca_pem=document.authority.encode(),
+        certificate_pem=document.certificate.encode(),
+        key_pem=keys.to_plain_pem(tls_key),
+        signing_key=signing_key,
+        roster=members,
+        roster_key=document.roster_public_key,
+        receipt_public_key=Ed25519PublicKey.from_public_bytes(document.receipt_key),
+        warnings=_timely(folder, name, document.certificate.encode()),
+    )
+
+
+def pin(folder: Path, credentials: NodeCredentials, signed_roster: bytes) -> NodeCredentials:
+    """The credentials with a newer roster, which the node keeps, so that no older one counts any more.
+
+    Raises:
+        IdentityError: its form, signature or project is wrong, it is older than the last, or contradicts it.
+    """
+    roster = pinned.pin(folder, credentials.name, credentials.roster, signed_roster, credentials.roster_key)
+    return replace(credentials, roster=roster)
+
+
+def _own_keys(folder: Path, name: str) -> tuple[TlsKey, Ed25519PrivateKey]:
+    path = folder / f"{name}.key"
+    _require(path, f"run: fedlora keys join --name {name} --dir {folder}")
+    return keys.read_tls_key(path), keys.read_signing_key(folder / f"{name}.sign.key")
+
+
+@contextmanager
+def _read_from(folder: Path, name: str) -> Iterator[bytes]:
+    path = folder / f"{name}.invite"
+    _require(path, f"send {name}.request to the project's operator, and put the invite that comes back there")
+    data = files.read_public(path)
+    with files.naming(path):
+        yield data
+
+
+def _require(path: Path, remedy: str) -> None:
+    if not path.exists():
+        raise IdentityError(f"{path} is not there; {remedy}")
+
+
+def _timely(folder: Path, name: str, pem: bytes) -> tuple[str, ...]:
+    """What to tell the node's owner of the time that is left; an expired certificate is refused."""
+    certificate, now = certificates.from_pem(pem), datetime.now(UTC)
+    what = f"the certificate of {name}"
+    remedy = f"ask the operator for: fedlora keys renew {name}, and put the new {name}.invite in {folder}"
+    expiry.check(what, certificate, remedy, now)
+    return expiry.warnings(what, certificate.not_valid_after_utc, remedy, now)

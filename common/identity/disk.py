@@ -1,0 +1,86 @@
+"""Steps on the disk that files and folders of keys share; each fault as one message with its remedy."""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+
+from common.errors import IdentityError
+
+NOT_THROUGH_LINKS = os.O_NOFOLLOW | os.O_CLOEXEC
+
+_FAULTS = {
+    errno.ENOENT: "is not there; give the right path, a folder of keys with --dir",
+    errno.EEXIST: "is there already and is never overwritten; give another folder with --dir",
+    errno.ENOTEMPTY: "holds files, which are never overwritten; give another folder with --dir",
+    errno.ENOTDIR: "is no folder, or is in none; give another with --dir",
+    errno.EISDIR: "is a folder; put the file itself there",
+    errno.ELOOP: "is a symbolic link; put the file itself there",
+}
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn what the system says of this path into our error."""
+    try:
+        yield
+    except OSError as error:
+        fault = _FAULTS.get(error.errno or 0, f"{error.strerror}; mend that, then run the command again")
+        raise IdentityError(f"{path}: {fault}") from None
+
+
+def refuse_shared(path: Path, mode: int, right: str) -> None:
+    """Refuse a mode that lets others in; `right` is the one to set.
+
+    Raises:
+        IdentityError: it does.
+    """
+    if mode & 0o077:
+        found = f"{stat.S_IMODE(mode):04o}"
+        raise IdentityError(f"{path} is open to others (mode {found}); run: chmod {right} {quote(str(path))}")
+
+
+def beside(path: Path) -> Path:
+    """A new hidden name in the same folder."""
+    whole = path.absolute()
+    return whole.with_name(f".{whole.name}.{secrets.token_hex(4)}.tmp")
+
+
+def write(path: Path, data: bytes) -> None:
+    """Make a new file that is closed to others; its content is on the disk, its name need not be.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOT_THROUGH_LINKS, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync(folder: Path) -> None:
+    """Make new names in a folder durable.
+
+    Raises:
+        OSError: they may not be.
+    """
+    with opened(folder) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[int]:
+    """The descriptor of a folder.
+
+    Raises:
+        OSError: it is none, or cannot be opened.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

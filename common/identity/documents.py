@@ -1,0 +1,83 @@
+"""Signed documents: one JSON form for the request, the roster and the invite, in exactly one spelling."""
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
+
+from common.errors import IdentityError
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+def _from_hex(value: Any) -> Any:
+    return bytes.fromhex(value) if isinstance(value, str) else value
+
+
+def _to_hex(value: bytes) -> str:
+    return value.hex()
+
+
+HexBytes = Annotated[bytes, BeforeValidator(_from_hex), PlainSerializer(_to_hex, when_used="json")]
+SigningKey = Annotated[HexBytes, Field(min_length=32, max_length=32)]
+"""A raw Ed25519 public key."""
+
+Document = TypeVar("Document")
+
+
+def message(kind: str, body: Any) -> bytes:
+    """The bytes that are signed: what is signed, of which kind; keys sorted, so that equal bodies are equal bytes."""
+    return f"fedlora {kind} 1\n".encode() + _json(body)
+
+
+def seal(kind: str, document: object, key: Ed25519PrivateKey) -> bytes:
+    """The document, a dataclass of ours, as signed JSON."""
+    body = TypeAdapter(type(document)).dump_python(document, mode="json")
+    return _spelt(kind, body, key.sign(message(kind, body)).hex())
+
+
+def unseal(kind: str, shape: type[Document], data: bytes, key_of: Callable[[Document], Ed25519PublicKey]) -> Document:
+    """The document in these bytes, signed by the key that `key_of` finds for it.
+
+    Raises:
+        IdentityError: it is of another kind or form, or its signature is wrong.
+    """
+    body, signature = _parts(kind, data)
+    try:
+        document = TypeAdapter(shape).validate_json(_json(body))
+    except ValidationError as error:
+        raise IdentityError(f"is no {kind} of this version of fedlora ({_first(error)}); ask for a new one") from None
+    try:
+        key_of(document).verify(signature, message(kind, body))
+    except InvalidSignature:
+        raise IdentityError(
+            f"the signature of this {kind} is wrong: it was changed, or another key made it; ask its maker for it again"
+        ) from None
+    return document
+
+
+def _parts(kind: str, data: bytes) -> tuple[Any, bytes]:
+    try:
+        document = json.loads(data.decode())
+        body, signature = document["body"], document["signature"]
+        if data == _spelt(kind, body, signature):
+            return body, bytes.fromhex(signature)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise IdentityError(f"is no whole {kind} of fedlora; copy it again")
+
+
+def _spelt(kind: str, body: Any, signature: str) -> bytes:
+    return _json({"body": body, "kind": kind, "signature": signature}) + b"\n"
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _first(error: ValidationError) -> str:
+    fault = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"

@@ -1,0 +1,37 @@
+"""When things end: a warning from 30 days before, an urgent one from 7, each with what mends it; then a refusal."""
+
+from datetime import datetime
+
+from cryptography import x509
+
+from common.errors import IdentityError
+
+_WARN, _URGE = 30, 7
+"""Days."""
+
+
+def warnings(what: str, end: datetime, remedy: str, now: datetime) -> tuple[str, ...]:
+    """The warning that is due for something that ends then; none where that is far."""
+    left = (end - now).days
+    if left >= _WARN:
+        return ()
+    if end < now:
+        return (f"{what} expired on {end:%Y-%m-%d}; {remedy}",)
+    urgent = "urgent: " if left < _URGE else ""
+    return (f"{urgent}{what} expires in {left} days, on {end:%Y-%m-%d}; {remedy}",)
+
+
+def check(what: str, certificate: x509.Certificate, remedy: str, now: datetime) -> None:
+    """Refuse a certificate outside its time.
+
+    Raises:
+        IdentityError: it has expired, or has not begun by this machine's clock.
+    """
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now > end:
+        raise IdentityError(*warnings(what, end, remedy, now))
+    if now < start:
+        raise IdentityError(
+            f"{what} begins on {start:%Y-%m-%d %H:%M} UTC, but the clock of this machine says {now:%Y-%m-%d %H:%M} UTC;"
+            " set the clock"
+        )

@@ -1,0 +1,73 @@
+"""Who may take part, by the project's signed roster, and whose reply counts."""
+
+import logging
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from common.errors import IdentityError
+from common.identity import overview, signing
+from common.identity.roster import Roster
+from common.messages import Reason
+
+log = logging.getLogger(__name__)
+
+
+class Door:
+    """Asks the roster in the project's folder of keys, read again whenever it changes, so that a revocation counts.
+
+    Args:
+        keys: the folder.
+        roster: as it was read at the start; no older one is taken afterwards.
+    """
+
+    def __init__(self, keys: Path, roster: Roster) -> None:
+        self._keys, self._roster = keys, roster
+        self._changed = _time(keys)
+        self._nonces: set[tuple[str, str]] = set()
+
+    def admit(self, name: str, key: str, rank: int) -> str | None:
+        """Why the node of this name and key, with this rank, may not connect, in one word; None if it may."""
+        self._read_again()
+        member = self._roster.members.get(name)
+        if member is None or member.certificate != key:
+            return "unknown"
+        state = member.state(datetime.now(UTC))
+        if state != "current":
+            return state
+        return "rank" if rank > member.max_rank else None
+
+    def objection(self, name: str, values: Mapping[str, Any], blob: bytes) -> Reason | None:
+        """Why a reply of the node of this name does not count; looked at before its blob is decoded."""
+        member, roster = self._roster.members.get(name), values.get("roster")
+        if member is None or type(roster) is not int or roster > self._roster.version:
+            return "signature"
+        if not signing.signed(values, blob, self._roster.project, name, member.public_key):
+            return "signature"
+        nonce = name, str(values["nonce"])
+        if nonce in self._nonces:
+            return "replay"
+        self._nonces.add(nonce)
+        if values.get("name", name) != name:
+            return "name"
+        return "weight" if values.get("examples", 0) > member.max_weight else None
+
+    def _read_again(self) -> None:
+        changed = _time(self._keys)
+        if changed == self._changed:
+            return
+        try:
+            roster = overview.read(self._keys).roster
+        except IdentityError as error:
+            log.error("the roster of before stays: %s", error)
+            return
+        if roster.version >= self._roster.version:
+            self._roster, self._changed = roster, changed
+
+
+def _time(keys: Path) -> int:
+    try:
+        return (keys / "roster.json").stat().st_mtime_ns
+    except OSError:
+        return 0

@@ -1,0 +1,108 @@
+"""gRPC servers in a thread with an event loop of its own: one for nodes, one on loopback that tells it is well."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+
+from common.errors import TransportError
+from common.wire import CHANNEL, Pems
+
+_CHANNEL = (
+    *CHANNEL,
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # Nodes ping more often than gRPC allows by itself.
+    ("grpc.max_concurrent_streams", 8),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.so_reuseport", 0),  # A second server on the port fails.
+    ("grpc.http2.bdp_probe", 0),  # It would let each node's window, and so memory, grow to 20 MiB and more.
+    ("grpc.http2.lookahead_bytes", 2 * 2**20),
+)
+_GRACE = 2.0
+"""Seconds for calls to end when the server stops."""
+
+
+class Listener:
+    """Serves nodes from its creation until `close`.
+
+    Args:
+        address: host and port; port 0 takes a free one, which `port` then tells.
+        pems: the server's certificate, its key, and the authority of the nodes: a peer without a certificate of that
+            authority does not get beyond the TLS handshake.
+        handler: the methods that nodes call.
+        health_port: of gRPC's health service on 127.0.0.1, without TLS; None for none.
+
+    Raises:
+        TransportError: it cannot listen there.
+    """
+
+    def __init__(self, address: str, pems: Pems, handler: Any, health_port: int | None) -> None:
+        self._stopped: Future[None] = Future()
+        started: Future[tuple[asyncio.AbstractEventLoop, int]] = Future()
+        serving = self._serve(address, pems, handler, health_port, started)
+        self._thread = Thread(target=asyncio.run, args=(serving,), name="grid")
+        self._thread.start()
+        self._loop, self.port = started.result()
+
+    @property
+    def running(self) -> bool:
+        """Whether it was not told to stop."""
+        return not self._stopped.done()
+
+    def soon(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function in the thread of the event loop."""
+        self._loop.call_soon_threadsafe(function, *arguments)
+
+    def close(self) -> None:
+        """Let calls end for a short while, then stop; to be called once."""
+        self._stopped.set_result(None)
+        self._thread.join()
+
+    async def _serve(
+        self,
+        address: str,
+        pems: Pems,
+        handler: Any,
+        health_port: int | None,
+        started: Future[tuple[asyncio.AbstractEventLoop, int]],
+    ) -> None:
+        servers = [grpc.aio.server(options=_CHANNEL)]
+        servers[0].add_generic_rpc_handlers((handler,))
+        try:
+            port = _bind(address, lambda: servers[0].add_secure_port(address, _credentials(pems)))
+            if health_port is not None:
+                servers.append(await _health_server(health_port))
+            for server in servers:
+                await server.start()
+            started.set_result((asyncio.get_running_loop(), port))
+            await asyncio.wrap_future(self._stopped)
+        except TransportError as error:
+            started.set_exception(error)
+        finally:
+            await asyncio.gather(*(server.stop(_GRACE) for server in servers))
+
+
+def _bind(address: str, add_port: Callable[[], int]) -> int:
+    try:
+        return add_port()
+    except RuntimeError as error:
+        raise TransportError(
+            f"cannot listen at {address}: another process does, or this machine has no such address; choose another"
+        ) from error
+
+
+def _credentials(pems: Pems) -> grpc.ServerCredentials:
+    pair = pems.key_pem, pems.certificate_pem
+    return grpc.ssl_server_credentials([pair], root_certificates=pems.ca_pem, require_client_auth=True)
+
+
+async def _health_server(port: int) -> grpc.aio.Server:
+    server, servicer, address = grpc.aio.server(), health.HealthServicer(), f"127.0.0.1:{port}"
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    _bind(address, lambda: server.add_insecure_port(address))
+    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    return server

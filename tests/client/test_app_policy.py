@@ -1,0 +1,109 @@
+"""A node's own file decides what a server may ask; beyond it the node makes no step and says one word."""
+
+import logging
+from dataclasses import replace
+from math import nextafter
+
+import pytest
+
+import client.app
+from client.policy import needed_bytes
+from common.messages import pack_assignment
+from tests.client.nodes import write_node
+from tests.client.server import Server, ask, reason_of, values_of
+from tests.client.training import gradients
+
+CANARY = "canary-4711"
+AT_AND_BEYOND = {
+    "base": lambda server: (server.node.fingerprint, CANARY),
+    "targets": lambda server: (list(server.node.shapes), list(server.node.shapes)[1:]),
+    "max_rank": lambda server: (2, 1),
+    "max_steps": lambda server: (3, 2),
+    "min_lr": lambda server: (1e-2, nextafter(1e-2, 1)),
+    "max_lr": lambda server: (1e-2, nextafter(1e-2, 0)),
+    "min_cohort": lambda server: (3, 4),
+    "max_bytes": lambda server: (needed_bytes(server.assignment), needed_bytes(server.assignment) - 1),
+}
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The names for which the engine was called."""
+    names, train = [], client.app.train
+
+    def counted(base, lora, assignments, asked, *rest):
+        names.extend(asked)
+        return train(base, lora, assignments, asked, *rest)
+
+    monkeypatch.setattr(client.app, "train", counted)
+    return names
+
+
+def limited(folder, **policy):
+    return Server(write_node(folder, policy=policy))
+
+
+@pytest.mark.parametrize("key", AT_AND_BEYOND)
+def test_one_beyond_a_limit_is_refused_before_any_step(key, server, tmp_path, trained):
+    at, beyond = AT_AND_BEYOND[key](server)
+    with gradients() as steps:
+        assert reason_of(limited(tmp_path / "beyond", **{key: beyond}).train()) == "policy"
+    assert (steps, trained) == ([], [])
+    with gradients() as steps:
+        values_of(limited(tmp_path / "at", **{key: at}).train())
+    assert (len(steps), trained) == (3, ["clinic"])
+
+
+def test_a_node_trains_no_more_rounds_than_it_allows(tmp_path, trained):
+    server = limited(tmp_path, max_rounds=2)
+    assert reason_of(server.train(order=replace(server.order, round=3))) == "policy"
+    for number in (1, 2):
+        values_of(server.train(order=replace(server.order, round=number)))
+    assert reason_of(server.train(order=replace(server.order, round=1))) == "policy"  # in disguise
+    assert trained == ["clinic"] * 2
+
+
+def test_what_was_refused_does_not_count_as_a_round(tmp_path, trained):
+    server = limited(tmp_path, max_rounds=1)
+    assert reason_of(server.train(order=replace(server.order, base="0" * 64))) == "base"
+    values_of(server.train())
+    assert trained == ["clinic"]
+
+
+def test_a_node_rests_between_trainings(tmp_path, trained):
+    hurried, patient = limited(tmp_path / "one", min_seconds=3600.0), limited(tmp_path / "two", min_seconds=1e-9)
+    values_of(hurried.train())
+    assert reason_of(hurried.train(order=replace(hurried.order, round=2))) == "policy"
+    for _ in range(2):
+        values_of(patient.train())
+    assert trained == ["clinic"] * 3
+
+
+def test_a_server_that_does_not_say_how_many_it_asks_is_refused(tmp_path):
+    server = limited(tmp_path, min_cohort=1)
+    values = {key: value for key, value in server.values().items() if key != "cohort"}
+    assert reason_of(ask(server.file, "train", values, pack_assignment(server.assignment))) == "policy"
+    values_of(server.train())  # control
+
+
+def test_no_base_is_loaded_for_what_is_refused(server, tmp_path):
+    def reply(name, **policy):
+        file = write_node(tmp_path / name, base=f"/{CANARY}/base", policy=policy)
+        return ask(file, "train", server.values(), pack_assignment(server.assignment))
+
+    assert reason_of(reply("refused", max_rank=1)) == "policy"
+    assert reason_of(reply("allowed", max_rank=2)) == "failed"  # control: this base cannot be loaded
+
+
+def test_the_reason_stays_in_the_nodes_own_log(tmp_path, caplog):
+    server = limited(tmp_path, base=CANARY)
+    with caplog.at_level(logging.ERROR, "client.app"):
+        reply = server.train()
+    assert reason_of(reply) == "policy"
+    for secret in (CANARY, str(tmp_path), "[policy]"):
+        assert secret not in repr(reply) + str(reply.error)
+        assert secret in caplog.text  # control
+
+
+def test_measuring_is_not_training(tmp_path):
+    values_of(limited(tmp_path, max_rounds=1, max_steps=1, max_rank=1).evaluate())

@@ -1,0 +1,80 @@
+"""Each limit on its own: what is asked at the limit is allowed, and one beyond it is not."""
+
+from dataclasses import replace
+from math import inf, nan, nextafter
+
+import pytest
+
+from client.policy import Ask, Past, needed_bytes, objection
+from common.assignment import Assignment, Training
+from common.messages import Order
+from common.settings import Policy
+from tests.common.models_for_tests import random_adapter
+
+SHAPES = {"layers.0.q_proj": (4, 6), "layers.0.v_proj": (2, 6)}
+FROZEN, START = random_adapter(SHAPES, (3,), 1), random_adapter(SHAPES, (2,), 2)
+ASK = Ask(Order("run", 4, "parent", "base"), Assignment(FROZEN, START), Training((1e-3, 1e-2, 5e-3), 8), cohort=3)
+PAST = Past(trainings=4, seconds=30.0)
+BYTES = 4 * (3 * (4 + 6) + 2 * (2 + 6) + 4 * (2 * (4 + 6) + 2 * (2 + 6)))  # rank 3 of a (2, 6) module is 2
+LIMITS = [
+    ("max_rank", 2, 1),
+    ("max_steps", 3, 2),
+    ("max_rounds", 5, 4),
+    ("min_lr", 1e-3, nextafter(1e-3, 1)),
+    ("max_lr", 1e-2, nextafter(1e-2, 0)),
+    ("min_cohort", 3, 4),
+    ("min_seconds", 30.0, nextafter(30.0, inf)),
+    ("max_bytes", BYTES, BYTES - 1),
+    ("base", "base", "other"),
+    ("targets", ("q_proj", "v_proj"), ("q_proj",)),
+    ("targets", ("layers.0.q_proj", "0.v_proj"), ("layers.0.q_proj", "layers.1.v_proj")),
+    ("targets", ("q_proj", "v_proj"), ("q_proj", "proj")),
+]
+
+
+def test_a_policy_without_limits_allows_anything():
+    assert objection(Policy(), ASK, PAST) is None
+
+
+@pytest.mark.parametrize(("key", "at", "beyond"), LIMITS)
+def test_a_limit_holds_from_one_beyond_it(key, at, beyond):
+    assert objection(Policy(**{key: at}), ASK, PAST) is None
+    text = objection(Policy(**{key: beyond}), ASK, PAST)
+    limit = list(beyond) if isinstance(beyond, tuple) else beyond
+    assert text.startswith(f"[policy] {key} = {limit!r}, asked is ")
+
+
+@pytest.mark.parametrize(
+    ("key", "beyond", "asked"),
+    [("max_rank", 1, "2"), ("max_rounds", 4, "5"), ("min_lr", 2e-3, "0.001"), ("base", "x", "'base'")],
+)
+def test_the_text_says_what_was_asked(key, beyond, asked):
+    assert objection(Policy(**{key: beyond}), ASK, PAST).endswith(f"asked is {asked}")
+
+
+def test_every_key_of_a_policy_is_tried():
+    assert {key for key, *_ in LIMITS} == set(vars(Policy()))
+
+
+@pytest.mark.parametrize("key", ["min_lr", "max_lr"])
+def test_a_rate_that_is_no_number_is_beyond_every_limit(key):
+    for rates in [(nan, 1e-3), (1e-3, nan)]:
+        ask = replace(ASK, training=replace(ASK.training, learning_rates=rates))
+        assert objection(Policy(**{key: 1e-3}), ask, PAST).endswith("asked is nan")
+
+
+def test_rounds_are_those_of_the_run_and_those_of_the_process():
+    policy = Policy(max_rounds=4)
+    assert objection(policy, ASK, Past(3, 9.0)) is None
+    assert objection(policy, ASK, Past(4, 9.0)) is not None
+    assert objection(policy, replace(ASK, order=replace(ASK.order, round=5)), Past()) is not None
+
+
+def test_the_first_training_need_not_wait():
+    assert objection(Policy(min_seconds=1e9), ASK, Past()) is None
+
+
+def test_a_factor_that_is_not_trained_needs_no_gradient_and_no_state():
+    both, only_b = needed_bytes(ASK.assignment), needed_bytes(replace(ASK.assignment, trains="b"))
+    assert both - only_b == 4 * 3 * sum(factors.a.size for factors in START.values())
+    assert needed_bytes(replace(ASK.assignment, frozen=type(FROZEN)())) < both

@@ -1,0 +1,44 @@
+"""The file that `fedlora server --example` prints."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import server
+from common.config import read_toml
+from common.settings import Lora, Rule, ServerFile, Steps
+from server.plan import plan_of_file, read_server
+
+EXAMPLE = Path(server.__file__).with_name("example.toml")
+TABLES = {"lora": Lora, "train": Steps, "server": Rule}
+
+
+def uncommented(folder):
+    """The example with every key set."""
+    file = folder / "whole.toml"
+    file.write_text(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text()))
+    return file
+
+
+def test_it_is_a_servers_file_as_it_stands():
+    assert plan_of_file(read_server(EXAMPLE)).train.rounds == 20
+
+
+def test_it_shows_every_key_and_each_can_be_used(tmp_path):
+    read_server(uncommented(tmp_path))
+    tables = read_toml(uncommented(tmp_path))
+    assert {field.name for field in fields(ServerFile)} == tables.keys()
+    for name, kind in TABLES.items():
+        assert {field.name for field in fields(kind)} == tables[name].keys()
+
+
+def test_what_it_calls_a_default_is_one(tmp_path):
+    """But for keys whose default is to be left out, which it says."""
+    shown, default = (read_server(file) for file in (uncommented(tmp_path), EXAMPLE))
+    assert (shown.lora, shown.train) == (default.lora, default.train)
+    differ = {f.name for f in fields(ServerFile) if getattr(shown, f.name) != getattr(default, f.name)}
+    assert differ == {"cohort", "server", "folder", "keys"}  # paths are relative to the file
+    assert {f.name for f in fields(Rule) if getattr(shown.server, f.name) != getattr(default.server, f.name)} == {
+        "rank_global",
+        "rank_kept",
+    }
