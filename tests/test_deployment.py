@@ -1,0 +1,96 @@
+"""A server and nodes as processes of their own, over mutual TLS on loopback."""
+
+import json
+import signal
+import time
+
+import pytest
+
+import client.app
+from server.app import make_app
+from simulations.grid import InProcessGrid
+from simulations.tiny import tiny_base
+from tests.command import end
+from tests.deployment import NODES, Project
+from tests.simulations.runs import hashes, records, wait_for_line
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project whose run has ended, and how its processes ended."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.ends = project.whole_run()
+    return project
+
+
+def test_a_server_and_three_nodes_end_by_themselves_and_learn(project):
+    assert [ended.status for ended in project.ends] == [0] * 4, project.ends
+    assert project.ends[0].out.splitlines()[-1] == f"run: {project.run}"
+    losses = [[node["loss_after"] for node in record["clients"]] for record in records(project.run)]
+    assert sum(losses[-1]) < sum(losses[0]) - 0.05
+    assert {node["name"]: node["rank"] for node in records(project.run)[-1]["clients"]} == NODES
+
+
+def test_the_update_is_that_of_the_grid_in_one_process_to_the_bit(project):
+    files = [project.shards / "nodes" / f"{name}.toml" for name in NODES]
+    with InProcessGrid(client.app.app, files, workers=2, threads=1) as grid:
+        grid.serve(make_app(), project.shards)
+    assert hashes(project.run) == hashes(project.shards)
+    assert len(set(hashes(project.run))) == 4  # control
+
+
+def test_status_tells_of_the_ended_run(project):
+    status = json.loads((project.run / "status.json").read_text())
+    assert (status["round"], status["phase"]) == (3, "finished")
+    assert [node["name"] for node in status["nodes"]] == list(NODES)
+
+
+def test_those_who_may_not_take_part_are_told_why_and_disturb_nobody(project, tmp_path):
+    here, elsewhere = Project(tmp_path / "here"), Project(tmp_path / "elsewhere")
+    for name, rank in {"revoked": 16, "greedy": 2, "other-base": 16}.items():
+        here.admit(name, rank)
+    here.keys("revoke", "revoked")
+    elsewhere.admit("stranger")
+    *ours, stranger, revoked, greedy, other = here.whole_run(
+        here.node_file("stranger", keys=elsewhere.folder / "stranger"),
+        here.node_file("revoked"),
+        here.node_file("greedy", rank=4),
+        here.node_file("other-base", base=str(tiny_base("roberta"))),
+    )
+    assert [ended.status for ended in ours] == [0] * 4, ours
+    assert (stranger.status, "not of this project's authority" in stranger.err) == (2, True), stranger
+    assert (revoked.status, "was revoked" in revoked.err) == (2, True), revoked
+    assert (greedy.status, "above what the roster allows" in greedy.err) == (2, True), greedy
+    assert other.status == 0
+    words = {node["name"]: node["reason"] for record in records(here.run) for node in record["clients"]}
+    assert words == dict.fromkeys(NODES) | ({"other-base": "base"} if "other-base" in words else {})
+    assert hashes(here.run) == hashes(project.run)
+
+
+def test_a_server_that_is_stopped_goes_on_where_it_was(project, tmp_path):
+    own = Project(tmp_path / "own")
+    server, clients = own.server(), own.clients()
+    wait_for_line(server, own.run / "metrics.jsonl", 2)
+    began = time.monotonic()
+    server.send_signal(signal.SIGTERM)
+    stopped = end(server)
+    assert (stopped.status, "go on with: fedlora server" in stopped.err) == (0, True)
+    assert time.monotonic() - began < 10
+    assert end(own.server()).status == 0
+    assert [end(each).status for each in clients] == [0] * 3
+    assert hashes(own.run) == hashes(project.run)
+
+
+def test_a_second_server_on_the_folder_ends_at_once(project, tmp_path):
+    own = Project(tmp_path / "own")
+    first = own.server()
+    while not (own.run / "status.json").exists():
+        time.sleep(0.05)
+    second = end(own.server())
+    assert second.status == 2
+    assert str(own.run) in second.err
+    first.send_signal(signal.SIGINT)
+    assert end(first).status == 0
+    assert not (own.run / "metrics.jsonl").read_bytes()  # it waited for nodes
