@@ -124,13 +124,16 @@ def evaluate(run: Run) -> None:
 def export(
     run: Run,
     out: Out,
-    rank: Annotated[int | None, typer.Option(help="Largest rank of a module; by default the run's.")] = None,
+    rank: Annotated[
+        int | None, typer.Option(help="Largest rank of a module but the head; by default the run's.")
+    ] = None,
 ) -> None:
     """Write a run's global update as a PEFT adapter folder."""
     from client.use import export as export_adapter
 
-    adapter = export_adapter(run, out, rank)
-    print(f"{len(adapter)} modules, rank {adapter.rank}: {out}")
+    adapter, head = export_adapter(run, out, rank)
+    whole = f", and the head, {len(head)} in full" if head else ""
+    print(f"{len(adapter)} modules, rank {adapter.rank}{whole}: {out}")
 
 
 @app.command()
@@ -159,7 +162,8 @@ def verify(run: Run) -> None:
     from server.journal import verify as verify_journal
 
     entries = verify_journal(run / "journal")
-    print(f"intact: {len(entries)} rounds, last adapter {entries[-1]['adapter_hash'] if entries else 'none'}")
+    last = f"rounds 0 to {len(entries) - 1}, last adapter {entries[-1]['adapter_hash']}" if entries else "no round yet"
+    print(f"intact: {last}")
 
 
 @app.command()
@@ -179,7 +183,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except OSError as error:
-        print(f"error: {error}; the last committed round is intact, go on with --resume", file=sys.stderr)
+        print(f"error: {error}; what a run has committed is intact", file=sys.stderr)
         sys.exit(1)
 
 

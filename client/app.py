@@ -22,7 +22,7 @@ from client.policy import Ask, Past, objection
 from client.train import train
 from common.adapter import Adapter
 from common.codec import decode
-from common.errors import CodecError
+from common.errors import CodecError, FedloraError
 from common.lora import Lora
 from common.messages import ADAPTER_STYPE, Reason, order_of, pack_update, training_of, unpack_assignment
 from common.settings import Policy
@@ -79,7 +79,7 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
 def _refused(message: Message, error: Exception) -> Message:
     """Of an error only a fixed word leaves the node, its text stays in the node's own log."""
     reason = "codec" if isinstance(error, CodecError) else error.reason if isinstance(error, Refusal) else "failed"
-    kind, trace = message.metadata.message_type, error if reason == "failed" else None
+    kind, trace = message.metadata.message_type, None if isinstance(error, FedloraError) else error
     log.error("refused a %s message, %s: %s", kind, reason, error, exc_info=trace)
     return Message(Error(ERROR_CODE, reason), reply_to=message)
 

@@ -141,10 +141,13 @@ def _initialise(model: nn.Module, head: Iterable[HeadModule]) -> None:
 def _device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise ModelError(f"device = {device!r} (in a recipe: [base] device): use auto, cpu, cuda or cuda:NUMBER")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device = {device!r}: {str(error).splitlines()[0]}; use auto, cpu or cuda") from None
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"device = {device!r} (in a recipe: [base] device): {reason}; use auto or cpu") from None
     return device
 
 

@@ -92,8 +92,8 @@ def score(run: Path) -> Score:
     return evaluate(skeleton, lora, trained.adapter, load_test(run)[1])
 
 
-def export(run: Path, out: Path, rank: int | None) -> Adapter:
-    """Write the update as a PEFT folder, of at most `rank` a module; returns what was written.
+def export(run: Path, out: Path, rank: int | None) -> tuple[Adapter, Adapter]:
+    """Write the update as a PEFT folder, of at most `rank` a module; returns these modules, and the head, kept whole.
 
     Raises:
         ConfigError: the rank is below 1, or `out` exists.
@@ -102,12 +102,13 @@ def export(run: Path, out: Path, rank: int | None) -> Adapter:
         raise ConfigError(f"--rank {rank} is below 1; give the largest rank that a module may keep")
     _check_new(out)
     trained = load(run)
-    head = {module.name for module in trained.base.head}
-    cut = {n: f if n in head else lowrank.truncate(f, rank).astype("f4") for n, f in trained.adapter.items()}
+    names = {module.name for module in trained.base.head}
+    head = Adapter({n: f for n, f in trained.adapter.items() if n in names})
+    cut = Adapter({n: lowrank.truncate(f, rank).astype("f4") for n, f in trained.adapter.items() if n not in names})
     embeddings = [n for n in cut if isinstance(trained.base.model.get_submodule(n), torch.nn.Embedding)]
     folder, task = str(trained.base.folder), trained.node.task
-    peft_format.write(out, Adapter(cut), trained.base.head, folder, task, embeddings)
-    return Adapter(cut)
+    peft_format.write(out, Adapter({**cut, **head}), trained.base.head, folder, task, embeddings)
+    return cut, head
 
 
 def merge_into_base(run: Path, out: Path) -> float:

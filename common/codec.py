@@ -11,7 +11,6 @@ what `decode` takes, `encode` gives back byte for byte.
 import struct
 from collections.abc import Container
 from dataclasses import dataclass
-from functools import reduce
 from math import prod
 from mmap import mmap
 
@@ -21,7 +20,7 @@ from zlib_ng.zlib_ng import crc32
 
 from common import layout as layouts
 from common.adapter import Adapter, Array, Factors, Shapes
-from common.buffers import join
+from common.buffers import seal
 from common.errors import CodecError
 from common.layout import Dtype, Layout, Module
 
@@ -70,8 +69,7 @@ def encode(adapter: Adapter, dtype: Dtype = "f32", omit: Container[str] = ()) ->
     arrays = [_octets(array, dtype) for name, array in adapter.arrays().items() if name not in omit]
     total = _PREFIX + len(text) + sum(array.nbytes for array in arrays)
     parts: list[bytes | memoryview] = [_LENGTHS.pack(len(text), total), text, *arrays]
-    crc = reduce(lambda crc, part: crc32(part, crc), parts, 0)
-    return join([_START.pack(_MAGIC, _VERSION, crc), *parts])
+    return seal(lambda crc: _START.pack(_MAGIC, _VERSION, crc), parts)
 
 
 def decode(buffer: bytes | memoryview | mmap, limits: Limits = _DEFAULT, known: Adapter | None = None) -> Adapter:

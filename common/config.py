@@ -70,8 +70,24 @@ def parse(kind: type[Settings], tables: Mapping[str, Any], source: str) -> Setti
     try:
         return TypeAdapter(kind).validate_json(json.dumps(tables, default=str))
     except ValidationError as error:
-        lines = [_explain(kind, details) for details in error.errors()]
-        raise ConfigError("\n".join(f"{source}: {line}" for line in dict.fromkeys(lines))) from None
+        lines = [_explain(kind, details) for details in _causes(error.errors())]
+        raise ConfigError("\n".join(f"{source}: {line}" for line in _merged(lines))) from None
+
+
+def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists that are called too short because an item of theirs is wrong."""
+    places = [error["loc"] for error in errors]
+    of_items = {place[:-1] for place in places}
+    return [error for error in errors if error["type"] != "too_short" or error["loc"] not in of_items]
+
+
+def _merged(lines: list[str]) -> list[str]:
+    """One line for each key and value: what a value may be, in all its forms."""
+    reasons: dict[str, list[str]] = {}
+    for line in dict.fromkeys(lines):
+        key, _, reason = line.partition(": ")
+        reasons.setdefault(key, []).append(reason)
+    return [": ".join(filter(None, (key, ", or ".join(filter(None, each))))) for key, each in reasons.items()]
 
 
 def _explain(kind: type, details: ErrorDetails) -> str:
@@ -80,7 +96,8 @@ def _explain(kind: type, details: ErrorDetails) -> str:
         return f"unknown key {_dotted(path)}{nearest(path[-1], _known(kind, path[:-1]))}"
     if details["type"] in ("missing", "missing_argument"):
         return f"{_dotted(path)} is missing; add it"
-    reason = details["msg"].removeprefix("Value error, ")
+    reason = "write a list, as in [4, 8]" if details["type"] == "tuple_type" else details["msg"]
+    reason = reason.removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
     if isinstance(details["input"], dict) or not path:
         return f"{_dotted(path)}: {reason}" if path else reason

@@ -1,4 +1,4 @@
-"""Algebra on factors of dW = B A, never forming the (d, k) product; NumPy with a float64 core.
+"""Algebra on factors of dW = B A, without the (d, k) product where factors are smaller; NumPy with a float64 core.
 
 Every result is a function of the product alone: (B Q, Q^-1 A) gives the same answer as (B, A). Cost for rank r is
 O(r^2 (d + k) + r^3) time and O(r (d + k)) memory.

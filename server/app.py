@@ -3,6 +3,7 @@
 The grid that starts it gives one setting, `run`: the folder with `config.toml`.
 """
 
+import logging
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 from common.config import parse, read_toml
 from common.errors import ConfigError
 from common.settings import Recipe
+from server.console import Console
 from server.folder import RunFolder
 from server.journal import Journal
 from server.observer import Observer, Observers
@@ -58,4 +60,4 @@ def _run_of(config: Mapping[str, Any]) -> Path:
     return run
 
 
-app = make_app()
+app = make_app(Console(logging.getLogger("flwr")))

@@ -117,6 +117,10 @@ def verify(folder: Path) -> tuple[Entry, ...]:
     Raises:
         JournalError: there is no journal, or one of its files was changed: names it, its round and the last good round.
     """
+    if not _log(folder).is_file():
+        raise JournalError(
+            f"{folder.parent} is no run: it has no journal; give the folder that a run's last line names"
+        )
     with _explained(folder):
         return _read(folder)[0]
 

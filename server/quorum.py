@@ -37,4 +37,7 @@ def too_few(number: int, clients: Mapping[str, ClientRecord], quorum: int, attem
         what = f"round {number} needs {quorum} updates and {len(clients) - len(words)} of {len(clients)} nodes count"
     tried = f" in the last of {attempts} attempts" if attempts > 1 else ""
     why = f" ({', '.join(f'{name}: {word}' for name, word in words.items())})" if words else ""
-    return RunError(f"{what}{tried}{why}; round {number - 1} is intact: mend the cause, then run again with --resume")
+    hint = " (nan: the training diverged; a new run with a lower [train] lr may not)" if "nan" in words.values() else ""
+    return RunError(
+        f"{what}{tried}{why}; round {number - 1} is intact: mend the cause, then run again with --resume{hint}"
+    )

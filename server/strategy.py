@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from common.messages import ADAPTER_STYPE, Reason
 from server.exchange import Kind, Letter
 
-SHORTEST, LONGEST = 0.001, 0.05
+SHORTEST, LONGEST = 0.001, 0.02
 """Seconds between two looks for replies; they double while none comes, as looking takes time from nodes nearby."""
 
 

@@ -34,7 +34,7 @@ def loss(records: Sequence[Record]) -> Figure | None:
         _line(axes, own, color=GREY, linewidth=0.8, alpha=faint)
     _line(axes, held, color=ORANGE, marker="s", label="clients' own held-out rows, mean")
     _line(axes, tested, color=BLUE, marker="o", linewidth=2, label="test rows")
-    axes.legend()
+    axes.legend(loc="lower right", ncols=2, bbox_to_anchor=(1, 1), borderaxespad=0.1)
     return figure
 
 
@@ -47,9 +47,9 @@ def accuracy(records: Sequence[Record], chance: float | None) -> Figure | None:
     _line(axes, points, color=BLUE, marker="o", linewidth=2, label="test rows")
     if chance is not None:
         axes.axhline(chance, color=RED, linestyle="--", label=f"chance, {chance:.1%}")
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes.legend()
+    _from_zero(axes, MaxNLocator(6))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(loc="upper left", ncols=2)
     return figure
 
 

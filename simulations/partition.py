@@ -134,7 +134,7 @@ def _by_value(rows: Sequence[Row], column: str) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         if row.get(column) is None:
-            raise DataError(f"no column {column!r} in the row {str(dict(row))[:100]}{nearest(column, row)}")
+            raise DataError(f"row {index + 1} has no value in column {column!r}{nearest(column, row)}; add one")
         groups.setdefault(str(row[column]), []).append(index)
     return dict(sorted(groups.items()))
 

@@ -12,7 +12,7 @@ from client.model import find_targets
 from client.node import adapted, base_of, check_rank, examples_of
 from client.rows import Row, columns_of, read_rows
 from common.config import to_tables
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError, nearest
 from common.settings import Node, Recipe
 from server.algorithms import Settings, create
 from simulations.corpora import load_corpus
@@ -49,6 +49,7 @@ def prepare(recipe: Recipe) -> Prepared:
     rows, file, source = _rows(recipe)
     node = _node(recipe, _labels(rows, file, recipe))
     truncated = examples_of(node, rows, file).truncated
+    _check_owner(rows, file, recipe)
     shards, test_rows = _deal(rows, recipe)
     nodes = _nodes(node, shards, recipe)
     _check_ranks(nodes, recipe)
@@ -104,6 +105,15 @@ def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:
     ours = ("task", "text", "prompt", "completion", "messages", "label", "max_length")
     data = {key: value for key, value in asdict(recipe.data).items() if key in ours}
     return Node(name="node", rank=1, data="", labels=labels, threads=recipe.threads, **base, **data)
+
+
+def _check_owner(rows: Sequence[Row], file: Path, recipe: Recipe) -> None:
+    column, columns = recipe.clients.column, columns_of(rows)
+    if recipe.clients.partition == "column" and column is not None and column not in columns:
+        raise DataError(
+            f"{file} has the columns {', '.join(map(repr, columns))}, but no {column!r}{nearest(column, columns)}; "
+            "set [clients] column to the one that names the owner"
+        )
 
 
 def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple[Mapping[str, Any], ...]]:

@@ -38,7 +38,7 @@ class PlainLines(Observer):
     def started(self, rounds: int, done: int) -> None:
         """A run of so many rounds starts, or goes on after those done."""
         self._clock = _Clock(rounds)
-        self._say(f"{rounds} rounds, {done} of them done" if done else f"{rounds} rounds")
+        self._say(f"{rounds} rounds, {done} of them done" if done else f"{rounds} round{'s' * (rounds != 1)}")
 
     def round_committed(self, record: Record) -> None:
         """The round's numbers, time taken and time left."""

@@ -50,7 +50,7 @@ def _dumbbells(axes: Axes, nodes: Sequence[Node]) -> None:
         x, y = zip(*dots, strict=True) if dots else ((), ())
         axes.scatter(x, y, s=26, facecolor=face, edgecolor=edge, zorder=3, label=label)
     axes.set_title("Held-out loss")
-    axes.set_xlabel("nats, on the client's own held-out rows; the line is red where it rose")
+    axes.set_xlabel("nats, on the client's own held-out rows; the line is orange where it rose")
     axes.legend(loc="lower right", ncols=2, bbox_to_anchor=(1, 1), borderaxespad=0.1)
 
 

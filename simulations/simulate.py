@@ -106,7 +106,8 @@ def _flower_command(run: Path, clients: int) -> str:
     """What to type next, in the checkout, to run it on Flower's engine."""
     nodes, setting = str(run.resolve() / "nodes"), f'run="{run.resolve()}"'
     return (
-        f"export FEDLORA_NODES={shlex.quote(nodes)} FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1\n"
+        f"export FEDLORA_NODES={shlex.quote(nodes)} FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 "
+        "FLWR_TELEMETRY_ENABLED=0\n"
         f"flwr run . local --stream --run-config {shlex.quote(setting)} "
         f"--federation-config 'num-supernodes={clients} client-resources-num-cpus=1'"
     )

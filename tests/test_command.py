@@ -79,7 +79,7 @@ def test_in_a_process_of_its_own():
 def test_verify_says_that_a_run_is_intact(run):
     ended = call("verify", run)
     assert ended.status == 0
-    assert ended.out == f"intact: 3 rounds, last adapter {hashes(run)[-1]}\n"
+    assert ended.out == f"intact: rounds 0 to 2, last adapter {hashes(run)[-1]}\n"
 
 
 @pytest.mark.parametrize(("file", "number"), [("log.jsonl", 1), ("round-000001.state", 1), ("round-000002.state", 2)])
@@ -119,3 +119,10 @@ def _on_a_terminal(words, out):
         while part := os.read(terminal, 4096):
             shown += part
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown.decode()
+
+
+@pytest.mark.parametrize(
+    ("command", "text"), [("simulate", "TOML file, see"), ("evaluate", "Folder of a run"), ("merge", "Folder to make")]
+)
+def test_help_tells_what_each_argument_is(command, text):
+    assert text in call(command, "--help").out

@@ -83,11 +83,18 @@ def test_a_folder_as_it_should_be_is_loaded(tmp_path):
     assert loaded(copied("bert", tmp_path / "base")).folder == tmp_path / "base"
 
 
-@pytest.mark.parametrize("device", ["cudda", "cuda:99"])
-def test_a_device_that_is_not_there_is_refused_with_the_remedy(device):
+@pytest.mark.parametrize(
+    ("device", "remedy"),
+    [
+        ("cudda", ": use auto, cpu, cuda or cuda:NUMBER"),
+        ("meta", ": use auto, cpu, cuda or cuda:NUMBER"),
+        ("cuda:99", "; use auto or cpu"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_with_the_remedy(device, remedy):
     message = _refusal(tiny_base("bert"), device=device)
-    assert message.startswith(f"device = {device!r}: ")
-    assert message.endswith("; use auto, cpu or cuda")
+    assert message.startswith(f"device = {device!r} (in a recipe: [base] device)")
+    assert message.endswith(remedy)
 
 
 def test_an_automatic_device_is_a_gpu_where_there_is_one():

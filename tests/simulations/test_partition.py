@@ -158,5 +158,5 @@ def test_hold_out_depends_on_the_seed():
 
 
 def test_a_row_without_its_label_is_refused():
-    with pytest.raises(DataError, match=r"no column 'lable'.*did you mean 'label'"):
+    with pytest.raises(DataError, match=r"row 1 has no value in column 'lable'.*did you mean 'label'"):
         hold_out(EVEN, 4, 0, "lable")
