@@ -183,7 +183,9 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except OSError as error:
-        print(f"error: {error}; what a run has committed is intact", file=sys.stderr)
+        print(
+            f"error: {error}; what a run has committed is intact, simulate --resume goes on from there", file=sys.stderr
+        )
         sys.exit(1)
 
 

@@ -1,7 +1,32 @@
-"""The two private names of Flower 1.41 that a grid of ours needs, and nothing else; a contract test watches them."""
+"""What a grid of ours needs of Flower 1.41: two private names, which a contract test watches, and what is not ours."""
+
+from typing import Any
 
 from flwr.app import Message, Metadata, RecordDict
+from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
+
+
+class GridOfOneRun(Grid):
+    """A grid without a SuperLink; how messages travel is its subclasses'."""
+
+    def create_message(
+        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
+    ) -> Message:
+        """A message to a node."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def set_run(self, run: Any) -> None:
+        """Nothing: this grid has one run."""
+
+    @property
+    def run(self) -> Any:
+        """There is no run of a SuperLink here.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("no SuperLink run without a SuperLink")
 
 
 def identify(run_id: int = 1, node_id: int = 1) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
-from flwr.app import Error, Message, RecordDict
-from flwr.serverapp import Grid
+from flwr.app import Error, Message
 
-from common.flower import identify, with_id
+from common.flower import GridOfOneRun, identify, with_id
 from common.frames import encode
 from common.messages import Reason
 from common.wire import Pems
@@ -47,7 +46,7 @@ class Gate:
     limits: Limits
 
 
-class GrpcGrid(Grid):
+class GrpcGrid(GridOfOneRun):
     """Nodes that connected to this server; a node's number is new at each of its connections."""
 
     def __init__(self, address: str, pems: Pems, gate: Gate, spool: Path, health_port: int | None = None) -> None:
@@ -120,24 +119,6 @@ class GrpcGrid(Grid):
         ids = list(self.push_messages(messages))
         self._inbox.wait(ids, timeout)
         return list(self.pull_messages(ids))
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """A message to a node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def set_run(self, run: Any) -> None:
-        """Nothing: this grid has one run."""
-
-    @property
-    def run(self) -> Any:
-        """There is no run of a SuperLink here.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError("no SuperLink run over our own transport")
 
 
 def _absent(asked: Message) -> Message:

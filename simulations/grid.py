@@ -8,15 +8,15 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 from uuid import uuid4
 
 import torch
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp import ServerApp
 
-from common.flower import identify, with_id
+from common.flower import GridOfOneRun, identify, with_id
 
 ERROR_CODE = 2
 """Flower's code for a client app that raised an exception."""
@@ -26,7 +26,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class InProcessGrid(Grid):
+class InProcessGrid(GridOfOneRun):
     """Nodes as threads of this process; a node is the path of its file."""
 
     def __init__(self, client: ClientApp, nodes: Sequence[Path], workers: int, threads: int) -> None:
@@ -83,21 +83,3 @@ class InProcessGrid(Grid):
         ids = list(self.push_messages(messages))
         wait([self._replies[i] for i in ids], timeout)
         return self.pull_messages(ids)
-
-    def create_message(
-        self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
-    ) -> Message:
-        """A message to a node."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def set_run(self, run: Any) -> None:
-        """Nothing: this grid has one run."""
-
-    @property
-    def run(self) -> Any:
-        """There is no run of a SuperLink here.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError("no SuperLink run in this process")

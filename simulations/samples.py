@@ -33,9 +33,9 @@ def _sample(trained: Trained, row: Example, tokens: int) -> dict[str, str]:
     prompt, answer = row.ids[:start].tolist(), row.ids[start : start + tokens].tolist()
     return {
         "prompt": trained.base.tokenizer.decode(prompt, skip_special_tokens=True),
-        "expected": trained.base.tokenizer.decode(answer, skip_special_tokens=True).strip(),
-        "before": write_on(trained, Adapter({}), prompt, tokens).strip(),
-        "after": write_on(trained, trained.adapter, prompt, tokens).strip(),
+        "expected": trained.base.tokenizer.decode(answer, skip_special_tokens=True),
+        "before": write_on(trained, Adapter({}), prompt, tokens),
+        "after": write_on(trained, trained.adapter, prompt, tokens),
     }
 
 

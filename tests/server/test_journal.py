@@ -157,8 +157,8 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="file/journal cannot be used"), Journal.open(tmp_path / "file" / "journal"):
         pass
-    with pytest.raises(JournalError, match="No such file"):
-        verify(tmp_path)
+    with pytest.raises(JournalError, match=r"is no run: it has no journal; give the folder"):
+        verify(tmp_path / "journal")
 
 
 # --- damage ---
