@@ -3,15 +3,14 @@
 import logging
 import os
 import signal
-from functools import partial
 from pathlib import Path
 
 from flwr.app import Context, RecordDict
 
 from client.node import read_node
+from client.notary import Notary
 from common.errors import ConfigError
 from common.flower import identify
-from common.identity import signing
 from common.identity.credentials import load_node
 from common.interrupt import ends_on
 from common.settings import Node
@@ -37,17 +36,11 @@ def take_part(file: Path) -> None:
     from client.app import app
     from client.link import Link  # after GRPC_VERBOSITY is set
 
-    sign = partial(
-        signing.added,
-        project=credentials.project,
-        node=node.name,
-        roster=credentials.roster.version,
-        key=credentials.signing_key,
-    )
+    notary = Notary(Path(node.keys), credentials)
     with ends_on(signal.SIGINT, signal.SIGTERM, status=0, message="stopped"):
         while True:
             Link(
-                node.server, credentials, node.rank, app, Context(1, 2, {"node": str(file)}, RecordDict(), {}), sign
+                node.server, credentials, node.rank, app, Context(1, 2, {"node": str(file)}, RecordDict(), {}), notary
             ).run()
             log.info("the run is over")
             if not node.stay:

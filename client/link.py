@@ -5,10 +5,10 @@ One message at a time is answered, by the same ClientApp as in every other grid,
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from random import SystemRandom
 from threading import Event
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
 from flwr.app import ConfigRecord, Context, Error, Message
@@ -19,10 +19,8 @@ from client.probe import Unreachable, host_and_port, probe
 from client.proxy import proxy_of
 from common.errors import TransportError
 from common.frames import decode, encode
-from common.wire import CHANNEL, INBOX, REPLY, SERVICE, Pems
+from common.wire import CHANNEL, INBOX, NOTICE, REPLY, SERVICE, Pems
 
-Sign = Callable[[Mapping[str, Any], bytes], Mapping[str, Any]]
-"""Values that are added to a reply with these values and this blob."""
 _FAILED = 2
 """Flower's code for a client app that failed."""
 _FIRST, _LONGEST = 0.5, 30.0
@@ -48,6 +46,22 @@ _MEANING = {
 log = logging.getLogger(__name__)
 
 
+class Notary(Protocol):
+    """Signs what leaves the node, and takes note of what the server says of it."""
+
+    def sign(self, values: Mapping[str, Any], blob: bytes) -> Mapping[str, Any]:
+        """Values that are added to a reply with these values and this blob."""
+        ...
+
+    def asked(self, values: Mapping[str, Any]) -> None:
+        """An order to train came."""
+        ...
+
+    def told(self, values: Mapping[str, Any], blob: bytes) -> None:
+        """A notice came."""
+        ...
+
+
 class Link:
     """A node's side of the transport.
 
@@ -57,7 +71,7 @@ class Link:
         rank: the node's largest, checked against the roster.
         app: answers messages.
         context: what the app is called with; `node_config` holds `node`, the path of the node's file.
-        sign: makes values that are added to each reply.
+        notary: signs each reply.
         limit: bytes of the arrays of one message, at most.
 
     Raises:
@@ -65,12 +79,12 @@ class Link:
     """
 
     def __init__(
-        self, server: str, pems: Pems, rank: int, app: ClientApp, context: Context, sign: Sign, limit: int = 2**31
+        self, server: str, pems: Pems, rank: int, app: ClientApp, context: Context, notary: Notary, limit: int = 2**31
     ) -> None:
         self._host, _ = host_and_port(server)
         self._server, self._pems, self._app, self._context = server, pems, app, context
         self._hello = json.dumps({"rank": rank}).encode()
-        self._sign, self._limit = sign, limit
+        self._notary, self._limit = notary, limit
         self._stopped = Event()
         self._stream: Any = None
         self._failures = 0
@@ -125,15 +139,20 @@ class Link:
             self._failures = 0
         reply = channel.stream_unary(f"/{SERVICE}/{REPLY}")
         for first in self._stream:
-            frames = self._answer(decode(first, self._stream, self._limit))
+            message = decode(first, self._stream, self._limit)
+            if message.metadata.message_type == NOTICE:
+                self._notary.told(*_opened(message))
+                continue
             try:
-                reply(frames)
+                reply(self._answer(message))
             except grpc.RpcError as error:  # If the connection broke, the stream tells next.
                 log.warning("%s did not take a reply: %s", self._server, error.details())
 
     def _answer(self, message: Message) -> Iterator[bytes]:
         """The frames of the app's reply; of an exception nothing but a fixed word leaves the node."""
         try:
+            if message.metadata.message_type == "train":
+                self._notary.asked(_opened(message)[0])
             return encode(self._signed(self._app(message, self._context)))
         except Exception as error:
             log.error("a %s message failed: %s", message.metadata.message_type, error, exc_info=error)
@@ -141,11 +160,8 @@ class Link:
 
     def _signed(self, reply: Message) -> Message:
         if reply.has_content():
-            # Not through Flower's views by kind: each is a cycle, which keeps the blob until the next collection.
-            records: Any = reply.content
-            values = dict(records["values"])
-            blob = records["adapter"]["adapter"].data if "adapter" in records else b""
-            records["values"] = ConfigRecord(values | dict(self._sign(values, blob)))
+            values, blob = _opened(reply)
+            reply.content["values"] = ConfigRecord(values | dict(self._notary.sign(values, blob)))
         return reply
 
     def _broken(self, error: Any) -> bool:
@@ -156,3 +172,9 @@ class Link:
         if error.code() in _FINAL:
             raise TransportError(f"{self._server} does not let this node in: {_MEANING.get(word, word)}") from error
         raise Unreachable(f"the connection to {self._server} is lost ({word})") from error
+
+
+def _opened(message: Message) -> tuple[dict[str, Any], bytes]:
+    """Values and blob, not through Flower's views by kind: each is a cycle, which keeps the blob for a while."""
+    content: Any = message.content
+    return dict(content["values"]), content["adapter"]["adapter"].data if "adapter" in content else b""

@@ -16,7 +16,7 @@ from common.errors import ConfigError, nearest
 from common.settings import Recipe, ServerFile
 
 Settings = TypeVar("Settings")
-_NO_BIT = {"workers", "listen", "folder", "keys", "quorum", "deadline"}
+_NO_BIT = {"workers", "listen", "health", "folder", "keys", "quorum", "deadline"}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

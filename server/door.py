@@ -1,5 +1,6 @@
 """Who may take part, by the project's signed roster, and whose reply counts."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,12 +21,19 @@ class Door:
     Args:
         keys: the folder.
         roster: as it was read at the start; no older one is taken afterwards.
+        signed: the bytes that it was read from.
     """
 
-    def __init__(self, keys: Path, roster: Roster) -> None:
-        self._keys, self._roster = keys, roster
+    def __init__(self, keys: Path, roster: Roster, signed: bytes) -> None:
+        self._keys, self._roster, self._signed = keys, roster, signed
         self._changed = _time(keys)
         self._nonces: set[tuple[str, str]] = set()
+
+    @property
+    def signed_roster(self) -> bytes:
+        """The roster that counts now, as its key signed it."""
+        self._read_again()
+        return self._signed
 
     def admit(self, name: str, key: str, rank: int) -> str | None:
         """Why the node of this name and key, with this rank, may not connect, in one word; None if it may."""
@@ -43,7 +51,7 @@ class Door:
         member, roster = self._roster.members.get(name), values.get("roster")
         if member is None or type(roster) is not int or roster > self._roster.version:
             return "signature"
-        if not signing.signed(values, blob, self._roster.project, name, member.public_key):
+        if not signing.signed(values, hashlib.sha256(blob).hexdigest(), self._roster.project, name, member.public_key):
             return "signature"
         nonce = name, str(values["nonce"])
         if nonce in self._nonces:
@@ -58,12 +66,12 @@ class Door:
         if changed == self._changed:
             return
         try:
-            roster = overview.read(self._keys).roster
+            public = overview.read(self._keys)
         except IdentityError as error:
             log.error("the roster of before stays: %s", error)
             return
-        if roster.version >= self._roster.version:
-            self._roster, self._changed = roster, changed
+        if public.roster.version >= self._roster.version:
+            self._roster, self._signed, self._changed = public.roster, public.signed_roster, changed
 
 
 def _time(keys: Path) -> int:

@@ -66,16 +66,27 @@ def _folder(settings: ServerFile) -> RunFolder:
 
 
 def _run(settings: ServerFile, credentials: ServerCredentials, folder: RunFolder) -> None:
-    from server.grid import Gate, GrpcGrid  # after GRPC_VERBOSITY is set
+    from server.bulletin import Bulletin, Herald
+    from server.grid import Gate, GrpcGrid  # both after GRPC_VERBOSITY is set
 
-    door, status, console = Door(Path(settings.keys), credentials.roster), Status(folder.path), Console(log)
+    door = Door(Path(settings.keys), credentials.roster, credentials.roster_bytes)
     with Journal.open(folder.journal) as journal:
         folder.restore(journal.entries)
-        status.restore(journal.entries)
-        gate, observers = Gate(door.admit, door.objection, Limits()), Observers([folder, status, console])
-        with GrpcGrid(settings.listen, credentials, gate, folder.journal) as grid:
-            log.info("listening at %s as %s", settings.listen, settings.project)
-            exchange = FlowerExchange(grid, settings.deadline)
-            wait_for_nodes(exchange, settings.quorum, observers)
-            publish = partial(folder.publish, base=settings.project)
-            Rounds(exchange, plan_of_file(settings), journal, observers, publish).run()
+        bulletin = Bulletin(journal, door, credentials)
+        gate = Gate(door.admit, door.objection, bulletin.greeting, Limits())
+        with GrpcGrid(settings.listen, credentials, gate, folder.journal, settings.health) as grid:
+            health = f"127.0.0.1:{grid.health_port}"
+            log.info("listening at %s as %s; health at %s", settings.listen, settings.project, health)
+            status = Status(folder.path, grid, settings.listen, health)
+            status.restore(journal.entries)
+            observers = Observers([folder, status, Console(log), Herald(grid, bulletin)])
+            with status.beating():
+                _rounds(settings, FlowerExchange(grid, settings.deadline), journal, observers, folder)
+
+
+def _rounds(
+    settings: ServerFile, exchange: FlowerExchange, journal: Journal, observers: Observers, folder: RunFolder
+) -> None:
+    wait_for_nodes(exchange, settings.quorum, observers)
+    publish = partial(folder.publish, base=settings.project)
+    Rounds(exchange, plan_of_file(settings), journal, observers, publish).run()

@@ -1,3 +1,4 @@
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -33,13 +34,13 @@ def nodes(folders):
 
 @pytest.fixture
 def door(folders, nodes):
-    return Door(folders / "keys", nodes["b"].roster)
+    return Door(folders / "keys", nodes["b"].roster, b"")
 
 
 def reply(node, values=VALUES, blob=BLOB, **changes):
     """What a node sends: values with its signature; `changes` are made afterwards."""
     who = {"project": node.project, "node": node.name, "roster": node.roster.version, "key": node.signing_key}
-    return {**values, **signing.added(values, blob, **who), **changes}
+    return {**values, **signing.added(values, hashlib.sha256(blob).hexdigest(), **who), **changes}
 
 
 def key_of(node):
@@ -75,7 +76,7 @@ def test_an_older_or_damaged_roster_is_not_taken(door, folders, nodes):
 def test_an_expired_member_is_not_admitted(folders, nodes):
     roster = nodes["b"].roster
     past = replace(roster.members["b"], expires=datetime(2020, 1, 1, tzinfo=UTC))
-    door = Door(folders / "keys", replace(roster, members={**roster.members, "b": past}))
+    door = Door(folders / "keys", replace(roster, members={**roster.members, "b": past}), b"")
     assert door.admit("b", key_of(nodes["b"]), 1) == "expired"
 
 
