@@ -1,4 +1,4 @@
-"""The script of the README's deployment, as it is: MiniLM on documentation of libraries, three nodes of ranks 4, 8, 16."""
+"""The script of three nodes, as it is: MiniLM on documentation of libraries, ranks 4, 8 and 16."""
 
 import os
 import subprocess
