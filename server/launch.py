@@ -68,7 +68,8 @@ def _folder(settings: ServerFile) -> RunFolder:
 def _run(settings: ServerFile, credentials: ServerCredentials, folder: RunFolder) -> None:
     from server.grid import Gate, GrpcGrid  # after GRPC_VERBOSITY is set
 
-    door, status, console = Door(Path(settings.keys), credentials.roster), Status(folder.path), Console(log)
+    door = Door(Path(settings.keys), credentials.roster, settings.server.weights)
+    status, console = Status(folder.path), Console(log)
     with Journal.open(folder.journal) as journal:
         folder.restore(journal.entries)
         status.restore(journal.entries)
