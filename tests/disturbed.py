@@ -37,7 +37,7 @@ class Disturbed:
         return [line.split(" ", 2)[-1] for line in self._log.read_text().splitlines()]
 
     def run(self, outsiders: Iterable[Path] = (), meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Run to the end; `ends` holds those of the server, of tests.hostile, of the good nodes, of the outsiders.
+        """Run to the end; then `ends` has those of the server, tests.hostile, the good nodes and the outsiders.
 
         Args:
             outsiders: files of nodes that are started beside the good ones.

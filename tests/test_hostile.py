@@ -8,7 +8,7 @@ from server.app import make_app
 from simulations.grid import InProcessGrid
 from tests.deployment import NODES
 from tests.disturbed import Disturbed, admit_unlisted, expired_certificate, let_expire
-from tests.simulations.runs import hashes, records
+from tests.simulations.runs import entries, hashes
 from tests.strangers import bytes_given, plain_bytes_given, tls
 from tests.vices import CONTENT, SIGNED
 
@@ -68,8 +68,9 @@ def _given_to_strangers(project):
 
 
 def reasons(run):
-    """Word by node for each round in which nodes train."""
-    return [{node["name"]: node["reason"] for node in record["clients"]} for record in records(run.project.run)[1:]]
+    """The journal's word by node for each round in which nodes train."""
+    committed = [entry["metrics"] for entry in entries(run.project.run)[1:]]
+    return [{node["name"]: node["reason"] for node in metrics["clients"]} for metrics in committed]
 
 
 def test_everybody_takes_part_in_every_round_and_each_that_misbehaves_is_refused_by_name(undisturbed, disturbed):
