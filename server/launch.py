@@ -55,7 +55,7 @@ def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
     from server.bulletin import Bulletin, Herald
     from server.grid import Gate, GrpcGrid  # both after GRPC_VERBOSITY is set
 
-    door = Door(Path(settings.keys), credentials.roster, credentials.roster_bytes)
+    door = Door(Path(settings.keys), credentials.roster, credentials.roster_bytes, settings.server.weights)
     with Journal.open(Path(settings.folder) / "journal") as journal:
         folder = folder_of(settings, begun=bool(journal.entries))
         folder.restore(journal.entries)

@@ -29,8 +29,11 @@ Document = TypeVar("Document")
 
 
 def message(kind: str, body: Any) -> bytes:
-    """The bytes that are signed: what is signed, of which kind; keys sorted, so that equal bodies are equal bytes."""
-    return f"fedlora {kind} 1\n".encode() + _json(body)
+    """The bytes that are signed: what is signed, of which kind; keys sorted, so that equal bodies are equal bytes.
+
+    The loss of an update may be NaN: it is signed as it is, so that the server can say what is wrong with it.
+    """
+    return f"fedlora {kind} 1\n".encode() + _json(body, allow_nan=True)
 
 
 def seal(kind: str, document: object, key: Ed25519PrivateKey) -> bytes:
@@ -74,8 +77,8 @@ def _spelt(kind: str, body: Any, signature: str) -> bytes:
     return _json({"body": body, "kind": kind, "signature": signature}) + b"\n"
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+def _json(value: Any, allow_nan: bool = False) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=allow_nan).encode()
 
 
 def _first(error: ValidationError) -> str:

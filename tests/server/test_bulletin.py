@@ -36,7 +36,9 @@ def journal(tmp_path):
 @pytest.fixture
 def bulletin(identities, journal):
     credentials = identities.server()
-    return Bulletin(journal, Door(identities.keys, credentials.roster, credentials.roster_bytes), credentials)
+    return Bulletin(
+        journal, Door(identities.keys, credentials.roster, credentials.roster_bytes, "examples"), credentials
+    )
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_a_node_that_connects_learns_the_roster_and_the_last_round(grid, identit
 
 def test_a_run_that_has_not_begun_has_no_line(identities, tmp_path):
     credentials = identities.server()
-    door = Door(identities.keys, credentials.roster, credentials.roster_bytes)
+    door = Door(identities.keys, credentials.roster, credentials.roster_bytes, "examples")
     with Journal.open(tmp_path / "new") as journal:
         assert Bulletin(journal, door, credentials).greeting("ada") == [Letter({}, identities.roster)]
 

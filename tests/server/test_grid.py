@@ -110,7 +110,7 @@ def test_a_large_reply_waits_in_the_folder_and_not_in_memory(grid, raw, tmp_path
     assert places == [tmp_path]
 
 
-def test_node_b_cannot_answer_for_node_a(grid, raw):
+def test_node_b_cannot_answer_for_node_a(grid, raw, caplog):
     a, b = raw("a"), raw("b")
     (id_a, id_b) = grid.push_messages(ask(grid, connected(grid, 2)))
     to_a, to_b = a.receive(), b.receive()
@@ -121,6 +121,7 @@ def test_node_b_cannot_answer_for_node_a(grid, raw):
     assert values_of(pull(grid, [id_b])) == {"x": "own"}
     assert grid.meters["b"].refused == {"stale": 1}
     assert grid.meters["a"].refused == {}
+    assert "node b is refused: stale" in caplog.text
 
 
 def test_a_reply_counts_once(grid, raw):
