@@ -21,7 +21,12 @@ class ConnectProxy:
                     self.send_error(status if status != 200 else 407)
                     return
                 host, _, port = self.path.rpartition(":")
-                with create_connection((host, int(port)), 10) as server:
+                try:
+                    server = create_connection((host, int(port)), 10)
+                except OSError:
+                    self.send_error(502)
+                    return
+                with server:
                     self.send_response_only(200)
                     self.end_headers()
                     back = threading.Thread(target=pour, args=(server, self.connection))
