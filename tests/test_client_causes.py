@@ -166,6 +166,16 @@ def test_a_proxy_that_refuses(clinic, environment, status, words):
     proxy.close()
 
 
+def test_a_server_that_no_proxy_names_is_reached_past_the_proxy(clinic, environment):
+    proxy = ConnectProxy(status=403)
+    environment.setenv("https_proxy", proxy.url)
+    environment.setenv("no_proxy", "example.org,localhost")
+    with clinic.server() as port:
+        process = told(clinic, f"localhost:{port}", f"connected to localhost:{port}")
+    proxy.close()
+    assert (end(process).status, proxy.asked) == (0, [])
+
+
 def test_control_a_node_that_is_let_in_says_so(clinic):
     with clinic.server() as port:
         process = told(clinic, f"localhost:{port}", f"connected to localhost:{port}")
