@@ -16,9 +16,10 @@ from flwr.clientapp import ClientApp
 
 from client.loss import evaluate
 from client.model import BaseModel
-from client.node import LocalNode, adapted, announce, fingerprint_of, load_node, read_node
+from client.node import LocalNode, adapted, announce, fingerprint_of, load_node
 from client.partition import file_of
 from client.policy import Ask, Past, objection
+from client.settings import read_node
 from client.train import train
 from common.adapter import Adapter
 from common.codec import decode

@@ -3,12 +3,14 @@
 import logging
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
-from flwr.app import Context, RecordDict
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
 
-from client.node import read_node
 from client.notary import Notary
+from client.settings import read_node
 from common.errors import ConfigError
 from common.flower import identify
 from common.identity.credentials import load_node
@@ -16,6 +18,16 @@ from common.interrupt import ends_on
 from common.settings import Node
 
 log = logging.getLogger(__name__)
+
+
+class LaterApp(ClientApp):
+    """The node's app, imported once it is asked: PyTorch takes seconds, a cause of no connection must not."""
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        """The app's reply."""
+        from client.app import app
+
+        return app(message, context)
 
 
 def take_part(file: Path) -> None:
@@ -27,24 +39,34 @@ def take_part(file: Path) -> None:
         FedloraError: a setting or key is wrong, or the server and the node do not trust each other.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    with ends_on(signal.SIGINT, signal.SIGTERM, status=0, message="stopped"):
+        _take_part(file)
+
+
+def _take_part(file: Path) -> None:
+    from client.link import Link  # after GRPC_VERBOSITY is set
+
     node = read_node(file)
     _check(node, file)
     credentials = load_node(Path(node.keys), node.name)
     for warning in credentials.warnings:
         log.warning("%s", warning)
     identify()
-    from client.app import app
-    from client.link import Link  # after GRPC_VERBOSITY is set
-
     notary = Notary(Path(node.keys), credentials)
-    with ends_on(signal.SIGINT, signal.SIGTERM, status=0, message="stopped"):
-        while True:
-            Link(
-                node.server, credentials, node.rank, app, Context(1, 2, {"node": str(file)}, RecordDict(), {}), notary
-            ).run()
-            log.info("the run is over")
-            if not node.stay:
-                return
+    while True:
+        context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
+        Link(node.server, credentials, node.rank, LaterApp(), context, notary, partial(_read, file)).run()
+        log.info("the run is over")
+        if not node.stay:
+            return
+
+
+def _read(file: Path) -> None:
+    """Read the node's base model and rows, which ends a node that cannot before it is asked for anything."""
+    from client.node import load_node
+
+    log.info("reading base model and data")
+    load_node(file)
 
 
 def _check(node: Node, file: Path) -> None:

@@ -5,7 +5,7 @@ One message at a time is answered, by the same ClientApp as in every other grid,
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import SystemRandom
 from threading import Event
 from typing import Any, Protocol
@@ -72,6 +72,7 @@ class Link:
         app: answers messages.
         context: what the app is called with; `node_config` holds `node`, the path of the node's file.
         notary: signs each reply.
+        admitted: called whenever the server has let the node in; what it raises ends the node.
         limit: bytes of the arrays of one message, at most.
 
     Raises:
@@ -79,12 +80,20 @@ class Link:
     """
 
     def __init__(
-        self, server: str, pems: Pems, rank: int, app: ClientApp, context: Context, notary: Notary, limit: int = 2**31
+        self,
+        server: str,
+        pems: Pems,
+        rank: int,
+        app: ClientApp,
+        context: Context,
+        notary: Notary,
+        admitted: Callable[[], None] = lambda: None,
+        limit: int = 2**31,
     ) -> None:
         self._host, _ = host_and_port(server)
         self._server, self._pems, self._app, self._context = server, pems, app, context
         self._hello = json.dumps({"rank": rank}).encode()
-        self._notary, self._limit = notary, limit
+        self._notary, self._admitted, self._limit = notary, admitted, limit
         self._stopped = Event()
         self._stream: Any = None
         self._failures = 0
@@ -137,6 +146,7 @@ class Link:
         if dict(self._stream.initial_metadata()).get("admitted"):
             log.info("connected to %s", self._server)
             self._failures = 0
+            self._admitted()
         reply = channel.stream_unary(f"/{SERVICE}/{REPLY}")
         for first in self._stream:
             message = decode(first, self._stream, self._limit)

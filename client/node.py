@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -12,8 +12,8 @@ from torch import nn
 from client.data import Examples, hold_out, tokenize
 from client.model import BaseModel, find_targets, load_base
 from client.rows import Row, read_rows
+from client.settings import read_node
 from common.announcement import Announcement
-from common.config import parse, read_toml
 from common.errors import ConfigError
 from common.fingerprint import fingerprint
 from common.lora import Lora
@@ -69,18 +69,6 @@ def examples_of(node: Node, rows: Sequence[Row], file: Path) -> Examples:
             f"{base.positions} positions; set max_length = {base.positions} (in a recipe: [data] max_length)"
         )
     return examples
-
-
-def read_node(file: Path) -> Node:
-    """The settings in a node's own file; paths in it are relative to it.
-
-    Raises:
-        ConfigError: the file is missing, or a key or value is wrong.
-    """
-    node = parse(Node, read_toml(file), str(file))
-    base = node.base if node.base.startswith("package:") else str(file.parent / Path(node.base).expanduser())
-    keys = str(file.parent / Path(node.keys).expanduser()) if node.keys else ""
-    return replace(node, base=base, data=str(file.parent / node.data), keys=keys)
 
 
 def base_of(node: Node) -> BaseModel:

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import NamedTemporaryFile
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -19,12 +19,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from client import causes
-from client.proxy import dial
+from client.dial import Deadline, dial
+from client.proxy import tunnel
 from common.errors import ConfigError, TransportError
 from common.wire import Pems
 
-TIMEOUT = 4.0
-"""Seconds for a connection, and for each answer on it."""
+TIMEOUT = 3.5
+"""Seconds for all of it: the look-up of the name, the connection, a proxy, the TLS handshake and the first byte."""
 
 
 class Unreachable(TransportError):
@@ -40,6 +41,7 @@ def host_and_port(server: str) -> tuple[str, int]:
     try:
         parts = urlsplit(f"//{server}")
         host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # as TLS and the look-up of the name will
     except ValueError:
         host = port = None
     if not host or not port or parts.netloc != server or "@" in server:
@@ -56,17 +58,29 @@ def probe(server: str, pems: Pems, proxy: str | None) -> None:
     """
     if cause := causes.of_node(pems):
         raise TransportError(cause)
-    host, port = host_and_port(server)
-    context = _context(pems)
-    way = f"{server} through the proxy {urlsplit(proxy).hostname or proxy}" if proxy else server
-    with _told(way), dial(host, port, proxy, TIMEOUT) as raw, _trusted(server):
-        raw.settimeout(TIMEOUT)
-        with context.wrap_socket(raw, server_hostname=host) as secured:
+    host, _ = host_and_port(server)
+    context, deadline, way = _context(pems), Deadline(TIMEOUT), urlsplit(proxy) if proxy else None
+    named = f"{server} through the proxy {way.hostname}:{way.port}" if way else server
+    with _dialled(server, way, deadline) as connection, _told(named), _trusted(server):
+        if way:
+            tunnel(connection, server, way, deadline)
+        connection.settimeout(deadline.left())
+        with context.wrap_socket(connection, server_hostname=host) as secured:
+            secured.settimeout(deadline.left())
             if not secured.recv(1):  # Ours speaks first; in TLS 1.3 it has checked this node's certificate by then.
                 raise Unreachable(
                     f"{server} hung up after the TLS handshake: it is stopping, or by its clock this node's "
                     "certificate is not valid"
                 )
+
+
+def _dialled(server: str, proxy: SplitResult | None, deadline: Deadline) -> socket.socket:
+    """A connection to the server, or to the proxy before it."""
+    if proxy is None:
+        with _told(server):
+            return dial(*host_and_port(server), deadline)
+    with _told(f"the proxy {proxy.hostname}:{proxy.port} that https_proxy names", "is it the right one?"):
+        return dial(proxy.hostname or "", proxy.port or 0, deadline)
 
 
 def _context(pems: Pems) -> ssl.SSLContext:
@@ -85,7 +99,7 @@ def _context(pems: Pems) -> ssl.SSLContext:
 
 
 @contextmanager
-def _told(way: str) -> Iterator[None]:
+def _told(way: str, question: str = "has the server been started?") -> Iterator[None]:
     """What the network says, as a cause."""
     try:
         yield
@@ -96,7 +110,7 @@ def _told(way: str) -> Iterator[None]:
     except socket.gaierror as error:
         raise Unreachable(f"the name of {way} cannot be looked up: {error.strerror}; is it written right?") from error
     except ConnectionRefusedError:
-        raise Unreachable(f"nothing listens at {way}; has the server been started?") from None
+        raise Unreachable(f"nothing listens at {way}; {question}") from None
     except OSError as error:
         raise Unreachable(f"{way}: {error.strerror or error}") from error
 
@@ -112,6 +126,8 @@ def _trusted(server: str) -> Iterator[None]:
         raise Unreachable(f"{server} hung up in the TLS handshake") from error
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).replace("_", " ").lower()
-        if "alert" in reason:
+        if "certificate" in reason or "unknown ca" in reason:
             raise TransportError(f"{server} does not take this node's certificate ({reason})") from error
+        if "alert" in reason or "unrecognized name" in reason:
+            raise Unreachable(f"{server} broke off the TLS handshake ({reason})") from error
         raise TransportError(f"{server} does not speak TLS ({reason}); is this the port of fedlora server?") from error

@@ -16,8 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from client.data import Batch, Examples, eval_batches, subset
 from client.loss import Score, evaluate, forward
 from client.model import BaseModel
-from client.node import adapted, base_of, examples_of, read_node
+from client.node import adapted, base_of, examples_of
 from client.rows import read_rows
+from client.settings import read_node
 from common import lowrank, peft_format
 from common.adapter import Adapter, Array, Factors
 from common.errors import ConfigError, JournalError

@@ -5,13 +5,18 @@ from base64 import b64encode
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR, create_connection, socket
+from urllib.parse import quote
 
 
 class ConnectProxy:
-    """Tells which hosts it was asked for; refuses all with `status`, or those without this `user:password`."""
+    """Refuses all with `status`, or those without this `user:password`.
+
+    `asked` are the hosts that it was asked for, `carried` the bytes that passed.
+    """
 
     def __init__(self, status: int = 200, user: str | None = None) -> None:
         self.asked: list[str] = []
+        self._carried: list[int] = []
         proxy, expected = self, user and f"Basic {b64encode(user.encode()).decode()}"
 
         class Handler(BaseHTTPRequestHandler):
@@ -21,12 +26,18 @@ class ConnectProxy:
                     self.send_error(status if status != 200 else 407)
                     return
                 host, _, port = self.path.rpartition(":")
-                with create_connection((host, int(port)), 10) as server:
+                try:
+                    server = create_connection((host, int(port)), 10)
+                except OSError:
+                    self.send_error(502)
+                    return
+                with server:
+                    server.settimeout(None)
                     self.send_response_only(200)
                     self.end_headers()
-                    back = threading.Thread(target=pour, args=(server, self.connection))
+                    back = threading.Thread(target=proxy.pour, args=(server, self.connection))
                     back.start()
-                    pour(self.connection, server)
+                    proxy.pour(self.connection, server)
                     back.join()
 
             def log_message(self, *args: object) -> None:
@@ -35,17 +46,22 @@ class ConnectProxy:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        self.url = f"http://{user + '@' if user else ''}127.0.0.1:{self._server.server_port}"
+        self.url = f"http://{quote(user, safe=':') + '@' if user else ''}127.0.0.1:{self._server.server_port}"
+
+    @property
+    def carried(self) -> int:
+        return sum(self._carried)
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.socket.close()
 
-
-def pour(source: socket, sink: socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(2**16):
-            sink.sendall(data)
-    for each in (source, sink):
+    def pour(self, source: socket, sink: socket) -> None:
+        """Pass on what comes, and then that nothing more will."""
         with suppress(OSError):
-            each.shutdown(SHUT_RDWR)
+            while data := source.recv(2**16):
+                sink.sendall(data)
+                self._carried.append(len(data))
+        for each in (source, sink):
+            with suppress(OSError):
+                each.shutdown(SHUT_RDWR)

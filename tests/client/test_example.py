@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import client
-from client.node import read_node
+from client.settings import read_node
 from common.config import read_toml
 from common.settings import Node, Policy
 

@@ -4,7 +4,8 @@ import threading
 import pytest
 import torch
 
-from client.node import adapted, announce, check_rank, load_node, read_node
+from client.node import adapted, announce, check_rank, load_node
+from client.settings import read_node
 from common.errors import ConfigError, DataError, ModelError
 from simulations.tiny import tiny_base
 from tests.client.nodes import PLACES, write_node

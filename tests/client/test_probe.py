@@ -1,18 +1,18 @@
-"""What stands between a node and its server is named as it is, in less than 5 seconds."""
+"""What the certificates of a node and its server lack is named as it is, in less than 5 seconds."""
 
-import socket
-import threading
-import time
 from concurrent import futures
 from datetime import UTC, datetime
 
 import grpc
 import pytest
 
-from client.probe import Unreachable, host_and_port, probe
-from common.errors import ConfigError, TransportError
+from client.probe import host_and_port, probe
+from common.errors import ConfigError
 from server.grid import GrpcGrid
 from tests.authority import LOOPBACK, Pem, TestAuthority
+from tests.client.probing import cause, heals
+from tests.connect_proxy import ConnectProxy
+from tests.peers import talker
 from tests.transport import OPEN
 
 
@@ -35,53 +35,18 @@ def serve(tmp_path_factory):
         grid.close(finished=True)
 
 
-@pytest.fixture
-def peer():
-    """Starts a server that says these bytes to each connection, and keeps it open."""
-    opened = []
-
-    def start(say: bytes | None):
-        server = socket.create_server(("127.0.0.1", 0))
-        opened.append(server)
-
-        def answer():
-            while True:
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                opened.append(connection)
-                if say is None:
-                    connection.close()
-                else:
-                    connection.sendall(say)
-
-        threading.Thread(target=answer, daemon=True).start()
-        return server.getsockname()[1]
-
-    yield start
-    for each in opened:
-        each.close()
-
-
-def cause(server, pems, proxy=None) -> TransportError:
-    """Why there is no connection, told within the time that is promised."""
-    server = server if isinstance(server, str) else f"127.0.0.1:{server}"
-    began = time.monotonic()
-    with pytest.raises(TransportError) as failure:
-        probe(server, pems, proxy)
-    assert time.monotonic() - began < 5
-    return failure.value
-
-
-def heals(error: TransportError) -> bool:
-    return isinstance(error, Unreachable)
-
-
 @pytest.mark.parametrize("host", LOOPBACK)
 def test_a_good_server_is_no_fault(serve, authority, host):
     port = serve(authority.server())
     assert probe(f"{host}:{port}", authority.node("a"), None) is None
+
+
+def test_a_good_server_behind_a_proxy_is_no_fault(serve, authority):
+    proxy = ConnectProxy()
+    port = serve(authority.server())
+    assert probe(f"localhost:{port}", authority.node("a"), proxy.url) is None
+    proxy.close()
+    assert proxy.asked == [f"localhost:{port}"]
 
 
 def test_the_key_does_not_lie_open_on_the_disk(serve, authority, monkeypatch, tmp_path):
@@ -130,8 +95,9 @@ def test_another_name(serve, authority, host):
 
 
 @pytest.mark.parametrize("say", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"])
-def test_plaintext(peer, authority, say):
-    error = cause(peer(say), authority.node("a"))
+def test_plaintext(authority, say):
+    with talker(say) as port:
+        error = cause(port, authority.node("a"))
     assert "does not speak TLS" in str(error)
     assert not heals(error)
 
@@ -144,30 +110,6 @@ def test_plaintext_grpc(authority):
     server.stop(None)
     assert "does not speak TLS" in str(error)
     assert not heals(error)
-
-
-def test_nothing_listens(authority):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    error = cause(port, authority.node("a"))
-    assert str(error) == f"nothing listens at 127.0.0.1:{port}; has the server been started?"
-    assert heals(error)
-
-
-def test_silence(peer, authority):
-    error = cause(peer(b""), authority.node("a"))
-    assert "does not answer within 4 s" in str(error)
-    assert heals(error)
-
-
-def test_a_peer_that_hangs_up(peer, authority):
-    assert heals(cause(peer(None), authority.node("a")))
-
-
-def test_a_name_that_is_not_known(authority):
-    error = cause("no-such-host.invalid:8443", authority.node("a"))
-    assert "no-such-host.invalid" in str(error)
-    assert heals(error)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +145,10 @@ def test_a_server_that_hangs_up_after_the_handshake_may_be_stopping(serve, autho
 
 @pytest.mark.parametrize(
     "server",
-    ["", "host", "host:", ":8443", "host:x", "host:99999", "https://host:1", "host:1/x", "u@host:1", "[::1:8443"],
+    [
+        *("", "host", "host:", ":8443", "host:x", "host:99999", "https://host:1", "host:1/x", "u@host:1", "[::1:8443"),
+        *("host..example.org:1", f"{'a' * 64}.org:1"),
+    ],
 )
 def test_what_is_no_host_and_port_is_refused(server):
     with pytest.raises(ConfigError, match="server = "):

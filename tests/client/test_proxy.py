@@ -1,7 +1,14 @@
+import re
+import socket
+from urllib.parse import urlsplit
+
 import pytest
 
-from client.proxy import dial, proxy_of
+from client.dial import Deadline
+from client.proxy import ProxyError, proxy_of, tunnel
+from common.errors import ConfigError
 from tests.connect_proxy import ConnectProxy
+from tests.peers import closed_port
 
 
 @pytest.fixture(autouse=True)
@@ -30,20 +37,68 @@ def test_a_host_may_be_exempt(environment):
     assert [proxy_of(host) for host in hosts] == [None, None, "http://proxy:3128"]
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("proxy:3128", "http://proxy:3128"),
+        ("http://proxy", "http://proxy:80"),
+        ("http://proxy:", "http://proxy:80"),
+        ("http://proxy:3128/", "http://proxy:3128"),
+        ("http://user:p%20w@[::1]:3128", "http://user:p%20w@[::1]:3128"),
+        ("", None),
+    ],
+)
+def test_it_is_a_url_with_a_port(environment, written, meant):
+    environment.setenv("https_proxy", written)
+    assert proxy_of("fed.example.org") == meant
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "https://proxy:3128",
+        "socks5://proxy:1080",
+        "http://",
+        "http://:3128",
+        "http://u:secret@proxy:x",
+        "http://a..b:1",
+    ],
+)
+def test_what_is_no_http_proxy_is_refused_without_its_password(environment, written):
+    environment.setenv("https_proxy", written)
+    with pytest.raises(ConfigError, match="https_proxy is no HTTP proxy") as refused:
+        proxy_of("fed.example.org")
+    assert "secret" not in str(refused.value)
+
+
+def ask(proxy: ConnectProxy, target: str, user: str | None = None) -> None:
+    """Ask the proxy for a way to the target, if need be with another user and password than it wants."""
+    url = urlsplit(proxy.url if user is None else re.sub("//.*@", f"//{user}", proxy.url))
+    with socket.create_connection((url.hostname, url.port)) as connection:
+        tunnel(connection, target, url, Deadline(10))
+
+
 def test_a_proxy_that_refuses_is_an_error_that_says_so():
     proxy = ConnectProxy(status=403)
-    with pytest.raises(OSError, match="403"):
-        dial("fed.example.org", 8443, proxy.url, 5)
+    with pytest.raises(ProxyError, match="answers 403 Forbidden"):
+        ask(proxy, "fed.example.org:8443")
     assert proxy.asked == ["fed.example.org:8443"]
     proxy.close()
 
 
 def test_a_user_and_password_are_sent():
     proxy = ConnectProxy(user="user:p w")
-    with pytest.raises(OSError, match="407"):
-        dial("127.0.0.1", 1, proxy.url.replace("user:p w@", "user:other@"), 5)
-    own = ConnectProxy()  # it is only a place to connect to
-    port = int(own.url.rpartition(":")[2])
-    dial("127.0.0.1", port, proxy.url.replace("p w", "p%20w"), 5).close()
-    own.close()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        target = f"127.0.0.1:{server.getsockname()[1]}"
+        for wrong in ("", "user:other@"):
+            with pytest.raises(ProxyError, match="407: it wants a user and a password"):
+                ask(proxy, target, wrong)
+        ask(proxy, target)
+    proxy.close()
+
+
+def test_a_server_that_is_not_there_is_told_by_the_proxy():
+    proxy = ConnectProxy()
+    with pytest.raises(ProxyError, match="answers 502 Bad Gateway"):
+        ask(proxy, f"127.0.0.1:{closed_port()}")
     proxy.close()

@@ -58,7 +58,9 @@ def test_a_node_with_the_base_and_false_shapes_fixes_nothing():
     members = joined(MemoryExchange([liar, ADA, BOB]))
     assert refused(members) == {("aaa", "shape")}
     assert (list(members.nodes), members.max_rank) == (["ada", "bob"], 4)
-    again = joined(MemoryExchange([ADA, liar]), joined(MemoryExchange([ADA])))  # One that comes later fixes nothing either.
+    again = joined(
+        MemoryExchange([ADA, liar]), joined(MemoryExchange([ADA]))
+    )  # One that comes later fixes nothing either.
     assert refused(again) == {("aaa", "shape")}
 
 

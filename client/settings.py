@@ -1,0 +1,19 @@
+"""A node's settings, read from its own file without what training needs: PyTorch alone takes seconds to import."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from common.config import parse, read_toml
+from common.settings import Node
+
+
+def read_node(file: Path) -> Node:
+    """The settings in a node's own file; paths in it are relative to it.
+
+    Raises:
+        ConfigError: the file is missing, or a key or value is wrong.
+    """
+    node = parse(Node, read_toml(file), str(file))
+    base = node.base if node.base.startswith("package:") else str(file.parent / Path(node.base).expanduser())
+    keys = str(file.parent / Path(node.keys).expanduser()) if node.keys else ""
+    return replace(node, base=base, data=str(file.parent / node.data), keys=keys)

@@ -1,0 +1,46 @@
+"""A project with one node, and its `fedlora client` that may connect but has nothing to train on."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tomli_w
+
+from common.identity import keys, node_keys, overview, project
+from server.door import Door
+from server.grid import Gate, GrpcGrid
+from server.limits import Limits
+from tests.authority import Pem
+from tests.command import start
+from tests.common.identity.parties import NOW, days_ago
+
+
+class Clinic:
+    """A project with one node of rank 8 at most, and a roster of before that node."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.keys = folder, folder / "keys"
+        project.init(self.keys, "cardio", ["localhost"], days_ago(200))
+        project.renew_server(self.keys, NOW)
+        self.empty_roster = (self.keys / "roster.json").read_bytes()
+        request = node_keys.join(folder / "node", "clinic")
+        shutil.copy(project.admit(self.keys, request, 8, 5000, NOW), folder / "node")
+
+    @contextmanager
+    def server(self) -> Iterator[int]:
+        """The port of a server with the project's keys, which are not looked at as `fedlora server` does."""
+        ca, own = ((self.keys / name).read_bytes() for name in ("ca.pem", "server.pem"))
+        pems = Pem(ca, own, keys.to_plain_pem(keys.read_tls_key(self.keys / "server.key")))
+        door = Door(self.keys, overview.read(self.keys).roster)
+        grid = GrpcGrid("127.0.0.1:0", pems, Gate(door.admit, door.objection, Limits()), self.folder)
+        yield grid.port
+        grid.close(finished=True)
+
+    def start(self, server: str, rank: int = 8) -> subprocess.Popen[str]:
+        """`fedlora client` of the node."""
+        file = self.folder / "client.toml"
+        own = {"name": "clinic", "rank": rank, "base": "nowhere", "data": "nowhere.jsonl", "keys": "node"}
+        file.write_text(tomli_w.dumps(own | {"server": server}))
+        return start("client", file)
