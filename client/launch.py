@@ -6,28 +6,19 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.answers import Answers
 from client.notary import Notary
 from client.settings import read_node
 from common.errors import ConfigError
 from common.flower import identify
-from common.identity.credentials import load_node
+from common.identity import credentials
 from common.interrupt import ends_on
 from common.settings import Node
 
 log = logging.getLogger(__name__)
-
-
-class LaterApp(ClientApp):
-    """The node's app, imported once it is asked: PyTorch takes seconds, a cause of no connection must not."""
-
-    def __call__(self, message: Message, context: Context) -> Message:
-        """The app's reply."""
-        from client.app import app
-
-        return app(message, context)
 
 
 def take_part(file: Path) -> None:
@@ -48,25 +39,29 @@ def _take_part(file: Path) -> None:
 
     node = read_node(file)
     _check(node, file)
-    credentials = load_node(Path(node.keys), node.name)
-    for warning in credentials.warnings:
+    own = credentials.load_node(Path(node.keys), node.name)
+    for warning in own.warnings:
         log.warning("%s", warning)
     identify()
-    notary = Notary(Path(node.keys), credentials)
+    context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
+    answers = Answers(partial(_app, file), context, Notary(Path(node.keys), own))
     while True:
-        context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
-        Link(node.server, credentials, node.rank, LaterApp(), context, notary, partial(_read, file)).run()
+        Link(node.server, own, node.rank, answers).run()
         log.info("the run is over")
         if not node.stay:
             return
 
 
-def _read(file: Path) -> None:
-    """Read the node's base model and rows, which ends a node that cannot before it is asked for anything."""
+def _app(file: Path) -> ClientApp:
+    """The node's app, with base model and rows read. Not before the node is let in: PyTorch alone takes seconds, and
+    a node that cannot read them ends before it is asked for anything.
+    """
+    log.info("reading base model and data")
+    from client.app import app
     from client.node import load_node
 
-    log.info("reading base model and data")
     load_node(file)
+    return app
 
 
 def _check(node: Node, file: Path) -> None:

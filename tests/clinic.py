@@ -33,8 +33,9 @@ class Clinic:
         """The port of a server with the project's keys, which are not looked at as `fedlora server` does."""
         ca, own = ((self.keys / name).read_bytes() for name in ("ca.pem", "server.pem"))
         pems = Pem(ca, own, keys.to_plain_pem(keys.read_tls_key(self.keys / "server.key")))
-        door = Door(self.keys, overview.read(self.keys).roster)
-        grid = GrpcGrid("127.0.0.1:0", pems, Gate(door.admit, door.objection, Limits()), self.folder)
+        public = overview.read(self.keys)
+        door = Door(self.keys, public.roster, public.signed_roster, "examples")
+        grid = GrpcGrid("127.0.0.1:0", pems, Gate(door.admit, door.objection, lambda name: (), Limits()), self.folder)
         yield grid.port
         grid.close(finished=True)
 

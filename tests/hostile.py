@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from client.answers import Answers
 from client.link import Link
 from client.node import read_node
 from common.flower import identify
@@ -16,7 +17,8 @@ from tests.hostile_nodes import KINDS, Node
 
 
 def _take_part(node: Node) -> None:
-    Link(node.settings.server, node.credentials, node.rank, node.answer, node.context, node).run()
+    answers = Answers(lambda: node.answer, node.context, node)
+    Link(node.settings.server, node.credentials, node.rank, answers).run()
 
 
 def main(go: Path, files: list[Path]) -> None:

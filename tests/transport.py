@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import grpc
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
+from client.answers import Answers
 from client.link import Link
 from common.frames import decode, encode
 from common.messages import ADAPTER_STYPE
@@ -85,7 +86,8 @@ class Node:
 
     def __init__(self, server, pems, name: str, app=echo, rank: int = 4, notary: object = SILENT) -> None:
         server = server if isinstance(server, str) else f"127.0.0.1:{server}"
-        self.link = Link(server, pems, rank, app, Context(1, 1, {"node": name}, RecordDict(), {}), notary)
+        context = Context(1, 1, {"node": name}, RecordDict(), {})
+        self.link = Link(server, pems, rank, Answers(lambda: app, context, notary))
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
