@@ -18,7 +18,7 @@ from client.loss import evaluate
 from client.model import BaseModel
 from client.node import LocalNode, adapted, announce, fingerprint_of, load_node
 from client.partition import file_of
-from client.policy import Ask, Past, objection
+from client.policy import Ask, Past, leaving, objection
 from client.settings import read_node
 from client.train import train
 from common.adapter import Adapter
@@ -69,9 +69,9 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
     """The reply to a message, or the word for what went wrong."""
     try:
         values, blob = work(_node_file(context), *_opened(message.content))
+        content = RecordDict({"values": ConfigRecord(leaving(values))})
     except Exception as error:  # Flower would send the text of any that passes here to the server.
         return _refused(message, error)
-    content = RecordDict({"values": ConfigRecord(dict(values))})
     if blob:
         content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), ADAPTER_STYPE, blob)})
     return Message(content, reply_to=message)

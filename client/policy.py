@@ -1,8 +1,9 @@
-"""What this node allows a server to ask, checked on the order itself: before a base is loaded, before any step."""
+"""What this node allows a server to ask, checked before a base is loaded and before any step; and what may leave it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Any, get_args
 
 from common.assignment import Assignment, Training
 from common.messages import Order
@@ -12,6 +13,34 @@ FLOAT32 = 4
 """Bytes of a number as the node trains it."""
 WITH_STATE = 4
 """Numbers for each that is trained: itself, its gradient and the two moments of AdamW."""
+
+MAY_LEAVE: Mapping[str, Any] = {
+    # who the node is
+    "name": str,
+    "rank": int,
+    "rows": int,
+    "fingerprint": str,
+    "task": str,
+    "modules": list[str],
+    "d": list[int],
+    "k": list[int],
+    "embeddings": list[str],
+    "head": list[str],
+    "head_last": list[bool],
+    "head_bias": list[bool],
+    # the order that it answers, as the server wrote it
+    "run": str,
+    "round": int,
+    "attempt": int,
+    "parent": str,
+    "base": str,
+    # what it measured
+    "examples": int,
+    "tokens": int,
+    "loss": float,
+    "count": int,
+}
+"""All that leaves a node beside factors, signatures and the word for an error: each value's name, and its type."""
 
 
 @dataclass(frozen=True)
@@ -75,3 +104,20 @@ def needed_bytes(assignment: Assignment) -> int:
         for side, array in (("a", factors.a), ("b", factors.b)):
             count += array.size * (WITH_STATE if assignment.trains in ("both", side) else 1)
     return FLOAT32 * count
+
+
+def leaving(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a reply, each of which may leave.
+
+    Raises:
+        ValueError: one is not in `MAY_LEAVE`, or is of another type.
+    """
+    if other := [name for name, value in values.items() if name not in MAY_LEAVE or not _is(value, MAY_LEAVE[name])]:
+        raise ValueError(f"{', '.join(other)} must not leave this node: not in MAY_LEAVE, or of another type")
+    return dict(values)
+
+
+def _is(value: object, kind: Any) -> bool:
+    if items := get_args(kind):
+        return isinstance(value, list) and all(type(item) is items[0] for item in value)
+    return type(value) is kind

@@ -1,11 +1,15 @@
 import logging
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import client.app
+from client.loss import Score
 from client.node import adapted, load_node
 from common.adapter import Adapter
+from common.assignment import Update
 from common.codec import encode
 from common.messages import assignment_values, pack_assignment
 from tests.client.nodes import write_node
@@ -103,3 +107,23 @@ def test_what_went_wrong_stays_in_the_nodes_own_log(tmp_path, caplog, server, sp
     assert CANARY not in str(reply.error)
     assert str(tmp_path) not in repr(reply)
     assert CANARY in caplog.text  # control: the text was there to be sent
+
+
+@pytest.mark.parametrize(
+    ("kind", "planted"),
+    [
+        ("train", lambda *args: [Update(Adapter(), 1, 1, CANARY)]),
+        ("evaluate", lambda *args: Score(CANARY, None, 1)),
+        ("announce", lambda *args: SimpleNamespace(values=lambda: {"name": "clinic", "rows_seen": [CANARY]})),
+    ],
+)
+def test_a_value_that_must_not_leave_is_never_sent(server, monkeypatch, caplog, kind, planted):
+    def reply():
+        return ask(server.file, "query", {"targets": "query-value"}) if kind == "announce" else getattr(server, kind)()
+
+    values_of(reply())  # control
+    monkeypatch.setattr(client.app, kind, planted)
+    refused = reply()
+    assert reason_of(refused) == "failed"
+    assert CANARY not in repr(refused) + str(refused.error)
+    assert "must not leave" in caplog.text

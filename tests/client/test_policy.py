@@ -4,8 +4,10 @@ from dataclasses import replace
 from math import inf, nan, nextafter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from client.policy import Ask, Past, needed_bytes, objection
+from client.policy import MAY_LEAVE, Ask, Past, leaving, needed_bytes, objection
 from common.assignment import Assignment, Training
 from common.messages import Order
 from common.settings import Policy
@@ -78,3 +80,28 @@ def test_a_factor_that_is_not_trained_needs_no_gradient_and_no_state():
     both, only_b = needed_bytes(ASK.assignment), needed_bytes(replace(ASK.assignment, trains="b"))
     assert both - only_b == 4 * 3 * sum(factors.a.size for factors in START.values())
     assert needed_bytes(replace(ASK.assignment, frozen=type(FROZEN)())) < both
+
+
+WHOLE = {str: "a", int: 1, float: 0.5, list[str]: ["a", "b"], list[int]: [1, 2], list[bool]: [True]}
+"""A value of each type that may leave."""
+
+
+def test_what_is_named_and_of_its_type_may_leave():
+    values = {name: WHOLE[kind] for name, kind in MAY_LEAVE.items()}
+    assert leaving(values) == values
+    assert leaving({}) == {}
+
+
+@pytest.mark.parametrize("name", MAY_LEAVE)
+def test_nothing_of_another_type_may_leave(name):
+    wrong = [value for kind, value in WHOLE.items() if kind != MAY_LEAVE[name]] + [None, True, b"a", {"a": 1}]
+    mixed = [WHOLE[MAY_LEAVE[name]] + [b"a"]] if isinstance(WHOLE[MAY_LEAVE[name]], list) else []
+    for value in wrong + mixed:
+        with pytest.raises(ValueError, match=f"^{name} must not leave"):
+            leaving({"loss": 0.5, name: value})
+
+
+@given(st.text().filter(lambda name: name not in MAY_LEAVE))
+def test_nothing_of_another_name_may_leave(name):
+    with pytest.raises(ValueError, match="must not leave"):
+        leaving({"loss": 0.5, name: 0.5})
