@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from flwr.app import ConfigRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from common.flower import opened
 from common.frames import encode
 from common.wire import NOTICE
 
@@ -52,7 +53,7 @@ class Answers:
     def to(self, message: Message) -> Iterator[bytes] | None:
         """The frames of the reply; None to a notice, which has none."""
         if message.metadata.message_type == NOTICE:
-            self._notary.told(*_opened(message))
+            self._notary.told(*opened(message))
             return None
         try:
             return encode(self._signed(self._reply(message)))
@@ -63,17 +64,11 @@ class Answers:
     def _reply(self, message: Message) -> Message:
         assert self._app is not None
         if message.metadata.message_type == "train":
-            self._notary.asked(_opened(message)[0])
+            self._notary.asked(opened(message)[0])
         return self._app(message, self._context)
 
     def _signed(self, reply: Message) -> Message:
         if reply.has_content():
-            values, blob = _opened(reply)
+            values, blob = opened(reply)
             reply.content["values"] = ConfigRecord(values | dict(self._notary.sign(values, blob)))
         return reply
-
-
-def _opened(message: Message) -> tuple[dict[str, Any], bytes]:
-    """Values and blob, not through Flower's views by kind: each is a cycle, which keeps the blob for a while."""
-    content: Any = message.content
-    return dict(content["values"]), content["adapter"]["adapter"].data if "adapter" in content else b""
