@@ -9,7 +9,7 @@ from common.adapter import Adapter
 from common.codec import decode, encode
 from server.algorithms import Weighted
 from server.receipt import receipt
-from server.spool import Spooled
+from server.spool import spooled
 from tests.common.buffers import random_adapter
 from tests.server.algorithms.oracle import make
 from tests.server.exchange_for_tests import dense
@@ -28,13 +28,13 @@ def peak(work):
         tracemalloc.stop()
 
 
-def spooled(folder, shapes, ranks):
+def updates_of(folder, shapes, ranks):
     """Updates of these ranks that lie on disk."""
     folder.mkdir()
     updates = []
     for number, rank in enumerate(ranks):
         blob = encode(random_adapter({name: (*shape, rank) for name, shape in shapes.items()}, number))
-        updates.append(Weighted(1 / len(ranks), rank, Spooled(folder / str(number), blob, decode(blob))))
+        updates.append(Weighted(1 / len(ranks), rank, spooled(folder / str(number), blob, decode(blob))))
     return updates
 
 
@@ -45,7 +45,7 @@ def in_memory(updates):
 def test_a_round_of_a_large_module_stays_below_one_dense_matrix(tmp_path):
     shapes, dense_matrix = {"q": (4096, 4096)}, 4 * 4096 * 4096
     algorithm = make(ranks=MANY)
-    before, updates = algorithm.initial(shapes), spooled(tmp_path / "many", shapes, MANY)
+    before, updates = algorithm.initial(shapes), updates_of(tmp_path / "many", shapes, MANY)
     reducing, after = peak(lambda: algorithm.reduce(before, updates))
     starts = {rank: algorithm.assign(before, rank).start for rank in MANY}
     parts = algorithm.mass(before), algorithm.mass(after), algorithm.lost(after)
@@ -63,7 +63,7 @@ def test_memory_does_not_grow_with_the_cohort(rule, tmp_path):
     """At one sum of ranks, which is what an exact sum of one module costs."""
     algorithm = make(rule, (4, 40))
     before = algorithm.initial(SHAPES)
-    few, many = spooled(tmp_path / "few", SHAPES, (40, 40)), spooled(tmp_path / "many", SHAPES, (4,) * 20)
+    few, many = updates_of(tmp_path / "few", SHAPES, (40, 40)), updates_of(tmp_path / "many", SHAPES, (4,) * 20)
     small, large = (peak(partial(algorithm.reduce, before, updates))[0] for updates in (few, many))
     assert large < 1.05 * small
     sent = sum(factors.a.nbytes + factors.b.nbytes for update in many for factors in update.modules.values())
@@ -75,7 +75,7 @@ def test_a_module_costs_no_more_than_a_few_dense_ones_however_many_clients(tmp_p
     shapes = {"q": (128, 128)}
     algorithm = make(ranks=(16,))
     before = algorithm.initial(shapes)
-    few, many = spooled(tmp_path / "few", shapes, (16,) * 20), spooled(tmp_path / "many", shapes, (16,) * 200)
+    few, many = updates_of(tmp_path / "few", shapes, (16,) * 20), updates_of(tmp_path / "many", shapes, (16,) * 200)
     (small, _), (large, after) = (peak(partial(algorithm.reduce, before, updates)) for updates in (few, many))
     parts, start = (algorithm.mass(before), algorithm.mass(after), algorithm.lost(after)), algorithm.assign(before, 16)
     checking, error = peak(lambda: receipt(*parts, many, {16: start.start}))
