@@ -1,4 +1,4 @@
-"""A reduction reads its updates from disk, one module at a time, and forms no (d, k) matrix."""
+"""A round holds one module at a time of updates and states, which are on disk, and forms no (d, k) matrix."""
 
 import tracemalloc
 from functools import partial
@@ -8,7 +8,9 @@ import pytest
 from common.adapter import Adapter
 from common.codec import decode, encode
 from server.algorithms import Weighted
-from server.receipt import receipt
+from server.algorithms.base import in_memory
+from server.journal import Journal
+from server.receipt import exactness, receipt
 from server.spool import spooled
 from tests.common.buffers import random_adapter
 from tests.server.algorithms.oracle import make
@@ -38,7 +40,7 @@ def updates_of(folder, shapes, ranks):
     return updates
 
 
-def in_memory(updates):
+def held(updates):
     return [Weighted(u.share, u.rank, Adapter(dict(u.modules))) for u in updates]
 
 
@@ -67,7 +69,7 @@ def test_memory_does_not_grow_with_the_cohort(rule, tmp_path):
     small, large = (peak(partial(algorithm.reduce, before, updates))[0] for updates in (few, many))
     assert large < 1.05 * small
     sent = sum(factors.a.nbytes + factors.b.nbytes for update in many for factors in update.modules.values())
-    assert peak(lambda: algorithm.reduce(before, in_memory(many)))[0] > large + 0.9 * sent
+    assert peak(lambda: algorithm.reduce(before, held(many)))[0] > large + 0.9 * sent
 
 
 def test_a_module_costs_no_more_than_a_few_dense_ones_however_many_clients(tmp_path):
@@ -81,3 +83,27 @@ def test_a_module_costs_no_more_than_a_few_dense_ones_however_many_clients(tmp_p
     checking, error = peak(lambda: receipt(*parts, many, {16: start.start}))
     assert error <= 1e-6
     assert max(large, checking) < 1.5 * small
+
+
+def test_a_round_holds_little_of_what_it_writes(tmp_path):
+    """Reduction, receipt and commit, from one checkpoint to the next; S and what the cap drops are far larger."""
+    algorithm, shapes = make(ranks=(4,), rank_global=4, rank_kept=16), {f"{i:03}": (256, 256) for i in range(96)}
+    updates = updates_of(tmp_path / "updates", shapes, (4,) * 8)
+    with Journal.open(tmp_path / "journal") as journal:
+        journal.commit(algorithm.initial(shapes), {})
+
+        def round_(keep):
+            before = journal.last_state()
+            after = algorithm.reduce(before, updates, keep)
+            exactness(algorithm, before, after, updates)
+            journal.commit(after, {})
+
+        round_(journal.keep)
+        held, _ = peak(partial(round_, journal.keep))
+        control, _ = peak(partial(round_, in_memory))
+        size = sum(
+            array.nbytes for adapter in journal.last_state().parts.values() for array in adapter.arrays().values()
+        )
+    assert size > 10 * 2**20
+    assert held < 0.3 * size
+    assert control > 0.7 * size
