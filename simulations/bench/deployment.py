@@ -13,8 +13,9 @@ from typing import Any
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.answers import Answers
+from client.answers import Notary as AnyNotary
 from client.link import Link
-from client.link import Notary as Signer
 from client.notary import Notary
 from common.flower import identify
 from common.identity import node_keys, project
@@ -48,7 +49,7 @@ def make_project(folder: Path, names: Iterable[str] = ()) -> None:
 def serving(folder: Path, spool: Path) -> Iterator[GrpcGrid]:
     """The grid of `fedlora server` in this process: roster, signatures, greeting and limits as there."""
     credentials = load_server(folder / "keys")
-    door = Door(folder / "keys", credentials.roster, credentials.roster_bytes)
+    door = Door(folder / "keys", credentials.roster, credentials.roster_bytes, "examples")
     gate = Gate(door.admit, door.objection, lambda name: [Letter({}, door.signed_roster)], Limits())
     with GrpcGrid(f"{HOST}:0", credentials, gate, spool) as grid:
         yield grid
@@ -99,9 +100,10 @@ def take_part(folder: Path, port: int, ranks: Ranks, app: Callable[[], ClientApp
     identify()
     for name, rank in ranks.items():
         own = load_node(folder / "nodes", name)
-        Thread(target=link(port, own, name, rank, app(), Notary(folder / "nodes", own)).run).start()
+        Thread(target=link(port, own, name, rank, app, Notary(folder / "nodes", own)).run).start()
 
 
-def link(port: int, pems: Pems, name: str, rank: int, app: ClientApp, notary: Signer) -> Link:
+def link(port: int, pems: Pems, name: str, rank: int, app: Callable[[], ClientApp], notary: AnyNotary) -> Link:
     """A node's connection to the server on this machine."""
-    return Link(f"{HOST}:{port}", pems, rank, app, Context(1, 2, {"node": name}, RecordDict(), {}), notary)
+    answers = Answers(app, Context(1, 2, {"node": name}, RecordDict(), {}), notary)
+    return Link(f"{HOST}:{port}", pems, rank, answers)

@@ -73,5 +73,5 @@ def _connect(port: int, members: Mapping[str, Pem]) -> None:
     allow_many()
     identify()
     for name, pem in members.items():
-        Thread(target=link(port, pem, name, 1, echo(), Deaf()).run).start()
+        Thread(target=link(port, pem, name, 1, echo, Deaf()).run).start()
         time.sleep(PACE)

@@ -17,7 +17,8 @@ def test_members_are_admitted_at_once_each_under_its_own_key(tmp_path):
     make_project(tmp_path)
     members = admit_all(tmp_path / "keys", ["ada", "bob"])
     server = load_server(tmp_path / "keys")
-    door, keys = Door(tmp_path / "keys", server.roster, server.roster_bytes), server.roster.members
+    door = Door(tmp_path / "keys", server.roster, server.roster_bytes, "examples")
+    keys = server.roster.members
     assert members.keys() == keys.keys() == {"ada", "bob"}
     assert all(door.admit(name, keys[name].certificate, 1) is None for name in members)
     assert door.admit("ada", keys["bob"].certificate, 1) == "unknown"
