@@ -50,7 +50,9 @@ class Journal:
         return self._entries
 
     def last_state(self) -> State:
-        """The state of the last committed round, in float64 and on disk; a part without modules is absent.
+        """The state of the last committed round, in float64; a part without modules is absent.
+
+        Its factors are read from the checkpoint at each access, for as long as that is one of the newest two.
 
         Raises:
             JournalError: no round was committed, or its checkpoint cannot be read.

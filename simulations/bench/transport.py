@@ -8,6 +8,9 @@ import os
 from simulations.bench import exchange, idle, server_memory, siege, strangers
 from simulations.bench.measure import Comparison
 
+_AS_THE_COMMAND = {"GRPC_VERBOSITY": "NONE", "OPENBLAS_NUM_THREADS": "1"}
+"""What `fedlora server` sets: no line for each stranger, NumPy on one thread."""
+
 
 def measure() -> list[Comparison]:
     """All parts, one after the other.
@@ -15,5 +18,6 @@ def measure() -> list[Comparison]:
     Raises:
         GateError: a side did not do what its figure is of.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else a line for each stranger
+    for variable, value in _AS_THE_COMMAND.items():
+        os.environ.setdefault(variable, value)
     return [row for part in (exchange, server_memory, idle, strangers, siege) for row in part.measure()]
