@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -68,14 +67,14 @@ def connected(grid: GrpcGrid, folder: Path, processes: Sequence[Ranks], app: Cal
 
 
 @contextmanager
-def running(works: Sequence[tuple[Callable[..., None], tuple[Any, ...]]]) -> Iterator[Sequence[BaseProcess]]:
+def running(works: Sequence[tuple[Callable[..., None], tuple[Any, ...]]]) -> Iterator[None]:
     """Functions with their arguments, each in a new process, ended at the end of the block."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=work, args=arguments, daemon=True) for work, arguments in works]
     for process in processes:
         process.start()
     try:
-        yield processes
+        yield
     finally:
         for process in processes:
             process.terminate()
