@@ -17,6 +17,7 @@ from server.folder import RunFolder
 from server.journal import Journal
 from server.limits import Limits
 from server.observer import Observers
+from server.open_files import allow_many
 from server.own_folder import folder_of
 from server.plan import plan_of_file, read_server
 from server.quorum import wait_for_nodes
@@ -35,6 +36,7 @@ def serve(file: Path) -> Path:
     Raises:
         FedloraError: a setting or key is wrong, another server has the folder or the port, or a round failed.
     """
+    allow_many()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else a line for each handshake that is refused
     settings = read_server(file)
     credentials = load_server(Path(settings.keys))

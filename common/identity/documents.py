@@ -13,8 +13,20 @@ from common.errors import IdentityError
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 
+def from_hex(text: str) -> bytes:
+    """The bytes that `text` spells in the one way that `bytes.hex` does, without spaces or capitals.
+
+    Raises:
+        TypeError, ValueError: it is no such text.
+    """
+    data = bytes.fromhex(text)
+    if data.hex() != text:
+        raise ValueError("hexadecimal digits in another spelling")
+    return data
+
+
 def _from_hex(value: Any) -> Any:
-    return bytes.fromhex(value) if isinstance(value, str) else value
+    return from_hex(value) if isinstance(value, str) else value
 
 
 def _to_hex(value: bytes) -> str:
@@ -65,9 +77,9 @@ def unseal(kind: str, shape: type[Document], data: bytes, key_of: Callable[[Docu
 def _parts(kind: str, data: bytes) -> tuple[Any, bytes]:
     try:
         document = json.loads(data.decode())
-        body, signature = document["body"], document["signature"]
-        if data == _spelt(kind, body, signature):
-            return body, bytes.fromhex(signature)
+        body, signature = document["body"], from_hex(document["signature"])
+        if data == _spelt(kind, body, signature.hex()):
+            return body, signature
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
     raise IdentityError(f"is no whole {kind} of fedlora; copy it again")

@@ -11,6 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.identity import envelope
+from common.identity.documents import from_hex
 from common.identity.envelope import Statement
 
 _ORDER = {"run": "", "round": 0, "attempt": 1, "parent": "", "base": ""}
@@ -29,7 +30,7 @@ def added(
 def signed(values: Mapping[str, Any], blob_hash: str, project: str, node: str, key: Ed25519PublicKey) -> bool:
     """Whether this node of this project signed exactly this reply."""
     try:
-        signature = bytes.fromhex(values["signature"])
+        signature = from_hex(values["signature"])
         return envelope.verify(_statement(values, blob_hash, project, node), signature, key)
     except (KeyError, TypeError, ValueError):
         return False
