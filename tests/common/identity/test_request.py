@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -81,6 +82,13 @@ def test_another_curve_is_refused() -> None:
 def test_changed_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(IdentityError):
         request.read(data)
+
+
+@pytest.mark.parametrize("spelt", [lambda text: f"{text[:2]} {text[2:]}", str.upper])
+def test_a_signature_has_one_spelling(spelt: Callable[[str], str]) -> None:
+    signature = json.loads(DATA)["signature"]
+    with pytest.raises(IdentityError, match="no whole request"):
+        request.read(DATA.replace(signature.encode(), spelt(signature).encode()))
 
 
 @given(st.binary(max_size=200) | mutations(REQUEST.tls_key), mutations(REQUEST.proof))
