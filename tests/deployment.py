@@ -65,9 +65,12 @@ class Project:
         return [start("client", self.node_file(name, like=name)) for name in NODES]
 
     def whole_run(self, *others):
-        """Ends of the server and the three nodes, with `others` started beside them; these ends come last."""
-        processes = [self.server(), *self.clients(), *(start("client", file) for file in others)]
-        return [end(process) for process in processes]
+        """Ends of the server and the three nodes, with `others` started once these are connected; theirs come last."""
+        server, nodes = self.server(), self.clients()
+        for _ in NODES:  # the run begins with those, and its largest rank is theirs
+            while "is connected" not in (line := server.stderr.readline()) and line:
+                pass
+        return [end(process) for process in (server, *nodes, *(start("client", file) for file in others))]
 
     def _write_server(self) -> None:
         config = read_toml(self.shards / "config.toml")
