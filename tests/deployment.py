@@ -61,12 +61,15 @@ class Project:
     def server(self):
         return start("server", self.folder / "server.toml")
 
-    def clients(self):
-        return [start("client", self.node_file(name, like=name)) for name in NODES]
+    def clients(self, **changes: object):
+        return [start("client", self.node_file(name, like=name, **changes)) for name in NODES]
 
-    def whole_run(self, *others):
-        """Ends of the server and the three nodes, with `others` started once these are connected; theirs come last."""
-        server, nodes = self.server(), self.clients()
+    def whole_run(self, *others, **changes: object):
+        """Ends of the server and the three nodes, with `others` started once these are connected; theirs come last.
+
+        The three nodes' files have these changes.
+        """
+        server, nodes = self.server(), self.clients(**changes)
         for _ in NODES:  # the run begins with those, and its largest rank is theirs
             while "is connected" not in (line := server.stderr.readline()) and line:
                 pass
