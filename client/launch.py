@@ -5,6 +5,7 @@ import os
 import signal
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -16,6 +17,9 @@ from common.identity import signing
 from common.identity.credentials import load_node
 from common.interrupt import ends_on
 from common.settings import Node
+
+if TYPE_CHECKING:
+    from client.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +48,23 @@ def take_part(file: Path) -> None:
 
 
 def _take_part(file: Path) -> None:
-    from client.link import Link  # after GRPC_VERBOSITY is set
-
     node = read_node(file)
     _check(node, file)
+    identify()
+    while True:
+        _link(node, file).run()
+        log.info("the run is over")
+        if not node.stay:
+            return
+
+
+def _link(node: Node, file: Path) -> "Link":
+    """A new one for each run, so that a node that stays takes up the invite which its operator has renewed."""
+    from client.link import Link  # after GRPC_VERBOSITY is set
+
     credentials = load_node(Path(node.keys), node.name)
     for warning in credentials.warnings:
         log.warning("%s", warning)
-    identify()
     sign = partial(
         signing.added,
         project=credentials.project,
@@ -59,12 +72,8 @@ def _take_part(file: Path) -> None:
         roster=credentials.roster.version,
         key=credentials.signing_key,
     )
-    while True:
-        context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
-        Link(node.server, credentials, node.rank, LaterApp(), context, sign).run()
-        log.info("the run is over")
-        if not node.stay:
-            return
+    context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
+    return Link(node.server, credentials, node.rank, LaterApp(), context, sign)
 
 
 def _check(node: Node, file: Path) -> None:

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import tomli_w
@@ -22,7 +23,7 @@ class Clinic:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.keys = folder, folder / "keys"
-        project.init(self.keys, "cardio", ["localhost"], days_ago(200))
+        project.init(self.keys, "cardio", ["localhost"], days_ago(400))
         project.renew_server(self.keys, NOW)
         self.empty_roster = (self.keys / "roster.json").read_bytes()
         request = node_keys.join(folder / "node", "clinic")
@@ -38,9 +39,13 @@ class Clinic:
         yield grid.port
         grid.close(finished=True)
 
-    def start(self, server: str, rank: int = 8) -> subprocess.Popen[str]:
+    def renew(self, now: datetime) -> None:
+        """Give the node the invite that it would have got then."""
+        shutil.copy(project.renew_node(self.keys, "clinic", now), self.folder / "node")
+
+    def start(self, server: str, **changes: object) -> subprocess.Popen[str]:
         """`fedlora client` of the node."""
         file = self.folder / "client.toml"
-        own = {"name": "clinic", "rank": rank, "base": "nowhere", "data": "nowhere.jsonl", "keys": "node"}
-        file.write_text(tomli_w.dumps(own | {"server": server}))
+        own = {"name": "clinic", "rank": 8, "base": "nowhere", "data": "nowhere.jsonl", "keys": "node"}
+        file.write_text(tomli_w.dumps(own | {"server": server} | changes))
         return start("client", file)
