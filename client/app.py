@@ -24,6 +24,7 @@ from client.train import train
 from common.adapter import Adapter
 from common.codec import decode
 from common.errors import CodecError, FedloraError
+from common.flower import opened
 from common.lora import Lora
 from common.messages import ADAPTER_STYPE, Reason, order_of, pack_update, training_of, unpack_assignment
 from common.settings import Policy
@@ -68,7 +69,7 @@ Work = Callable[[Path, Values, bytes], tuple[Values, bytes]]
 def _answer(message: Message, context: Context, work: Work) -> Message:
     """The reply to a message, or the word for what went wrong."""
     try:
-        values, blob = work(_node_file(context), *_opened(message.content))
+        values, blob = work(_node_file(context), *opened(message))
         content = RecordDict({"values": ConfigRecord(leaving(values))})
     except Exception as error:  # Flower would send the text of any that passes here to the server.
         return _refused(message, error)
@@ -92,11 +93,6 @@ def _node_file(context: Context) -> Path:
     return file_of(int(config["partition-id"]), int(config["num-partitions"]), str(context.run_config.get("run")))
 
 
-def _opened(content: Any) -> tuple[Values, bytes]:
-    """Values and blob, not through Flower's views by kind: each is a cycle, which keeps the blob for a while."""
-    return content["values"], content["adapter"]["adapter"].data if "adapter" in content else b""
-
-
 def _announce(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     targets = values["targets"]
     return announce(load_node(file), targets if isinstance(targets, str) else tuple(targets)).values(), b""
@@ -108,6 +104,7 @@ def _train(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     _check_policy(file, Ask(order, assignment, training, values.get("cohort", 0)))
     node = load_node(file)
     skeleton, lora = _adapted(node, values, assignment.start)
+    log.info("round %s: %s steps at rank %s", order.round, len(training.learning_rates), assignment.start.rank)
     _trainings(file).append(time.monotonic())
     (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training)
     counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}

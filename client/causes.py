@@ -1,4 +1,4 @@
-"""Why one end of a connection does not trust the other, in words that tell what to do."""
+"""Why one end of a connection does not take the other, in words that tell what to do."""
 
 from datetime import UTC, datetime
 from ssl import SSLCertVerificationError
@@ -11,6 +11,17 @@ _NOT_YET, _EXPIRED = 9, 10
 _OTHER_AUTHORITY = {18, 19, 20, 21, 24}
 _OTHER_NAME = {62, 64}
 """Results of a verification of X.509, as OpenSSL numbers them."""
+
+_REFUSALS = {
+    "unknown": "this node is not on the server's roster; ask the operator for `fedlora keys admit`",
+    "revoked": "this node was revoked; ask the operator why",
+    "expired": "this node's certificate has expired; ask the operator for a new invite",
+    "rank": "this node's `rank` is above what the roster allows it; lower it, or ask the operator for more",
+    "refused": "this node is no longer admitted; ask the operator why",
+    "replaced": "another process connected with this node's key; run one at a time",
+    "malformed": "it cannot read what this node sends; use the same release of fedlora on both sides",
+}
+"""What a server's word for a refusal means for the node."""
 
 
 def of_server(error: SSLCertVerificationError, server: str) -> str:
@@ -49,6 +60,11 @@ def of_node(pems: Pems) -> str | None:
             f"this node's certificate has expired {_clock()}: if the clock is right, ask the operator for a new invite"
         )
     return None
+
+
+def of_refusal(word: str) -> str:
+    """Why a server does not let this node in."""
+    return _REFUSALS.get(word, word)
 
 
 def _clock() -> str:

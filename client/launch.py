@@ -3,18 +3,19 @@
 import logging
 import os
 import signal
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
+from client.answers import Answers
+from client.notary import Notary
 from client.settings import read_node
 from common.errors import ConfigError
 from common.flower import identify
-from common.identity import signing
-from common.identity.credentials import load_node
+from common.identity import credentials
 from common.interrupt import ends_on
 from common.settings import Node
 
@@ -22,16 +23,6 @@ if TYPE_CHECKING:
     from client.link import Link
 
 log = logging.getLogger(__name__)
-
-
-class LaterApp(ClientApp):
-    """The node's app, imported when it is first asked: PyTorch takes seconds, a cause of no connection must not."""
-
-    def __call__(self, message: Message, context: Context) -> Message:
-        """The app's reply."""
-        from client.app import app
-
-        return app(message, context)
 
 
 def take_part(file: Path) -> None:
@@ -62,18 +53,25 @@ def _link(node: Node, file: Path) -> "Link":
     """A new one for each run, so that a node that stays takes up the invite which its operator has renewed."""
     from client.link import Link  # after GRPC_VERBOSITY is set
 
-    credentials = load_node(Path(node.keys), node.name)
-    for warning in credentials.warnings:
+    own = credentials.load_node(Path(node.keys), node.name)
+    for warning in own.warnings:
         log.warning("%s", warning)
-    sign = partial(
-        signing.added,
-        project=credentials.project,
-        node=node.name,
-        roster=credentials.roster.version,
-        key=credentials.signing_key,
-    )
     context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
-    return Link(node.server, credentials, node.rank, LaterApp(), context, sign)
+    answers = Answers(partial(_app, file), context, Notary(Path(node.keys), own))
+    return Link(node.server, own, node.rank, answers)
+
+
+@cache
+def _app(file: Path) -> ClientApp:
+    """The node's app, with base model and rows read. Not before the node is let in: PyTorch alone takes seconds, and
+    a node that cannot read them ends before it is asked for anything.
+    """
+    log.info("reading base model and data")
+    from client.app import app
+    from client.node import load_node
+
+    load_node(file)
+    return app
 
 
 def _check(node: Node, file: Path) -> None:

@@ -1,30 +1,25 @@
 """A node's connection to the server: outward only, opened again whenever it breaks.
 
-One message at a time is answered, by the same ClientApp as in every other grid, in the thread that runs the link.
+One message at a time is answered, in the thread that runs the link.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
 from random import SystemRandom
 from threading import Event
 from typing import Any
 
 import grpc
-from flwr.app import ConfigRecord, Context, Error, Message
-from flwr.clientapp import ClientApp
 from grpc import StatusCode
 
+from client import causes
+from client.answers import Answers
 from client.probe import Unreachable, host_and_port, probe
 from client.proxy import proxy_of
 from common.errors import TransportError
-from common.frames import decode, encode
+from common.frames import decode
 from common.wire import CHANNEL, INBOX, REPLY, SERVICE, Pems
 
-Sign = Callable[[Mapping[str, Any], bytes], Mapping[str, Any]]
-"""Values that are added to a reply with these values and this blob."""
-_FAILED = 2
-"""Flower's code for a client app that failed."""
 _FIRST, _LONGEST = 0.5, 30.0
 """Seconds before the next attempt: after the first failure, and at most."""
 _FINAL = {
@@ -35,16 +30,6 @@ _FINAL = {
     StatusCode.UNIMPLEMENTED,
 }
 """Statuses that another attempt would not change."""
-_MEANING = {
-    "unknown": "this node is not on the server's roster; ask the operator for `fedlora keys admit`",
-    "revoked": "this node was revoked; ask the operator why",
-    "expired": "this node's certificate has expired; ask the operator for a new invite",
-    "rank": "this node's `rank` is above what the roster allows it; lower it, or ask the operator for more",
-    "refused": "this node is no longer admitted; ask the operator why",
-    "replaced": "another process connected with this node's key; run one at a time",
-    "malformed": "it cannot read what this node sends; use the same release of fedlora on both sides",
-}
-
 log = logging.getLogger(__name__)
 
 
@@ -55,22 +40,17 @@ class Link:
         server: host and port.
         pems: the node's certificate, its key, and the authority of the server.
         rank: the node's largest, checked against the roster.
-        app: answers messages.
-        context: what the app is called with; `node_config` holds `node`, the path of the node's file.
-        sign: makes values that are added to each reply.
+        answers: to the server's messages.
         limit: bytes of the arrays of one message, at most.
 
     Raises:
         ConfigError: `server` is not a host and a port.
     """
 
-    def __init__(
-        self, server: str, pems: Pems, rank: int, app: ClientApp, context: Context, sign: Sign, limit: int = 2**31
-    ) -> None:
+    def __init__(self, server: str, pems: Pems, rank: int, answers: Answers, limit: int = 2**31) -> None:
         self._host, _ = host_and_port(server)
-        self._server, self._pems, self._app, self._context = server, pems, app, context
+        self._server, self._pems, self._answers, self._limit = server, pems, answers, limit
         self._hello = json.dumps({"rank": rank}).encode()
-        self._sign, self._limit = sign, limit
         self._stopped = Event()
         self._stream: Any = None
         self._failures = 0
@@ -123,30 +103,15 @@ class Link:
         if dict(self._stream.initial_metadata()).get("admitted"):
             log.info("connected to %s", self._server)
             self._failures = 0
+            self._answers.prepare()
         reply = channel.stream_unary(f"/{SERVICE}/{REPLY}")
         for first in self._stream:
-            frames = self._answer(decode(first, self._stream, self._limit))
+            if (frames := self._answers.to(decode(first, self._stream, self._limit))) is None:
+                continue
             try:
                 reply(frames)
             except grpc.RpcError as error:  # If the connection broke, the stream tells next.
                 log.warning("%s did not take a reply: %s", self._server, error.details())
-
-    def _answer(self, message: Message) -> Iterator[bytes]:
-        """The frames of the app's reply; of an exception nothing but a fixed word leaves the node."""
-        try:
-            return encode(self._signed(self._app(message, self._context)))
-        except Exception as error:
-            log.error("a %s message failed: %s", message.metadata.message_type, error, exc_info=error)
-            return encode(Message(Error(_FAILED, "failed"), reply_to=message))
-
-    def _signed(self, reply: Message) -> Message:
-        if reply.has_content():
-            # Not through Flower's views by kind: each is a cycle, which keeps the blob until the next collection.
-            records: Any = reply.content
-            values = dict(records["values"])
-            blob = records["adapter"]["adapter"].data if "adapter" in records else b""
-            records["values"] = ConfigRecord(values | dict(self._sign(values, blob)))
-        return reply
 
     def _broken(self, error: Any) -> bool:
         """Whether the stream broke because `stop` ended it."""
@@ -154,5 +119,5 @@ class Link:
             return True
         word = error.details() or error.code().name
         if error.code() in _FINAL:
-            raise TransportError(f"{self._server} does not let this node in: {_MEANING.get(word, word)}") from error
+            raise TransportError(f"{self._server} does not let this node in: {causes.of_refusal(word)}") from error
         raise Unreachable(f"the connection to {self._server} is lost ({word})") from error

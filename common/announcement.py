@@ -33,6 +33,11 @@ class Announcement:
     embeddings: tuple[str, ...]
     task: Task
 
+    @property
+    def model(self) -> tuple[object, ...]:
+        """What is the same for all nodes of a run."""
+        return self.fingerprint, tuple(sorted(self.shapes.items())), self.head, self.embeddings, self.task
+
     def values(self) -> dict[str, Any]:
         """Plain values for a message."""
         return {

@@ -4,6 +4,7 @@ Every federated LoRA rule is a choice of what to freeze, where to start and what
 rule it serves.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -72,7 +73,7 @@ class Update:
 
 def join(**parts: Adapter) -> Adapter:
     """Several adapters as one, module names prefixed `PART/`, so that one buffer carries them all."""
-    return Adapter({f"{part}/{name}": f for part, adapter in parts.items() for name, f in adapter.items()})
+    return _Joined(parts)
 
 
 def split(joined: Adapter) -> dict[str, Adapter]:
@@ -82,3 +83,21 @@ def split(joined: Adapter) -> dict[str, Adapter]:
         part, _, module = name.partition("/")
         parts.setdefault(part, {})[module] = factors
     return {part: Adapter(modules) for part, modules in parts.items()}
+
+
+class _Joined(Adapter):
+    """Reads through to its parts, so that what they do not hold in memory is not held here."""
+
+    def __init__(self, parts: Mapping[str, Adapter]) -> None:
+        self._parts = parts
+        self._names = sorted(f"{part}/{name}" for part, adapter in parts.items() for name in adapter)
+
+    def __getitem__(self, name: str) -> Factors:
+        part, _, module = name.partition("/")
+        return self._parts[part][module]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

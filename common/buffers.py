@@ -6,7 +6,7 @@ A new buffer of 64 MiB in pages of 4 KiB costs three times as long in page fault
 import ctypes
 import io
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import reduce
 
 from zlib_ng.zlib_ng import crc32
@@ -15,13 +15,21 @@ _LARGE = 2**22
 """Bytes from which large pages, of 2 MiB, pay."""
 
 
-def seal(start: Callable[[int], bytes], parts: Sequence[bytes | memoryview]) -> bytes:
-    """The start, made from the CRC-32 of the parts, and the parts, of one byte an item, one after the other."""
-    room = len(start(0))
-    size = room + sum(len(part) for part in parts)
+def seal(start: Callable[[int], bytes], size: int, parts: Iterable[bytes | memoryview]) -> bytes:
+    """The start, made from the CRC-32 of the parts, and the parts, of one byte an item, one after the other.
+
+    Args:
+        start: makes the start, always of one length.
+        size: bytes of all parts.
+        parts: each is copied before the next one is asked for.
+    """
     if size < _LARGE:
-        return b"".join([start(reduce(lambda crc, part: crc32(part, crc), parts, 0)), *parts])
-    stream = io.BytesIO(bytes(size))  # bytes(size) is not touched yet, and the stream does not copy what it alone holds
+        held = list(parts)
+        return b"".join([start(reduce(lambda crc, part: crc32(part, crc), held, 0)), *held])
+    room = len(start(0))
+    stream = io.BytesIO(
+        bytes(room + size)
+    )  # bytes(size) is not touched yet, and the stream does not copy what it alone holds
     with stream.getbuffer() as view:
         _ask_for_large_pages(view)
         place, crc = room, 0

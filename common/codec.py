@@ -9,10 +9,12 @@ what `decode` takes, `encode` gives back byte for byte.
 """
 
 import struct
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from mmap import mmap
+from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -24,7 +26,7 @@ from common.buffers import seal
 from common.errors import CodecError
 from common.layout import Dtype, Layout, Module
 
-__all__ = ["Dtype", "Limits", "decode", "encode"]
+__all__ = ["Dtype", "Limits", "decode", "encode", "write"]
 
 _VERSION = 1
 _MAGIC = b"fedlra"
@@ -65,34 +67,72 @@ def encode(adapter: Adapter, dtype: Dtype = "f32", omit: Container[str] = ()) ->
     Raises:
         CodecError: a module's name is empty, too long or not printable, or a size is out of range.
     """
-    text = layouts.dump(layouts.describe(adapter, dtype, omit))
-    arrays = [_octets(array, dtype) for name, array in adapter.arrays().items() if name not in omit]
-    total = _PREFIX + len(text) + sum(array.nbytes for array in arrays)
-    parts: list[bytes | memoryview] = [_LENGTHS.pack(len(text), total), text, *arrays]
-    return seal(lambda crc: _START.pack(_MAGIC, _VERSION, crc), parts)
+    return seal(_start, *_parts(adapter, dtype, omit))
 
 
-def decode(buffer: bytes | memoryview | mmap, limits: Limits = _DEFAULT, known: Adapter | None = None) -> Adapter:
+def write(file: BinaryIO, adapter: Adapter, dtype: Dtype = "f32") -> None:
+    """Put into an empty file what `encode` gives, array by array, so that memory need not hold it.
+
+    Raises:
+        CodecError: as `encode`.
+        OSError: it cannot be written.
+    """
+    crc = 0
+    file.seek(_START.size)
+    for part in _parts(adapter, dtype, ())[1]:
+        crc = crc32(part, crc)
+        file.write(part)
+    file.seek(0)
+    file.write(_start(crc))
+
+
+def decode(
+    buffer: bytes | memoryview | mmap, limits: Limits = _DEFAULT, known: Adapter | None = None, check: bool = True
+) -> Adapter:
     """The adapter in a buffer: read-only views on it, without a copy.
 
     A b that was not sent is zero; an a that was not sent is the first rows of `known`'s, in the dtype they have there.
+
+    Args:
+        buffer: what `encode` gave.
+        limits: what is accepted.
+        known: has every a that may be left out.
+        check: compare the checksum, for which the whole buffer is read; otherwise only its header is.
 
     Raises:
         CodecError: the bytes are anything that `encode` does not write, or beyond the limits.
     """
     view = memoryview(buffer).toreadonly().cast("B")
-    text = _header_bytes(view, limits)
+    text = _header_bytes(view, limits, check)
     layout = layouts.parse(text)
     _check_limits(layout, limits)
     arrays = _arrays(layout, view[_PREFIX + len(text) :])
     return Adapter({name: _factors(name, layout, arrays, known or Adapter()) for name in layout.modules})
 
 
+def _start(crc: int) -> bytes:
+    return _START.pack(_MAGIC, _VERSION, crc)
+
+
+def _parts(adapter: Adapter, dtype: Dtype, omit: Container[str]) -> tuple[int, Iterator[bytes | memoryview]]:
+    """What follows the checksum: its size in bytes, and its parts; an array is converted when it is its turn."""
+    layout = layouts.describe(adapter, dtype, omit)
+    text = layouts.dump(layout)
+    total = _PREFIX + len(text) + _size(layout)
+    octets = (_octets(getattr(f, side), dtype) for name, f in adapter.items() for side in layout.modules[name].sides)
+    return total - _START.size, chain([_LENGTHS.pack(len(text), total), text], octets)
+
+
+def _size(layout: Layout) -> int:
+    numbers: int = sum(prod(shape) for _, shape in layout.arrays())
+    return numbers * int(_DTYPES[layout.dtype].itemsize)
+
+
 def _octets(array: Array, dtype: Dtype) -> memoryview:
     return np.ascontiguousarray(array, _DTYPES[dtype]).reshape(-1).view(np.uint8).data
 
 
-def _header_bytes(view: memoryview, limits: Limits) -> bytes:
+def _header_bytes(view: memoryview, limits: Limits, check: bool) -> bytes:
     if len(view) < _PREFIX:
         raise CodecError(f"not an adapter: {len(view)} bytes, fewer than the {_PREFIX} that each starts with")
     magic, version, crc = _START.unpack_from(view)
@@ -107,7 +147,7 @@ def _header_bytes(view: memoryview, limits: Limits) -> bytes:
         raise CodecError(f"{len(view)} bytes, but {total} were written; send or copy them again")
     if length > min(limits.max_header, total - _PREFIX):
         raise CodecError(f"a header of {length} bytes exceeds the buffer or the limit of {limits.max_header}")
-    if crc32(view[_START.size :]) != crc:
+    if check and crc32(view[_START.size :]) != crc:
         raise CodecError("wrong checksum: the bytes were changed on their way; send or copy them again")
     return bytes(view[_PREFIX : _PREFIX + length])
 
@@ -136,9 +176,8 @@ def _check_shapes(shapes: Shapes, expected: Shapes) -> None:
 
 def _arrays(layout: Layout, view: memoryview) -> dict[str, Array]:
     dtype = _DTYPES[layout.dtype]
-    size = sum(prod(shape) for _, shape in layout.arrays()) * dtype.itemsize
-    if size != len(view):
-        raise CodecError(f"{len(view)} bytes of data where the header describes {size}")
+    if _size(layout) != len(view):
+        raise CodecError(f"{len(view)} bytes of data where the header describes {_size(layout)}")
     data, start, arrays = np.frombuffer(view, dtype), 0, {}
     for name, shape in layout.arrays():
         arrays[name] = data[start : start + prod(shape)].reshape(shape)

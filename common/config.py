@@ -16,7 +16,7 @@ from common.errors import ConfigError, nearest
 from common.settings import Recipe, ServerFile
 
 Settings = TypeVar("Settings")
-_NO_BIT = {"workers", "listen", "folder", "keys", "quorum", "deadline"}
+_NO_BIT = {"workers", "listen", "health", "folder", "keys", "quorum", "deadline"}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -140,6 +140,10 @@ def to_tables(settings: Any) -> dict[str, Any]:
 
 
 def config_hash(settings: Recipe | ServerFile) -> str:
-    """SHA-256 of the resolved settings, without those that change no bit of the result: a run may go on with others."""
-    tables = {key: value for key, value in to_tables(settings).items() if key not in _NO_BIT}
-    return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the decisive tables."""
+    return hashlib.sha256(json.dumps(decisive_tables(settings), sort_keys=True).encode()).hexdigest()
+
+
+def decisive_tables(settings: Recipe | ServerFile) -> dict[str, Any]:
+    """The tables without settings that change no bit of the result: a run may go on with others of these."""
+    return {key: value for key, value in to_tables(settings).items() if key not in _NO_BIT}

@@ -220,6 +220,7 @@ class ServerFile:
         rounds: rounds to train.
         folder: where the run is written; runs/RUN by default.
         listen: address and port for nodes.
+        health: port of gRPC's health service on 127.0.0.1; 0 takes a free one.
         keys: folder with the project's keys.
         quorum: fewest updates that make a round.
         deadline: seconds that a node has for each reply.
@@ -235,6 +236,7 @@ class ServerFile:
     rounds: Count
     folder: str = ""
     listen: Address = "0.0.0.0:8443"
+    health: Annotated[int, Field(ge=0, le=65535)] = 0
     keys: str = "keys"
     quorum: Count = 2
     deadline: Positive = 3600.0

@@ -6,6 +6,8 @@ INBOX = "Inbox"
 """Method by which a node opens its stream of messages; it sends its rank as JSON and gets frames."""
 REPLY = "Reply"
 """Method by which a node sends the frames of one reply."""
+NOTICE = "query.notice"
+"""Type of a message that a node takes note of and does not answer (`common.notices`)."""
 SERVICE = "fedlora.v1"
 FRAME = 2**20
 """Bytes of a frame, at most."""

@@ -1,17 +1,46 @@
 """The checkpoint files of a journal: one a committed round, of which the newest two are kept."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Literal
 
+from common.adapter import Adapter
+from common.assignment import join, split
+from common.codec import Limits, decode, write
 from common.errors import JournalError
+from server import durable
 from server.chain import Entry
+from server.on_disk import viewed
 
 
 def path_of(folder: Path, number: int) -> Path:
     """Where the state after round `number` is."""
     return folder / f"round-{number:06d}.state"
+
+
+def save(path: Path, parts: Mapping[str, Adapter]) -> str:
+    """Put the parts of a state at `path` in float64, one module after the other; returns the file's SHA-256.
+
+    Raises:
+        OSError: it is not there.
+    """
+    with durable.writing(path) as file:
+        write(file, join(**parts), "f64")
+    return _digest(path)
+
+
+def load(path: Path) -> dict[str, Adapter]:
+    """The parts of a state, in float64, read from the file module by module; one without modules is absent.
+
+    Raises:
+        OSError, CodecError: it is no file that `save` has written.
+    """
+    with path.open("rb") as file:
+        view = mmap(file.fileno(), 0, access=ACCESS_READ)
+    joined = decode(view, Limits(max_bytes=len(view)), check=False)  # The journal has compared the file's hash.
+    return {part: viewed(path, view, adapter) for part, adapter in split(joined).items()}
 
 
 def check(folder: Path, entries: Sequence[Entry]) -> None:
@@ -41,11 +70,15 @@ def tidy(folder: Path, entries: Sequence[Entry]) -> None:
 
 def _condition(folder: Path, entry: Entry) -> Literal["intact", "changed", "missing"]:
     try:
-        with path_of(folder, entry["round"]).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _digest(path_of(folder, entry["round"]))
     except FileNotFoundError:
         return "missing"
     return "intact" if digest == entry["state_hash"] else "changed"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remedy(last: int, good: int | None) -> str:

@@ -10,8 +10,9 @@ from common.messages import Order, Reason, assignment_values, pack_assignment
 from server.admission import Admitted, Refused, admit
 from server.algorithms import Weighted
 from server.exchange import Exchange, Letter
+from server.on_disk import OnDisk
 from server.record import ClientRecord
-from server.spool import Spooled
+from server.spool import spooled
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def collect(
         record.bytes_down += len(blobs[record.rank])
         try:
             update, blob = _admit(reply, call, record)
-            admitted[record.name] = record, Spooled(spool(record.name), blob, update.adapter), _weight(update, weights)
+            modules = spooled(spool(record.name), blob, update.adapter)
+            admitted[record.name] = record, modules, _weight(update, weights)
         except Refused as refused:
             record.refuse(refused.reason)
         done(record.name, record.status)
@@ -72,8 +74,8 @@ def _weight(update: Admitted, rule: str) -> int:
     return {"examples": update.examples, "tokens": update.tokens, "uniform": 1}[rule]
 
 
-def _shared(admitted: list[tuple[ClientRecord, Spooled, int]]) -> list[Weighted]:
+def _shared(admitted: list[tuple[ClientRecord, OnDisk, int]]) -> list[Weighted]:
     total = sum(weight for _, _, weight in admitted)
     for record, _, weight in admitted:
         record.share = weight / total
-    return [Weighted(record.share, record.rank, spooled) for record, spooled, _ in admitted]
+    return [Weighted(record.share, record.rank, modules) for record, modules, _ in admitted]

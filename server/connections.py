@@ -26,7 +26,8 @@ class Connection:
             is.
         peer: who it is.
         rank: the largest rank that it announced.
-        outbox: the frames of each message to it, with the message's round; or why the stream ends.
+        outbox: the frames of each message to it, with the message's round, which a notice does not have; or why the
+            stream ends.
     """
 
     number: int
@@ -77,8 +78,10 @@ class Connections:
         """End a connection; nothing if it has ended."""
         if self._open.pop(connection.number, None):
             log.info("node %s: %s", connection.peer.name, why)
-            while not connection.outbox.empty():
-                connection.outbox.get_nowait()
+            left = [connection.outbox.get_nowait() for _ in range(connection.outbox.qsize())]
+            for item in left if why == "over" else ():
+                if not isinstance(item, str) and not item[0]:  # A notice: the log of the last round.
+                    connection.outbox.put_nowait(item)
             connection.outbox.put_nowait(why)
             self._lost(connection.number)
 
@@ -86,6 +89,16 @@ class Connections:
         """End every connection."""
         for connection in list(self._open.values()):
             self.leave(connection, why)
+
+    def names(self) -> list[str]:
+        """Of the connected nodes."""
+        return [connection.peer.name for connection in list(self._open.values())]
+
+    def notify(self, name: str, frames: Iterator[bytes]) -> None:
+        """Send a notice to the node of this name, if it is connected."""
+        for connection in self._open.values():
+            if connection.peer.name == name:
+                connection.outbox.put_nowait(("", frames))
 
     def send(self, number: int, group: str, frames: Iterator[bytes]) -> None:
         """Send a message of this round to a node; if it is not connected, it is told as lost once more."""

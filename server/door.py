@@ -1,5 +1,6 @@
 """Who may take part, by the project's signed roster, and whose reply counts."""
 
+import hashlib
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,12 +21,21 @@ class Door:
     Args:
         keys: the folder.
         roster: as it was read at the start; no older one is taken afterwards.
+        signed: the bytes that it was read from.
+        weights: the run's rule; by tokens, it is those that the roster limits, else the examples.
     """
 
-    def __init__(self, keys: Path, roster: Roster) -> None:
-        self._keys, self._roster = keys, roster
+    def __init__(self, keys: Path, roster: Roster, signed: bytes, weights: str) -> None:
+        self._keys, self._roster, self._signed = keys, roster, signed
+        self._weighed = "tokens" if weights == "tokens" else "examples"
         self._changed = _time(keys)
         self._nonces: set[tuple[str, str]] = set()
+
+    @property
+    def signed_roster(self) -> bytes:
+        """The roster that counts now, as its key signed it."""
+        self._read_again()
+        return self._signed
 
     def admit(self, name: str, key: str, rank: int) -> str | None:
         """Why the node of this name and key, with this rank, may not connect, in one word; None if it may."""
@@ -40,10 +50,15 @@ class Door:
 
     def objection(self, name: str, values: Mapping[str, Any], blob: bytes) -> Reason | None:
         """Why a reply of the node of this name does not count; looked at before its blob is decoded."""
+        if reason := self._objection(name, values, blob):
+            log.warning("a reply of node %s does not count: %s", name, reason)
+        return reason
+
+    def _objection(self, name: str, values: Mapping[str, Any], blob: bytes) -> Reason | None:
         member, roster = self._roster.members.get(name), values.get("roster")
         if member is None or type(roster) is not int or roster > self._roster.version:
             return "signature"
-        if not signing.signed(values, blob, self._roster.project, name, member.public_key):
+        if not signing.signed(values, hashlib.sha256(blob).hexdigest(), self._roster.project, name, member.public_key):
             return "signature"
         nonce = name, str(values["nonce"])
         if nonce in self._nonces:
@@ -51,19 +66,26 @@ class Door:
         self._nonces.add(nonce)
         if values.get("name", name) != name:
             return "name"
-        return "weight" if values.get("examples", 0) > member.max_weight else None
+        if _exceeds(values.get("rank", 0), member.max_rank):
+            return "rank"
+        return "weight" if _exceeds(values.get(self._weighed, 0), member.max_weight) else None
 
     def _read_again(self) -> None:
         changed = _time(self._keys)
         if changed == self._changed:
             return
         try:
-            roster = overview.read(self._keys).roster
+            public = overview.read(self._keys)
         except IdentityError as error:
             log.error("the roster of before stays: %s", error)
             return
-        if roster.version >= self._roster.version:
-            self._roster, self._changed = roster, changed
+        if public.roster.version >= self._roster.version:
+            self._roster, self._signed, self._changed = public.roster, public.signed_roster, changed
+
+
+def _exceeds(count: Any, most: int) -> bool:
+    """Whether a count is above what the roster allows, or none: a node may sign anything."""
+    return type(count) is not int or count > most
 
 
 def _time(keys: Path) -> int:

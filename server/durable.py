@@ -1,7 +1,10 @@
 """Files that survive a crash: after a call returns its effect is on the disk, and before that the old file still is."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write(path: Path, data: bytes) -> None:
@@ -10,10 +13,21 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         OSError: it is not there; no temporary file stays behind.
     """
+    with writing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """A file that is put at `path` when the block ends, whole or, if the block fails, not at all.
+
+    Raises:
+        OSError: it is not there; no temporary file stays behind.
+    """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

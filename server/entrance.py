@@ -36,15 +36,13 @@ class Entrance:
             await context.abort(StatusCode.UNAUTHENTICATED, "certificate")
         try:
             self._connections.meter(peer.name).call()
-        except TransportError as error:
-            log.warning("node %s: %s", peer.name, error)
+        except TransportError:
             await self.refuse(peer, "rate", context, StatusCode.RESOURCE_EXHAUSTED)
         return peer
 
     async def check(self, peer: Peer, rank: int, context: Any) -> None:
         """Let nobody on whom the roster does not admit; one that was admitted before is gone."""
         if word := self._admit(peer.name, peer.key, rank):
-            log.warning("node %s is refused: %s", peer.name, word)
             if connection := self._connections.of(peer):
                 self._connections.leave(connection, "refused")
             await self.refuse(peer, word, context, StatusCode.PERMISSION_DENIED)
@@ -53,6 +51,7 @@ class Entrance:
         self, peer: Peer, word: str, context: Any, status: StatusCode = StatusCode.FAILED_PRECONDITION
     ) -> NoReturn:
         """End the call."""
+        log.warning("node %s is refused: %s", peer.name, word)
         self._connections.meter(peer.name).refused[word] += 1
         await context.abort(status, word)
         raise AssertionError("abort raises")

@@ -39,8 +39,18 @@ class RunFolder(Observer):
             raise JournalError(f"{path} exists; choose another --name, or go on with --resume {path}") from None
         except OSError as error:
             raise JournalError(f"cannot make {path}: {error.strerror}; choose another --out") from None
-        (path / "config.toml").write_text(tomli_w.dumps(settings), encoding="utf-8")
-        return cls(path)
+        folder = cls(path)
+        folder.describe(settings)
+        return folder
+
+    def describe(self, settings: Mapping[str, Any]) -> None:
+        """Write the run's settings."""
+        self.config.write_text(tomli_w.dumps(settings), encoding="utf-8")
+
+    @property
+    def config(self) -> Path:
+        """Where the settings are."""
+        return self.path / "config.toml"
 
     @property
     def journal(self) -> Path:

@@ -15,7 +15,7 @@ from flwr.app import Error, Message
 from common.flower import GridOfOneRun, identify, with_id
 from common.frames import encode
 from common.messages import Reason
-from common.wire import Pems
+from common.wire import NOTICE, Pems
 from server.connections import Connections
 from server.entrance import Admit
 from server.exchange import Letter
@@ -23,8 +23,10 @@ from server.inbox import Inbox
 from server.limits import Limits, Meter
 from server.listener import Listener
 from server.service import Service, refusal
-from server.strategy import unpack
+from server.strategy import pack, unpack
 
+Greeting = Callable[[str], Iterable[Letter]]
+"""What the node of this name is told as it connects."""
 Objection = Callable[[str, Mapping[str, Any], bytes], Reason | None]
 """Why the reply of the node of this name, with these values and this blob, does not count; None if it may."""
 _ABSENT = 5
@@ -38,11 +40,13 @@ class Gate:
     Args:
         admit: the roster; asked at each call of a node, in the thread of the connections.
         objection: asked before a reply reaches the app, in the app's thread.
+        greeting: asked when a node connects, in the thread of the connections.
         limits: of each node.
     """
 
     admit: Admit
     objection: Objection
+    greeting: Greeting
     limits: Limits
 
 
@@ -59,7 +63,9 @@ class GrpcGrid(GridOfOneRun):
         self._objection = gate.objection
         self._inbox: Inbox[Message] = Inbox()
         self._connections = Connections(partial(self._inbox.lose, reply=_absent), gate.limits)
-        service = Service(self._connections, self._inbox, gate.admit, self._opened, spool)
+        service = Service(
+            self._connections, self._inbox, gate.admit, partial(_greeted, gate.greeting), self._opened, spool
+        )
         self._listener = Listener(address, pems, service.handler(), health_port)
 
     def __enter__(self) -> Self:
@@ -80,6 +86,11 @@ class GrpcGrid(GridOfOneRun):
         return self._listener.port
 
     @property
+    def health_port(self) -> int | None:
+        """Where gRPC's health service listens on 127.0.0.1; None if it does not."""
+        return self._listener.health_port
+
+    @property
     def meters(self) -> Mapping[str, Meter]:
         """What passed between the server and each node that has ever called, by name."""
         return dict(self._connections.meters)
@@ -87,6 +98,14 @@ class GrpcGrid(GridOfOneRun):
     def get_node_ids(self) -> Iterable[int]:
         """Numbers of the nodes that are connected now."""
         return self._connections.numbers()
+
+    def names(self) -> list[str]:
+        """Of the nodes that are connected now."""
+        return self._connections.names()
+
+    def notify(self, name: str, notice: Letter) -> None:
+        """Tell the node of this name, if it is connected; it does not answer."""
+        self._listener.soon(self._connections.notify, name, _framed(notice))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Put each message into its node's stream; one to a node that is gone is answered as absent."""
@@ -119,6 +138,14 @@ class GrpcGrid(GridOfOneRun):
         ids = list(self.push_messages(messages))
         self._inbox.wait(ids, timeout)
         return list(self.pull_messages(ids))
+
+
+def _framed(notice: Letter) -> Iterator[bytes]:
+    return encode(Message(pack(notice), 0, NOTICE))
+
+
+def _greeted(greeting: Greeting, name: str) -> list[Iterator[bytes]]:
+    return [_framed(notice) for notice in greeting(name)]
 
 
 def _absent(asked: Message) -> Message:

@@ -10,17 +10,15 @@ the round before as the last one.
 """
 
 import fcntl
-import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-from common.assignment import join, split
-from common.codec import Limits, decode, encode
+from common.adapter import Adapter, Factors
 from common.errors import JournalError, RunError
-from server import chain, checkpoints, durable
+from server import chain, checkpoints, durable, spool
 from server.chain import Entry
 from server.state import State
 
@@ -54,6 +52,8 @@ class Journal:
     def last_state(self) -> State:
         """The state of the last committed round, in float64; a part without modules is absent.
 
+        Its factors are read from the checkpoint at each access, for as long as that is one of the newest two.
+
         Raises:
             JournalError: no round was committed, or its checkpoint cannot be read.
         """
@@ -61,8 +61,8 @@ class Journal:
             raise JournalError(f"{self._folder} holds no committed round; start the run anew")
         entry = self._entries[-1]
         with _explained(self._folder):
-            blob = checkpoints.path_of(self._folder, entry["round"]).read_bytes()
-        return State(entry["round"], split(decode(blob, Limits(max_bytes=len(blob)))), entry["dropped"])
+            parts = checkpoints.load(checkpoints.path_of(self._folder, entry["round"]))
+        return State(entry["round"], parts, entry["dropped"])
 
     def spool_path(self, name: str) -> Path:
         """Where the reply of the node `name` waits for the commit of this round, which removes it.
@@ -74,6 +74,14 @@ class Journal:
             raise JournalError(f"{name!r} cannot name a file; give the node another name")
         return self._folder / "spool" / name
 
+    def keep(self, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> Mapping[str, Adapter]:
+        """The parts of the state that these modules make, each with its factors by part; on disk until the commit.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        return spool.kept(self._folder / "spool" / ".state", modules)  # No node's name begins with a dot.
+
     def commit(self, state: State, entry: Mapping[str, Any]) -> None:
         """Make the next round durable, with what `entry` says of it; the journal's own keys win over equal ones.
 
@@ -84,12 +92,10 @@ class Journal:
         if state.round != len(self._entries):
             raise JournalError(f"{self._folder}: round {len(self._entries)} is next, not round {state.round}")
         path = checkpoints.path_of(self._folder, state.round)
-        blob = encode(join(**state.parts), "f64")
-        digest = hashlib.sha256(blob).hexdigest()
-        own = {"round": state.round, "dropped": state.dropped, "state": path.name, "state_hash": digest}
+        own = {"round": state.round, "dropped": state.dropped, "state": path.name}
         with self._undone_on_failure(path):
+            own["state_hash"] = checkpoints.save(path, state.parts)
             line = chain.seal({**entry, **own}, self._entries)
-            durable.write(path, blob)
             durable.append(_log(self._folder), line, self._length)
         self._entries, self._length = (*self._entries, json.loads(line)), self._length + len(line)
         with suppress(OSError):  # the round is committed: what cannot be removed now goes at the next commit

@@ -7,8 +7,7 @@ import signal
 from functools import partial
 from pathlib import Path
 
-from common.config import config_hash, parse, read_toml, to_tables
-from common.errors import ConfigError, IdentityError
+from common.errors import IdentityError
 from common.identity.credentials import ServerCredentials, load_server
 from common.interrupt import ends_on
 from common.settings import ServerFile
@@ -18,6 +17,8 @@ from server.folder import RunFolder
 from server.journal import Journal
 from server.limits import Limits
 from server.observer import Observers
+from server.open_files import allow_many
+from server.own_folder import folder_of
 from server.plan import plan_of_file, read_server
 from server.quorum import wait_for_nodes
 from server.rounds import Rounds
@@ -35,6 +36,7 @@ def serve(file: Path) -> Path:
     Raises:
         FedloraError: a setting or key is wrong, another server has the folder or the port, or a round failed.
     """
+    allow_many()
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else a line for each handshake that is refused
     settings = read_server(file)
     credentials = load_server(Path(settings.keys))
@@ -45,37 +47,35 @@ def serve(file: Path) -> Path:
         )
     for warning in credentials.warnings:
         log.warning("%s", warning)
-    folder = _folder(settings)
     again = shlex.join(["fedlora", "server", str(file)])
     with ends_on(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; go on with: {again}"):
-        _run(settings, credentials, folder)
-    return folder.path
+        _run(settings, credentials)
+    return Path(settings.folder)
 
 
-def _folder(settings: ServerFile) -> RunFolder:
-    path = Path(settings.folder)
-    if not (path / "config.toml").is_file():
-        return RunFolder.create(path, to_tables(settings))
-    begun = parse(ServerFile, read_toml(path / "config.toml"), str(path / "config.toml"))
-    if config_hash(begun) != config_hash(settings):
-        raise ConfigError(
-            f"{path} holds a run with other settings ({config_hash(begun)}, these are {config_hash(settings)}); "
-            "give this one another `run`, or set back what you changed"
-        )
-    return RunFolder(path)
+def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
+    from server.bulletin import Bulletin, Herald
+    from server.grid import Gate, GrpcGrid  # both after GRPC_VERBOSITY is set
 
-
-def _run(settings: ServerFile, credentials: ServerCredentials, folder: RunFolder) -> None:
-    from server.grid import Gate, GrpcGrid  # after GRPC_VERBOSITY is set
-
-    door, status, console = Door(Path(settings.keys), credentials.roster), Status(folder.path), Console(log)
-    with Journal.open(folder.journal) as journal:
+    door = Door(Path(settings.keys), credentials.roster, credentials.roster_bytes, settings.server.weights)
+    with Journal.open(Path(settings.folder) / "journal") as journal:
+        folder = folder_of(settings, begun=bool(journal.entries))
         folder.restore(journal.entries)
-        status.restore(journal.entries)
-        gate, observers = Gate(door.admit, door.objection, Limits()), Observers([folder, status, console])
-        with GrpcGrid(settings.listen, credentials, gate, folder.journal) as grid:
-            log.info("listening at %s as %s", settings.listen, settings.project)
-            exchange = FlowerExchange(grid, settings.deadline)
-            wait_for_nodes(exchange, settings.quorum, observers)
-            publish = partial(folder.publish, base=settings.project)
-            Rounds(exchange, plan_of_file(settings), journal, observers, publish).run()
+        bulletin = Bulletin(journal, door, credentials)
+        gate = Gate(door.admit, door.objection, bulletin.greeting, Limits())
+        with GrpcGrid(settings.listen, credentials, gate, folder.journal, settings.health) as grid:
+            health = f"127.0.0.1:{grid.health_port}"
+            log.info("listening at %s as %s; health at %s", settings.listen, settings.project, health)
+            status = Status(folder.path, grid, settings.listen, health)
+            status.restore(journal.entries)
+            observers = Observers([folder, status, Console(log), Herald(grid, bulletin)])
+            with status.beating():
+                _rounds(settings, FlowerExchange(grid, settings.deadline), journal, observers, folder)
+
+
+def _rounds(
+    settings: ServerFile, exchange: FlowerExchange, journal: Journal, observers: Observers, folder: RunFolder
+) -> None:
+    wait_for_nodes(exchange, settings.quorum, observers)
+    publish = partial(folder.publish, base=settings.project)
+    Rounds(exchange, plan_of_file(settings), journal, observers, publish).run()

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from common.errors import TransportError
-from common.wire import CHANNEL, Pems
+from common.wire import CHANNEL, SERVICE, Pems
 
 _CHANNEL = (
     *CHANNEL,
@@ -34,7 +34,7 @@ class Listener:
         pems: the server's certificate, its key, and the authority of the nodes: a peer without a certificate of that
             authority does not get beyond the TLS handshake.
         handler: the methods that nodes call.
-        health_port: of gRPC's health service on 127.0.0.1, without TLS; None for none.
+        health_port: of gRPC's health service on 127.0.0.1, without TLS; 0 takes a free one, None is none.
 
     Raises:
         TransportError: it cannot listen there.
@@ -42,11 +42,11 @@ class Listener:
 
     def __init__(self, address: str, pems: Pems, handler: Any, health_port: int | None) -> None:
         self._stopped: Future[None] = Future()
-        started: Future[tuple[asyncio.AbstractEventLoop, int]] = Future()
+        started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]] = Future()
         serving = self._serve(address, pems, handler, health_port, started)
         self._thread = Thread(target=asyncio.run, args=(serving,), name="grid")
         self._thread.start()
-        self._loop, self.port = started.result()
+        self._loop, self.port, self.health_port = started.result()
 
     @property
     def running(self) -> bool:
@@ -68,17 +68,18 @@ class Listener:
         pems: Pems,
         handler: Any,
         health_port: int | None,
-        started: Future[tuple[asyncio.AbstractEventLoop, int]],
+        started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]],
     ) -> None:
         servers = [grpc.aio.server(options=_CHANNEL)]
         servers[0].add_generic_rpc_handlers((handler,))
         try:
             port = _bind(address, lambda: servers[0].add_secure_port(address, _credentials(pems)))
             if health_port is not None:
-                servers.append(await _health_server(health_port))
+                health_server, health_port = await _health_server(health_port)
+                servers.append(health_server)
             for server in servers:
                 await server.start()
-            started.set_result((asyncio.get_running_loop(), port))
+            started.set_result((asyncio.get_running_loop(), port, health_port))
             await asyncio.wrap_future(self._stopped)
         except TransportError as error:
             started.set_exception(error)
@@ -100,9 +101,10 @@ def _credentials(pems: Pems) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair], root_certificates=pems.ca_pem, require_client_auth=True)
 
 
-async def _health_server(port: int) -> grpc.aio.Server:
+async def _health_server(port: int) -> tuple[grpc.aio.Server, int]:
     server, servicer, address = grpc.aio.server(), health.HealthServicer(), f"127.0.0.1:{port}"
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    _bind(address, lambda: server.add_insecure_port(address))
-    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    return server
+    bound = _bind(address, lambda: server.add_insecure_port(address))
+    for name in ("", SERVICE):
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return server, bound

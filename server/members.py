@@ -1,21 +1,22 @@
 """The nodes of a run: who is connected, who shares the run's base model, who was turned away and why."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common.announcement import Announcement, announced
 from common.errors import JournalError, RunError
 from common.messages import Reason
 from server.exchange import Exchange, Letter
-from server.nodes import majority_base, objection
+from server.nodes import majority, objection
 from server.record import ClientRecord
 
 
 class Members:
-    """Announced nodes by name. The base and the largest rank are fixed by the first that announce themselves."""
+    """Announced nodes by name. The first that announce themselves fix the largest rank and, by majority, the model."""
 
     def __init__(self, base: str = "", max_rank: int = 0) -> None:
         self.base, self.max_rank = base, max_rank
+        self._like: Announcement | None = None
         self.nodes: dict[str, Announcement] = {}
         self.ids: dict[str, int] = {}
         self.turned_away: dict[int, tuple[Announcement, Reason]] = {}
@@ -29,9 +30,8 @@ class Members:
         self.turned_away = {n: entry for n, entry in self.turned_away.items() if n in connected and entry[1] != "name"}
         unknown = connected - set(self.ids.values()) - self.turned_away.keys()
         answers = dict(_announcements(exchange, {node: Letter(question) for node in sorted(unknown)}))
-        if answers and not self.base:
-            self.base = majority_base(list(answers.values()))
-            self.max_rank = max(node.rank for node in answers.values() if node.fingerprint == self.base)
+        if alike := [node for node in answers.values() if node.fingerprint == self.base or not self.base]:
+            self._choose(alike)
         for node, announcement in sorted(answers.items(), key=lambda item: (item[1].name, item[0])):
             self._admit(node, announcement)
 
@@ -62,8 +62,14 @@ class Members:
             for node, reason in self.turned_away.values()
         ]
 
+    def _choose(self, nodes: Sequence[Announcement]) -> None:
+        like = self._like = self._like or majority(nodes)
+        self.base = like.fingerprint
+        self.max_rank = self.max_rank or max(node.rank for node in nodes if node.model == like.model)
+
     def _admit(self, node: int, announcement: Announcement) -> None:
-        reason = objection(announcement, self.nodes, self.base, self.max_rank)
+        like = self._like
+        reason = objection(announcement, self.nodes, like, self.max_rank) if like else "base"
         if reason:
             self.turned_away[node] = announcement, reason
         else:

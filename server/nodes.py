@@ -12,18 +12,22 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """The names that a node's own file may give it; each can name a file."""
 
 
-def majority_base(nodes: Sequence[Announcement]) -> str:
-    """The fingerprint that most nodes have; of equally frequent ones the first in order."""
-    counts = Counter(node.fingerprint for node in nodes)
-    return min(counts, key=lambda fingerprint: (-counts[fingerprint], fingerprint))
+def majority(nodes: Sequence[Announcement]) -> Announcement:
+    """A node whose model most have; of equally frequent ones the first by fingerprint."""
+    counts = Counter(node.model for node in nodes)
+    return min(nodes, key=lambda node: (-counts[node.model], node.fingerprint, str(node.model)))
 
 
-def objection(node: Announcement, known: Mapping[str, Announcement], base: str, max_rank: int) -> Reason | None:
-    """Why a node cannot take part beside the known ones; None if it can."""
+def objection(
+    node: Announcement, known: Mapping[str, Announcement], like: Announcement, max_rank: int
+) -> Reason | None:
+    """Why a node cannot take part beside the known ones, with a model like that one's; None if it can."""
     if node.name in known or not _NAME.fullmatch(node.name):
         return "name"
-    if node.fingerprint != base:
+    if node.fingerprint != like.fingerprint:
         return "base"
+    if node.model != like.model:
+        return "shape"
     return "rank" if node.rank > max_rank else None
 
 

@@ -43,16 +43,17 @@ def _terms(updates: Sequence[Weighted], starts: Mapping[int, Adapter], name: str
 
 def residual(mass: Modules, broadcast: Modules) -> float:
     """||S - G|| / ||S||: the share of the global update that clients do not have yet, exact to 1e-8."""
-    size = sum(lowrank.inner(s, s) for s in mass.values())
-    both = sum(lowrank.inner(s, broadcast[name]) for name, s in mass.items())
-    sent = sum(lowrank.inner(g, g) for g in broadcast.values())
+    size = both = sent = 0.0
+    for name, s in mass.items():
+        g = broadcast[name]
+        size, both, sent = size + lowrank.inner(s, s), both + lowrank.inner(s, g), sent + lowrank.inner(g, g)
     return sqrt(max(size - 2 * both + sent, 0.0) / size) if size else 0.0
 
 
 def exactness(algorithm: Algorithm, before: State, after: State, updates: Sequence[Weighted]) -> Exactness:
     """How exact the reduction from `before` to `after` was."""
     starts = {update.rank: algorithm.assign(before, update.rank).start for update in updates}
-    mass, broadcast, lost = algorithm.mass(after), Adapter(algorithm.broadcast(after)), algorithm.lost(after)
+    mass, broadcast, lost = algorithm.mass(after), algorithm.broadcast(after), algorithm.lost(after)
     exact = receipt(algorithm.mass(before), mass, lost, updates, starts)
     dropped = after.dropped / lowrank.total_norm(mass.values()) if after.dropped else 0.0
     return Exactness(exact, residual(mass, broadcast), dropped, broadcast.rank)

@@ -80,7 +80,7 @@ class Rounds:
             RunError: a round had too few updates in every attempt, or could not be written.
         """
         self._observer.started(self._plan.train.rounds, max(0, len(self._journal.entries) - 1))
-        state = self._resume() if self._journal.entries else self._begin()
+        state = self._committed() if self._journal.entries else self._begin()
         while state.round < self._plan.train.rounds:
             state = self._round(state)
         return state
@@ -89,9 +89,10 @@ class Rounds:
         targets = self._plan.lora.targets
         self._members.meet(self._exchange, {"targets": targets if isinstance(targets, str) else list(targets)})
 
-    def _resume(self) -> State:
+    def _committed(self) -> State:
+        """The state of the last round, as its checkpoint has it, once its global update is published."""
         state = self._journal.last_state()
-        self._publish(self._broadcast(state), self._any_node())
+        self._publish(self._algorithm.broadcast(state).astype("f4"), self._any_node())
         return state
 
     def _any_node(self) -> Announcement:
@@ -101,8 +102,7 @@ class Rounds:
     def _begin(self) -> State:
         began = time.monotonic()
         state = self._algorithm.initial(self._any_node().shapes)
-        self._commit(state, self._cohort(1), Exactness(), began)
-        return state
+        return self._commit(state, self._cohort(1), Exactness(), began)
 
     def _round(self, state: State) -> State:
         """The state after the first attempt that has a quorum; one that has none leaves everything as it was."""
@@ -112,9 +112,8 @@ class Rounds:
             clients = self._cohort(state.round + 1)
             updates = self._collect(state, clients, attempt) if len(clients) >= self._plan.quorum else []
             if len(updates) >= self._plan.quorum:
-                after = self._algorithm.reduce(state, updates)
-                self._commit(after, clients, exactness(self._algorithm, state, after, updates), began)
-                return after
+                after = self._algorithm.reduce(state, updates, self._journal.keep)
+                return self._commit(after, clients, exactness(self._algorithm, state, after, updates), began)
             self._abandon(state.round + 1, attempt, clients)
         self._members.check_some()
         raise quorum.too_few(state.round + 1, clients, self._plan.quorum, self._plan.attempts)
@@ -140,19 +139,21 @@ class Rounds:
         return collect(self._exchange, call, asked, self._journal.spool_path, rule, done)
 
     def _order(self, state: State, number: int, attempt: int = 1) -> Order:
-        return Order(self._plan.config, number, adapter_hash(self._broadcast(state)), self._members.base, attempt)
+        return Order(
+            self._plan.config, number, adapter_hash(self._algorithm.broadcast(state)), self._members.base, attempt
+        )
 
-    def _commit(self, state: State, clients: dict[str, ClientRecord], exact: Exactness, began: float) -> None:
-        """Measure the new global update on the nodes' held-out rows and on the test rows, then write the round."""
+    def _commit(self, state: State, clients: dict[str, ClientRecord], exact: Exactness, began: float) -> State:
+        """The state once it is written, after the new global update is measured on held-out rows and test rows."""
         following = self._cohort(state.round + 1) if state.round < self._plan.train.rounds else {}
         self._losses = self._evaluate(state, {*clients, *following}, clients)
         for client in clients.values():
             client.loss_after = self._losses.get(client.name)
-        tested = self._test(self._broadcast(state))
+        tested = self._test(self._algorithm.broadcast(state))
         everyone = [*clients.values(), *self._members.refused()]
         record = round_record(state.round, time.monotonic() - began, tested, exact, everyone)
         entry = {
-            "adapter_hash": adapter_hash(self._broadcast(state)),
+            "adapter_hash": adapter_hash(self._algorithm.broadcast(state)),
             "base": self._members.base,
             "config": self._plan.config,
             "max_rank": self._members.max_rank,
@@ -160,19 +161,17 @@ class Rounds:
             "metrics": record,
         }
         self._journal.commit(state, entry)
-        self._publish(self._broadcast(state), self._any_node())
+        committed = self._committed()
         self._observer.round_committed(record)
+        return committed
 
     def _evaluate(self, state: State, names: set[str], clients: Mapping[str, ClientRecord]) -> dict[str, float]:
-        letter = Letter(vars(self._order(state, state.round)), encode(self._broadcast(state)))
+        letter = Letter(vars(self._order(state, state.round)), encode(self._algorithm.broadcast(state)))
         by_id = {self._members.ids[name]: name for name in sorted(names & self.nodes.keys())}
         self._observer.evaluating(len(by_id))
         for name in names & self.nodes.keys() & clients.keys():
             clients[name].bytes_down += len(letter.blob)
         return losses(self._exchange, by_id, letter, state.round)
-
-    def _broadcast(self, state: State) -> Adapter:
-        return Adapter(self._algorithm.broadcast(state))
 
 
 def adapter_hash(adapter: Adapter) -> str:

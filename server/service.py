@@ -5,7 +5,7 @@ Everything here runs in the thread of the event loop.
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +25,7 @@ from server.entrance import Admit, Entrance
 from server.inbox import Asked, Inbox
 from server.peer import Peer
 
+Greeted = Callable[[str], Iterable[Iterator[bytes]]]
 Opened = Callable[[str, Message, Callable[[], Message]], Message]
 """The reply of the node of this name to this message, which is read where it is taken."""
 FAILED = 2
@@ -51,15 +52,22 @@ class Service:
         connections: who is connected.
         inbox: what was asked of whom.
         admit: the roster.
+        greeted: the frames of each notice to a node of this name that has connected.
         opened: reads a reply in the thread of the server's app.
         spool: folder for files without a name, where replies larger than a frame lie until they are taken.
     """
 
     def __init__(
-        self, connections: Connections, inbox: Inbox[Message], admit: Admit, opened: Opened, spool: Path
+        self,
+        connections: Connections,
+        inbox: Inbox[Message],
+        admit: Admit,
+        greeted: Greeted,
+        opened: Opened,
+        spool: Path,
     ) -> None:
         self._connections, self._inbox, self._entrance = connections, inbox, Entrance(connections, admit)
-        self._opened, self._spool = opened, spool
+        self._greeted, self._opened, self._spool = greeted, opened, spool
 
     def handler(self) -> Any:
         """What a gRPC server needs of it."""
@@ -76,6 +84,8 @@ class Service:
             await self._entrance.refuse(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
         await self._entrance.check(peer, rank, context)
         connection = self._connections.enter(peer, rank)
+        for notice in self._greeted(peer.name):
+            self._connections.notify(peer.name, notice)
         try:
             await context.send_initial_metadata((("admitted", "yes"),))
             why = await self._deliver(connection, context)
@@ -88,7 +98,8 @@ class Service:
         meter = self._connections.meter(connection.peer.name)
         while not isinstance(item := await connection.outbox.get(), str):
             group, frames = item
-            meter.begin(group)
+            if group:
+                meter.begin(group)
             for frame in frames:
                 meter.sent += len(frame)
                 await context.write(frame)

@@ -1,63 +1,54 @@
-"""Admitted replies of the running round, on disk: a reduction reads them back one module at a time."""
+"""What the running round needs no memory for: admitted replies, and the next state while it is made; both on disk."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from common.adapter import Adapter, Array, Factors
 from common.errors import RunError
+from server.on_disk import OnDisk, Place, viewed
 
 
-class Spooled(Mapping[str, Factors]):
-    """An adapter whose factors lie in a file and are read at each access, so that memory holds one module of it."""
+def spooled(file: Path, blob: bytes, adapter: Adapter) -> OnDisk:
+    """The adapter, which is a view on the blob, from a file that is written; factors that are no views stay in memory.
 
-    def __init__(self, file: Path, blob: bytes, adapter: Adapter) -> None:
-        """Write the blob that the adapter is a view on; factors that are no views on it stay in memory.
-
-        Raises:
-            RunError: it cannot be written.
-        """
-        _write(file, blob)
-        self._file = file
-        self._start = np.frombuffer(blob, np.uint8).ctypes.data
-        self._size = len(blob)
-        self._sides = {name: (self._place(f.a), self._place(f.b)) for name, f in adapter.items()}
-
-    def __getitem__(self, name: str) -> Factors:
-        a, b = self._sides[name]
-        return Factors(self._read(a), self._read(b))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._sides)
-
-    def __len__(self) -> int:
-        return len(self._sides)
-
-    def _place(self, array: Array) -> "Array | _Place":
-        offset = array.ctypes.data - self._start
-        return _Place(offset, array) if 0 <= offset < self._size else array
-
-    def _read(self, side: "Array | _Place") -> Array:
-        return side if isinstance(side, np.ndarray) else side.read(self._file)
-
-
-def _write(file: Path, blob: bytes) -> None:
-    try:
+    Raises:
+        RunError: it cannot be written.
+    """
+    with _explained(file):
         file.write_bytes(blob)
+    return viewed(file, blob, adapter)
+
+
+def kept(file: Path, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dict[str, Adapter]:
+    """The parts of a state, whose modules are written to a file as they come, each with its factors by part.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    parts: dict[str, dict[str, tuple[Place, Place]]] = {}
+    with _explained(file), file.open("wb") as stream:
+        for name, factors in modules:
+            for part, each in factors.items():
+                parts.setdefault(part, {})[name] = _put(each.a, stream), _put(each.b, stream)
+    return {part: OnDisk(file, sides) for part, sides in parts.items()}
+
+
+def _put(array: Array, stream: BinaryIO) -> Place:
+    place = Place(stream.tell(), array.dtype, array.shape)
+    stream.write(np.ascontiguousarray(array).data)
+    return place
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunError(
             f"cannot keep {file} until the round ends: {error.strerror}; the last committed round is intact: "
             "mend the cause, then run again with --resume"
         ) from error
-
-
-class _Place:
-    """Where in the file an array lies."""
-
-    def __init__(self, offset: int, array: Array) -> None:
-        self._offset, self._dtype, self._shape = offset, array.dtype, array.shape
-
-    def read(self, file: Path) -> Array:
-        count = int(np.prod(self._shape))
-        return np.fromfile(file, self._dtype, count, offset=self._offset).reshape(self._shape)

@@ -1,21 +1,17 @@
-"""`status.json` in a run's folder: what `fedlora status` shows of a server that runs, or of one that has ended."""
+"""Keeps `status.json` in a run's folder as it is now (`server.status_file`)."""
 
-import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Any
 
-from common.errors import ConfigError
 from server.observer import Observer
+from server.status_file import REFUSALS, Traffic, live, unknown, write
 
-FILE = "status.json"
-_KEYS = {"round", "rounds", "phase", "done", "of", "nodes", "refusals", "started", "updated"}
-REFUSALS = 50
-"""Most refusals that are kept; the oldest go first."""
-
-log = logging.getLogger(__name__)
+BEAT = 2.0
+"""Seconds between two writings while nothing happens, which show that the server runs."""
 
 
 def _utc() -> datetime:
@@ -23,19 +19,46 @@ def _utc() -> datetime:
 
 
 class Status(Observer):
-    """Writes the file anew, whole, at each event. Times are ISO 8601 in UTC."""
+    """Writes the file anew, whole, at each event. Times are ISO 8601 in UTC.
 
-    def __init__(self, folder: Path, clock: Callable[[], datetime] = _utc) -> None:
-        self._file, self._clock = folder / FILE, clock
+    Args:
+        folder: of the run.
+        traffic: of its grid.
+        listen: where nodes find the server.
+        health: where its health service is.
+    """
+
+    def __init__(
+        self, folder: Path, traffic: Traffic, listen: str, health: str, clock: Callable[[], datetime] = _utc
+    ) -> None:
+        self._folder, self._traffic, self._clock = folder, traffic, clock
         self._now: dict[str, Any] = {"round": 0, "rounds": 0, "phase": "starting", "done": 0, "of": 0}
+        self._now |= {"listen": listen, "health": health, "started": self._time()}
         self._nodes: dict[str, dict[str, Any]] = {}
         self._refusals: dict[tuple[str, str], dict[str, Any]] = {}
-        self._started = self._time()
+        self._told, self._writing = self._copy(), Lock()
 
     def restore(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Count what passed in the committed rounds of a run that goes on."""
         for entry in entries:
             self._count(entry["metrics"])
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Also write while nothing happens, in a thread of its own."""
+        ended = Event()
+
+        def beat() -> None:
+            while not ended.wait(BEAT):
+                self._save()
+
+        thread = Thread(target=beat, name="status", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def waiting(self, connected: int, needed: int) -> None:
         """Too few nodes to begin."""
@@ -52,8 +75,6 @@ class Status(Observer):
     def client_done(self, name: str, status: str) -> None:
         """A node's reply is there, or will not come."""
         self._node(name)["status"] = status
-        if status != "absent":
-            self._node(name)["last_seen"] = self._time()
         self._write(done=self._now["done"] + 1)
 
     def evaluating(self, count: int) -> None:
@@ -70,9 +91,6 @@ class Status(Observer):
     def round_committed(self, record: Mapping[str, Any]) -> None:
         """A round is on disk."""
         self._count(record)
-        for client in record["clients"]:
-            if client["loss_after"] is not None:
-                self._node(client["name"])["last_seen"] = self._time()
         last = record["round"] == self._now["rounds"]
         self._write(phase="finished" if last else "committed", round=record["round"], done=0, of=0)
 
@@ -86,8 +104,7 @@ class Status(Observer):
                 self._refuse(client["name"], client["reason"], record["round"])
 
     def _node(self, name: str) -> dict[str, Any]:
-        fresh = {"name": name, "rank": None, "last_seen": None, "bytes_up": 0, "bytes_down": 0}
-        return self._nodes.setdefault(name, fresh | {"status": None, "reason": None})
+        return self._nodes.setdefault(name, unknown(name))
 
     def _refuse(self, name: str, reason: str, number: int) -> None:
         before = self._refusals.pop((name, reason), {"count": 0})
@@ -99,32 +116,15 @@ class Status(Observer):
         return self._clock().isoformat(timespec="seconds")
 
     def _write(self, **now: Any) -> None:
-        """A status that cannot be written must not end the run."""
         self._now |= now
-        nodes = [self._nodes[name] for name in sorted(self._nodes)]
-        times = {"started": self._started, "updated": self._time()}
-        status = self._now | {"nodes": nodes, "refusals": list(self._refusals.values())} | times
-        temporary = self._file.with_suffix(".tmp")
-        try:
-            temporary.write_text(json.dumps(status), encoding="utf-8")
-            temporary.replace(self._file)
-        except OSError as error:
-            log.warning("cannot write %s: %s", self._file, error.strerror)
+        self._told = self._copy()
+        self._save()
 
+    def _copy(self) -> dict[str, Any]:
+        """What the thread that beats may read while more happens."""
+        nodes = {name: dict(node) for name, node in self._nodes.items()}
+        return self._now | {"nodes": nodes, "refusals": list(self._refusals.values())}
 
-def read_status(folder: Path) -> dict[str, Any]:
-    """The status of the run in a folder.
-
-    Raises:
-        ConfigError: there is none, or it is no status.
-    """
-    file = folder / FILE
-    try:
-        status: Any = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}; start the server first") from None
-    except ValueError as error:
-        raise ConfigError(f"{file} is not valid JSON: {error}; start the server again, which writes it anew") from None
-    if not isinstance(status, dict) or not status.keys() >= _KEYS:
-        raise ConfigError(f"{file} is no status; start the server again, which writes it anew")
-    return status
+    def _save(self) -> None:
+        with self._writing:
+            write(self._folder, live(self._told, self._traffic) | {"updated": self._time()})

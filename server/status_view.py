@@ -12,7 +12,8 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from server.plan import read_server
-from server.status import read_status
+from server.status import BEAT
+from server.status_file import read_status
 
 PAUSE = 2.0
 """Seconds between two looks, with `--watch`."""
@@ -40,10 +41,11 @@ def view(status: Mapping[str, Any], now: datetime, width: int = 100) -> str:
     """What `server.status.Status` wrote, for people; ages are as of `now`."""
     console = Console(file=StringIO(), width=width, markup=False, highlight=False, color_system=None)
     console.print(_headline(status, now))
-    console.print(_nodes(status["nodes"], now))
+    console.print(_nodes(status, now))
     for refusal in status["refusals"]:
         times = "once" if refusal["count"] == 1 else f"{refusal['count']} times"
-        console.print(f"{_plain(refusal['name'])}: {refusal['reason']}, {times}, last in round {refusal['round']}")
+        where = "at the door" if refusal["round"] is None else f"last in round {refusal['round']}"
+        console.print(f"{_plain(refusal['name'])}: {refusal['reason']}, {times}, {where}")
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
@@ -51,24 +53,36 @@ def view(status: Mapping[str, Any], now: datetime, width: int = 100) -> str:
 def _headline(status: Mapping[str, Any], now: datetime) -> str:
     share = f", {status['done']} of {status['of']} nodes" if status["of"] else ""
     ages = f"started {_age(status['started'], now)}, updated {_age(status['updated'], now)}"
-    return f"round {status['round']}/{status['rounds']}: {status['phase']}{share}; {ages}"
+    lost = "" if status["phase"] == "finished" or _beats(status, now) else "; the server does not run"
+    return f"round {status['round']}/{status['rounds']}: {status['phase']}{share}; {ages}{lost}"
 
 
-def _nodes(nodes: list[Mapping[str, Any]], now: datetime) -> Table:
-    table = Table("node", "rank", "last seen", "up", "down", "last reply", box=None, pad_edge=False)
-    for node in nodes:
+def _beats(status: Mapping[str, Any], now: datetime) -> bool:
+    return _seconds(status["updated"], now) <= 5 * BEAT
+
+
+def _nodes(status: Mapping[str, Any], now: datetime) -> Table:
+    table = Table("node", "rank", "connected", "last seen", "up", "down", "last reply", box=None, pad_edge=False)
+    for node in status["nodes"]:
         reply = " ".join(word for word in (node["status"], node["reason"]) if word) or "-"
         sizes = decimal(node["bytes_up"]), decimal(node["bytes_down"])
-        table.add_row(_plain(node["name"]), str(node["rank"] or "-"), _age(node["last_seen"], now), *sizes, reply)
+        connected = "yes" if node["connected"] and _beats(status, now) else "no"
+        table.add_row(
+            _plain(node["name"]), str(node["rank"] or "-"), connected, _age(node["last_seen"], now), *sizes, reply
+        )
     return table
 
 
 def _age(time: str | None, now: datetime) -> str:
     if time is None:
         return "-"
-    seconds = max(0, int((now - datetime.fromisoformat(time)).total_seconds()))
+    seconds = _seconds(time, now)
     size, unit = next((pair for pair in _UNITS if seconds >= pair[0]), _UNITS[-1])
     return f"{seconds // size} {unit} ago"
+
+
+def _seconds(time: str, now: datetime) -> int:
+    return max(0, int((now - datetime.fromisoformat(time)).total_seconds()))
 
 
 def _plain(name: str) -> str:

@@ -6,11 +6,12 @@ ours, on `push_messages` and `pull_messages`.
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args
+from typing import get_args
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 from flwr.serverapp import Grid
 
+from common.flower import opened
 from common.messages import ADAPTER_STYPE, Reason
 from server.exchange import Kind, Letter
 
@@ -63,9 +64,7 @@ def unpack(message: Message) -> Letter | Reason:
     if message.has_error():
         reason = message.error.reason
         return reason if reason in get_args(Reason) else "failed"  # type: ignore[return-value]
-    try:  # Not through Flower's views by kind: each is a cycle, which keeps the blob until the next collection.
-        content: Any = message.content
-        blob = content["adapter"]["adapter"].data if "adapter" in content else b""
-        return Letter(dict(content["values"]), blob)
+    try:
+        return Letter(*opened(message))
     except (KeyError, TypeError, AttributeError, ValueError):
         return "malformed"

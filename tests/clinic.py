@@ -1,4 +1,4 @@
-"""A project with one node, and its `fedlora client` that may connect but has nothing to train on."""
+"""A project with one node, and its `fedlora client`."""
 
 import shutil
 import subprocess
@@ -14,6 +14,7 @@ from server.door import Door
 from server.grid import Gate, GrpcGrid
 from server.limits import Limits
 from tests.authority import Pem
+from tests.client.nodes import write_node
 from tests.command import start
 from tests.common.identity.parties import NOW, days_ago
 
@@ -34,8 +35,10 @@ class Clinic:
         """The port of a server with the project's keys, which are not looked at as `fedlora server` does."""
         ca, own = ((self.keys / name).read_bytes() for name in ("ca.pem", "server.pem"))
         pems = Pem(ca, own, keys.to_plain_pem(keys.read_tls_key(self.keys / "server.key")))
-        door = Door(self.keys, overview.read(self.keys).roster)
-        grid = GrpcGrid("127.0.0.1:0", pems, Gate(door.admit, door.objection, Limits()), self.folder)
+        public = overview.read(self.keys)
+        door = Door(self.keys, public.roster, public.signed_roster, "examples")
+        grid = GrpcGrid("127.0.0.1:0", pems, Gate(door.admit, door.objection, lambda name: (), Limits()), self.folder)
+        self.grid = grid
         yield grid.port
         grid.close(finished=True)
 
@@ -44,8 +47,12 @@ class Clinic:
         shutil.copy(project.renew_node(self.keys, "clinic", now), self.folder / "node")
 
     def start(self, server: str, **changes: object) -> subprocess.Popen[str]:
-        """`fedlora client` of the node."""
+        """`fedlora client` of the node, which has neither base nor rows."""
         file = self.folder / "client.toml"
         own = {"name": "clinic", "rank": 8, "base": "nowhere", "data": "nowhere.jsonl", "keys": "node"}
         file.write_text(tomli_w.dumps(own | {"server": server} | changes))
         return start("client", file)
+
+    def start_whole(self, server: str, **changes: object) -> subprocess.Popen[str]:
+        """`fedlora client` of the node with base and rows."""
+        return start("client", write_node(self.folder, rank=8, keys="node", server=server, **changes))

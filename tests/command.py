@@ -6,6 +6,7 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -24,10 +25,10 @@ class Ended:
     err: str
 
 
-def start(*words: object) -> subprocess.Popen[str]:
-    """`fedlora WORDS` in a process of its own, which runs on."""
+def start(*words: object, log: IO[str] | int = subprocess.PIPE) -> subprocess.Popen[str]:
+    """`fedlora WORDS` in a process of its own, which runs on; `log` takes its standard error."""
     command = [sys.executable, str(ROOT / "fedlora.py"), *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
 
 
 def end(process: subprocess.Popen[str]) -> Ended:

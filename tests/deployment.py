@@ -1,6 +1,7 @@
 """A project on this machine: keys, a server's file and nodes' files, and the processes that a run needs."""
 
 import socket
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -58,8 +59,8 @@ class Project:
         file.write_text(tomli_w.dumps(tables | own | changes))
         return file
 
-    def server(self):
-        return start("server", self.folder / "server.toml")
+    def server(self, log=subprocess.PIPE):
+        return start("server", self.folder / "server.toml", log=log)
 
     def clients(self, **changes: object):
         return [start("client", self.node_file(name, like=name, **changes)) for name in NODES]

@@ -12,7 +12,7 @@ ROOMS = {"common": set(), "client": {"common"}, "server": {"common"}, "simulatio
 """Each room, and the others that it may import."""
 PLACES = {
     "flwr": [
-        *("*/app.py", "server/strategy.py", "*/grid.py", "server/service.py", "client/link.py", "client/launch.py"),
+        *("*/app.py", "server/strategy.py", "*/grid.py", "server/service.py", "client/answers.py", "client/launch.py"),
         *("common/frames.py", "common/heads.py", "common/flower.py", "simulations/bench/*"),
     ],
     "grpc": ["server/service.py", "server/listener.py", "server/entrance.py", "client/link.py"],

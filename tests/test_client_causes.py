@@ -3,6 +3,7 @@
 It does so without its base model and its rows, which in these tests are nowhere.
 """
 
+import re
 import signal
 import time
 
@@ -138,10 +139,13 @@ def test_a_server_that_no_proxy_names_is_reached_past_the_proxy(clinic, environm
     with clinic.server() as port:
         process = told(clinic, f"localhost:{port}", f"connected to localhost:{port}")
     proxy.close()
-    assert (end(process).status, proxy.asked) == (0, [])
+    assert (end(process).status, proxy.asked) == (2, [])  # It has nothing to train on.
 
 
-def test_control_a_node_that_is_let_in_says_so(clinic):
+def test_control_a_node_that_is_let_in_says_so_and_then_reads_its_base_and_rows(clinic):
     with clinic.server() as port:
         process = told(clinic, f"localhost:{port}", f"connected to localhost:{port}")
-    assert end(process).status == 0
+        ended = end(process)
+    assert ended.status == 2
+    assert "Traceback" not in ended.err
+    assert re.search(r"error: .*nowhere", ended.err)

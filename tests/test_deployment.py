@@ -7,6 +7,9 @@ import time
 import pytest
 
 import client.app
+from common.identity import envelope
+from common.identity.credentials import load_node
+from common.identity.envelope import Receipt
 from server.app import make_app
 from simulations.grid import InProcessGrid
 from simulations.tiny import tiny_base
@@ -39,6 +42,20 @@ def test_the_update_is_that_of_the_grid_in_one_process_to_the_bit(project):
         grid.serve(make_app(), project.shards)
     assert hashes(project.run) == hashes(project.shards)
     assert len(set(hashes(project.run))) == 4  # control
+
+
+def test_each_node_has_signed_receipts_for_its_updates(project):
+    shares = [{c["name"]: (c["update"], c["share"]) for c in record["clients"]} for record in records(project.run)[1:]]
+    for name in NODES:
+        lines = (project.folder / name / f"{name}.receipts").read_text().splitlines()
+        receipts = [json.loads(line) for line in lines]
+        assert [(receipt["blob_hash"], receipt["weight"]) for receipt in receipts] == [each[name] for each in shares]
+        assert [receipt["adapter_hash"] for receipt in receipts] == hashes(project.run)[1:]
+        key = load_node(project.folder / name, name).receipt_public_key
+        for receipt in receipts:
+            signature = bytes.fromhex(receipt.pop("signature"))
+            assert envelope.verify(Receipt(**receipt), signature, key)
+            assert not envelope.verify(Receipt(**receipt | {"round": 9}), signature, key)
 
 
 def test_status_tells_of_the_ended_run(project):

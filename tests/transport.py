@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import grpc
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
+from client.answers import Answers
 from client.link import Link
 from common.frames import decode, encode
 from common.messages import ADAPTER_STYPE
@@ -15,13 +17,13 @@ from common.wire import FRAME, INBOX, REPLY, SERVICE
 from server.grid import Gate, GrpcGrid
 from server.limits import Limits
 
-OPEN = Gate(lambda name, key, rank: None, lambda name, values, blob: None, Limits())
+OPEN = Gate(lambda name, key, rank: None, lambda name, values, blob: None, lambda name: (), Limits())
 """Lets in whoever has a certificate."""
 
 
-def gate(admit=OPEN.admit, verify=lambda name, values, blob: True, **limits) -> Gate:
+def gate(admit=OPEN.admit, verify=lambda name, values, blob: True, greeting=OPEN.greeting, **limits) -> Gate:
     """A gate that takes the replies for which `verify` holds."""
-    return Gate(admit, lambda *reply: None if verify(*reply) else "signature", Limits(**limits))
+    return Gate(admit, lambda *reply: None if verify(*reply) else "signature", greeting, Limits(**limits))
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -60,12 +62,32 @@ def echo(message: Message, context: Context) -> Message:
     return Message(content(blob, **values), reply_to=message)
 
 
+@dataclass(frozen=True)
+class TestNotary:
+    """Signs with `sign`; keeps what it is told and asked."""
+
+    __test__ = False
+    sign: Callable = lambda values, blob: {}
+    notices: list = field(default_factory=list)
+    orders: list = field(default_factory=list)
+
+    def told(self, values, blob) -> None:
+        self.notices.append((values, blob))
+
+    def asked(self, values) -> None:
+        self.orders.append(values)
+
+
+SILENT = TestNotary()
+
+
 class Node:
     """A real node, in a thread."""
 
-    def __init__(self, server, pems, name: str, app=echo, rank: int = 4, sign=lambda values, blob: {}) -> None:
+    def __init__(self, server, pems, name: str, app=echo, rank: int = 4, notary: object = SILENT) -> None:
         server = server if isinstance(server, str) else f"127.0.0.1:{server}"
-        self.link = Link(server, pems, rank, app, Context(1, 1, {"node": name}, RecordDict(), {}), sign)
+        context = Context(1, 1, {"node": name}, RecordDict(), {})
+        self.link = Link(server, pems, rank, Answers(lambda: app, context, notary))
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()

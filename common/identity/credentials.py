@@ -83,8 +83,7 @@ def load_node(folder: Path, name: str) -> NodeCredentials:
         document, invited = invite.read(data)
         invite.check_holder(document, invited, name, tls_key, signing_key)
     members = pinned.newest(folder, name, invited, document.roster_public_key)
-    if members.member(name).revoked:
-        raise IdentityError(f"{name} is revoked since roster version {members.version}; ask the project's operator")
+    _check_not_revoked(name, members)
     return NodeCredentials(
         project=document.project,
         name=name,
@@ -104,10 +103,17 @@ def pin(folder: Path, credentials: NodeCredentials, signed_roster: bytes) -> Nod
     """The credentials with a newer roster, which the node keeps, so that no older one counts any more.
 
     Raises:
-        IdentityError: its form, signature or project is wrong, it is older than the last, or contradicts it.
+        IdentityError: its form, signature or project is wrong, it is older than the last, or contradicts it; or it
+            bars the node.
     """
     roster = pinned.pin(folder, credentials.name, credentials.roster, signed_roster, credentials.roster_key)
+    _check_not_revoked(credentials.name, roster)
     return replace(credentials, roster=roster)
+
+
+def _check_not_revoked(name: str, members: Roster) -> None:
+    if members.member(name).revoked:
+        raise IdentityError(f"{name} is revoked since roster version {members.version}; ask the project's operator")
 
 
 def _own_keys(folder: Path, name: str) -> tuple[TlsKey, Ed25519PrivateKey]:

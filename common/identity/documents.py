@@ -13,8 +13,20 @@ from common.errors import IdentityError
 STRICT = ConfigDict(extra="forbid", strict=True)
 
 
+def from_hex(text: str) -> bytes:
+    """The bytes that `text` spells in the one way that `bytes.hex` does, without spaces or capitals.
+
+    Raises:
+        TypeError, ValueError: it is no such text.
+    """
+    data = bytes.fromhex(text)
+    if data.hex() != text:
+        raise ValueError("hexadecimal digits in another spelling")
+    return data
+
+
 def _from_hex(value: Any) -> Any:
-    return bytes.fromhex(value) if isinstance(value, str) else value
+    return from_hex(value) if isinstance(value, str) else value
 
 
 def _to_hex(value: bytes) -> str:
@@ -29,8 +41,11 @@ Document = TypeVar("Document")
 
 
 def message(kind: str, body: Any) -> bytes:
-    """The bytes that are signed: what is signed, of which kind; keys sorted, so that equal bodies are equal bytes."""
-    return f"fedlora {kind} 1\n".encode() + _json(body)
+    """The bytes that are signed: what is signed, of which kind; keys sorted, so that equal bodies are equal bytes.
+
+    The loss of an update may be NaN: it is signed as it is, so that the server can say what is wrong with it.
+    """
+    return f"fedlora {kind} 1\n".encode() + _json(body, allow_nan=True)
 
 
 def seal(kind: str, document: object, key: Ed25519PrivateKey) -> bytes:
@@ -62,9 +77,9 @@ def unseal(kind: str, shape: type[Document], data: bytes, key_of: Callable[[Docu
 def _parts(kind: str, data: bytes) -> tuple[Any, bytes]:
     try:
         document = json.loads(data.decode())
-        body, signature = document["body"], document["signature"]
-        if data == _spelt(kind, body, signature):
-            return body, bytes.fromhex(signature)
+        body, signature = document["body"], from_hex(document["signature"])
+        if data == _spelt(kind, body, signature.hex()):
+            return body, signature
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
     raise IdentityError(f"is no whole {kind} of fedlora; copy it again")
@@ -74,8 +89,8 @@ def _spelt(kind: str, body: Any, signature: str) -> bytes:
     return _json({"body": body, "kind": kind, "signature": signature}) + b"\n"
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+def _json(value: Any, allow_nan: bool = False) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=allow_nan).encode()
 
 
 def _first(error: ValidationError) -> str:

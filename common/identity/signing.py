@@ -4,7 +4,6 @@ Added are `roster` (the version that the node goes by), `nonce` and `signature`;
 blob's hash.
 """
 
-import hashlib
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.identity import envelope
+from common.identity.documents import from_hex
 from common.identity.envelope import Statement
 
 _ORDER = {"run": "", "round": 0, "attempt": 1, "parent": "", "base": ""}
@@ -19,24 +19,24 @@ _ORDER = {"run": "", "round": 0, "attempt": 1, "parent": "", "base": ""}
 
 
 def added(
-    values: Mapping[str, Any], blob: bytes, project: str, node: str, roster: int, key: Ed25519PrivateKey
+    values: Mapping[str, Any], blob_hash: str, project: str, node: str, roster: int, key: Ed25519PrivateKey
 ) -> dict[str, Any]:
-    """The values to add to a reply."""
+    """The values to add to a reply with these values and a blob of this SHA-256."""
     more = {"roster": roster, "nonce": secrets.token_hex(16)}
-    signature = envelope.sign(_statement({**values, **more}, blob, project, node), key)
+    signature = envelope.sign(_statement({**values, **more}, blob_hash, project, node), key)
     return {**more, "signature": signature.hex()}
 
 
-def signed(values: Mapping[str, Any], blob: bytes, project: str, node: str, key: Ed25519PublicKey) -> bool:
+def signed(values: Mapping[str, Any], blob_hash: str, project: str, node: str, key: Ed25519PublicKey) -> bool:
     """Whether this node of this project signed exactly this reply."""
     try:
-        signature = bytes.fromhex(values["signature"])
-        return envelope.verify(_statement(values, blob, project, node), signature, key)
+        signature = from_hex(values["signature"])
+        return envelope.verify(_statement(values, blob_hash, project, node), signature, key)
     except (KeyError, TypeError, ValueError):
         return False
 
 
-def _statement(values: Mapping[str, Any], blob: bytes, project: str, node: str) -> Statement:
+def _statement(values: Mapping[str, Any], blob_hash: str, project: str, node: str) -> Statement:
     order = {key: values.get(key, default) for key, default in _ORDER.items()}
     rest = {key: value for key, value in values.items() if key not in {*order, "roster", "nonce", "signature"}}
     return Statement(
@@ -50,6 +50,6 @@ def _statement(values: Mapping[str, Any], blob: bytes, project: str, node: str) 
         base_fingerprint=order["base"],
         configuration_hash=order["run"],
         counts=rest,
-        blob_hash=hashlib.sha256(blob).hexdigest(),
+        blob_hash=blob_hash,
         nonce=values["nonce"],
     )

@@ -1,11 +1,11 @@
 """What every algorithm offers, and the values it works on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Protocol
 
-from common.adapter import Factors, Shapes
+from common.adapter import Adapter, Factors, Shapes
 from common.assignment import Assignment
 from common.settings import Lora, Server
 from server.state import State
@@ -47,6 +47,19 @@ class Weighted:
     modules: Mapping[str, Factors]
 
 
+Keep = Callable[[Iterable[tuple[str, Mapping[str, Factors]]]], Mapping[str, Adapter]]
+"""Takes modules one by one, each with its factors in every part of a state, and gives the parts."""
+
+
+def in_memory(modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dict[str, Adapter]:
+    """The parts that these modules make."""
+    parts: dict[str, dict[str, Factors]] = {}
+    for name, factors in modules:
+        for part, each in factors.items():
+            parts.setdefault(part, {})[name] = each
+    return {part: Adapter(held) for part, held in parts.items()}
+
+
 class Algorithm(Protocol):
     """Pure functions of a state. `reduce` runs once a round, over updates in order of node name."""
 
@@ -60,18 +73,18 @@ class Algorithm(Protocol):
         """What a client of this rank is to train in the next round."""
         ...
 
-    def reduce(self, state: State, updates: Sequence[Weighted]) -> State:
-        """The state after a round with these updates."""
+    def reduce(self, state: State, updates: Sequence[Weighted], keep: Keep = in_memory) -> State:
+        """The state after a round with these updates; `keep` has each of its modules as soon as it is made."""
         ...
 
-    def mass(self, state: State) -> Mapping[str, Factors]:
+    def mass(self, state: State) -> Adapter:
         """The whole global update so far, in float64 where the algorithm is exact."""
         ...
 
-    def broadcast(self, state: State) -> Mapping[str, Factors]:
+    def broadcast(self, state: State) -> Adapter:
         """The global update as clients have it, and as it is evaluated and exported."""
         ...
 
-    def lost(self, state: State) -> Mapping[str, Factors]:
+    def lost(self, state: State) -> Adapter:
         """What a cap on the rank dropped for good in the last round; modules of which nothing was may be absent."""
         ...

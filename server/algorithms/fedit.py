@@ -14,7 +14,7 @@ from common.adapter import Adapter, Array, Factors
 from common.assignment import Assignment
 from common.errors import ConfigError
 from server.algorithms.averaged import Averaged
-from server.algorithms.base import Settings, Weighted
+from server.algorithms.base import Keep, Settings, Weighted, in_memory
 from server.state import State
 
 
@@ -31,10 +31,9 @@ class FedIT(Averaged):
         """Go on from the averaged factors."""
         return Assignment(Adapter(), state.parts["global"], "both", self.settings.lora.scaling(rank))
 
-    def reduce(self, state: State, updates: Sequence[Weighted]) -> State:
+    def reduce(self, state: State, updates: Sequence[Weighted], keep: Keep = in_memory) -> State:
         """Average each factor."""
-        averaged = {name: self._average(updates, name) for name in state.parts["global"]}
-        return State(state.round + 1, {"global": Adapter(averaged)})
+        return State(state.round + 1, keep((n, {"global": self._average(updates, n)}) for n in state.parts["global"]))
 
     def _average(self, updates: Sequence[Weighted], name: str) -> Factors:
         factors = [(update.share, update.modules[name]) for update in updates]

@@ -15,7 +15,7 @@ from common import lowrank
 from common.adapter import Adapter, Factors
 from common.assignment import Assignment
 from server.algorithms.averaged import Averaged
-from server.algorithms.base import Weighted
+from server.algorithms.base import Keep, Weighted, in_memory
 from server.state import State
 
 
@@ -27,11 +27,11 @@ class HetLoRA(Averaged):
         start = Adapter({name: factors.leading(rank) for name, factors in state.parts["global"].items()})
         return Assignment(Adapter(), start, "both", self.settings.lora.scaling(rank))
 
-    def reduce(self, state: State, updates: Sequence[Weighted]) -> State:
+    def reduce(self, state: State, updates: Sequence[Weighted], keep: Keep = in_memory) -> State:
         """Average the padded factors, weighted by the norm of each update."""
         shares = _shares(updates, list(state.parts["global"]))
-        averaged = {name: _average(updates, shares, name, held) for name, held in state.parts["global"].items()}
-        return State(state.round + 1, {"global": Adapter(averaged)})
+        averaged = ((n, {"global": _average(updates, shares, n, held)}) for n, held in state.parts["global"].items())
+        return State(state.round + 1, keep(averaged))
 
 
 def _shares(updates: Sequence[Weighted], names: Sequence[str]) -> list[float]:

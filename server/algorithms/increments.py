@@ -16,7 +16,7 @@ State: `mass` S (float64), `global` G (float32, as sent), `next` A of the next r
 dropped in the last round (float64).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -25,10 +25,9 @@ from common import lowrank
 from common.adapter import Adapter, Array, Factors, Shapes, zeros
 from common.assignment import Assignment
 from common.streams import stream
-from server.algorithms.base import Settings, Weighted
+from server.algorithms.base import Keep, Settings, Weighted, in_memory
 from server.state import State
 
-PARTS = ("mass", "global", "next", "lost")
 THREADS = 2
 """Modules that are reduced at once; NumPy leaves the interpreter free while it computes, and memory holds so many."""
 
@@ -50,30 +49,29 @@ class Increments:
 
     def assign(self, state: State, rank: int) -> Assignment:
         """The first `rank` rows of the next A, B = 0, beside the frozen global update."""
-        start = Adapter({name: factors.leading(rank) for name, factors in state.parts["next"].items()})
+        start = Adapter({name: factors.leading(rank).astype("f4") for name, factors in state.parts["next"].items()})
         return Assignment(state.parts["global"], start, self.settings.server.mode, self.settings.lora.scaling(rank))
 
-    def reduce(self, state: State, updates: Sequence[Weighted]) -> State:
+    def reduce(self, state: State, updates: Sequence[Weighted], keep: Keep = in_memory) -> State:
         """Add the exact weighted sum to S, module by module, and truncate S to the next broadcast."""
         names = list(state.parts["mass"])
         with ThreadPoolExecutor(THREADS) as pool:
-            reduced = list(pool.map(lambda name: self._reduce(state, updates, name), names))
-        parts = {
-            part: Adapter(dict(zip(names, each, strict=True)))
-            for part, each in zip(PARTS, zip(*reduced, strict=True), strict=True)
-        }
+            reduced = pool.map(lambda name: self._reduce(state, updates, name), names)
+            parts = keep(zip(names, reduced, strict=True))
         dropped = state.dropped + lowrank.total_norm(parts["lost"].values())
         return State(state.round + 1, parts, dropped)
 
-    def _reduce(
-        self, state: State, updates: Sequence[Weighted], name: str
-    ) -> tuple[Factors, Factors, Factors, Factors]:
-        """A module's factors in the four parts of the next state."""
+    def _reduce(self, state: State, updates: Sequence[Weighted], name: str) -> Mapping[str, Factors]:
+        """A module's factors in each part of the next state."""
         delta = self._sum(updates, name)
         total = lowrank.recompress(lowrank.stack([(1.0, state.parts["mass"][name]), (1.0, delta)]))
         mass = total.leading(self.rank_kept)
-        broadcast = mass.leading(self.rank_global).astype("f4")
-        return mass, broadcast, self._next(delta, state.round + 2, name), total.trailing(self.rank_kept)
+        return {
+            "mass": mass,
+            "global": mass.leading(self.rank_global).astype("f4"),
+            "next": self._next(delta, state.round + 2, name),
+            "lost": total.trailing(self.rank_kept),
+        }
 
     def mass(self, state: State) -> Adapter:
         """S, everything that clients have contributed."""

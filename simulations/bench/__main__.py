@@ -10,7 +10,7 @@ import typer
 from simulations.bench.measure import GateError
 from simulations.bench.table import page
 
-NAMES = ("grids", "step", "codec", "footprint")
+NAMES = ("grids", "step", "codec", "footprint", "transport")
 README = Path(__file__).with_name("README.md")
 
 

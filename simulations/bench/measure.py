@@ -85,10 +85,15 @@ def in_fresh_process(work: Callable[Parameters, Result], *args: Parameters.args,
 def peak_growth(work: Callable[[], Any]) -> int:
     """Bytes by which the resident memory of this process grew at most during work (Linux)."""
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
     before = _status("VmRSS")
+    return peak(work) - before
+
+
+def peak(work: Callable[[], Any]) -> int:
+    """Bytes of the resident memory of this process at its most during work (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
     work()
-    return _status("VmHWM") - before
+    return _status("VmHWM")
 
 
 def _status(field: str) -> int:

@@ -12,7 +12,7 @@ from common.errors import ConfigError, TransportError
 from server.grid import GrpcGrid
 from tests.authority import TestAuthority
 from tests.connect_proxy import ConnectProxy
-from tests.transport import OPEN, Node, ask, content, echo, gate, nodes, until, values_of
+from tests.transport import OPEN, Node, TestNotary, ask, content, echo, gate, nodes, until, values_of
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_what_signs_sees_the_reply_and_adds_to_it(start, authority):
         return {"signature": b"\x00\xff"}
 
     grid = start()
-    with nodes(grid.port, authority, "a", sign=sign):
+    with nodes(grid.port, authority, "a", notary=TestNotary(sign)):
         reply = send(grid, blob=b"factors", x=1)
     assert seen == [({"x": 1, "name": "a"}, b"factors")]
     assert values_of(reply) == {"x": 1, "name": "a", "signature": b"\x00\xff"}

@@ -1,4 +1,6 @@
+import io
 import mmap
+import os
 import struct
 import tracemalloc
 import zlib
@@ -12,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.adapter import Adapter, Array, Factors
-from common.codec import Dtype, Limits, decode, encode
+from common.codec import Dtype, Limits, decode, encode, write
 from common.errors import CodecError
 from tests.common.buffers import PREFIX, claim, data_of, header_of, random_adapter, sealed
 
@@ -62,6 +64,26 @@ def test_there_is_one_way_to_write_an_adapter(case: tuple[Adapter, Dtype, frozen
     other_order = {name: Factors(np.asfortranarray(f.a), np.asfortranarray(f.b)) for name, f in adapter.items()}
     assert encode(Adapter(dict(reversed(other_order.items()))), dtype, omit) == blob
     assert encode(decode(blob, known=adapter), dtype, omit) == blob
+
+
+@settings(max_examples=100, deadline=None)
+@given(adapters, dtypes)
+def test_a_file_gets_the_bytes_of_a_buffer(adapter: Adapter, dtype: Dtype) -> None:
+    file = io.BytesIO()
+    write(file, adapter, dtype)
+    assert file.getvalue() == encode(adapter, dtype)
+
+
+def test_an_array_is_converted_when_it_is_its_turn() -> None:
+    adapter = random_adapter({f"{i:02}": (1024, 1024, 8) for i in range(32)})
+    tracemalloc.start()
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            write(nowhere, adapter, "f64")
+        assert tracemalloc.get_traced_memory()[1] < 2**20  # one of 64 arrays takes 64 KiB
+        assert len(encode(adapter, "f64")) < tracemalloc.get_traced_memory()[1] < 2**23  # control: 4 MiB
+    finally:
+        tracemalloc.stop()
 
 
 def test_other_values_give_other_bytes() -> None:
@@ -148,6 +170,15 @@ def test_every_flipped_byte_is_found() -> None:
             with pytest.raises(CodecError):
                 decode(bytes(damaged))
     assert decode(BLOB).shapes == SMALL.shapes
+
+
+def test_without_the_check_only_the_header_is_read() -> None:
+    changed = BLOB[:-1] + bytes([BLOB[-1] ^ 1])
+    assert decode(changed, check=False).shapes == SMALL.shapes
+    with pytest.raises(CodecError, match="checksum"):
+        decode(changed)
+    with pytest.raises(CodecError, match="header"):
+        decode(BLOB[:PREFIX] + b"?" + BLOB[PREFIX + 1 :], check=False)
 
 
 def test_a_cut_buffer_is_refused_at_every_length() -> None:

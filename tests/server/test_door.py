@@ -1,5 +1,7 @@
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
+from math import inf, nan
 
 import pytest
 
@@ -33,13 +35,13 @@ def nodes(folders):
 
 @pytest.fixture
 def door(folders, nodes):
-    return Door(folders / "keys", nodes["b"].roster)
+    return Door(folders / "keys", nodes["b"].roster, b"", "examples")
 
 
 def reply(node, values=VALUES, blob=BLOB, **changes):
     """What a node sends: values with its signature; `changes` are made afterwards."""
     who = {"project": node.project, "node": node.name, "roster": node.roster.version, "key": node.signing_key}
-    return {**values, **signing.added(values, blob, **who), **changes}
+    return {**values, **signing.added(values, hashlib.sha256(blob).hexdigest(), **who), **changes}
 
 
 def key_of(node):
@@ -75,7 +77,7 @@ def test_an_older_or_damaged_roster_is_not_taken(door, folders, nodes):
 def test_an_expired_member_is_not_admitted(folders, nodes):
     roster = nodes["b"].roster
     past = replace(roster.members["b"], expires=datetime(2020, 1, 1, tzinfo=UTC))
-    door = Door(folders / "keys", replace(roster, members={**roster.members, "b": past}))
+    door = Door(folders / "keys", replace(roster, members={**roster.members, "b": past}), b"", "examples")
     assert door.admit("b", key_of(nodes["b"]), 1) == "expired"
 
 
@@ -136,6 +138,32 @@ def test_a_node_cannot_speak_for_another(door, nodes):
     assert door.objection("b", reply(nodes["b"], {"name": "b"}), BLOB) is None
 
 
-def test_no_node_counts_more_than_its_weight(door, nodes):
-    assert door.objection("b", reply(nodes["b"], {**VALUES, "examples": 5000}), BLOB) is None
-    assert door.objection("b", reply(nodes["b"], {**VALUES, "examples": 10**12}), BLOB) == "weight"
+def test_what_is_no_number_is_signed_as_it_is(door, nodes):
+    values = reply(nodes["b"], {**VALUES, "loss": nan})
+    assert door.objection("b", {**values, "loss": inf}, BLOB) == "signature"
+    assert door.objection("b", values, BLOB) is None
+
+
+@pytest.mark.parametrize("rank", [9, "8", 8.0, [8]])
+def test_no_node_says_that_it_trains_more_than_its_rank(door, nodes, rank):
+    assert door.objection("b", reply(nodes["b"], {"name": "b", "rank": rank}), BLOB) == "rank"
+    assert door.objection("b", reply(nodes["b"], {"name": "b", "rank": 8}), BLOB) is None
+
+
+@pytest.mark.parametrize("count", [5001, 10**12, "5000", 5000.0, nan, [5000], True])
+@pytest.mark.parametrize(
+    ("weights", "counted"), [("examples", "examples"), ("uniform", "examples"), ("tokens", "tokens")]
+)
+def test_no_node_counts_more_than_its_weight(folders, nodes, weights, counted, count):
+    door = Door(folders / "keys", nodes["b"].roster, b"", weights)
+    assert door.objection("b", reply(nodes["b"], {**VALUES, counted: count}), BLOB) == "weight"
+    assert door.objection("b", reply(nodes["b"], {**VALUES, counted: 5000}), BLOB) is None
+
+
+def test_rows_may_have_more_tokens_than_the_roster_lets_count_where_rows_count(door, nodes):
+    assert door.objection("b", reply(nodes["b"], {**VALUES, "tokens": 10**6}), BLOB) is None
+
+
+def test_a_reply_that_does_not_count_is_logged_by_name(door, nodes, caplog):
+    door.objection("b", reply(nodes["b"], round=4), BLOB)
+    assert "a reply of node b does not count: signature" in caplog.text

@@ -38,6 +38,19 @@ def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path: Path, size: int)
     assert (tmp_path / "file").read_bytes() == b"new bytes."
 
 
+def test_a_block_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    durable.write(tmp_path / "file", b"old")
+    with pytest.raises(ZeroDivisionError), durable.writing(tmp_path / "file") as file:
+        file.write(b"new" * 2**20)
+        raise ZeroDivisionError
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with durable.writing(tmp_path / "file") as file:
+        file.write(b"new")
+        assert (tmp_path / "file").read_bytes() == b"old"
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
 def test_append_puts_bytes_after_a_position(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"kept, dropped for good")
     durable.append(tmp_path / "log", b"new", 6)

@@ -15,7 +15,7 @@ from common.frames import encode
 from server.grid import GrpcGrid
 from server.strategy import FlowerExchange, Letter
 from tests.authority import TestAuthority
-from tests.transport import OPEN, RawNode, ask, blob_of, content, gate, nodes, until, values_of
+from tests.transport import OPEN, RawNode, TestNotary, ask, blob_of, content, gate, nodes, until, values_of
 
 STALE = StatusCode.FAILED_PRECONDITION, "stale"
 
@@ -110,7 +110,7 @@ def test_a_large_reply_waits_in_the_folder_and_not_in_memory(grid, raw, tmp_path
     assert places == [tmp_path]
 
 
-def test_node_b_cannot_answer_for_node_a(grid, raw):
+def test_node_b_cannot_answer_for_node_a(grid, raw, caplog):
     a, b = raw("a"), raw("b")
     (id_a, id_b) = grid.push_messages(ask(grid, connected(grid, 2)))
     to_a, to_b = a.receive(), b.receive()
@@ -121,6 +121,7 @@ def test_node_b_cannot_answer_for_node_a(grid, raw):
     assert values_of(pull(grid, [id_b])) == {"x": "own"}
     assert grid.meters["b"].refused == {"stale": 1}
     assert grid.meters["a"].refused == {}
+    assert "node b is refused: stale" in caplog.text
 
 
 def test_a_reply_counts_once(grid, raw):
@@ -266,7 +267,7 @@ def test_a_reply_whose_signature_is_wrong_does_not_count(start, authority):
     asked = []
     grid = start(gate(verify=lambda *reply: asked.append(reply) or reply[1]["sum"] == sum(reply[2])))
     sign = lambda values, blob: {"sum": sum(blob) + (values["name"] == "b")}  # noqa: E731
-    with nodes(grid.port, authority, "a", "b", sign=sign):
+    with nodes(grid.port, authority, "a", "b", notary=TestNotary(sign)):
         connected(grid, 2)
         replies = list(grid.send_and_receive(ask(grid, blob=b"12"), timeout=30))
     (bad,) = [reply.error for reply in replies if reply.has_error()]

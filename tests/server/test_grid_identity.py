@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from common.errors import TransportError
 from server.grid import GrpcGrid
 from tests.authority import TestAuthority
+from tests.strangers import bytes_given, plain_bytes_given, tls
 from tests.transport import OPEN, Node, RawNode, ask, gate, nodes, until, values_of
 
 
@@ -37,31 +38,6 @@ def start(authority, tmp_path):
         grid.close(finished=True)
 
 
-def tls(pems=None, version=None, tmp_path=None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    if version:
-        context.set_ciphers("ALL:@SECLEVEL=0")
-        context.minimum_version, context.maximum_version = version, version
-    if pems:
-        (tmp_path / "pair.pem").write_bytes(pems.certificate_pem + pems.key_pem)
-        context.load_cert_chain(tmp_path / "pair.pem")
-    return context
-
-
-def bytes_given(
-    port: int, context: ssl.SSLContext, say: bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
-) -> bytes:
-    """All that a server gives to this peer in answer to the opening of HTTP/2."""
-    try:
-        with socket.create_connection(("127.0.0.1", port), 10) as raw, context.wrap_socket(raw) as secured:
-            secured.sendall(say)
-            return secured.recv(1000)
-    except (ssl.SSLError, ConnectionError):
-        return b""
-
-
 def test_a_stranger_gets_no_byte(start, authority, tmp_path):
     port = start().port
     strangers = {
@@ -76,13 +52,7 @@ def test_a_stranger_gets_no_byte(start, authority, tmp_path):
 
 
 def test_plaintext_gets_no_byte(start):
-    with socket.create_connection(("127.0.0.1", start().port), 10) as raw:
-        raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9))
-        try:
-            answer = raw.recv(1000)
-        except ConnectionError:
-            answer = b""
-    assert answer == b"" or answer[0] == 0x15  # an alert of TLS
+    assert plain_bytes_given(start().port) == b""
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])

@@ -22,7 +22,7 @@ from tests.server.states import bits, commit, next_state, undisturbed
 from tests.server.test_durable import largest_file
 
 ROOT = Path(__file__).parents[2]
-STEPS = ["open checkpoint", "sync checkpoint", "rename it", "sync folder", "open log", "sync log"]
+STEPS = ["open checkpoint", "sync checkpoint", "rename it", "sync folder", "open it to hash it", "open log", "sync log"]
 STATES = list(itertools.islice(undisturbed(), 4))
 
 Fail = Callable[[], None]

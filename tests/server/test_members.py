@@ -53,6 +53,17 @@ def test_nodes_of_another_base_are_turned_away():
     assert members.other_bases() == ["old"]
 
 
+def test_a_node_with_the_base_and_false_shapes_fixes_nothing():
+    liar = NumpyNode("aaa", 99, shapes={"query": (8, 8)})
+    members = joined(MemoryExchange([liar, ADA, BOB]))
+    assert refused(members) == {("aaa", "shape")}
+    assert (list(members.nodes), members.max_rank) == (["ada", "bob"], 4)
+    again = joined(
+        MemoryExchange([ADA, liar]), joined(MemoryExchange([ADA]))
+    )  # One that comes later fixes nothing either.
+    assert refused(again) == {("aaa", "shape")}
+
+
 def test_a_refusal_is_a_record():
     (record,) = joined(MemoryExchange([ADA]), Members("other", 4)).refused()
     expected = {"name": "ada", "rank": 4, "rows": 11, "status": "refused", "reason": "base", "share": 0.0}

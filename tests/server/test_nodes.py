@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.nodes import cohort, majority_base, objection
+from server.nodes import cohort, majority, objection
 from tests.server.exchange_for_tests import NumpyNode
 
 ADA = NumpyNode("ada", 4).announcement()
@@ -17,25 +17,37 @@ def bases(word):
 
 @pytest.mark.parametrize(("word", "base"), [("a", "a"), ("abb", "b"), ("bbaa", "a"), ("cabc", "c")])
 def test_the_base_is_that_of_the_most(word, base):
-    assert majority_base(bases(word)) == majority_base(bases(word[::-1])) == base
+    assert majority(bases(word)).fingerprint == majority(bases(word[::-1])).fingerprint == base
+
+
+def test_the_shapes_are_those_of_the_most():
+    other = replace(ADA, name="a", shapes={"q": (1, 1)})
+    assert majority([other, ADA, replace(ADA, name="bob", rank=2, rows=3)]).shapes == ADA.shapes
 
 
 def test_who_takes_part():
-    assert objection(ADA, {}, "base", 4) is None
-    assert objection(ADA, {"bob": ADA}, "base", 8) is None
-    assert objection(ADA, {"ada": ADA}, "base", 4) == "name"
-    assert objection(ADA, {}, "other", 4) == "base"
-    assert objection(ADA, {}, "base", 3) == "rank"
+    assert objection(ADA, {}, ADA, 4) is None
+    assert objection(ADA, {"bob": ADA}, ADA, 8) is None
+    assert objection(ADA, {"ada": ADA}, ADA, 4) == "name"
+    assert objection(ADA, {}, replace(ADA, fingerprint="other"), 4) == "base"
+    assert objection(ADA, {}, ADA, 3) == "rank"
+
+
+@pytest.mark.parametrize("change", [{"shapes": {"q": (1, 1)}}, {"embeddings": ("q",)}, {"task": "classification"}])
+def test_one_fingerprint_with_another_model_is_refused(change):
+    like = replace(ADA, task="causal-lm")
+    assert objection(replace(like, **change), {}, like, 4) == "shape"
+    assert objection(replace(like, rank=1, rows=7), {}, like, 4) is None
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../ada", "a\0b", "-a", "ada\n", "a b", "ä", "a" * 65])
 def test_a_name_that_cannot_name_a_file_is_refused(name):
-    assert objection(replace(ADA, name=name), {}, "base", 4) == "name"
+    assert objection(replace(ADA, name=name), {}, ADA, 4) == "name"
 
 
 @pytest.mark.parametrize("name", ["a", "Ada-2_b.c", "9", "a" * 64])
 def test_other_names_are_not(name):
-    assert objection(replace(ADA, name=name), {}, "base", 4) is None
+    assert objection(replace(ADA, name=name), {}, ADA, 4) is None
 
 
 @given(st.permutations(NAMES), st.integers(1, 19), st.integers(0, 9), st.integers(1, 99))

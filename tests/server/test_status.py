@@ -7,8 +7,11 @@ from itertools import count
 import pytest
 
 from common.errors import ConfigError
-from server.status import FILE, REFUSALS, Status, read_status
+from server.status import Status
+from server.status_file import FILE, REFUSALS, read_status
 from tests.server.runs_for_tests import FOUR, fresh, plan, run
+from tests.server.traffic import NOBODY, Nodes
+from tests.transport import until
 
 BEGAN = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -27,12 +30,16 @@ class Kept(Status):
     """Keeps every status that was on disk."""
 
     def __init__(self, folder):
-        super().__init__(folder, Clock())
+        super().__init__(folder, NOBODY, "here:1", "here:2", Clock())
         self.folder, self.all = folder, []
 
     def _write(self, **now):
         super()._write(**now)
         self.all.append(read_status(self.folder))
+
+
+def status_of(folder, traffic=NOBODY):
+    return Status(folder, traffic, "here:1", "here:2")
 
 
 def nodes(status):
@@ -50,7 +57,7 @@ def test_a_run_is_told_from_its_start_to_its_end(tmp_path):
     assert not (tmp_path / "status.tmp").exists()
 
 
-def test_a_node_is_told_with_its_bytes_and_when_it_was_seen(tmp_path):
+def test_a_node_is_told_with_its_bytes(tmp_path):
     kept = Kept(tmp_path)
     entries = run(tmp_path / "journal", fresh(), plan(2), kept)
     last = nodes(kept.all[-1])
@@ -62,17 +69,48 @@ def test_a_node_is_told_with_its_bytes_and_when_it_was_seen(tmp_path):
             assert last[node.name][way] == sum(record[way] for record in records) > 0
     times = [status["updated"] for status in kept.all]
     assert times == sorted(times)
-    assert all(datetime.fromisoformat(time).tzinfo == UTC for time in [*times, last["ada"]["last_seen"]])
-    assert kept.all[0]["started"] == kept.all[-1]["started"] == BEGAN.isoformat() < last["ada"]["last_seen"]
+    assert all(datetime.fromisoformat(time).tzinfo == UTC for time in times)
+    assert kept.all[0]["started"] == kept.all[-1]["started"] == BEGAN.isoformat() < times[0]
 
 
-def test_a_node_that_does_not_answer_is_not_seen(tmp_path):
-    exchange, kept = fresh(), Kept(tmp_path)
-    exchange.tamper = lambda name, kind, number, reply: "absent" if name == "eve" and number == 1 else reply
-    run(tmp_path / "journal", exchange, plan(1), kept)
-    before, after = nodes(kept.all[2])["eve"], nodes(kept.all[-1])["eve"]
-    assert (after["status"], after["reason"]) == ("absent", "absent")
-    assert after["last_seen"] == before["last_seen"] < nodes(kept.all[-1])["ada"]["last_seen"]
+def test_who_is_connected_and_when_it_was_seen_is_as_the_grid_has_it(tmp_path):
+    traffic = Nodes(["ada"])
+    traffic.call("ada")
+    traffic.call("bob")
+    status = status_of(tmp_path, traffic)
+    status.waiting(1, 3)
+    said = nodes(read_status(tmp_path))
+    assert {name: node["connected"] for name, node in said.items()} == {"ada": True}  # bob was never let in
+    seen = datetime.fromisoformat(said["ada"]["last_seen"])
+    assert abs((datetime.now(UTC) - seen).total_seconds()) < 60
+    traffic.connected = []
+    status.client_done("ada", "ok")
+    gone = nodes(read_status(tmp_path))["ada"]
+    assert (gone["connected"], gone["last_seen"], gone["status"]) == (False, said["ada"]["last_seen"], "ok")
+
+
+def test_the_last_status_of_a_run_has_nobody_connected(tmp_path):
+    run(tmp_path / "journal", fresh(), plan(1), status_of(tmp_path, Nodes(["ada"])))
+    assert not any(node["connected"] for node in read_status(tmp_path)["nodes"])
+
+
+def test_refusals_at_the_door_are_told(tmp_path):
+    traffic = Nodes()
+    traffic.call("eve")
+    traffic.meters["eve"].refused["revoked"] += 2
+    status_of(tmp_path, traffic).waiting(0, 3)
+    assert read_status(tmp_path)["refusals"] == [{"name": "eve", "reason": "revoked", "count": 2, "round": None}]
+
+
+def test_it_is_written_while_nothing_happens(tmp_path, monkeypatch):
+    monkeypatch.setattr("server.status.BEAT", 0.01)
+    traffic = Nodes()
+    status = status_of(tmp_path, traffic)
+    status.waiting(0, 3)
+    traffic.connected = ["ada"]
+    assert not nodes(read_status(tmp_path))
+    with status.beating():
+        until(lambda: nodes(read_status(tmp_path)))
 
 
 def test_refusals_are_counted_by_node_and_reason(tmp_path):
@@ -84,7 +122,7 @@ def test_refusals_are_counted_by_node_and_reason(tmp_path):
 
 
 def test_refusals_do_not_pile_up(tmp_path):
-    status = Status(tmp_path)
+    status = status_of(tmp_path)
     for number in range(REFUSALS + 5):
         status.round_abandoned(number, 1, {f"node-{number}": "failed"})
     kept = read_status(tmp_path)["refusals"]
@@ -92,7 +130,7 @@ def test_refusals_do_not_pile_up(tmp_path):
 
 
 def test_waiting_and_abandoned_attempts_are_told(tmp_path):
-    status = Status(tmp_path)
+    status = status_of(tmp_path)
     status.waiting(1, 3)
     said = read_status(tmp_path)
     assert (said["phase"], said["done"], said["of"]) == ("waiting", 1, 3)
@@ -104,15 +142,15 @@ def test_waiting_and_abandoned_attempts_are_told(tmp_path):
 def test_a_run_that_goes_on_counts_what_passed_before(tmp_path):
     entries = run(tmp_path / "journal", fresh(), plan(2), Kept(tmp_path))
     whole = nodes(read_status(tmp_path))
-    again = Status(tmp_path)
+    again = status_of(tmp_path)
     again.restore(entries)
     again.started(2, 2)
     restored = nodes(read_status(tmp_path))
-    assert {name: node | {"last_seen": None} for name, node in whole.items()} == restored
+    assert whole == restored
 
 
 def test_a_status_that_cannot_be_written_ends_no_run(tmp_path, caplog):
-    status = Status(tmp_path / "missing")
+    status = status_of(tmp_path / "missing")
     assert len(run(tmp_path / "journal", fresh(), plan(1), status)) == 2
     assert "cannot write" in caplog.text
 

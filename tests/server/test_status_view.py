@@ -2,17 +2,29 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from server.status import Status, read_status
+from server.status import Status
+from server.status_file import read_status
 from server.status_view import view
+from tests.server.traffic import NOBODY
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-NODE = {"name": "ada", "rank": 8, "bytes_up": 1_500_000, "bytes_down": 20, "status": "ok", "reason": None}
+NODE = {
+    "name": "ada",
+    "rank": 8,
+    "bytes_up": 1_500_000,
+    "bytes_down": 20,
+    "status": "ok",
+    "reason": None,
+    "connected": True,
+}
 STATUS = {
     "round": 3,
     "rounds": 10,
     "phase": "training",
     "done": 1,
     "of": 2,
+    "listen": "0.0.0.0:8443",
+    "health": "127.0.0.1:8444",
     "nodes": [NODE | {"last_seen": "2026-11-24T11:59:48+00:00"}],
     "refusals": [{"name": "eve", "reason": "policy", "count": 2, "round": 3}],
     "started": "2026-11-24T09:00:00+00:00",
@@ -23,15 +35,28 @@ STATUS = {
 def test_it_says_what_is_known():
     first, head, row, refusal = view(STATUS, NOW).splitlines()
     assert first == "round 3/10: training, 1 of 2 nodes; started 3 h ago, updated 1 s ago"
-    assert head.split() == ["node", "rank", "last", "seen", "up", "down", "last", "reply"]
-    assert row.split() == ["ada", "8", "12", "s", "ago", "1.5", "MB", "20", "bytes", "ok"]
+    assert head.split() == ["node", "rank", "connected", "last", "seen", "up", "down", "last", "reply"]
+    assert row.split() == ["ada", "8", "yes", "12", "s", "ago", "1.5", "MB", "20", "bytes", "ok"]
     assert refusal == "eve: policy, 2 times, last in round 3"
+
+
+def test_who_was_refused_at_the_door_is_told():
+    refusal = {"name": "eve", "reason": "revoked", "count": 1, "round": None}
+    assert view(STATUS | {"refusals": [refusal]}, NOW).splitlines()[-1] == "eve: revoked, once, at the door"
+
+
+def test_a_server_that_stopped_writing_does_not_run():
+    late = {"updated": (NOW - timedelta(seconds=11)).isoformat()}
+    first, _, row, _ = view(STATUS | late, NOW).splitlines()
+    assert first.endswith("; the server does not run")
+    assert row.split()[2] == "no"
+    assert "run" not in view(STATUS | late | {"phase": "finished"}, NOW).splitlines()[0]
 
 
 def test_what_is_not_known_is_a_dash():
     unknown = {"rank": None, "last_seen": None, "status": None, "bytes_up": 0, "bytes_down": 0}
     row = view(STATUS | {"nodes": [NODE | unknown], "of": 0}, NOW).splitlines()[2]
-    assert row.split() == ["ada", "-", "-", "0", "bytes", "0", "bytes", "-"]
+    assert row.split() == ["ada", "-", "yes", "-", "0", "bytes", "0", "bytes", "-"]
 
 
 @pytest.mark.parametrize(
@@ -50,5 +75,5 @@ def test_a_name_cannot_draw_on_the_terminal():
 
 
 def test_it_shows_what_a_run_has_written(tmp_path):
-    Status(tmp_path, lambda: NOW).waiting(1, 3)
+    Status(tmp_path, NOBODY, "", "", lambda: NOW).waiting(1, 3)
     assert view(read_status(tmp_path), NOW).startswith("round 0/0: waiting, 1 of 3 nodes; started 0 s ago")

@@ -220,9 +220,10 @@ def test_a_roster_of_another_project_is_not_pinned(node: Path, tmp_path: Path) -
 def test_a_revoked_node_is_told(operator: Path, node: Path) -> None:
     own = load_node(node, "hospital-a")
     project.revoke(operator, "hospital-a", NOW)
-    credentials.pin(node, own, (operator / "roster.json").read_bytes())
     with pytest.raises(IdentityError, match="hospital-a is revoked since roster version 3"):
-        load_node(node, "hospital-a")
+        credentials.pin(node, own, (operator / "roster.json").read_bytes())
+    with pytest.raises(IdentityError, match="hospital-a is revoked since roster version 3"):
+        load_node(node, "hospital-a")  # It has kept the roster.
 
 
 @pytest.fixture(scope="module")

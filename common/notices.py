@@ -1,0 +1,48 @@
+"""What the server tells nodes without being asked: its newest roster, and what its log says of a round."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from common.errors import TransportError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A committed round in the server's log, as one node is told of it; hashes are SHA-256 in hexadecimal.
+
+    Args:
+        run: identity of the run.
+        round: its number; 0 is before training.
+        parent: hash of the adapter that the round started from; empty in round 0.
+        adapter: hash of the adapter that it ended with.
+        updates: hashes of the updates that count.
+        reason: why the node's own does not count; empty where it does, or where the node was not asked.
+        weight: the node's share of the sum.
+        signature: the server's, over the receipt for the node's update; empty where there is none.
+    """
+
+    run: str
+    round: int
+    parent: str
+    adapter: str
+    updates: list[str]
+    reason: str = ""
+    weight: float = 0.0
+    signature: str = ""
+
+    def values(self) -> dict[str, Any]:
+        """As plain values of a message."""
+        return asdict(self)
+
+
+def line_of(values: Mapping[str, Any]) -> Line:
+    """Undo `Line.values`.
+
+    Raises:
+        TransportError: a value is missing, or of another type.
+    """
+    kinds = {field.name: list if field.name == "updates" else field.type for field in fields(Line)}
+    if values.keys() != kinds.keys() or any(type(values[name]) is not kind for name, kind in kinds.items()):
+        raise TransportError("the server tells of a round in another form; use the same release on both sides")
+    return Line(**values)
