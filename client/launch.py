@@ -3,8 +3,9 @@
 import logging
 import os
 import signal
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
@@ -17,6 +18,9 @@ from common.flower import identify
 from common.identity import credentials
 from common.interrupt import ends_on
 from common.settings import Node
+
+if TYPE_CHECKING:
+    from client.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -35,23 +39,29 @@ def take_part(file: Path) -> None:
 
 
 def _take_part(file: Path) -> None:
-    from client.link import Link  # after GRPC_VERBOSITY is set
-
     node = read_node(file)
     _check(node, file)
-    own = credentials.load_node(Path(node.keys), node.name)
-    for warning in own.warnings:
-        log.warning("%s", warning)
     identify()
-    context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
-    answers = Answers(partial(_app, file), context, Notary(Path(node.keys), own))
     while True:
-        Link(node.server, own, node.rank, answers).run()
+        _link(node, file).run()
         log.info("the run is over")
         if not node.stay:
             return
 
 
+def _link(node: Node, file: Path) -> "Link":
+    """A new one for each run, so that a node that stays takes up the invite which its operator has renewed."""
+    from client.link import Link  # after GRPC_VERBOSITY is set
+
+    own = credentials.load_node(Path(node.keys), node.name)
+    for warning in own.warnings:
+        log.warning("%s", warning)
+    context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
+    answers = Answers(partial(_app, file), context, Notary(Path(node.keys), own))
+    return Link(node.server, own, node.rank, answers)
+
+
+@cache
 def _app(file: Path) -> ClientApp:
     """The node's app, with base model and rows read. Not before the node is let in: PyTorch alone takes seconds, and
     a node that cannot read them ends before it is asked for anything.

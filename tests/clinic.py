@@ -1,9 +1,10 @@
-"""A project with one node, and its `fedlora client` that may connect but has nothing to train on."""
+"""A project with one node, and its `fedlora client`."""
 
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import tomli_w
@@ -13,6 +14,7 @@ from server.door import Door
 from server.grid import Gate, GrpcGrid
 from server.limits import Limits
 from tests.authority import Pem
+from tests.client.nodes import write_node
 from tests.command import start
 from tests.common.identity.parties import NOW, days_ago
 
@@ -22,7 +24,7 @@ class Clinic:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.keys = folder, folder / "keys"
-        project.init(self.keys, "cardio", ["localhost"], days_ago(200))
+        project.init(self.keys, "cardio", ["localhost"], days_ago(400))
         project.renew_server(self.keys, NOW)
         self.empty_roster = (self.keys / "roster.json").read_bytes()
         request = node_keys.join(folder / "node", "clinic")
@@ -36,12 +38,21 @@ class Clinic:
         public = overview.read(self.keys)
         door = Door(self.keys, public.roster, public.signed_roster, "examples")
         grid = GrpcGrid("127.0.0.1:0", pems, Gate(door.admit, door.objection, lambda name: (), Limits()), self.folder)
+        self.grid = grid
         yield grid.port
         grid.close(finished=True)
 
-    def start(self, server: str, rank: int = 8) -> subprocess.Popen[str]:
-        """`fedlora client` of the node."""
+    def renew(self, now: datetime) -> None:
+        """Give the node the invite that it would have got then."""
+        shutil.copy(project.renew_node(self.keys, "clinic", now), self.folder / "node")
+
+    def start(self, server: str, **changes: object) -> subprocess.Popen[str]:
+        """`fedlora client` of the node, which has neither base nor rows."""
         file = self.folder / "client.toml"
-        own = {"name": "clinic", "rank": rank, "base": "nowhere", "data": "nowhere.jsonl", "keys": "node"}
-        file.write_text(tomli_w.dumps(own | {"server": server}))
+        own = {"name": "clinic", "rank": 8, "base": "nowhere", "data": "nowhere.jsonl", "keys": "node"}
+        file.write_text(tomli_w.dumps(own | {"server": server} | changes))
         return start("client", file)
+
+    def start_whole(self, server: str, **changes: object) -> subprocess.Popen[str]:
+        """`fedlora client` of the node with base and rows."""
+        return start("client", write_node(self.folder, rank=8, keys="node", server=server, **changes))

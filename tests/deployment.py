@@ -62,13 +62,19 @@ class Project:
     def server(self, log=subprocess.PIPE):
         return start("server", self.folder / "server.toml", log=log)
 
-    def clients(self):
-        return [start("client", self.node_file(name, like=name)) for name in NODES]
+    def clients(self, **changes: object):
+        return [start("client", self.node_file(name, like=name, **changes)) for name in NODES]
 
-    def whole_run(self, *others):
-        """Ends of the server and the three nodes, with `others` started beside them; these ends come last."""
-        processes = [self.server(), *self.clients(), *(start("client", file) for file in others)]
-        return [end(process) for process in processes]
+    def whole_run(self, *others, **changes: object):
+        """Ends of the server and the three nodes, with `others` started once these are connected; theirs come last.
+
+        The three nodes' files have these changes.
+        """
+        server, nodes = self.server(), self.clients(**changes)
+        for _ in NODES:  # the run begins with those, and its largest rank is theirs
+            while "is connected" not in (line := server.stderr.readline()) and line:
+                pass
+        return [end(process) for process in (server, *nodes, *(start("client", file) for file in others))]
 
     def _write_server(self) -> None:
         config = read_toml(self.shards / "config.toml")

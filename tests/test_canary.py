@@ -22,8 +22,8 @@ from tests.transport import OPEN, ask, content, nodes, until
 
 pytestmark = pytest.mark.slow
 SECRET = "canary-4711"
-REFUSING = {"failing": {"base": "no-base"}, "strict": {"policy": {"max_steps": 1}}}
-"""Nodes that do not train: the first has no base, the second allows less than is asked."""
+OTHERS = {"unable": {"base": "no-base"}, "failing": {}, "strict": {"policy": {"max_steps": 1}}}
+"""Nodes that do not train: one has no base, one cannot read all of it when it is asked, one allows less than that."""
 
 
 def occurs(word, data):
@@ -39,7 +39,7 @@ def start_node(project, folder, name, like="client-00", **changes):
     """`fedlora client` of a node of the project in a folder of its own; each of its rows has the secret in it."""
     known = read_node(project.shards / "nodes" / f"{like}.toml")
     keys = shutil.copytree(project.folder / name, folder / "keys")
-    shutil.copytree(known.base, folder / "base")
+    shutil.copytree(known.base, folder / "base", dirs_exist_ok=True)
     with Path(known.data).open() as rows, (folder / "rows.jsonl").open("w") as secret:
         for row in map(json.loads, rows):
             secret.write(json.dumps(row | {"text": f"{SECRET} {row['text']}"}) + "\n")
@@ -53,12 +53,14 @@ def project(tmp_path_factory):
     """A project after a whole run, with what its server received, and how its processes ended."""
     folder, nodes = tmp_path_factory.mktemp("server"), tmp_path_factory.mktemp("nodes") / SECRET
     project = Project(folder / "project")
-    for name in REFUSING:
+    for name in OTHERS:
         project.admit(name)
     words = [sys.executable, "-m", "tests.recorder", project.folder / "server.toml", folder / "received"]
     server = subprocess.Popen(words, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     processes = {name: start_node(project, nodes / name, name, like=name) for name in NODES}
-    processes |= {name: start_node(project, nodes / name, name, **changes) for name, changes in REFUSING.items()}
+    (nodes / "failing" / "base").mkdir(parents=True)
+    (nodes / "failing" / "base" / "more.safetensors").write_bytes(b"damaged")
+    processes |= {name: start_node(project, nodes / name, name, **changes) for name, changes in OTHERS.items()}
     project.server_end, project.ends = end(server), {name: end(process) for name, process in processes.items()}
     project.received = (folder / "received").read_bytes()
     return project
@@ -71,7 +73,8 @@ def everything(project):
 
 
 def test_the_run_is_as_it_should_be(project):
-    assert {ended.status for ended in (project.server_end, *project.ends.values())} == {0}, project.ends
+    assert project.server_end.status == 0, project.server_end
+    assert {name: ended.status for name, ended in project.ends.items() if ended.status} == {"unable": 2}, project.ends
     reasons = {node["name"]: node["reason"] for record in records(project.run) for node in record["clients"]}
     assert reasons == dict.fromkeys(NODES) | {"strict": "policy"}
     assert occurs('"failed"', project.received)
@@ -85,7 +88,7 @@ def test_control_what_may_leave_is_everywhere_at_the_server(project):
     assert all(occurs("client-00", data) for data in everything(project).values())
 
 
-@pytest.mark.parametrize("name", REFUSING)
+@pytest.mark.parametrize("name", OTHERS)
 def test_control_the_secret_is_in_the_nodes_own_log(project, name):
     assert occurs(SECRET, project.ends[name].err.encode())
 

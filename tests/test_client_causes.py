@@ -34,7 +34,7 @@ def clinic(tmp_path):
 def told(clinic, server, words, rank=8):
     """The process that has said these words, in the time that is promised, and not ended by a traceback."""
     began, said = time.monotonic(), ""
-    process = clinic.start(server, rank)
+    process = clinic.start(server, rank=rank)
     while words not in said and (line := process.stderr.readline()):
         said += line
     assert time.monotonic() - began < 5

@@ -6,11 +6,13 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from flwr.app import Message
 
 from tests.clinic import Clinic
 from tests.command import end
 from tests.deployment import Project
 from tests.peers import black_hole, closed_port
+from tests.transport import content, values_of
 
 pytestmark = pytest.mark.slow
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -40,12 +42,26 @@ def nowhere():
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize("phase", ["no server", "no answer", "idle"])
-def test_a_node_that_waits(clinic, phase, number):
-    with {"no server": nowhere, "no answer": black_hole, "idle": clinic.server}[phase]() as port:
-        process = clinic.start(f"{'127.0.0.1' if phase == 'no answer' else 'localhost'}:{port}")
-        assert ("connected" in process.stderr.readline()) == (phase == "idle")
-        time.sleep(1)  # into the next attempt, where there is one
+@pytest.mark.parametrize("place", [nowhere, black_hole])
+def test_a_node_without_a_server(clinic, place, number):
+    with place() as port:
+        process = clinic.start(f"127.0.0.1:{port}")
+        assert "trying again" in process.stderr.readline()
+        time.sleep(1)  # into the next attempt
+        stopped(process, number)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("phase", ["reading", "idle"])
+def test_a_node_that_is_let_in(clinic, phase, number):
+    with clinic.server() as port:
+        process = clinic.start_whole(f"localhost:{port}")
+        while "reading base model and data" not in process.stderr.readline():
+            assert process.poll() is None
+        if phase == "idle":
+            question = Message(content(targets="query-value"), *clinic.grid.get_node_ids(), "query", ttl=60)
+            (answer,) = clinic.grid.send_and_receive([question], timeout=60)
+            assert values_of(answer)["name"] == "clinic"
         stopped(process, number)
 
 

@@ -8,7 +8,9 @@ from contextlib import suppress
 import pytest
 
 import fedlora
+from client.settings import read_node
 from server.algorithms import ALGORITHMS
+from server.plan import read_server
 from tests.command import ROOT, TINY, call, end, settings, start
 from tests.simulations.runs import BRIEF, hashes, run_tiny
 
@@ -68,6 +70,15 @@ def test_algorithms_are_listed_with_what_they_are():
     lines = call("algorithms").out.splitlines()
     assert [line.split()[0] for line in lines] == list(ALGORITHMS)
     assert all(len(line.split()) > 4 for line in lines)
+
+
+@pytest.mark.parametrize(("room", "read"), [("server", read_server), ("client", read_node)])
+def test_an_example_is_a_file_as_it_is_printed(tmp_path, room, read):
+    ended = call(room, "--example")
+    file = tmp_path / f"{room}.toml"
+    file.write_text(ended.out)
+    assert (ended.status, ended.err) == (0, "")
+    assert read(file).keys == str(tmp_path / "keys")
 
 
 def test_in_a_process_of_its_own():

@@ -7,7 +7,9 @@ import pytest
 import tomli_w
 
 from common.config import read_toml
+from tests.clinic import Clinic
 from tests.command import end, start
+from tests.common.identity.parties import NOW, days_ago
 from tests.deployment import NODES, Project
 from tests.simulations.runs import hashes, records
 
@@ -38,3 +40,20 @@ def test_a_node_that_stays_takes_part_in_the_next_run(tmp_path):
     for run in runs:
         assert [[node["status"] for node in record["clients"]] for record in records(run)] == [["ok"] * 3] * 4
     assert hashes(runs[0]) == hashes(runs[1])  # Nothing of the first run is left in the node.
+
+
+def test_a_node_that_stays_takes_up_its_new_invite_with_the_next_run(tmp_path, monkeypatch):
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    clinic = Clinic(tmp_path)
+    clinic.renew(days_ago(340))
+    with clinic.server() as port:
+        process = clinic.start_whole(f"localhost:{port}", stay=True)
+        assert "expires in" in process.stderr.readline()
+        assert "connected" in process.stderr.readline()
+        assert "reading base model and data" in process.stderr.readline()
+        clinic.renew(NOW)
+    assert "the run is over" in process.stderr.readline()
+    assert "expires in" not in process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    assert end(process).status == 0

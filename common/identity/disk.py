@@ -14,7 +14,7 @@ from common.errors import IdentityError
 NOT_THROUGH_LINKS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 _FAULTS = {
-    errno.ENOENT: "is not there; give the right path, a folder of keys with --dir",
+    errno.ENOENT: "is not there; give the right path: a folder of keys with --dir, or as `keys` in the TOML file",
     errno.EEXIST: "is there already and is never overwritten; give another folder with --dir",
     errno.ENOTEMPTY: "holds files, which are never overwritten; give another folder with --dir",
     errno.ENOTDIR: "is no folder, or is in none; give another with --dir",

@@ -1,5 +1,6 @@
 """What a project's folder shows without its private keys: certificates, roster, and what ends soon."""
 
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -63,7 +64,7 @@ class Overview:
         return expiry.warnings(f"the certificate of {member.name}", member.expires, remedy, now)
 
     def _renew(self, *name: str) -> str:
-        return " ".join(("run: fedlora keys renew", *name, "--dir", str(self.folder)))
+        return f"run: {shlex.join(['fedlora', 'keys', 'renew', *name, '--dir', str(self.folder)])}"
 
 
 _NEW_PROJECT = "make a new project with fedlora keys init, and admit every node to it"
