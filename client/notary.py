@@ -13,6 +13,14 @@ from common.identity.credentials import NodeCredentials
 from common.identity.envelope import Receipt
 from common.notices import Line, line_of
 
+_OUTSIDE = {
+    "base": "its base model, tokenizer, targets or labels are not those of the run",
+    "name": "its name is taken",
+    "rank": "its rank is above the largest that the run began with",
+    "shape": "its modules are not those of the run",
+}
+"""Why a node is left out that was asked for no update."""
+
 log = logging.getLogger(__name__)
 
 
@@ -62,6 +70,8 @@ class Notary:
         line = line_of(values)
         self._check_parent(line.run, line.round, line.parent)
         self._last = line
+        if line.reason and not self._sent:
+            log.warning("round %s went without this node: %s", line.round, _OUTSIDE.get(line.reason, line.reason))
         if (sent := self._sent) and (line.run != sent.run or line.round >= sent.round):
             self._sent = None
             self._check_update(line, sent)

@@ -33,7 +33,11 @@ def start(*words: object, log: IO[str] | int = subprocess.PIPE) -> subprocess.Po
 
 def end(process: subprocess.Popen[str]) -> Ended:
     """What the process wrote, once it has ended."""
-    out, err = process.communicate(timeout=300)
+    try:
+        out, err = process.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
     return Ended(process.returncode, out, err)
 
 

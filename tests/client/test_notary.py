@@ -109,6 +109,11 @@ def test_a_reason_is_told(notary, identities, caplog):
     assert "missing" not in caplog.text
 
 
+def test_a_node_that_is_left_out_is_told_why(notary, caplog):
+    told(notary, replace(LINE, reason="base", weight=0.0))
+    assert "round 3 went without this node: its base model, tokenizer, targets or labels" in caplog.text
+
+
 def test_a_round_of_which_nothing_was_told_is_named(notary, signed, caplog):
     notary.sign(VALUES, BLOB)
     told(notary, replace(LINE, round=2, parent="01", adapter="02"))  # an older one, after a new connection
