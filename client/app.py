@@ -81,7 +81,7 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
 def _refused(message: Message, error: Exception) -> Message:
     """Of an error only a fixed word leaves the node, its text stays in the node's own log."""
     reason = "codec" if isinstance(error, CodecError) else error.reason if isinstance(error, Refusal) else "failed"
-    kind, trace = message.metadata.message_type, None if isinstance(error, FedloraError) else error
+    kind, trace = message.metadata.message_type, None if isinstance(error, FedloraError | Refusal) else error
     log.error("refused a %s message, %s: %s", kind, reason, error, exc_info=trace)
     return Message(Error(ERROR_CODE, reason), reply_to=message)
 
@@ -115,7 +115,7 @@ def _check_policy(file: Path, ask: Ask) -> None:
     begun = _trainings(file)
     past = Past(len(begun), time.monotonic() - begun[-1]) if begun else Past()
     if text := objection(_policy(file), ask, past):
-        raise Refusal("policy", f"{file}: {text}")
+        raise Refusal("policy", f"{file}: {text}; change it there, or ask the operator for less")
 
 
 @cache

@@ -78,3 +78,7 @@ def _check(node: Node, file: Path) -> None:
     missing = [key for key in ("server", "keys") if not getattr(node, key)]
     if missing:
         raise ConfigError(f"{file}: {' and '.join(missing)} must be set to take part; see: fedlora client --example")
+    for key in ("base", "data"):
+        path = getattr(node, key)
+        if not path.startswith("package:") and not Path(path).exists():
+            raise ConfigError(f"{file}: {key} = {path!r} is not there; paths are relative to this file")

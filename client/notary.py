@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -110,10 +111,14 @@ class Notary:
             return
         log.info("round %s: the update counts with weight %.3g", receipt.round, receipt.weight)
         try:
-            with (self._folder / f"{receipt.node}.receipts").open("a", encoding="utf-8") as file:
+            with open(self._folder / f"{receipt.node}.receipts", "a", encoding="utf-8", opener=_private) as file:
                 file.write(json.dumps(asdict(receipt) | {"signature": signature}) + "\n")
         except OSError as error:
             log.error("the receipt for round %s cannot be kept: %s", receipt.round, error)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _signed(receipt: Receipt, signature: str, own: NodeCredentials) -> bool:

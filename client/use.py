@@ -53,8 +53,13 @@ def load(run: Path) -> Trained:
     Raises:
         JournalError: the folder is no run, or nothing is committed yet.
     """
-    if not (run / "adapter").is_dir() or not (run / "test.toml").is_file():
+    if not (run / "adapter").is_dir():
         raise JournalError(f"{run} has no adapter yet; give the folder of a run, as printed by `run: PATH`")
+    if not (run / "test.toml").is_file():
+        raise JournalError(
+            f"{run} has no test.toml, which names base, task and labels (a deployment's server has none of them); "
+            "write a node's file there, whose data are the test rows"
+        )
     node = read_node(run / "test.toml")
     base = base_of(node)
     stored = peft_format.read(run / "adapter")

@@ -8,6 +8,9 @@ from common.adapter import Shapes
 from common.head import HeadModule
 from common.settings import Task
 
+LARGEST = 2**22
+"""Rows or columns of a module, at most; the largest vocabularies are a quarter of it."""
+
 
 @dataclass(frozen=True)
 class Announcement:
@@ -64,8 +67,8 @@ def announced(values: Mapping[str, Any]) -> Announcement:
     """
     shapes = dict(zip(values["modules"], zip(values["d"], values["k"], strict=True), strict=True))
     head = zip(values["head"], values["head_last"], values["head_bias"], strict=True)
-    if not shapes or not all(type(n) is int and n > 0 for shape in shapes.values() for n in shape):
-        raise ValueError("a shape is not two positive integers")
+    if not shapes or not all(type(n) is int and 0 < n <= LARGEST for shape in shapes.values() for n in shape):
+        raise ValueError("a shape is not two positive integers of a model's size")
     if type(values["rank"]) is not int or values["rank"] < 1:
         raise ValueError("rank is not a positive integer")
     modules = tuple(HeadModule(*module) for module in head)

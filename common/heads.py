@@ -23,6 +23,8 @@ _METADATA: dict[str, type] = {
     "ttl": float,
     "message_type": str,
 }
+MOST = 256
+"""Records, values and arrays of a message, at most in all."""
 _PLAIN = {"metrics": MetricRecord, "config": ConfigRecord}
 
 
@@ -110,8 +112,11 @@ def _metadata(plain: dict[str, Any]) -> Metadata:
 
 
 def _head(metadata: Metadata, plain: dict[str, Any]) -> Head:
+    """Refuses what is many before it is built: each record and array costs far more than its bytes."""
     if "error" in plain:
         return Head(_message(metadata, error=_error(*plain["error"])), ())
+    if sum(1 + len(body) for _, _, body in plain["records"]) > MOST:
+        raise ValueError("more records, values and arrays than a message of ours has")
     arrays: list[tuple[Array, int]] = []
     records = [(name, _record(kind, body, arrays)) for name, kind, body in plain["records"]]
     return Head(_message(metadata, content=RecordDict(_unique(records))), tuple(arrays))

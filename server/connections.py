@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Literal
+from math import inf
+from typing import Literal, NamedTuple
 
 from server.limits import Limits, Meter
 from server.peer import Peer
@@ -17,6 +19,20 @@ no longer admitted, it hung up."""
 log = logging.getLogger(__name__)
 
 
+class Outgoing(NamedTuple):
+    """A message on its way to a node.
+
+    Args:
+        group: its round; a notice has none.
+        frames: of it.
+        expires: when nobody waits for the reply any more, in seconds of `time.monotonic`.
+    """
+
+    group: str
+    frames: Iterator[bytes]
+    expires: float = inf
+
+
 @dataclass(eq=False)
 class Connection:
     """A node's open stream.
@@ -26,14 +42,13 @@ class Connection:
             is.
         peer: who it is.
         rank: the largest rank that it announced.
-        outbox: the frames of each message to it, with the message's round, which a notice does not have; or why the
-            stream ends.
+        outbox: messages to it; or why the stream ends.
     """
 
     number: int
     peer: Peer
     rank: int
-    outbox: asyncio.Queue[tuple[str, Iterator[bytes]] | End] = field(default_factory=asyncio.Queue)
+    outbox: asyncio.Queue[Outgoing | End] = field(default_factory=asyncio.Queue)
 
 
 class Connections:
@@ -78,10 +93,8 @@ class Connections:
         """End a connection; nothing if it has ended."""
         if self._open.pop(connection.number, None):
             log.info("node %s: %s", connection.peer.name, why)
-            left = [connection.outbox.get_nowait() for _ in range(connection.outbox.qsize())]
-            for item in left if why == "over" else ():
-                if not isinstance(item, str) and not item[0]:  # A notice: the log of the last round.
-                    connection.outbox.put_nowait(item)
+            # Of what it has not got, it still gets notices where the run is over: they tell of the last round.
+            _keep(connection.outbox, lambda item: why == "over" and not item.group)
             connection.outbox.put_nowait(why)
             self._lost(connection.number)
 
@@ -98,11 +111,25 @@ class Connections:
         """Send a notice to the node of this name, if it is connected."""
         for connection in self._open.values():
             if connection.peer.name == name:
-                connection.outbox.put_nowait(("", frames))
+                connection.outbox.put_nowait(Outgoing("", frames))
 
-    def send(self, number: int, group: str, frames: Iterator[bytes]) -> None:
-        """Send a message of this round to a node; if it is not connected, it is told as lost once more."""
-        if number in self._open:
-            self._open[number].outbox.put_nowait((group, frames))
+    def at(self, number: int) -> Connection | None:
+        """The connection of this number."""
+        return self._open.get(number)
+
+    def send(self, number: int, message: Outgoing) -> None:
+        """Send a message to a node, and drop those that came too late for it; one that is gone is lost once more."""
+        if connection := self._open.get(number):
+            now = time.monotonic()
+            _keep(connection.outbox, lambda item: item.expires > now)
+            connection.outbox.put_nowait(message)
         else:
             self._lost(number)
+
+
+def _keep(outbox: asyncio.Queue[Outgoing | End], worth: Callable[[Outgoing], bool]) -> None:
+    """Drop the other messages."""
+    for _ in range(outbox.qsize()):
+        item = outbox.get_nowait()
+        if isinstance(item, str) or worth(item):
+            outbox.put_nowait(item)

@@ -2,15 +2,19 @@
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from common.errors import IdentityError
 from common.identity import overview, signing
 from common.identity.roster import Roster
 from common.messages import Reason
+
+_NONCE = re.compile("[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,7 @@ class Door:
         self._weighed = "tokens" if weights == "tokens" else "examples"
         self._changed = _time(keys)
         self._nonces: set[tuple[str, str]] = set()
+        self._reading = Lock()
 
     @property
     def signed_roster(self) -> bytes:
@@ -55,12 +60,18 @@ class Door:
         return reason
 
     def _objection(self, name: str, values: Mapping[str, Any], blob: bytes) -> Reason | None:
+        self._read_again()
         member, roster = self._roster.members.get(name), values.get("roster")
         if member is None or type(roster) is not int or roster > self._roster.version:
             return "signature"
+        state = member.state(datetime.now(UTC))
+        if state != "current":
+            return state
         if not signing.signed(values, hashlib.sha256(blob).hexdigest(), self._roster.project, name, member.public_key):
             return "signature"
         nonce = name, str(values["nonce"])
+        if not _NONCE.fullmatch(nonce[1]):
+            return "signature"
         if nonce in self._nonces:
             return "replay"
         self._nonces.add(nonce)
@@ -71,16 +82,19 @@ class Door:
         return "weight" if _exceeds(values.get(self._weighed, 0), member.max_weight) else None
 
     def _read_again(self) -> None:
-        changed = _time(self._keys)
-        if changed == self._changed:
-            return
-        try:
-            public = overview.read(self._keys)
-        except IdentityError as error:
-            log.error("the roster of before stays: %s", error)
-            return
-        if public.roster.version >= self._roster.version:
-            self._roster, self._signed, self._changed = public.roster, public.signed_roster, changed
+        with self._reading:
+            if (changed := _time(self._keys)) == self._changed:
+                return
+            try:
+                public = overview.read(self._keys)
+            except IdentityError as error:
+                log.error("the roster of before stays: %s", error)
+                return
+            self._changed = changed
+            if public.roster.version < self._roster.version:
+                log.error("the roster of before stays: %s holds an older one", self._keys)
+                return
+            self._roster, self._signed = public.roster, public.signed_roster
 
 
 def _exceeds(count: Any, most: int) -> bool:

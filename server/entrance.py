@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from grpc import StatusCode
 
 from common.errors import FedloraError, TransportError
-from server.connections import Connections
+from server.connections import Connection, Connections
 from server.peer import Peer, peer_of
 
 Admit = Callable[[str, str, int], str | None]
@@ -47,11 +47,20 @@ class Entrance:
                 self._connections.leave(connection, "refused")
             await self.refuse(peer, word, context, StatusCode.PERMISSION_DENIED)
 
+    def still(self, connection: Connection | None) -> None:
+        """End a connection that the roster no longer admits, though nothing came from it."""
+        if connection and (word := self._admit(connection.peer.name, connection.peer.key, connection.rank)):
+            self._note(connection.peer, word)
+            self._connections.leave(connection, "refused")
+
     async def refuse(
         self, peer: Peer, word: str, context: Any, status: StatusCode = StatusCode.FAILED_PRECONDITION
     ) -> NoReturn:
         """End the call."""
-        log.warning("node %s is refused: %s", peer.name, word)
-        self._connections.meter(peer.name).refused[word] += 1
+        self._note(peer, word)
         await context.abort(status, word)
         raise AssertionError("abort raises")
+
+    def _note(self, peer: Peer, word: str) -> None:
+        log.warning("node %s is refused: %s", peer.name, word)
+        self._connections.meter(peer.name).refused[word] += 1

@@ -14,6 +14,7 @@ from common.adapter import Adapter
 from common.announcement import Announcement
 from common.errors import JournalError
 from common.locations import locate
+from server import durable
 from server.observer import Observer
 
 CURVES = ("test_loss", "test_accuracy", "receipt", "residual", "rank_global", "bytes_up", "bytes_down", "seconds")
@@ -44,8 +45,8 @@ class RunFolder(Observer):
         return folder
 
     def describe(self, settings: Mapping[str, Any]) -> None:
-        """Write the run's settings."""
-        self.config.write_text(tomli_w.dumps(settings), encoding="utf-8")
+        """Write the run's settings, whole or not at all."""
+        durable.write(self.config, tomli_w.dumps(settings).encode())
 
     @property
     def config(self) -> Path:

@@ -3,6 +3,7 @@
 The server's app calls it in its own thread; the connections live in another, with an event loop.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from common.flower import GridOfOneRun, identify, with_id
 from common.frames import encode
 from common.messages import Reason
 from common.wire import NOTICE, Pems
-from server.connections import Connections
+from server.connections import Connections, Outgoing
 from server.entrance import Admit
 from server.exchange import Letter
 from server.inbox import Inbox
@@ -63,10 +64,10 @@ class GrpcGrid(GridOfOneRun):
         self._objection = gate.objection
         self._inbox: Inbox[Message] = Inbox()
         self._connections = Connections(partial(self._inbox.lose, reply=_absent), gate.limits)
-        service = Service(
+        self._service = Service(
             self._connections, self._inbox, gate.admit, partial(_greeted, gate.greeting), self._opened, spool
         )
-        self._listener = Listener(address, pems, service.handler(), health_port)
+        self._listener = Listener(address, pems, self._service.handler(), health_port)
 
     def __enter__(self) -> Self:
         return self
@@ -114,7 +115,8 @@ class GrpcGrid(GridOfOneRun):
     def _push(self, message: Message) -> str:
         m, frames = message.metadata, encode(message)
         self._inbox.ask(m.message_id, m.dst_node_id, message, m.ttl)
-        self._listener.soon(self._connections.send, m.dst_node_id, m.group_id, frames)
+        outgoing = Outgoing(m.group_id, frames, time.monotonic() + m.ttl)
+        self._listener.soon(self._service.send, m.dst_node_id, outgoing)
         return m.message_id
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:

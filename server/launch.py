@@ -47,6 +47,8 @@ def serve(file: Path) -> Path:
         )
     for warning in credentials.warnings:
         log.warning("%s", warning)
+    if (members := len(credentials.roster.members)) < settings.quorum:
+        log.warning("quorum = %s and the roster has %s nodes; admit more, or lower it", settings.quorum, members)
     again = shlex.join(["fedlora", "server", str(file)])
     with ends_on(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; go on with: {again}"):
         _run(settings, credentials)
@@ -61,6 +63,9 @@ def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
     with Journal.open(Path(settings.folder) / "journal") as journal:
         folder = folder_of(settings, begun=bool(journal.entries))
         folder.restore(journal.entries)
+        if len(journal.entries) > settings.rounds:
+            log.info("all %s rounds are done; give another `run` for more", settings.rounds)
+            return
         bulletin = Bulletin(journal, door, credentials)
         gate = Gate(door.admit, door.objection, bulletin.greeting, Limits())
         with GrpcGrid(settings.listen, credentials, gate, folder.journal, settings.health) as grid:

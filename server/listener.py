@@ -81,8 +81,10 @@ class Listener:
                 await server.start()
             started.set_result((asyncio.get_running_loop(), port, health_port))
             await asyncio.wrap_future(self._stopped)
-        except TransportError as error:
-            started.set_exception(error)
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)  # for whoever waits for it
         finally:
             await asyncio.gather(*(server.stop(_GRACE) for server in servers))
 

@@ -7,6 +7,7 @@ from common.assignment import Training
 from common.config import config_hash, parse, read_toml
 from common.errors import ConfigError
 from common.settings import Lora, Recipe, Server, ServerFile, Train
+from server.algorithms import known
 from server.schedule import learning_rates
 
 ATTEMPTS = 3
@@ -72,6 +73,7 @@ def read_server(file: Path) -> ServerFile:
                 f"{file}: [{section}] {key} belongs at the top of a server's file, as {key}; move it there"
             )
     settings = parse(ServerFile, tables, str(file))
+    known(settings.server.algorithm)
     folder = Path(settings.folder or f"runs/{settings.run}").expanduser()
     keys = Path(settings.keys).expanduser()
     return replace(settings, folder=str(file.parent / folder), keys=str(file.parent / keys))

@@ -3,8 +3,10 @@
 Everything here runs in the thread of the event loop.
 """
 
+import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from functools import partial
 from io import BytesIO
@@ -20,7 +22,7 @@ from common.errors import TransportError
 from common.frames import Incoming, announced
 from common.heads import Head
 from common.wire import FRAME, INBOX, REPLY, SERVICE
-from server.connections import Connection, Connections, End
+from server.connections import Connection, Connections, End, Outgoing
 from server.entrance import Admit, Entrance
 from server.inbox import Asked, Inbox
 from server.peer import Peer
@@ -77,6 +79,11 @@ class Service:
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
+    def send(self, number: int, message: Outgoing) -> None:
+        """Send a message to the node of this number, if the roster still admits it."""
+        self._entrance.still(self._connections.at(number))
+        self._connections.send(number, message)
+
     async def _open(self, request: bytes, context: Any) -> None:
         peer = await self._entrance.peer(context)
         rank = _rank(request)
@@ -84,9 +91,9 @@ class Service:
             await self._entrance.refuse(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
         await self._entrance.check(peer, rank, context)
         connection = self._connections.enter(peer, rank)
-        for notice in self._greeted(peer.name):
-            self._connections.notify(peer.name, notice)
         try:
+            for notice in self._greeted(peer.name):
+                self._connections.notify(peer.name, notice)
             await context.send_initial_metadata((("admitted", "yes"),))
             why = await self._deliver(connection, context)
         finally:
@@ -97,10 +104,9 @@ class Service:
     async def _deliver(self, connection: Connection, context: Any) -> End:
         meter = self._connections.meter(connection.peer.name)
         while not isinstance(item := await connection.outbox.get(), str):
-            group, frames = item
-            if group:
-                meter.begin(group)
-            for frame in frames:
+            if item.group:
+                meter.begin(item.group)
+            for frame in item.frames:
                 meter.sent += len(frame)
                 await context.write(frame)
         return item
@@ -113,7 +119,11 @@ class Service:
         await self._entrance.check(peer, connection.rank, context)
         asked, head = await self._begin(connection, frames, context)
         try:
-            incoming = await self._receive(head, frames, peer)
+            async with asyncio.timeout(asked.expires - time.monotonic()):
+                incoming = await self._receive(head, frames, peer)
+        except TimeoutError:
+            self._inbox.release(asked)
+            await self._entrance.refuse(peer, "stale", context)
         except (TransportError, OSError) as error:
             await self._spoilt(peer, asked, error, context)
         except BaseException:
@@ -142,6 +152,9 @@ class Service:
         asked = self._inbox.claim(head.message.metadata.reply_to_message_id, connection.number)
         if asked is None:
             await self._entrance.refuse(peer, "stale", context)
+        if head.size and asked.message.metadata.message_type != "train":
+            unasked = TransportError(f"{head.size} bytes of arrays where none were asked for")
+            await self._spoilt(peer, asked, unasked, context)
         return asked, head
 
     async def _receive(self, head: Head, frames: AsyncIterator[bytes], peer: Peer) -> Incoming:

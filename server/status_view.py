@@ -64,7 +64,7 @@ def _beats(status: Mapping[str, Any], now: datetime) -> bool:
 def _nodes(status: Mapping[str, Any], now: datetime) -> Table:
     table = Table("node", "rank", "connected", "last seen", "up", "down", "last reply", box=None, pad_edge=False)
     for node in status["nodes"]:
-        reply = " ".join(word for word in (node["status"], node["reason"]) if word) or "-"
+        reply = " ".join(dict.fromkeys(word for word in (node["status"], node["reason"]) if word)) or "-"
         sizes = decimal(node["bytes_up"]), decimal(node["bytes_down"])
         connected = "yes" if node["connected"] and _beats(status, now) else "no"
         table.add_row(

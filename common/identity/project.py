@@ -60,7 +60,10 @@ def admit(folder: Path, request: Request, max_rank: int, max_weight: int, now: d
     """
     with _opened(folder, now) as project:
         if request.name in project.public.roster.members:
-            raise IdentityError(f"{request.name!r} is in the roster already; names are given once: join under another")
+            raise IdentityError(
+                f"{request.name!r} is in the roster already; if its invite is lost, run: fedlora keys renew "
+                f"{request.name}; another node joins under another name"
+            )
         certificate = certificates.for_node(request.name, request.public_key, project.authority, now)
         member = Member(
             name=request.name,

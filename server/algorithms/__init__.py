@@ -15,10 +15,18 @@ def create(settings: Settings) -> Algorithm:
     Raises:
         ConfigError: there is none of this name, or it cannot serve these ranks.
     """
-    name = settings.server.algorithm
+    return known(settings.server.algorithm)(settings)
+
+
+def known(name: str) -> type[Algorithm]:
+    """The algorithm of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if name not in ALGORITHMS:
         raise ConfigError(f"[server] algorithm = {name!r} is unknown{nearest(name, ALGORITHMS)}")
-    return ALGORITHMS[name](settings)
+    return ALGORITHMS[name]
 
 
-__all__ = ["ALGORITHMS", "Algorithm", "Settings", "Weighted", "create"]
+__all__ = ["ALGORITHMS", "Algorithm", "Settings", "Weighted", "create", "known"]
