@@ -12,6 +12,7 @@ from grpc_health.v1.health import aio as health
 
 from common.errors import TransportError
 from common.wire import CHANNEL, SERVICE, Pems
+from server.open_files import for_connections
 
 _CHANNEL = (
     *CHANNEL,
@@ -70,7 +71,8 @@ class Listener:
         health_port: int | None,
         started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]],
     ) -> None:
-        servers = [grpc.aio.server(options=_CHANNEL)]
+        most = ("grpc.max_allowed_incoming_connections", for_connections())
+        servers = [grpc.aio.server(options=(*_CHANNEL, most))]
         servers[0].add_generic_rpc_handlers((handler,))
         try:
             port = _bind(address, lambda: servers[0].add_secure_port(address, _credentials(pems)))

@@ -47,9 +47,11 @@ class Clinic:
         shutil.copy(project.renew_node(self.keys, "clinic", now), self.folder / "node")
 
     def start(self, server: str, **changes: object) -> subprocess.Popen[str]:
-        """`fedlora client` of the node, which has neither base nor rows."""
+        """`fedlora client` of the node, whose base and rows are empty."""
         file = self.folder / "client.toml"
-        own = {"name": "clinic", "rank": 8, "base": "nowhere", "data": "nowhere.jsonl", "keys": "node"}
+        (self.folder / "base").mkdir(exist_ok=True)
+        (self.folder / "rows.jsonl").touch()
+        own = {"name": "clinic", "rank": 8, "base": "base", "data": "rows.jsonl", "keys": "node"}
         file.write_text(tomli_w.dumps(own | {"server": server} | changes))
         return start("client", file)
 

@@ -5,15 +5,17 @@ import signal
 import time
 
 import pytest
+import tomli_w
 
 import client.app
+from common.config import read_toml
 from common.identity import envelope
 from common.identity.credentials import load_node
 from common.identity.envelope import Receipt
 from server.app import make_app
 from simulations.grid import InProcessGrid
 from simulations.tiny import tiny_base
-from tests.command import end
+from tests.command import call, end, refusal
 from tests.deployment import NODES, Project
 from tests.simulations.runs import hashes, records, wait_for_line
 
@@ -62,6 +64,26 @@ def test_status_tells_of_the_ended_run(project):
     status = json.loads((project.run / "status.json").read_text())
     assert (status["round"], status["phase"]) == (3, "finished")
     assert [node["name"] for node in status["nodes"]] == list(NODES)
+
+
+def test_a_server_whose_run_is_done_says_so_and_leaves_it_as_it_is(project):
+    before = (project.run / "status.json").read_bytes()
+    again = end(project.server())
+    assert again.status == 0
+    assert "all 3 rounds are done" in again.err
+    assert again.out.splitlines()[-1] == f"run: {project.run}"
+    assert (project.run / "status.json").read_bytes() == before
+
+
+def test_its_adapter_is_used_once_a_nodes_file_is_beside_it(project, tmp_path):
+    assert "has no test.toml" in refusal(call("export", project.run, tmp_path / "adapter"))
+    node = read_toml(project.shards / "nodes" / "client-00.toml")
+    data = str(project.shards / "nodes" / node["data"])
+    (project.run / "test.toml").write_text(tomli_w.dumps(dict(node) | {"data": data}))
+    measured = call("evaluate", project.run)
+    assert json.loads(measured.out)["count"] > 0
+    assert call("export", project.run, tmp_path / "adapter").status == 0
+    (project.run / "test.toml").unlink()
 
 
 def test_those_who_may_not_take_part_are_told_why_and_disturb_nobody(project, tmp_path):

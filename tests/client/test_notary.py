@@ -74,6 +74,7 @@ def test_a_receipt_is_checked_and_kept(notary, identities, signed, caplog):
     assert (receipt["round"], receipt["blob_hash"], receipt["weight"]) == (3, HASH, 0.25)
     signature = bytes.fromhex(receipt.pop("signature"))
     assert envelope.verify(Receipt(**receipt), signature, identities.node("b").receipt_public_key)
+    assert (identities.folder / "b" / "b.receipts").stat().st_mode & 0o777 == 0o600
     assert [record.levelname for record in caplog.records] == ["INFO"]
     told(notary, signed())  # once more, as after a new connection
     assert len(kept(identities)) == 1

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from common.errors import TransportError
 from common.flower import identify, with_id
 from common.frames import Incoming, announced, decode, encode
+from common.heads import MOST
 from common.wire import FRAME
 
 SIZES = [0, 1, FRAME, 2 * FRAME + 5]
@@ -49,6 +50,15 @@ def head(frames) -> dict:
 def framed(plain) -> bytes:
     text = json.dumps(plain).encode()
     return len(text).to_bytes(4, "little") + text
+
+
+@pytest.mark.parametrize("kind", ["arrays", "config"])
+def test_many_small_things_are_refused_before_they_are_built(kind, frames, monkeypatch):
+    monkeypatch.setattr("common.heads._record", lambda *parts: pytest.fail("it was built"))
+    one = {"arrays": ["u1", [0], "x", 0], "config": [1]}[kind]
+    plain = head(frames) | {"records": [["r", kind, [[f"{n}", *one] for n in range(MOST)]]]}
+    with pytest.raises(TransportError, match="malformed"):
+        announced(framed(plain), LIMIT)
 
 
 def test_a_message_comes_back(message, frames):

@@ -64,6 +64,18 @@ def test_a_revocation_counts_without_a_restart(door, folders, nodes):
     assert door.admit("a", key_of(nodes["b"]), 1) == "unknown"
 
 
+def test_a_reply_on_its_way_at_a_revocation_does_not_count(door, folders, nodes):
+    assert door.objection("b", reply(nodes["b"]), BLOB) is None  # control
+    project.revoke(folders / "keys", "b", NOW)
+    assert door.objection("b", reply(nodes["b"]), BLOB) == "revoked"
+
+
+@pytest.mark.parametrize("nonce", ["", "ab", "ab" * 17, "AB" * 16, 7])
+def test_a_nonce_has_one_length(door, nodes, nonce, monkeypatch):
+    monkeypatch.setattr(signing.secrets, "token_hex", lambda size: nonce)
+    assert door.objection("b", reply(nodes["b"]), BLOB) == "signature"
+
+
 def test_an_older_or_damaged_roster_is_not_taken(door, folders, nodes):
     file = folders / "keys" / "roster.json"
     before = file.read_bytes()

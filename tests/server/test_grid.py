@@ -12,6 +12,7 @@ from flwr.app import Error, Message
 from grpc import StatusCode
 
 from common.frames import encode
+from server.connections import Outgoing
 from server.grid import GrpcGrid
 from server.strategy import FlowerExchange, Letter
 from tests.authority import TestAuthority
@@ -108,6 +109,46 @@ def test_a_large_reply_waits_in_the_folder_and_not_in_memory(grid, raw, tmp_path
         node.reply(node.receive(), bytes(size))
         assert len(blob_of(pull(grid, ids))) == size
     assert places == [tmp_path]
+
+
+def test_what_came_too_late_for_a_node_is_dropped(grid, raw):
+    node = raw("a")
+    (number,) = connected(grid, 1)
+    outbox = grid._connections.at(number).outbox
+    grid._listener.soon(outbox._queue.append, Outgoing("1", iter([]), 0.0))  # expired, and not on its way
+    grid._listener.soon(outbox._queue.append, Outgoing("", iter([])))
+    ids = grid.push_messages(ask(grid, x=1))
+    message = node.receive()
+    assert values_of(message) == {"x": 1}
+    assert outbox.empty()
+    node.reply(message, x=2)
+    assert values_of(pull(grid, ids)) == {"x": 2}
+
+
+@pytest.mark.parametrize(("kind", "counts"), [("train", True), ("query", False), ("evaluate", False)])
+def test_factors_come_in_replies_to_train_only(grid, raw, kind, counts):
+    node = raw("a")
+    (number,) = connected(grid, 1)
+    ids = grid.push_messages([Message(content(x=1), number, kind, ttl=60, group_id="1")])
+    frames = encode(Message(content(b"factors", x=1), reply_to=node.receive()))
+    if counts:
+        node.call(frames, timeout=30)
+    else:
+        assert node.refused(frames) == (StatusCode.FAILED_PRECONDITION, "malformed")
+    assert pull(grid, ids).has_content() == counts
+
+
+def test_a_reply_that_takes_longer_than_it_is_awaited_ends(grid, raw):
+    node = raw("a")
+    grid.push_messages(ask(grid, ttl=0.5))
+    frames = encode(Message(content(bytes(2**21)), reply_to=node.receive()))
+
+    def slowly():
+        yield next(frames)
+        time.sleep(3)
+        yield from frames
+
+    assert node.refused(slowly()) == STALE
 
 
 def test_node_b_cannot_answer_for_node_a(grid, raw, caplog):

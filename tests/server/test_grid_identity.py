@@ -100,6 +100,24 @@ def test_a_node_that_is_revoked_during_a_round_is_absent_and_its_reply_does_not_
     node.close()
 
 
+def test_a_revoked_node_that_says_nothing_is_asked_nothing_more(start, authority):
+    revoked = []
+    grid = start(gate(admit=lambda name, key, rank: "revoked" if name in revoked else None))
+    node, other = (RawNode(grid.port, authority.node(name)).admitted() for name in "ab")
+    a, b = grid.get_node_ids()
+    revoked.append("a")
+    ids = grid.push_messages(ask(grid, [a, b]))
+    with pytest.raises(grpc.RpcError, match="refused"):
+        next(node.stream)
+    other.reply(other.receive(), x=1)
+    lost, kept = grid.pull_messages(ids)
+    assert (lost.error, kept.has_content()) == (Error(5, "absent"), True)
+    assert grid.get_node_ids() == [b]
+    assert grid.meters["a"].refused == {"revoked": 1}
+    node.close()
+    other.close()
+
+
 def test_a_second_connection_of_a_node_replaces_the_first(start, authority):
     grid, pems = start(), authority.node("a")
     first = Node(grid.port, pems, "first")

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from server.open_files import allow_many
+from server.open_files import allow_many, for_connections
 
 
 @pytest.fixture
@@ -22,6 +22,12 @@ def test_the_soft_limit_becomes_the_hard_one(limits):
     assert allow_many() == hard
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
     assert allow_many() == hard
+
+
+@pytest.mark.parametrize(("soft", "connections"), [(1024, 768), (resource.RLIM_INFINITY, 10**6), (2**30, 10**6)])
+def test_connections_leave_some_for_files(monkeypatch, soft, connections):
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, soft))
+    assert for_connections() == connections
 
 
 def test_where_there_is_no_hard_limit_nothing_changes(limits, monkeypatch):
