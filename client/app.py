@@ -18,7 +18,7 @@ from client.loss import evaluate
 from client.model import BaseModel
 from client.node import LocalNode, adapted, announce, fingerprint_of, load_node
 from client.partition import file_of
-from client.policy import Ask, Past, leaving, objection
+from client.policy import Ask, Past, leaving, objection, objection_to_measure
 from client.settings import read_node
 from client.train import train
 from common.adapter import Adapter
@@ -114,7 +114,11 @@ def _train(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
 def _check_policy(file: Path, ask: Ask) -> None:
     begun = _trainings(file)
     past = Past(len(begun), time.monotonic() - begun[-1]) if begun else Past()
-    if text := objection(_policy(file), ask, past):
+    _refuse(file, objection(_policy(file), ask, past))
+
+
+def _refuse(file: Path, text: str | None) -> None:
+    if text:
         raise Refusal("policy", f"{file}: {text}; change it there, or ask the operator for less")
 
 
@@ -131,8 +135,9 @@ def _trainings(file: Path) -> list[float]:
 
 
 def _evaluate(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
-    node = load_node(file)
     adapter: Adapter = decode(blob)
+    _refuse(file, objection_to_measure(_policy(file), order_of(values), adapter))
+    node = load_node(file)
     skeleton, lora = _adapted(node, values, adapter)
     score = evaluate(skeleton, lora, adapter, node.held)
     return vars(order_of(values)) | {"loss": score.loss, "count": score.count}, b""

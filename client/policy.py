@@ -1,10 +1,12 @@
 """What this node allows a server to ask, checked before a base is loaded and before any step; and what may leave it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
 from typing import Any, get_args
 
+from common.adapter import Adapter
 from common.assignment import Assignment, Training
 from common.messages import Order
 from common.settings import Policy
@@ -66,13 +68,25 @@ def objection(policy: Policy, ask: Ask, past: Past) -> str | None:
     return next(_objections(policy, ask, past), None)
 
 
+def objection_to_measure(policy: Policy, order: Order, adapter: Adapter) -> str | None:
+    """The same for an order to measure an adapter."""
+    size = FLOAT32 * sum(array.size for array in adapter.arrays().values())
+    too_large = policy.max_bytes is not None and size > policy.max_bytes
+    number = [f"[policy] max_bytes = {policy.max_bytes}, asked is {size}"] if too_large else []
+    return next(chain(_beyond_model(policy, order, adapter), number), None)
+
+
 def _objections(policy: Policy, ask: Ask, past: Past) -> Iterator[str]:
-    if policy.base is not None and ask.order.base != policy.base:
-        yield f"[policy] base = {policy.base!r}, asked is {ask.order.base!r}"
-    for name in ask.assignment.start:
+    yield from _beyond_model(policy, ask.order, ask.assignment.start)
+    yield from _beyond_numbers(policy, ask, past)
+
+
+def _beyond_model(policy: Policy, order: Order, names: Iterable[str]) -> Iterator[str]:
+    if policy.base is not None and order.base != policy.base:
+        yield f"[policy] base = {policy.base!r}, asked is {order.base!r}"
+    for name in names:
         if policy.targets is not None and not _is_one_of(name, policy.targets):
             yield f"[policy] targets = {list(policy.targets)}, asked is {name!r}"
-    yield from _beyond_numbers(policy, ask, past)
 
 
 def _is_one_of(name: str, targets: Sequence[str]) -> bool:

@@ -103,7 +103,16 @@ def test_the_reason_stays_in_the_nodes_own_log(tmp_path, caplog):
     for secret in (CANARY, str(tmp_path), "[policy]"):
         assert secret not in repr(reply) + str(reply.error)
         assert secret in caplog.text  # control
+    assert "Traceback" not in caplog.text
 
 
 def test_measuring_is_not_training(tmp_path):
     values_of(limited(tmp_path, max_rounds=1, max_steps=1, max_rank=1).evaluate())
+
+
+@pytest.mark.parametrize("key", ["base", "targets", "max_bytes"])
+def test_measuring_has_the_limits_of_base_targets_and_memory(key, server, tmp_path):
+    size = 4 * sum(array.size for array in server.assignment.frozen.arrays().values())
+    at, beyond = (size, size - 1) if key == "max_bytes" else AT_AND_BEYOND[key](server)
+    assert reason_of(limited(tmp_path / "beyond", **{key: beyond}).evaluate()) == "policy"
+    values_of(limited(tmp_path / "at", **{key: at}).evaluate())
