@@ -13,13 +13,15 @@ import typer
 from common.errors import FedloraError
 from common.identity.command import app as keys
 
-# Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers; NumPy on one thread, as
-# the server's matrices are small and workers use the other cores.
+# Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers; no line of gRPC's
+# own for each handshake that is refused; NumPy on one thread, as the server's matrices are small and workers use the
+# other cores.
 for variable, value in {
     "HF_HUB_OFFLINE": "1",
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "GRPC_VERBOSITY": "NONE",
     "OPENBLAS_NUM_THREADS": "1",
 }.items():
     os.environ.setdefault(variable, value)

@@ -1,16 +1,15 @@
 """`fedlora client`: a node, from one file and one folder of keys, until the server's run is over."""
 
 import logging
-import os
 import signal
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
 from client.answers import Answers
+from client.link import Link
 from client.notary import Notary
 from client.settings import read_node
 from common.errors import ConfigError
@@ -18,9 +17,6 @@ from common.flower import identify
 from common.identity import credentials
 from common.interrupt import ends_on
 from common.settings import Node
-
-if TYPE_CHECKING:
-    from client.link import Link
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +29,6 @@ def take_part(file: Path) -> None:
     Raises:
         FedloraError: a setting or key is wrong, or the server and the node do not trust each other.
     """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with ends_on(signal.SIGINT, signal.SIGTERM, status=0, message="stopped"):
         _take_part(file)
 
@@ -49,10 +44,8 @@ def _take_part(file: Path) -> None:
             return
 
 
-def _link(node: Node, file: Path) -> "Link":
+def _link(node: Node, file: Path) -> Link:
     """A new one for each run, so that a node that stays takes up the invite which its operator has renewed."""
-    from client.link import Link  # after GRPC_VERBOSITY is set
-
     own = credentials.load_node(Path(node.keys), node.name)
     for warning in own.warnings:
         log.warning("%s", warning)

@@ -90,7 +90,11 @@ class Notary:
             log.warning("round %s: this node's update does not count: %s", line.round, line.reason)
         elif sent.blob_hash not in line.updates:
             what = f"round {line.round}: this node's update {sent.blob_hash:.12}"
-            log.error("%s is missing from the server's log, which names no reason; ask its operator", what)
+            log.error(
+                "%s is missing from the server's log, which names no reason; unless it was for an attempt that the server "
+                "gave up, ask its operator",
+                what,
+            )
         else:
             self._keep(self._receipt(line, sent), line.signature)
 

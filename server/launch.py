@@ -1,7 +1,6 @@
 """`fedlora server`: the aggregator over mutual TLS, from one file and one folder of keys, to the end of its rounds."""
 
 import logging
-import os
 import shlex
 import signal
 from functools import partial
@@ -11,9 +10,11 @@ from common.errors import IdentityError
 from common.identity.credentials import ServerCredentials, load_server
 from common.interrupt import ends_on
 from common.settings import ServerFile
+from server.bulletin import Bulletin, Herald
 from server.console import Console
 from server.door import Door
 from server.folder import RunFolder
+from server.grid import Gate, GrpcGrid
 from server.journal import Journal
 from server.limits import Limits
 from server.observer import Observers
@@ -37,7 +38,6 @@ def serve(file: Path) -> Path:
         FedloraError: a setting or key is wrong, another server has the folder or the port, or a round failed.
     """
     allow_many()
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # else a line for each handshake that is refused
     settings = read_server(file)
     credentials = load_server(Path(settings.keys))
     if credentials.project != settings.project:
@@ -56,9 +56,6 @@ def serve(file: Path) -> Path:
 
 
 def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
-    from server.bulletin import Bulletin, Herald
-    from server.grid import Gate, GrpcGrid  # both after GRPC_VERBOSITY is set
-
     door = Door(Path(settings.keys), credentials.roster, credentials.roster_bytes, settings.server.weights)
     with Journal.open(Path(settings.folder) / "journal") as journal:
         folder = folder_of(settings, begun=bool(journal.entries))
