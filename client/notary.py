@@ -91,8 +91,8 @@ class Notary:
         elif sent.blob_hash not in line.updates:
             what = f"round {line.round}: this node's update {sent.blob_hash:.12}"
             log.error(
-                "%s is missing from the server's log, which names no reason; unless it was for an attempt that the server "
-                "gave up, ask its operator",
+                "%s is missing from the server's log, which names no reason; unless it was for an attempt that "
+                "the server gave up, ask its operator",
                 what,
             )
         else:
