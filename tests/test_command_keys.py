@@ -48,6 +48,12 @@ def project_with_a_node() -> None:
     done("admit", "node/hospital-a.request", "--max-rank", 16, "--max-weight", 5000)
 
 
+def test_a_request_is_found_in_the_folder_of_keys_too() -> None:
+    done("init", "--project", "cardio", "--server", "fed.example.org")
+    done("join", "--name", "hospital-a")
+    assert "keys/hospital-a.invite" in done("admit", "hospital-a.request", "--max-rank", 16, "--max-weight", 5000)
+
+
 def test_from_a_new_project_to_a_revoked_node() -> None:
     out = done("init", "--project", "cardio", "--server", "fed.example.org", "--server", "10.0.0.5")
     assert "project cardio in keys: server fed.example.org, 10.0.0.5, until 2" in out

@@ -46,7 +46,9 @@ def join(name: Annotated[str, typer.Option(help="Name of this node.")], folder: 
 
 @app.command()
 def admit(
-    request: Annotated[Path, typer.Argument(metavar="REQUEST", help="The file NAME.request that a node has sent.")],
+    request: Annotated[
+        Path, typer.Argument(metavar="REQUEST", help="The file NAME.request that a node has sent; it may lie in --dir.")
+    ],
     max_rank: Annotated[int, typer.Option(min=1, help="Largest rank the node may announce.")],
     max_weight: Annotated[int, typer.Option(min=1, help="Most examples or tokens that count for it a round.")],
     folder: Folder = KEYS,
@@ -55,7 +57,8 @@ def admit(
     from common.identity import node_keys
     from common.identity import project as operator
 
-    asked = node_keys.read_request(request)
+    within = folder / request
+    asked = node_keys.read_request(within if within.exists() and not request.exists() else request)
     invite = operator.admit(folder, asked, max_rank, max_weight, _now())
     print(f"send to {asked.name}: {invite}, but only if its owner reads you the same fingerprint; if not, revoke it")
     print(f"fingerprint: {asked.fingerprint}")
