@@ -16,14 +16,7 @@ from tests.common.identity.parties import NOW, days_ago
 from tests.connect_proxy import ConnectProxy
 from tests.peers import black_hole, closed_port, talker
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    return monkeypatch
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("environment")]
 
 
 @pytest.fixture

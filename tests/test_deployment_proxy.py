@@ -6,14 +6,7 @@ from tests.connect_proxy import ConnectProxy
 from tests.deployment import NODES, Project
 from tests.simulations.runs import hashes, records
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    return monkeypatch
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("environment")]
 
 
 def test_a_run_through_a_proxy_ends_with_the_bits_of_one_without(tmp_path, environment):

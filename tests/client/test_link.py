@@ -14,6 +14,8 @@ from tests.authority import TestAuthority
 from tests.connect_proxy import ConnectProxy
 from tests.transport import OPEN, Node, TestNotary, ask, content, echo, gate, nodes, until, values_of
 
+pytestmark = pytest.mark.usefixtures("environment")
+
 
 @pytest.fixture(scope="module")
 def authority():
@@ -31,13 +33,6 @@ def start(authority, tmp_path):
     yield start
     for grid in grids:
         grid.close(finished=True)
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    return monkeypatch
 
 
 def send(grid, **values):
