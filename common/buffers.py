@@ -27,9 +27,8 @@ def seal(start: Callable[[int], bytes], size: int, parts: Iterable[bytes | memor
         held = list(parts)
         return b"".join([start(reduce(lambda crc, part: crc32(part, crc), held, 0)), *held])
     room = len(start(0))
-    stream = io.BytesIO(
-        bytes(room + size)
-    )  # bytes(size) is not touched yet, and the stream does not copy what it alone holds
+    # bytes() of a size is not touched yet, and the stream does not copy what it alone holds.
+    stream = io.BytesIO(bytes(room + size))
     with stream.getbuffer() as view:
         _ask_for_large_pages(view)
         place, crc = room, 0

@@ -4,14 +4,17 @@ import json
 import signal
 import time
 
+import grpc
 import pytest
 import tomli_w
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import client.app
 from common.config import read_toml
 from common.identity import envelope
 from common.identity.credentials import load_node
 from common.identity.envelope import Receipt
+from common.wire import SERVICE
 from server.app import make_app
 from simulations.grid import InProcessGrid
 from simulations.tiny import tiny_base
@@ -122,14 +125,27 @@ def test_a_server_that_is_stopped_goes_on_where_it_was(project, tmp_path):
     assert hashes(own.run) == hashes(project.run)
 
 
-def test_a_second_server_on_the_folder_ends_at_once(project, tmp_path):
+def test_a_second_server_on_the_folder_ends_at_once_and_the_first_is_well(project, tmp_path):
     own = Project(tmp_path / "own")
     first = own.server()
     while not (own.run / "status.json").exists():
         time.sleep(0.05)
+    health = json.loads((own.run / "status.json").read_text())["health"]
+    assert health.startswith("127.0.0.1:")
     second = end(own.server())
     assert second.status == 2
     assert str(own.run) in second.err
+    assert is_well(health)
     first.send_signal(signal.SIGINT)
     assert end(first).status == 0
     assert not (own.run / "metrics.jsonl").read_bytes()  # it waited for nodes
+    with pytest.raises(grpc.RpcError):  # control
+        is_well(health)
+
+
+def is_well(address: str) -> bool:
+    """Whether gRPC's health service at this address says so of the server."""
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        request = health_pb2.HealthCheckRequest(service=SERVICE)
+        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -5,32 +5,29 @@ from math import inf, nan
 
 import pytest
 
-from common.identity import keys, node_keys, project, signing
-from common.identity.credentials import load_node
+from common.identity import keys, project, signing
 from server.door import Door
+from tests.identities import NOW, Identities
 
-NOW = datetime.now(UTC)
 ORDER = {"run": "ab" * 32, "round": 3, "attempt": 1, "parent": "cd" * 32, "base": "ef" * 32}
 VALUES = {**ORDER, "examples": 160, "tokens": 160, "loss": 1.25}
 BLOB = b"factors"
 
 
 @pytest.fixture
-def folders(tmp_path):
-    """The operator's folder, with two nodes admitted whose own folders are beside it."""
-    operator = tmp_path / "keys"
-    project.init(operator, "demo", ["localhost"], NOW)
-    for name in ("a", "b"):
-        node_keys.join(tmp_path / name, name)
-        request = node_keys.read_request(tmp_path / name / f"{name}.request")
-        invite = project.admit(operator, request, max_rank=8, max_weight=5000, now=NOW)
-        (tmp_path / name / f"{name}.invite").write_bytes(invite.read_bytes())
-    return tmp_path
+def identities(tmp_path):
+    return Identities(tmp_path, "a", "b")
 
 
 @pytest.fixture
-def nodes(folders):
-    return {name: load_node(folders / name, name) for name in ("a", "b")}
+def folders(identities):
+    """The operator's folder, `keys`, and those of two nodes that are admitted."""
+    return identities.folder
+
+
+@pytest.fixture
+def nodes(identities):
+    return {name: identities.node(name) for name in ("a", "b")}
 
 
 @pytest.fixture
