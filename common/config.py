@@ -1,7 +1,6 @@
 """Settings files: read, overridden, checked once at the edge; an error names the key, the value and the remedy."""
 
 import dataclasses
-import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -13,10 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from common.errors import ConfigError, nearest
-from common.settings import Recipe, ServerFile
+from common.marks import table_type
 
 Settings = TypeVar("Settings")
-_NO_BIT = {"workers", "listen", "health", "folder", "keys", "quorum", "deadline"}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -120,30 +118,18 @@ def _keys(kind: Any, path: list[str]) -> list[str]:
 
 def _known(kind: Any, path: list[str]) -> list[str]:
     for part in path:
-        kind = (
-            {field.name: field.type for field in dataclasses.fields(kind)}.get(part)
-            if dataclasses.is_dataclass(kind)
-            else None
-        )
-    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []
+        tables = {field.name: table_type(field) for field in dataclasses.fields(kind)} if kind else {}
+        kind = tables.get(part)
+    return [field.name for field in dataclasses.fields(kind)] if kind else []
 
 
 def to_tables(settings: Any) -> dict[str, Any]:
     """Settings as plain tables that TOML can hold: unset keys left out, tuples as lists."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items() if item is not None}
-        return [plain(item) for item in value] if isinstance(value, tuple | list) else value
-
-    return plain(asdict(settings))  # type: ignore[no-any-return]
+    return to_toml(asdict(settings))  # type: ignore[no-any-return]
 
 
-def config_hash(settings: Recipe | ServerFile) -> str:
-    """SHA-256 of the decisive tables."""
-    return hashlib.sha256(json.dumps(decisive_tables(settings), sort_keys=True).encode()).hexdigest()
-
-
-def decisive_tables(settings: Recipe | ServerFile) -> dict[str, Any]:
-    """The tables without settings that change no bit of the result: a run may go on with others of these."""
-    return {key: value for key, value in to_tables(settings).items() if key not in _NO_BIT}
+def to_toml(value: Any) -> Any:
+    """One value of such tables."""
+    if isinstance(value, dict):
+        return {key: to_toml(item) for key, item in value.items() if item is not None}
+    return [to_toml(item) for item in value] if isinstance(value, tuple | list) else value

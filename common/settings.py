@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from common.marks import OPERATIONAL
+
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -148,7 +150,7 @@ class Recipe:
     server: Server = Server()
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Count = 1
-    workers: Count = 2
+    workers: Annotated[Count, OPERATIONAL] = 2
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -234,12 +236,12 @@ class ServerFile:
     project: Name
     run: Name
     rounds: Count
-    folder: str = ""
-    listen: Address = "0.0.0.0:8443"
-    health: Annotated[int, Field(ge=0, le=65535)] = 0
-    keys: str = "keys"
-    quorum: Count = 2
-    deadline: Positive = 3600.0
+    folder: Annotated[str, OPERATIONAL] = ""
+    listen: Annotated[Address, OPERATIONAL] = "0.0.0.0:8443"
+    health: Annotated[int, Field(ge=0, le=65535), OPERATIONAL] = 0
+    keys: Annotated[str, OPERATIONAL] = "keys"
+    quorum: Annotated[Count, OPERATIONAL] = 2
+    deadline: Annotated[Positive, OPERATIONAL] = 3600.0
     cohort: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
     lora: Lora = Lora()

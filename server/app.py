@@ -12,8 +12,8 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from common.config import parse, read_toml
 from common.errors import ConfigError
+from common.resume import read_begun
 from common.settings import Recipe
 from server.console import Console
 from server.folder import RunFolder
@@ -40,7 +40,7 @@ def make_app(observer: Observer | None = None, test: Test | None = None, base: s
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         folder = RunFolder(_run_of(context.run_config))
-        recipe = parse(Recipe, read_toml(folder.path / "config.toml"), str(folder.path / "config.toml"))
+        recipe = read_begun(Recipe, folder.config)
         publish = partial(folder.publish, base=base or recipe.base.path)
         with Journal.open(folder.journal) as journal:
             folder.restore(journal.entries)

@@ -4,10 +4,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from common.assignment import Training
-from common.config import config_hash, parse, read_toml
+from common.config import parse, read_toml
 from common.errors import ConfigError
+from common.resume import config_hash, over_begun
 from common.settings import Lora, Recipe, Server, ServerFile, Train
 from server.algorithms import known
+from server.journal import has_begun
 from server.schedule import learning_rates
 
 ATTEMPTS = 3
@@ -63,6 +65,8 @@ def plan_of_file(file: ServerFile) -> Plan:
 def read_server(file: Path) -> ServerFile:
     """The settings in a server's own file; paths in it are relative to it.
 
+    Where the run in its folder has begun, keys that the file leaves unset are those that the run began with.
+
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
@@ -73,7 +77,9 @@ def read_server(file: Path) -> ServerFile:
                 f"{file}: [{section}] {key} belongs at the top of a server's file, as {key}; move it there"
             )
     settings = parse(ServerFile, tables, str(file))
+    folder = file.parent / Path(settings.folder or f"runs/{settings.run}").expanduser()
+    keys = file.parent / Path(settings.keys).expanduser()
+    if has_begun(folder / "journal") and (config := folder / "config.toml").is_file():
+        settings = over_begun(ServerFile, tables, config)
     known(settings.server.algorithm)
-    folder = Path(settings.folder or f"runs/{settings.run}").expanduser()
-    keys = Path(settings.keys).expanduser()
-    return replace(settings, folder=str(file.parent / folder), keys=str(file.parent / keys))
+    return replace(settings, folder=str(folder), keys=str(keys))

@@ -5,21 +5,38 @@ from pathlib import Path
 from typing import Any
 
 from common.config import override, parse, read_toml
+from common.errors import ConfigError, JournalError
+from common.resume import changes, over_begun, read_begun
 from common.settings import Recipe
 from simulations.gguf import gguf_base
 from simulations.tiny import tiny_base
 
 
-def read_recipe(file: Path, assignments: list[str]) -> Recipe:
+def read_recipe(file: Path, assignments: list[str], run: Path | None = None) -> Recipe:
     """The recipe with each `KEY.KEY=VALUE` applied.
 
-    Paths in the file are relative to the file's folder, those in an assignment to the current one.
+    Paths in the file are relative to the file's folder, those in an assignment to the current one. Where a begun run
+    is given, keys that are set nowhere are those that it began with.
 
     Raises:
-        ConfigError: names each wrong key or value.
+        ConfigError: names each wrong key or value, and each that is not the run's.
+        JournalError: the folder given is no run.
     """
     tables = override(_absolute(read_toml(file), file.parent), assignments)
-    return parse(Recipe, _absolute(tables, Path.cwd()), str(file))
+    tables = _absolute(tables, Path.cwd())
+    return _as_begun(tables, run) if run else parse(Recipe, tables, str(file))
+
+
+def _as_begun(tables: Mapping[str, Any], run: Path) -> Recipe:
+    config = run / "config.toml"
+    if not config.is_file():
+        raise JournalError(f"{run} is no run: it has no config.toml; give the folder that a run's last line names")
+    if changed := changes(read_begun(Recipe, config), tables):
+        lines = [f"  {'.'.join(c.path)}: the run has {c.was}, this recipe {c.typed}" for c in changed]
+        raise ConfigError(
+            "\n".join([f"{run} was started with other settings; use the same, or start a new run:", *lines])
+        )
+    return over_begun(Recipe, tables, config)
 
 
 def base_path(path: str) -> str:

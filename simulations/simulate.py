@@ -5,11 +5,10 @@ fedlora simulate simulations/recipes/docs.toml
 
 import shlex
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -21,8 +20,7 @@ from client.node import adapted, base_of
 from client.use import load, load_test
 from common import lowrank
 from common.adapter import Adapter
-from common.config import config_hash, parse, read_toml, to_tables
-from common.errors import ConfigError, JournalError
+from common.config import to_tables
 from common.interrupt import ends_on
 from common.settings import Node, Recipe
 from server.app import make_app
@@ -48,10 +46,8 @@ def simulate(
     Raises:
         FedloraError: a setting, the base, a row or the run folder is wrong, or a round failed.
     """
-    recipe = read_recipe(file, assignments)
+    recipe = read_recipe(file, assignments, resume)
     torch.set_num_threads(recipe.threads)
-    if resume is not None:
-        check_same(recipe, resume)
     console = Console(stderr=True)
     if not console.is_terminal:
         console.print("reading base model and data")
@@ -73,33 +69,6 @@ def simulate(
 
 def _fresh_name(file: Path) -> str:
     return f"{file.stem}-{datetime.now().astimezone():%Y%m%d-%H%M%S}"
-
-
-def check_same(recipe: Recipe, run: Path) -> None:
-    """Refuse to go on with a run under another recipe.
-
-    Raises:
-        JournalError: the folder is no run.
-        ConfigError: names both hashes and each key that differs.
-    """
-    if not (run / "config.toml").is_file():
-        raise JournalError(f"{run} is no run: it has no config.toml; give the folder that a run's last line names")
-    begun = parse(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))
-    theirs, ours = _flat(to_tables(begun)), _flat(to_tables(recipe))
-    keys = [key for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key) and key != "workers"]
-    if keys:
-        changes = "\n".join(f"  {key}: the run has {theirs.get(key)}, this recipe {ours.get(key)}" for key in keys)
-        raise ConfigError(
-            f"{run} was started with recipe {config_hash(begun)}, this is {config_hash(recipe)}; "
-            f"use the same, or start a new run:\n{changes}"
-        )
-
-
-def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in tables.items():
-        result |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return result
 
 
 def _flower_command(run: Path, clients: int) -> str:

@@ -7,8 +7,9 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.config import config_hash, override, parse, read_toml, to_tables
+from common.config import override, parse, read_toml, to_tables
 from common.errors import ConfigError
+from common.resume import config_hash
 from common.settings import Recipe
 from tests.common.recipes_for_tests import LEAST, error_of, with_keys
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from common.config import config_hash, parse, to_tables
+from common.config import parse, to_tables
 from common.errors import ConfigError
+from common.resume import config_hash
 from common.settings import Recipe, Rule, ServerFile, Steps
 from server.plan import plan_of, plan_of_file, read_server
 from tests.common.recipes_for_tests import with_keys
@@ -86,3 +87,16 @@ def test_a_file_written_out_is_read_back_equal(tmp_path):
     settings = read_server(written(tmp_path, cohort=5, lora={"targets": ["q", "v"]}))
     Path(tmp_path / "again.toml").write_text(tomli_w.dumps(to_tables(settings)))
     assert read_server(tmp_path / "again.toml") == settings
+
+
+def test_a_begun_run_takes_unset_keys_from_its_own_config(tmp_path):
+    file = written(tmp_path, seed=5, quorum=3)
+    (tmp_path / "runs" / "first" / "journal").mkdir(parents=True)
+    config, log = (tmp_path / "runs" / "first" / name for name in ("config.toml", "journal/log.jsonl"))
+    config.write_text(tomli_w.dumps(LEAST | {"folder": "elsewhere", "keys": "moved", "seed": 4, "lora": {"alpha": 8}}))
+    log.write_bytes(b"{")
+    assert read_server(file).lora.alpha == "rank"  # a line that was never finished: the run has not begun
+    log.write_bytes(b"{}\n")
+    settings = read_server(file)
+    assert (settings.lora.alpha, settings.seed, settings.quorum) == (8, 5, 3)
+    assert (settings.folder, settings.keys) == (str(config.parent), str(tmp_path / "keys"))

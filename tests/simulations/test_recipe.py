@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from common.config import config_hash, parse, read_toml, to_tables
+from common.config import parse, read_toml, to_tables
 from common.errors import ConfigError
+from common.resume import config_hash
 from server.algorithms import ALGORITHMS
 from simulations.corpora import CORPORA
 from simulations.recipe import base_path, read_recipe

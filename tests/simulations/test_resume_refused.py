@@ -37,6 +37,28 @@ def test_a_run_goes_on_with_its_own_recipe_alone(run, assignment, said):
     assert contents(run) == before
 
 
+def test_a_setting_that_is_not_typed_again_is_the_runs_own(run):
+    before = contents(run / "journal")
+    assert (
+        call("simulate", TINY, "--resume", run, *settings("train.rounds=2", "train.steps=3", "train.lr=1e-2")).status
+        == 2
+    )
+    assert call("simulate", write_least(run.parent), "--resume", run).status == 0
+    assert contents(run / "journal") == before
+
+
+def write_least(folder):
+    """A recipe that sets nothing but what it must."""
+    file = folder / "least.toml"
+    file.write_text("")
+    return file
+
+
+def test_rows_from_elsewhere_are_named_as_a_change(run, tmp_path):
+    message = refusal(call("simulate", TINY, "--resume", run, *settings(*BRIEF, f"data.path={tmp_path / 'rows.csv'}")))
+    assert f"data.path: the run has None, this recipe {tmp_path / 'rows.csv'}" in message
+
+
 def test_a_run_goes_on_with_its_own_weights_alone(tmp_path):
     base = shutil.copytree(tiny_base("bert"), tmp_path / "base")
     own = settings(*BRIEF, f"base.path={base}")
