@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from common.errors import FedloraError
-from common.identity.command import app as keys
+from common.identity.cli import app as keys
 
 # Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers; no line of gRPC's
 # own for each handshake that is refused; NumPy on one thread, as the server's matrices are small and workers use the
@@ -108,7 +108,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")] = False,
 ) -> None:
     """Show what a server does: round, nodes, bytes, refusals."""
-    from server.status_view import show
+    from server.monitoring.status_view import show
 
     show(file, watch)
 
@@ -116,7 +116,7 @@ def status(
 @app.command()
 def evaluate(run: Run) -> None:
     """Measure a run's global update on its test rows; prints one JSON line."""
-    from client.use import score
+    from client.finished_run import score
 
     result = score(run)
     print(json.dumps({"test_loss": result.loss, "test_accuracy": result.accuracy, "count": result.count}))
@@ -131,7 +131,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a run's global update as a PEFT adapter folder."""
-    from client.use import export as export_adapter
+    from client.finished_run import export as export_adapter
 
     adapter, head = export_adapter(run, out, rank)
     whole = f", and the head, {len(head)} in full" if head else ""
@@ -141,7 +141,7 @@ def export(
 @app.command()
 def merge(run: Run, out: Out) -> None:
     """Add a run's global update to its base and write a plain Hugging Face folder."""
-    from client.use import merge_into_base
+    from client.finished_run import merge_into_base
 
     print(f"largest logit gap to base + adapter: {merge_into_base(run, out):.2e}\nmerged: {out}")
 
@@ -153,7 +153,7 @@ def generate(
     tokens: Annotated[int, typer.Option(min=1, help="Most tokens to write.")] = 64,
 ) -> None:
     """Let a run's language model go on from a prompt."""
-    from client.use import generate as generate_text
+    from client.finished_run import generate as generate_text
 
     print(generate_text(run, prompt, tokens))
 
@@ -161,7 +161,7 @@ def generate(
 @app.command()
 def verify(run: Run) -> None:
     """Check every line and checkpoint of a run's journal."""
-    from server.journal import verify as verify_journal
+    from server.storage.journal import verify as verify_journal
 
     entries = verify_journal(run / "journal")
     last = f"rounds 0 to {len(entries) - 1}, last adapter {entries[-1]['adapter_hash']}" if entries else "no round yet"

@@ -14,20 +14,20 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.loss import evaluate
-from client.model import BaseModel
+from client.flower_node_file import file_of
+from client.model.base_model import BaseModel
+from client.model.lora import Lora
 from client.node import LocalNode, adapted, announce, fingerprint_of, load_node
-from client.partition import file_of
 from client.policy import Ask, Past, leaving, objection, objection_to_measure
 from client.settings import read_node
-from client.train import train
-from common.adapter import Adapter
-from common.codec import decode
+from client.training.evaluate import evaluate
+from client.training.train import train
+from common.adapters.adapter import Adapter
+from common.adapters.codec import decode
 from common.errors import CodecError, FedloraError
-from common.flower import opened
-from common.lora import Lora
-from common.messages import ADAPTER_STYPE, Reason, order_of, pack_update, training_of, unpack_assignment
-from common.settings import Policy
+from common.protocol.flower import opened
+from common.protocol.messages import ADAPTER_STYPE, Reason, order_of, pack_update, training_of, unpack_assignment
+from common.settings.node import Policy
 
 ERROR_CODE = 2
 """Flower's code for a client app that failed."""

@@ -8,15 +8,15 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.answers import Answers
-from client.link import Link
-from client.notary import Notary
+from client.network.audit import Notary
+from client.network.link import Link
+from client.network.responder import Answers
 from client.settings import read_node
 from common.errors import ConfigError
-from common.flower import identify
 from common.identity import credentials
-from common.interrupt import ends_on
-from common.settings import Node
+from common.protocol.flower import identify
+from common.settings.node import Node
+from common.signals import ends_on
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from client.data import Examples, hold_out, tokenize
-from client.model import BaseModel, find_targets, load_base
-from client.rows import Row, read_rows
+from client.data.batches import Examples, hold_out, tokenize
+from client.data.rows import Row, read_rows
+from client.model.base_model import BaseModel, load_base
+from client.model.lora import Lora
+from client.model.targets import find_targets
 from client.settings import read_node
-from common.announcement import Announcement
 from common.errors import ConfigError
-from common.fingerprint import fingerprint
-from common.lora import Lora
-from common.settings import Node
+from common.huggingface.fingerprint import fingerprint
+from common.protocol.announcement import Announcement
+from common.settings.node import Node
 
 _THREAD = threading.local()
 _TOKENIZING = threading.Lock()

@@ -6,10 +6,10 @@ from itertools import chain
 from math import inf
 from typing import Any, get_args
 
-from common.adapter import Adapter
-from common.assignment import Assignment, Training
-from common.messages import Order
-from common.settings import Policy
+from common.adapters.adapter import Adapter
+from common.protocol.assignment import Assignment, Training
+from common.protocol.messages import Order
+from common.settings.node import Policy
 
 FLOAT32 = 4
 """Bytes of a number as the node trains it."""

@@ -3,8 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
-from common.config import parse, read_toml
-from common.settings import Node
+from common.settings.node import Node
+from common.settings.reader import parse, read_toml
 
 
 def read_node(file: Path) -> Node:

@@ -23,7 +23,7 @@ class ModelError(FedloraError):
 
 
 class CodecError(FedloraError):
-    """A buffer is not a well-formed adapter; the only error that `common.codec` lets out."""
+    """A buffer is not a well-formed adapter; the only error that `common.adapters.codec` lets out."""
 
 
 class TransportError(FedloraError):

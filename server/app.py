@@ -13,15 +13,15 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.errors import ConfigError
-from common.resume import read_begun
-from common.settings import Recipe
-from server.console import Console
-from server.folder import RunFolder
-from server.journal import Journal
-from server.observer import Observer, Observers
-from server.plan import plan_of
-from server.rounds import Rounds, Test
-from server.strategy import FlowerExchange
+from common.settings.recipe import Recipe
+from common.settings.resume import read_begun
+from server.monitoring.console import Console
+from server.rounds.loop import Rounds, Test
+from server.rounds.observer import Observer, Observers
+from server.rounds.run_settings import plan_of
+from server.run_folder import RunFolder
+from server.storage.journal import Journal
+from server.transport.flower_exchange import FlowerExchange
 
 DEADLINE = 86_400.0
 """Seconds that a node has for each reply."""

@@ -8,23 +8,23 @@ from pathlib import Path
 
 from common.errors import IdentityError
 from common.identity.credentials import ServerCredentials, load_server
-from common.interrupt import ends_on
-from common.settings import ServerFile
-from server.bulletin import Bulletin, Herald
-from server.console import Console
-from server.door import Door
-from server.folder import RunFolder
-from server.grid import Gate, GrpcGrid
-from server.journal import Journal
-from server.limits import Limits
-from server.observer import Observers
-from server.open_files import allow_many
-from server.own_folder import folder_of
-from server.plan import plan_of_file, read_server
-from server.quorum import wait_for_nodes
-from server.rounds import Rounds
-from server.status import Status
-from server.strategy import FlowerExchange
+from common.settings.server import ServerFile
+from common.signals import ends_on
+from server.monitoring.console import Console
+from server.monitoring.status import Status
+from server.notifications import Bulletin, Herald
+from server.rounds.loop import Rounds
+from server.rounds.observer import Observers
+from server.rounds.quorum import wait_for_nodes
+from server.rounds.run_settings import plan_of_file
+from server.run_folder import RunFolder, folder_of
+from server.settings import read_server
+from server.storage.journal import Journal
+from server.transport.authorization import Door
+from server.transport.flower_exchange import FlowerExchange
+from server.transport.grid import Gate, GrpcGrid
+from server.transport.listener import allow_many
+from server.transport.quota import Limits
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
-from common.flower import GridOfOneRun, identify, with_id
+from common.protocol.flower import GridOfOneRun, identify, with_id
 
 ERROR_CODE = 2
 """Flower's code for a client app that raised an exception."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.errors import ConfigError, DataError, nearest
-from common.settings import Clients
-from common.streams import stream
+from common.seeding import stream
+from common.settings.recipe import Clients
 from simulations.corpora.corpus import Row
 
 _DRAWS = 20

@@ -7,13 +7,14 @@ from typing import Any
 
 import tomli_w
 
-from client.checks import require
-from client.model import find_targets
+from client.data.row_checks import require
+from client.data.rows import Row, columns_of, read_rows
+from client.model.targets import find_targets
 from client.node import adapted, base_of, check_rank, examples_of
-from client.rows import Row, columns_of, read_rows
-from common.config import to_tables
 from common.errors import ConfigError, DataError, nearest
-from common.settings import Node, Recipe
+from common.settings.node import Node
+from common.settings.reader import to_tables
+from common.settings.recipe import Recipe
 from server.algorithms import Settings, create
 from simulations.corpora import load_corpus
 from simulations.corpora.corpus import to_jsonl

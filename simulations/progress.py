@@ -11,9 +11,9 @@ from typing import Any, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from server.observer import Observer
-from simulations.formats import decimal, duration, small
-from simulations.records import Record, held_out
+from server.rounds.observer import Observer
+from simulations.report.formats import decimal, duration, small
+from simulations.report.records import Record, held_out
 
 
 def progress(console: Console | None = None) -> "LiveLine | PlainLines":

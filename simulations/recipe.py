@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.config import override, parse, read_toml
 from common.errors import ConfigError, JournalError
-from common.resume import changes, over_begun, read_begun
-from common.settings import Recipe
-from simulations.gguf import gguf_base
-from simulations.tiny import tiny_base
+from common.settings.reader import override, parse, read_toml
+from common.settings.recipe import Recipe
+from common.settings.resume import changes, over_begun, read_begun
+from simulations.gguf_base import gguf_base
+from simulations.tiny_base import tiny_base
 
 
 def read_recipe(file: Path, assignments: list[str], run: Path | None = None) -> Recipe:

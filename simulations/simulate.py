@@ -14,25 +14,26 @@ import torch
 from rich.console import Console
 
 import client.app
-from client.data import Examples, subset
-from client.loss import Score, evaluate
+from client.data.batches import Examples, subset
+from client.finished_run import load, load_test
 from client.node import adapted, base_of
-from client.use import load, load_test
-from common import lowrank
-from common.adapter import Adapter
-from common.config import to_tables
-from common.interrupt import ends_on
-from common.settings import Node, Recipe
+from client.training.evaluate import Score, evaluate
+from common.adapters import lowrank
+from common.adapters.adapter import Adapter
+from common.settings.node import Node
+from common.settings.reader import to_tables
+from common.settings.recipe import Recipe
+from common.signals import ends_on
 from server.app import make_app
-from server.folder import RunFolder
-from server.journal import verify
-from server.record import Measured
+from server.rounds.metrics import Measured
+from server.run_folder import RunFolder
+from server.storage.journal import verify
 from simulations.grid import InProcessGrid
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
 from simulations.recipe import read_recipe
-from simulations.report import write_report
-from simulations.samples import samples
+from simulations.report.page import write_report
+from simulations.report.samples import samples
 
 PARTS = 8
 """Parts in which test rows are measured, whatever the number of workers, so that sums do not depend on it."""

@@ -1,6 +1,7 @@
-"""Who may import whom: common <- client, server <- simulations, and where Flower, gRPC and PyTorch may appear."""
+"""Who may import whom: between packages, between the folders in each, and where Flower, gRPC and PyTorch may appear."""
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -8,21 +9,63 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = {"common": set(), "client": {"common"}, "server": {"common"}, "simulations": {"common", "client", "server"}}
-"""Each room, and the others that it may import."""
+PACKAGES = {"common": set(), "client": {"common"}, "server": {"common"}, "simulations": {"common", "client", "server"}}
+"""Each package, and the others that it may import."""
 PLACES = {
     "flwr": [
-        *("*/app.py", "server/strategy.py", "*/grid.py", "server/service.py", "client/answers.py", "client/launch.py"),
-        *("common/frames.py", "common/heads.py", "common/flower.py", "simulations/bench/*"),
+        *("*/app.py", "*/grid.py", "client/launch.py", "client/network/responder.py", "server/transport/service.py"),
+        *("server/transport/flower_exchange.py", "common/protocol/flower.py", "common/protocol/frames.py"),
+        *("common/protocol/message_header.py", "common/protocol/payload.py", "simulations/bench/*"),
     ],
-    "grpc": ["server/service.py", "server/listener.py", "server/entrance.py", "client/link.py"],
-    "torch": ["common/lora.py", "client/*", "simulations/*"],
-    "transformers": ["common/lora.py", "client/*", "simulations/*"],
-    "peft": ["simulations/bench/peft_engine.py"],
+    "grpc": [
+        *("server/transport/service.py", "server/transport/listener.py", "server/transport/authentication.py"),
+        "client/network/link.py",
+    ],
+    "torch": ["client/*", "simulations/*"],
+    "transformers": ["client/*", "simulations/*"],
+    "peft": ["simulations/bench/training/peft_engine.py"],
 }
 """Libraries that few files may import."""
-PRIVATE = "flwr.supercore"
-FILES = {str(path.relative_to(ROOT)): path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))}
+FLOWER_PRIVATE, ITS_PLACE = "flwr.supercore", "common/protocol/flower.py"
+
+SHARED = ("common/errors", "common/seeding", "common/signals")
+"""Files of common that everybody may import."""
+INSIDE = {
+    "common/adapters": (),
+    "common/settings": (),
+    "common/huggingface": ("common/adapters", "common/settings"),
+    "common/protocol": ("common/huggingface", "common/adapters", "common/settings"),
+    "common/identity/keys": (),
+    "common/identity/documents": ("common/identity/keys",),
+    "common/identity": ("common/identity/documents", "common/identity/keys"),
+    "client/data": (),
+    "client/model": ("client/data",),
+    "client/training": ("client/model", "client/data"),
+    "client/network": (),
+    "server/algorithms": (),
+    "server/storage": ("server/algorithms",),
+    "server/rounds": ("server/storage", "server/algorithms"),
+    "server/transport": (),
+    "server/monitoring": ("server/rounds", "server/transport", "server/settings"),
+    "simulations/corpora": ("simulations/cache",),
+    "simulations/report": (),
+    "simulations/bench/training": ("simulations/bench", "simulations/*"),
+    "simulations/bench/transport": ("simulations/bench", "simulations/*"),
+    "simulations/bench": ("simulations/*",),
+}
+"""Each folder, and what of its own package it may import: other folders, files right in the package, `PACKAGE/*` any."""
+ROOTS = {
+    "client/settings": (),
+    "client/policy": (),
+    "client/flower_node_file": ("client/settings",),
+    "client/node": ("client/settings", "client/data", "client/model"),
+    "server/settings": ("server/algorithms", "server/storage"),
+    "server/run_folder": ("server/rounds", "server/storage"),
+    "server/notifications": ("server/rounds", "server/storage", "server/transport"),
+    "simulations/cache": (),
+}
+"""Files right in a package that other files of it import, and what they may; those on top may import everything."""
+FILES = {str(path.relative_to(ROOT)): path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py"))}
 
 
 def imported(source: str) -> Iterator[str]:
@@ -36,13 +79,42 @@ def imported(source: str) -> Iterator[str]:
 
 
 def faults(name: str, source: str) -> set[str]:
-    """What the file of this name may not import."""
-    modules = set(imported(source))
-    rooms = {module.partition(".")[0] for module in modules}
-    forbidden = (ROOMS.keys() | {"tests", "fedlora", ""}) - {name.partition("/")[0]} - ROOMS[name.partition("/")[0]]
-    found = {library for library, places in PLACES.items() if not any(fnmatch(name, place) for place in places)}
-    private = {PRIVATE} if name != "common/flower.py" and any(m.startswith(PRIVATE) for m in modules) else set()
-    return (rooms & (forbidden | found)) | private
+    """The packages, libraries and folders that the file of this name imports and may not."""
+    modules, package = set(imported(source)), name.partition("/")[0]
+    tops = {module.partition(".")[0] for module in modules}
+    forbidden = (PACKAGES.keys() | {"tests", "fedlora", ""}) - {package} - PACKAGES[package]
+    libraries = {library for library, places in PLACES.items() if not any(fnmatch(name, place) for place in places)}
+    private = {FLOWER_PRIVATE} if name != ITS_PLACE and any(m.startswith(FLOWER_PRIVATE) for m in modules) else set()
+    return (tops & (forbidden | libraries)) | private | inner_faults(name, modules)
+
+
+def inner_faults(name: str, modules: set[str]) -> set[str]:
+    """Folders, or files right in a package, that a file imports against the arrows inside its package."""
+    home, found = place_of(name), set()
+    rules = {**INSIDE, **ROOTS}
+    for module in modules:
+        target = file_of(module)
+        if target is None or target.partition("/")[0] != name.partition("/")[0] or home not in rules:
+            continue
+        there = place_of(target)
+        allowed = (home, *SHARED, *rules[home])
+        if not any(fnmatch(there, place) and there.count("/") == place.count("/") for place in allowed):
+            found.add(there)
+    return found
+
+
+def file_of(module: str) -> str | None:
+    """The file of a module of ours; none for a name in one, or another's."""
+    path = module.replace(".", "/")
+    return next((file for file in (f"{path}.py", f"{path}/__init__.py") if file in FILES), None)
+
+
+def place_of(name: str) -> str:
+    """The folder of a file; for one right in a package, the file itself without its ending."""
+    folder, _, file = name.rpartition("/")
+    if file == "__init__.py" or "/" in folder:
+        return folder
+    return name.removesuffix(".py")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -50,32 +122,80 @@ def test_a_file_imports_only_what_it_may(name: str) -> None:
     assert faults(name, FILES[name].read_text(encoding="utf-8")) == set()
 
 
+def test_every_folder_has_its_arrows() -> None:
+    folders = {str(Path(name).parent) for name in FILES}
+    assert folders - PACKAGES.keys() == INSIDE.keys()
+    assert {f"{name}.py" for name in ROOTS} <= FILES.keys()
+
+
+def test_the_arrows_inside_a_package_make_no_circle() -> None:
+    below = {place: {other for other in others if other in INSIDE} - {place} for place, others in INSIDE.items()}
+    while ends := [place for place, others in below.items() if not others]:
+        below = {place: others - {*ends} for place, others in below.items() if place not in ends}
+    assert below == {}
+
+
+def test_a_folder_holds_three_to_eleven_files() -> None:
+    counts = Counter(str(Path(name).parent) for name in FILES if not name.endswith("__init__.py"))
+    assert {folder: count for folder, count in counts.items() if not 3 <= count <= 11} == {}
+
+
 def test_there_is_something_to_look_at() -> None:
-    assert {"common/flower.py", "client/train.py", "server/rounds.py", "simulations/simulate.py"} <= FILES.keys()
-    assert "flwr.app" in imported(FILES["server/strategy.py"].read_text(encoding="utf-8"))
+    assert {"common/protocol/flower.py", "client/training/train.py", "server/rounds/loop.py"} <= FILES.keys()
+    assert "flwr.app" in imported(FILES["common/protocol/payload.py"].read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
     ("name", "source", "found"),
     [
-        ("client/train.py", "import server", {"server"}),
-        ("client/train.py", "from server.journal import Journal", {"server"}),
-        ("server/rounds.py", "import common, client.data as data", {"client"}),
-        ("server/rounds.py", "def later():\n    from simulations import grid", {"simulations"}),
-        ("common/codec.py", "if True:\n    import client", {"client"}),
+        ("client/training/train.py", "import server", {"server"}),
+        ("client/training/train.py", "from server.storage.journal import Journal", {"server"}),
+        ("server/rounds/loop.py", "import common, client.node as node", {"client"}),
+        ("server/rounds/loop.py", "def later():\n    from simulations import grid", {"simulations"}),
+        ("common/adapters/codec.py", "if True:\n    import client", {"client"}),
         ("simulations/grid.py", "import client, server, common, flwr, torch", set()),
-        ("simulations/report.py", "import tests.conftest", {"tests"}),
-        ("server/rounds.py", "from . import journal", {""}),
-        ("server/rounds.py", "import flwr", {"flwr"}),
-        ("server/rounds.py", "from flwr.app import Message", {"flwr"}),
-        ("server/strategy.py", "from flwr.app import Message\nimport numpy", set()),
-        ("server/strategy.py", "from flwr.supercore.task_identity import TaskIdentity", {PRIVATE}),
-        ("server/strategy.py", "from flwr import supercore", {PRIVATE}),
+        ("simulations/report/page.py", "import tests.conftest", {"tests"}),
+        ("server/rounds/loop.py", "from . import collect", {""}),
+        ("server/rounds/loop.py", "import flwr", {"flwr"}),
+        ("server/rounds/loop.py", "from flwr.app import Message", {"flwr"}),
+        ("server/transport/flower_exchange.py", "from flwr.app import Message\nimport numpy", set()),
+        ("server/transport/grid.py", "from flwr.supercore.task_identity import TaskIdentity", {FLOWER_PRIVATE}),
+        ("server/transport/grid.py", "from flwr import supercore", {FLOWER_PRIVATE}),
         ("server/algorithms/increments.py", "import torch.nn", {"torch"}),
-        ("common/adapter.py", "try:\n    import torch\nexcept ImportError:\n    pass", {"torch"}),
+        ("common/adapters/adapter.py", "try:\n    import torch\nexcept ImportError:\n    pass", {"torch"}),
+        ("common/errors.py", "import torch", {"torch"}),
         ("client/app.py", "import grpc", {"grpc"}),
-        ("client/use.py", "from peft import PeftModel", {"peft"}),
+        ("client/finished_run.py", "from peft import PeftModel", {"peft"}),
+        ("server/transport/grid.py", "import grpc", {"grpc"}),
     ],
 )
 def test_a_forbidden_import_is_found(name: str, source: str, found: set[str]) -> None:
     assert faults(name, source) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "found"),
+    [
+        ("server/rounds/loop.py", "from server.transport.grid import GrpcGrid", {"server/transport"}),
+        ("server/rounds/loop.py", "from server.transport import grid", {"server/transport"}),
+        ("server/rounds/loop.py", "import server.monitoring.console", {"server/monitoring"}),
+        ("server/rounds/loop.py", "from server.launch import serve", {"server/launch"}),
+        ("server/rounds/loop.py", "from server.storage.journal import Journal", set()),
+        ("server/transport/grid.py", "from server.rounds.observer import RunObserver", {"server/rounds"}),
+        ("server/algorithms/fedit.py", "from server.storage import journal", {"server/storage"}),
+        ("server/run_folder.py", "from server.monitoring.status import Status", {"server/monitoring"}),
+        ("client/data/rows.py", "from client.model.lora import Lora", {"client/model"}),
+        ("client/network/link.py", "import client.model.base_model", {"client/model"}),
+        ("client/policy.py", "from client.node import load_node", {"client/node"}),
+        ("client/finished_run.py", "from client.model.lora import Lora", set()),
+        ("common/adapters/codec.py", "from common.protocol import frames", {"common/protocol"}),
+        ("common/identity/operator.py", "from common.protocol import frames", {"common/protocol"}),
+        ("common/identity/keys/disk.py", "from common.identity.documents import names", {"common/identity/documents"}),
+        ("common/identity/keys/disk.py", "from common.errors import IdentityError", set()),
+        ("simulations/report/page.py", "from simulations.simulate import simulate", {"simulations/simulate"}),
+        ("simulations/corpora/toy.py", "from simulations.bench import measure", {"simulations/bench"}),
+        ("simulations/cache.py", "from simulations.corpora import toy", {"simulations/corpora"}),
+    ],
+)
+def test_an_arrow_that_runs_back_up_is_found(name: str, source: str, found: set[str]) -> None:
+    assert inner_faults(name, set(imported(source))) == found

@@ -9,9 +9,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.errors import IdentityError
-from common.identity import certificates, expiry, files, folders, invite, keys, names, overview, pinned
-from common.identity.keys import TlsKey
-from common.identity.roster import Roster
+from common.identity import node as pinned
+from common.identity import project_files as overview
+from common.identity.documents import invite, names
+from common.identity.documents.roster import Roster
+from common.identity.keys import certificates, expiry, files, folders
+from common.identity.keys import private_keys as keys
+from common.identity.keys.private_keys import TlsKey
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ State: `global` (B, A) at the largest rank in float32, as sent.
 
 import numpy as np
 
-from common.adapter import Adapter, Factors, Shapes
-from common.streams import stream
+from common.adapters.adapter import Adapter, Factors, Shapes
+from common.seeding import stream
 from server.algorithms.base import Settings
-from server.state import State
+from server.algorithms.state import State
 
 
 class Averaged:

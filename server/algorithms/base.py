@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Protocol
 
-from common.adapter import Adapter, Factors, Shapes
-from common.assignment import Assignment
-from common.settings import Lora, Server
-from server.state import State
+from common.adapters.adapter import Adapter, Factors, Shapes
+from common.protocol.assignment import Assignment
+from common.settings.recipe import Lora, Server
+from server.algorithms.state import State
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.adapter import Adapter, Array, Factors
-from common.assignment import Assignment
+from common.adapters.adapter import Adapter, Array, Factors
 from common.errors import ConfigError
+from common.protocol.assignment import Assignment
 from server.algorithms.averaged import Averaged
 from server.algorithms.base import Keep, Settings, Weighted, in_memory
-from server.state import State
+from server.algorithms.state import State
 
 
 class FedIT(Averaged):

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common import lowrank
-from common.adapter import Adapter, Factors
-from common.assignment import Assignment
+from common.adapters import lowrank
+from common.adapters.adapter import Adapter, Factors
+from common.protocol.assignment import Assignment
 from server.algorithms.averaged import Averaged
 from server.algorithms.base import Keep, Weighted, in_memory
-from server.state import State
+from server.algorithms.state import State
 
 
 class HetLoRA(Averaged):

@@ -21,12 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from common import lowrank
-from common.adapter import Adapter, Array, Factors, Shapes, zeros
-from common.assignment import Assignment
-from common.streams import stream
+from common.adapters import lowrank
+from common.adapters.adapter import Adapter, Array, Factors, Shapes, zeros
+from common.protocol.assignment import Assignment
+from common.seeding import stream
 from server.algorithms.base import Keep, Settings, Weighted, in_memory
-from server.state import State
+from server.algorithms.state import State
 
 THREADS = 2
 """Modules that are reduced at once; NumPy leaves the interpreter free while it computes, and memory holds so many."""

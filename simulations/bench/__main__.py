@@ -10,26 +10,33 @@ import typer
 from simulations.bench.measure import GateError
 from simulations.bench.table import page
 
-NAMES = ("grids", "step", "codec", "footprint", "transport")
+BENCHES = {
+    "grids": "grids",
+    "step": "training.step",
+    "codec": "codec",
+    "footprint": "training.footprint",
+    "transport": "transport.suite",
+}
+"""Each bench and its module in this package."""
 README = Path(__file__).with_name("README.md")
 
 
 def main(
-    names: Annotated[list[str] | None, typer.Argument(help=f"Some of {', '.join(NAMES)}; all by default.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help=f"Some of {', '.join(BENCHES)}; all by default.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Replace the table in README.md.")] = False,
 ) -> None:
     """Measure ours beside a peer, on an otherwise idle machine. Exits 1 where a bound is missed or results differ."""
-    chosen = names or list(NAMES)
-    if unknown := sorted({*chosen} - {*NAMES}):
-        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(NAMES)}")
+    chosen = names or list(BENCHES)
+    if unknown := sorted({*chosen} - {*BENCHES}):
+        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(BENCHES)}")
     comparisons = []
     for name in chosen:
         print(f"measuring {name}", file=sys.stderr)
         try:
-            comparisons += import_module(f"simulations.bench.{name}").measure()
+            comparisons += import_module(f"simulations.bench.{BENCHES[name]}").measure()
         except GateError as error:
             sys.exit(f"{name}: {error}")
-    command = "make bench" if chosen == list(NAMES) else f"python -m simulations.bench {' '.join(chosen)}"
+    command = "make bench" if chosen == list(BENCHES) else f"python -m simulations.bench {' '.join(chosen)}"
     text = page(comparisons, command)
     print(text)
     if write:

@@ -9,8 +9,8 @@ from flwr.app import Array, ArrayRecord, RecordDict
 # Flower has no public way to the bytes of a record; this is the one of its own tests.
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 
-from common.adapter import Adapter, Factors
-from common.codec import decode, encode
+from common.adapters.adapter import Adapter, Factors
+from common.adapters.codec import decode, encode
 from common.errors import CodecError
 from simulations.bench.measure import Comparison, interleaved, require
 

@@ -20,9 +20,9 @@ from subprocess import PIPE
 
 import psutil
 
-from common.adapter import Adapter
-from common.lowrank import stack, total_norm
-from server.journal import Journal
+from common.adapters.adapter import Adapter
+from common.adapters.lowrank import stack, total_norm
+from server.storage.journal import Journal
 from simulations.bench.flower import ROOT, flower_engine
 from simulations.bench.measure import Comparison, require
 from simulations.simulate import simulate

@@ -10,17 +10,17 @@ from typing import Any
 from flwr.app import Message
 
 import client.app
-from client.loss import evaluate
 from client.node import LocalNode, adapted, load_node
-from client.train import train
-from common.adapter import Adapter
-from common.assignment import Assignment, Training
-from common.codec import decode
-from common.config import parse, read_toml
-from common.messages import training_of, unpack_assignment
-from common.settings import Recipe
+from client.training.evaluate import evaluate
+from client.training.train import train
+from common.adapters.adapter import Adapter
+from common.adapters.codec import decode
+from common.protocol.assignment import Assignment, Training
+from common.protocol.messages import training_of, unpack_assignment
+from common.settings.reader import parse, read_toml
+from common.settings.recipe import Recipe
 from server.app import make_app
-from server.observer import Observer
+from server.rounds.observer import Observer
 from simulations.grid import InProcessGrid
 
 

@@ -12,8 +12,8 @@ from textwrap import shorten
 from types import MappingProxyType
 from typing import Any
 
-from client.checks import read_each, text_of
-from client.rows import Row, columns_of, read_rows
+from client.data.row_checks import read_each, text_of
+from client.data.rows import Row, columns_of, read_rows
 from common.errors import DataError
 from simulations.corpora.corpus import Corpus, from_jsonl, to_jsonl
 

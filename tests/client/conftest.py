@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.nodes import write_node
-from tests.client.server import Server
-from tests.simulations.runs import run_tiny
+from tests.helpers.client.nodes import write_node
+from tests.helpers.client.server import Server
+from tests.helpers.simulations.runs import run_tiny
 
 BRIEF = ("train.rounds=2", "train.steps=6", "train.lr=3e-2", "data.test_rows=20", "workers=1")
 LEARNING = ("train.rounds=3", "train.steps=25")

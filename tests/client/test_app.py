@@ -1,14 +1,14 @@
 import pytest
 
-from client.loss import evaluate
 from client.node import adapted, load_node
-from client.train import train
-from common.announcement import announced
-from common.codec import Limits
-from common.messages import order_of, unpack_update
-from tests.client.nodes import write_node
-from tests.client.server import Server, ask, values_of
-from tests.client.training import PLAIN, same_bits
+from client.training.evaluate import evaluate
+from client.training.train import train
+from common.adapters.codec import Limits
+from common.protocol.announcement import announced
+from common.protocol.messages import order_of, unpack_update
+from tests.helpers.client.nodes import write_node
+from tests.helpers.client.server import Server, ask, values_of
+from tests.helpers.client.training import PLAIN, same_bits
 
 
 def _update(reply, assignment):

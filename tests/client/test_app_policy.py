@@ -8,10 +8,10 @@ import pytest
 
 import client.app
 from client.policy import needed_bytes
-from common.messages import pack_assignment
-from tests.client.nodes import write_node
-from tests.client.server import Server, ask, reason_of, values_of
-from tests.client.training import gradients
+from common.protocol.messages import pack_assignment
+from tests.helpers.client.nodes import write_node
+from tests.helpers.client.server import Server, ask, reason_of, values_of
+from tests.helpers.client.training import gradients
 
 CANARY = "canary-4711"
 AT_AND_BEYOND = {

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 import client.app
-from client.loss import Score
 from client.node import adapted, load_node
-from common.adapter import Adapter
-from common.assignment import Update
-from common.codec import encode
-from common.messages import assignment_values, pack_assignment
-from tests.client.nodes import write_node
-from tests.client.server import ask, reason_of, values_of
-from tests.client.training import PLAIN, gradients
+from client.training.evaluate import Score
+from common.adapters.adapter import Adapter
+from common.adapters.codec import encode
+from common.protocol.assignment import Update
+from common.protocol.messages import assignment_values, pack_assignment
+from tests.helpers.client.nodes import write_node
+from tests.helpers.client.server import ask, reason_of, values_of
+from tests.helpers.client.training import PLAIN, gradients
 
 CANARY = "canary-4711"
 

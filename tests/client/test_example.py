@@ -6,8 +6,8 @@ from pathlib import Path
 
 import client
 from client.settings import read_node
-from common.config import read_toml
-from common.settings import Node, Policy
+from common.settings.node import Node, Policy
+from common.settings.reader import read_toml
 
 EXAMPLE = Path(client.__file__).with_name("example.toml")
 

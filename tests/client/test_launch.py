@@ -3,11 +3,11 @@
 import subprocess
 import sys
 
-from tests.command import ROOT
+from tests.helpers.end_to_end.command import ROOT
 
 START = """
 import sys
-import client.link
+import client.network.link
 import client.launch
 assert not {"torch", "transformers"} & sys.modules.keys()
 """

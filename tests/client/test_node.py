@@ -7,9 +7,9 @@ import torch
 from client.node import adapted, announce, check_rank, load_node
 from client.settings import read_node
 from common.errors import ConfigError, DataError, ModelError
-from simulations.tiny import tiny_base
-from tests.client.nodes import PLACES, write_node
-from tests.common.models_for_tests import logits
+from simulations.tiny_base import tiny_base
+from tests.helpers.client.nodes import PLACES, write_node
+from tests.helpers.common.models import logits
 
 
 def _announced(file, targets="query-value"):

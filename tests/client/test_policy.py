@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.policy import MAY_LEAVE, Ask, Past, leaving, needed_bytes, objection
-from common.assignment import Assignment, Training
-from common.messages import Order
-from common.settings import Policy
-from tests.common.models_for_tests import random_adapter
+from common.protocol.assignment import Assignment, Training
+from common.protocol.messages import Order
+from common.settings.node import Policy
+from tests.helpers.common.models import random_adapter
 
 SHAPES = {"layers.0.q_proj": (4, 6), "layers.0.v_proj": (2, 6)}
 FROZEN, START = random_adapter(SHAPES, (3,), 1), random_adapter(SHAPES, (2,), 2)

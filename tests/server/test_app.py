@@ -5,17 +5,17 @@ import json
 import pytest
 from flwr.app import Context, RecordDict
 
-from common import peft_format
-from common.config import parse, to_tables
-from common.settings import Recipe
+from common.huggingface import peft_folder as peft_format
+from common.settings.reader import parse, to_tables
+from common.settings.recipe import Recipe
 from server.app import make_app
-from server.folder import RunFolder
-from server.journal import verify
-from server.observer import Observer
-from server.record import Measured
-from tests.common.recipes_for_tests import with_keys
-from tests.server.grid_for_tests import MemoryGrid, answering
-from tests.server.runs_for_tests import FOUR, hashes
+from server.rounds.metrics import Measured
+from server.rounds.observer import Observer
+from server.run_folder import RunFolder
+from server.storage.journal import verify
+from tests.helpers.common.recipes import with_keys
+from tests.helpers.server.grid import MemoryGrid, answering
+from tests.helpers.server.runs import FOUR, hashes
 
 RECIPE = parse(Recipe, with_keys(train={"rounds": 3, "steps": 2}, server={"rank_global": 6}, seed=5), "recipe")
 

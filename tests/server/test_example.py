@@ -5,9 +5,11 @@ from dataclasses import fields
 from pathlib import Path
 
 import server
-from common.config import read_toml
-from common.settings import Lora, Rule, ServerFile, Steps
-from server.plan import plan_of_file, read_server
+from common.settings.reader import read_toml
+from common.settings.recipe import Lora, Rule, Steps
+from common.settings.server import ServerFile
+from server.rounds.run_settings import plan_of_file
+from server.settings import read_server
 
 EXAMPLE = Path(server.__file__).with_name("example.toml")
 TABLES = {"lora": Lora, "train": Steps, "server": Rule}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.runs_for_tests import fresh, hashes, plan, run
+from tests.helpers.server.runs import fresh, hashes, plan, run
 
 ROOT = Path(__file__).parents[2]
 BLOCK = "import sys\nfor name in ('torch', 'transformers', 'peft'): sys.modules[name] = None\n"
@@ -15,12 +15,11 @@ from importlib import import_module
 from pathlib import Path
 names = [".".join(path.with_suffix("").parts) for room in ("common", "server") for path in Path(room).rglob("*.py")]
 for name in names:
-    if name != "common.lora":
-        import_module(name.removesuffix(".__init__"))
-assert "server.strategy" in sys.modules and "server.algorithms.increments" in sys.modules
+    import_module(name.removesuffix(".__init__"))
+assert "server.transport.flower_exchange" in sys.modules and "server.algorithms.increments" in sys.modules
 """
 AGGREGATE = """
-from tests.server.runs_for_tests import fresh, hashes, plan, run
+from tests.helpers.server.runs import fresh, hashes, plan, run
 print(*hashes(run(Path(sys.argv[1]), fresh(), plan(2))))
 assert not [name for name in sys.modules if name.partition(".")[0] in ("client", "simulations")]
 """
@@ -38,7 +37,7 @@ def test_a_round_is_aggregated_without_pytorch(tmp_path: Path) -> None:
     assert ended.stdout.split() == hashes(run(tmp_path / "here", fresh(), plan(2)))
 
 
-@pytest.mark.parametrize("module", ["common.lora", "client.train", "simulations.grid"])
+@pytest.mark.parametrize("module", ["client.model.lora", "client.training.train", "simulations.grid"])
 def test_the_block_holds(module: str) -> None:
     ended = python(BLOCK + f"import {module}")
     assert ended.returncode == 1

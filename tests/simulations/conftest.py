@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import TINY, Ended, end, settings, start
-from tests.simulations.runs import run_tiny
+from tests.helpers.end_to_end.command import TINY, Ended, end, settings, start
+from tests.helpers.simulations.runs import run_tiny
 
 LEARNING = ("clients.count=6", "clients.ranks=[1, 2, 4, 8, 16, 32]", "train.steps=30", "train.lr=3e-2", "workers=1")
 RESUMED = ("train.rounds=5", "train.steps=6")

@@ -3,9 +3,9 @@ import shutil
 
 import pytest
 
-from simulations.tiny import tiny_base
-from tests.command import TINY, call, end, refusal, settings, start
-from tests.simulations.runs import BRIEF, toy_rows, write_recipe
+from simulations.tiny_base import tiny_base
+from tests.helpers.end_to_end.command import TINY, call, end, refusal, settings, start
+from tests.helpers.simulations.runs import BRIEF, toy_rows, write_recipe
 
 
 def refused(tmp_path, *assignments, recipe=TINY):

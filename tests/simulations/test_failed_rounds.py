@@ -2,11 +2,11 @@ import subprocess
 
 import pytest
 
-from common import peft_format
-from common.adapter import zeros
-from tests.command import TINY, call, settings
+from common.adapters.adapter import zeros
+from common.huggingface import peft_folder as peft_format
+from tests.helpers.end_to_end.command import TINY, call, settings
+from tests.helpers.simulations.runs import entries, records, same_result
 from tests.simulations.conftest import RESUMED
-from tests.simulations.runs import entries, records, same_result
 
 UNSTABLE = ("train.clip=0", "train.lr=1e30", "train.rounds=2", "workers=1")
 

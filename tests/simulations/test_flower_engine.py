@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tomli_w
 
-from common.config import read_toml
-from server.journal import Journal
+from common.settings.reader import read_toml
+from server.storage.journal import Journal
 from simulations.bench.flower import flower_engine
 from simulations.simulate import simulate
 

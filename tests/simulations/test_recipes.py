@@ -1,9 +1,9 @@
 import pytest
 
-from tests.command import ROOT
-from tests.simulations.at_hand import FOLDER, needs_data, needs_packages
-from tests.simulations.page import read_page
-from tests.simulations.runs import records, run_tiny
+from tests.helpers.end_to_end.command import ROOT
+from tests.helpers.simulations.page import read_page
+from tests.helpers.simulations.requirements import FOLDER, needs_data, needs_packages
+from tests.helpers.simulations.runs import records, run_tiny
 
 RECIPES = ROOT / "simulations" / "recipes"
 SHORT = ("train.rounds=1", "train.steps=2", "data.test_rows=8", "data.max_length=96", "server.cohort=2")

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from server.journal import verify
-from tests.command import TINY, call, end, settings, start
+from server.storage.journal import verify
+from tests.helpers.end_to_end.command import TINY, call, end, settings, start
+from tests.helpers.simulations.runs import entries, hashes, records, run_tiny, same_result, wait_for_line
 from tests.simulations.conftest import RESUMED
-from tests.simulations.runs import entries, hashes, records, run_tiny, same_result, wait_for_line
 
 
 def resume(run, *more):

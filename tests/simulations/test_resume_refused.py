@@ -3,9 +3,9 @@ import shutil
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from simulations.tiny import tiny_base
-from tests.command import TINY, call, end, refusal, settings, start
-from tests.simulations.runs import BRIEF, run_tiny, wait_for_line
+from simulations.tiny_base import tiny_base
+from tests.helpers.end_to_end.command import TINY, call, end, refusal, settings, start
+from tests.helpers.simulations.runs import BRIEF, run_tiny, wait_for_line
 
 
 @pytest.fixture(scope="module")

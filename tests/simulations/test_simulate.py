@@ -4,15 +4,16 @@ from peft import PeftModel
 from tensorboardX.proto.event_pb2 import Event
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from client.rows import read_rows
-from common.config import parse, read_toml
-from common.settings import Node, Recipe
+from client.data.rows import read_rows
+from common.settings.node import Node
+from common.settings.reader import parse, read_toml
+from common.settings.recipe import Recipe
 from simulations.recipe import read_recipe
-from simulations.tiny import tiny_base
-from tests.command import TINY
+from simulations.tiny_base import tiny_base
+from tests.helpers.end_to_end.command import TINY
+from tests.helpers.simulations.page import read_page
+from tests.helpers.simulations.runs import BRIEF, entries, hashes, records, run_tiny, same_result, weights
 from tests.simulations.conftest import LEARNING, RESUMED
-from tests.simulations.page import read_page
-from tests.simulations.runs import BRIEF, entries, hashes, records, run_tiny, same_result, weights
 
 ROUND = {
     "round": int,

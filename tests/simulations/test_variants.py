@@ -5,8 +5,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from common import peft_format
-from tests.simulations.runs import BRIEF, hashes, records, run_tiny, same_result, toy_rows, weights, write_recipe
+from common.huggingface import peft_folder as peft_format
+from tests.helpers.simulations.runs import (
+    BRIEF,
+    hashes,
+    records,
+    run_tiny,
+    same_result,
+    toy_rows,
+    weights,
+    write_recipe,
+)
 
 LANGUAGE = ("data.task=causal-lm", "clients.partition=iid")
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.identity.keys import VARIABLE
+from common.identity.keys.private_keys import VARIABLE
 
 
 @pytest.fixture(autouse=True)

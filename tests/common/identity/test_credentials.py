@@ -9,11 +9,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import IdentityError
-from common.identity import credentials, documents, envelope, folders, invite, node_keys, project
+from common.identity import credentials
+from common.identity import node as node_keys
+from common.identity import operator as project
 from common.identity.credentials import load_node, load_server
-from common.identity.keys import VARIABLE, new_signing_key, read_signing_key
-from tests.common.identity.parties import HOSTS, NOW, days_ago, mutations, new_node, new_project
-from tests.common.identity.test_envelope import RECEIPT, STATEMENT
+from common.identity.documents import invite
+from common.identity.documents import signatures as envelope
+from common.identity.documents import signed_json as documents
+from common.identity.keys import folders
+from common.identity.keys.private_keys import VARIABLE, new_signing_key, read_signing_key
+from tests.common.identity.documents.test_signatures import RECEIPT, STATEMENT
+from tests.helpers.common.identity_parties import HOSTS, NOW, days_ago, mutations, new_node, new_project
 
 NODE_FILES = ("hospital-a.key", "hospital-a.sign.key", "hospital-a.invite")
 SERVER_FILES = ("ca.pem", "server.pem", "server.key", "receipt.key", "roster.pub", "receipt.pub", "roster.json")

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from common.adapter import Adapter, Factors
+from common.adapters.adapter import Adapter, Factors
 from common.errors import ConfigError
 from server.algorithms import Weighted
-from tests.server.algorithms import oracle
-from tests.server.algorithms.oracle import SHAPES, dense_receipt, make, send
-from tests.server.exchange_for_tests import dense
+from tests.helpers.server import oracle
+from tests.helpers.server.exchange import dense
+from tests.helpers.server.oracle import SHAPES, dense_receipt, make, send
 
 SHARES = (0.5, 0.2, 0.3)
 

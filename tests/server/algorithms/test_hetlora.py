@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from common import lowrank
-from common.adapter import Adapter
+from common.adapters import lowrank
+from common.adapters.adapter import Adapter
 from server.algorithms import Weighted
-from tests.server.algorithms import oracle
-from tests.server.algorithms.oracle import SHAPES, dense_receipt, make, product, send, size
+from tests.helpers.server import oracle
+from tests.helpers.server.oracle import SHAPES, dense_receipt, make, product, send, size
 
 RANKS = (1, 4, 16)
 

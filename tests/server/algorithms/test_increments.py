@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import lowrank
-from common.adapter import Adapter, Factors
+from common.adapters import lowrank
+from common.adapters.adapter import Adapter, Factors
 from server.algorithms import Weighted
-from server.receipt import receipt, residual
-from tests.server.algorithms import oracle
-from tests.server.algorithms.oracle import MIXED, SHAPES, dense_receipt, distance, flipped, make, product, send, size
+from server.rounds.exactness import receipt, residual
+from tests.helpers.server import oracle
+from tests.helpers.server.oracle import MIXED, SHAPES, dense_receipt, distance, flipped, make, product, send, size
 
 EXACT = 1e-6
 

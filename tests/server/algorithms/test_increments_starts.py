@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from common import lowrank
-from common.assignment import Update
-from common.codec import encode
-from common.messages import pack_update
-from common.settings import Lora
+from common.adapters import lowrank
+from common.adapters.codec import encode
+from common.protocol.assignment import Update
+from common.protocol.messages import pack_update
+from common.settings.recipe import Lora
 from server.algorithms import Weighted
-from tests.server.algorithms import oracle
-from tests.server.algorithms.oracle import MIXED, SHAPES, delta, make, send
-from tests.server.exchange_for_tests import dense
+from tests.helpers.server import oracle
+from tests.helpers.server.exchange import dense
+from tests.helpers.server.oracle import MIXED, SHAPES, delta, make, send
 
 RANKS = (2, 5, 16)
 

@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.adapter import Adapter, Factors
-from common.assignment import join
-from common.codec import encode
+from common.adapters.adapter import Adapter, Factors
+from common.adapters.codec import encode
+from common.adapters.joined import join
 from common.errors import ConfigError
 from server.algorithms import ALGORITHMS, Weighted
-from tests.server.algorithms import oracle
-from tests.server.algorithms.oracle import SHAPES, dense_receipt, distance, make, product, send, size
-from tests.server.exchange_for_tests import dense
-from tests.server.runs_for_tests import fresh, hashes, plan, run
+from tests.helpers.server import oracle
+from tests.helpers.server.exchange import dense
+from tests.helpers.server.oracle import SHAPES, dense_receipt, distance, make, product, send, size
+from tests.helpers.server.runs import fresh, hashes, plan, run
 
 RANKS = dict.fromkeys(ALGORITHMS, (1, 4, 16)) | {"fedit": (4, 4, 4)}
 ALL = sorted(ALGORITHMS)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from server.journal import verify
+from server.storage.journal import verify
 from simulations.bench import in_process
 from simulations.simulate import simulate
 

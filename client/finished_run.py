@@ -1,0 +1,209 @@
+"""After training: measure, export, merge or generate with a run's global update.
+
+A run's folder is enough: `adapter/` holds the update as PEFT has it, `test.toml` the base model, task, labels and test
+rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
+
+from client.data.batches import Batch, Examples, eval_batches, subset
+from client.data.rows import read_rows
+from client.model.base_model import BaseModel
+from client.model.forward import forward
+from client.model.lora import Lora, frozen_lane, merge
+from client.node import adapted, base_of, examples_of
+from client.settings import read_node
+from client.training.evaluate import Score, evaluate
+from common.adapters import lowrank
+from common.adapters.adapter import Adapter, Array, Factors
+from common.errors import ConfigError, JournalError
+from common.huggingface import peft_folder as peft_format
+from common.huggingface.new_head import initial_weight
+from common.settings.node import Node
+
+PROBE = 32
+"""Test rows on which a merged model is compared with base and adapter."""
+
+SENTENCE = "A merged model answers as its base and adapter do."
+"""Compared instead where a run has no test rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A run's frozen base, and its global update with the head as factors."""
+
+    node: Node
+    base: BaseModel
+    adapter: Adapter
+
+    @property
+    def bench(self) -> tuple[BaseModel, Lora]:
+        """A model to which this update, or part of it, can be added."""
+        return adapted(self.base, tuple(self.adapter))
+
+
+def load(run: Path) -> Trained:
+    """What a run has trained so far.
+
+    Raises:
+        JournalError: the folder is no run, or nothing is committed yet.
+    """
+    if not (run / "adapter").is_dir():
+        raise JournalError(f"{run} has no adapter yet; give the folder of a run, as printed by `run: PATH`")
+    if not (run / "test.toml").is_file():
+        raise JournalError(
+            f"{run} has no test.toml, which names base, task and labels (a deployment's server has none of them); "
+            "write a node's file there, whose data are the test rows"
+        )
+    node = read_node(run / "test.toml")
+    base = base_of(node)
+    stored = peft_format.read(run / "adapter")
+    return Trained(node, base, Adapter({**stored.adapter, **_head(base, stored.saved)}))
+
+
+def load_test(run: Path) -> tuple[Node, Examples]:
+    """The run's test rows, and the settings of the node that holds them.
+
+    Raises:
+        DataError: there are none.
+    """
+    node = read_node(run / "test.toml")
+    file = Path(node.data)
+    return node, examples_of(node, read_rows(file), file)
+
+
+def _head(base: BaseModel, saved: Mapping[str, Array]) -> dict[str, Factors]:
+    """The finished head's difference to its start as factors: the identity and the difference itself, exactly."""
+    head = {}
+    for module in base.head:
+        weight = saved[f"{module.name}.weight"]
+        difference = weight - initial_weight(module, (weight.shape[0], weight.shape[1]))
+        head[module.name] = Factors(difference, np.eye(len(weight), dtype=np.float32))
+    return head
+
+
+def score(run: Path) -> Score:
+    """Loss and accuracy on the run's test rows.
+
+    Raises:
+        JournalError, DataError: the folder is no run, or it has no test rows.
+    """
+    trained = load(run)
+    skeleton, lora = trained.bench
+    return evaluate(skeleton, lora, trained.adapter, load_test(run)[1])
+
+
+def export(run: Path, out: Path, rank: int | None) -> tuple[Adapter, Adapter]:
+    """Write the update as a PEFT folder, of at most `rank` a module; returns these modules, and the head, kept whole.
+
+    Raises:
+        ConfigError: the rank is below 1, or `out` exists.
+    """
+    if rank is not None and rank < 1:
+        raise ConfigError(f"--rank {rank} is below 1; give the largest rank that a module may keep")
+    _check_new(out)
+    trained = load(run)
+    names = {module.name for module in trained.base.head}
+    head = Adapter({n: f for n, f in trained.adapter.items() if n in names})
+    cut = Adapter({n: lowrank.truncate(f, rank).astype("f4") for n, f in trained.adapter.items() if n not in names})
+    embeddings = [n for n in cut if isinstance(trained.base.model.get_submodule(n), torch.nn.Embedding)]
+    folder, task = str(trained.base.folder), trained.node.task
+    peft_format.write(out, Adapter({**cut, **head}), trained.base.head, folder, task, embeddings)
+    return cut, head
+
+
+def merge_into_base(run: Path, out: Path) -> float:
+    """Write base and update as one plain Hugging Face folder; the largest difference of its logits to theirs.
+
+    Raises:
+        ConfigError: `out` exists.
+        ModelError: a target's weight is quantised or tied.
+    """
+    _check_new(out)
+    trained = load(run)
+    skeleton, lora = trained.bench
+    lora.lanes = [frozen_lane(trained.adapter, skeleton.device)]
+    expected = _probe(run, skeleton)
+    lora.lanes = ()
+    model = trained.base.skeleton().model  # Not the bench's, which others use after this.
+    merge(model, trained.adapter)
+    config = AutoConfig.from_pretrained(trained.base.folder, local_files_only=True)
+    for key in ("id2label", "label2id", "pad_token_id"):
+        setattr(config, key, getattr(model.config, key))
+    config.architectures = [type(model).__name__]
+    model.config = config  # The base's own, with the dropout that loading switched off.
+    model.save_pretrained(out)
+    trained.base.tokenizer.save_pretrained(out)
+    return float((_probe(run, _reloaded(trained, out)) - expected).abs().max())
+
+
+def generate(run: Path, prompt: str, tokens: int) -> str:
+    """What the trained model writes after the prompt, greedily, up to so many tokens.
+
+    Raises:
+        ConfigError: the run's task is not causal-lm, or the prompt is empty or too long.
+    """
+    trained = load(run)
+    if trained.node.task != "causal-lm":
+        raise ConfigError(f'{run} was trained for {trained.node.task}; generate needs [data] task = "causal-lm"')
+    ids = trained.base.tokenizer(prompt)["input_ids"]
+    _check_room(len(ids), tokens, trained.base.model.config)
+    return write_on(trained, trained.adapter, ids, tokens)
+
+
+@torch.no_grad()
+def write_on(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens: int) -> str:
+    """What the base plus this adapter writes after these token ids, greedily, up to so many tokens."""
+    skeleton, lora = trained.bench
+    lora.lanes = [frozen_lane(adapter, skeleton.device)]
+    given, tokenizer = torch.tensor([list(ids)], device=skeleton.device), trained.base.tokenizer
+    output = skeleton.model.generate(
+        given,
+        attention_mask=torch.ones_like(given),
+        max_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    lora.lanes = ()
+    return str(tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True))
+
+
+def _check_room(given: int, tokens: int, config: PreTrainedConfig) -> None:
+    positions = getattr(config, "max_position_embeddings", None)
+    if not given:
+        raise ConfigError("--prompt is empty; give the text to go on from")
+    if positions and given + tokens > positions:
+        raise ConfigError(
+            f"--prompt has {given} tokens, which with --tokens {tokens} exceed the model's {positions} positions; "
+            "shorten one of them"
+        )
+
+
+@torch.no_grad()
+def _probe(run: Path, base: BaseModel) -> Tensor:
+    """Logits of the first test rows; of a sentence of our own where the run has none."""
+    if Path(read_node(run / "test.toml").data).stat().st_size:
+        rows = load_test(run)[1]
+        batches = eval_batches(subset(rows, range(min(PROBE, len(rows)))), PROBE)
+    else:
+        ids = torch.tensor([base.tokenizer(SENTENCE)["input_ids"]])
+        batches = iter([Batch(ids, torch.ones_like(ids), ids)])
+    return torch.cat([forward(base, batch.to(base.device)).float().flatten() for batch in batches])
+
+
+def _reloaded(trained: Trained, folder: Path) -> BaseModel:
+    kind = AutoModelForCausalLM if trained.node.task == "causal-lm" else AutoModelForSequenceClassification
+    model = kind.from_pretrained(folder, local_files_only=True, dtype=trained.base.model.dtype)
+    return BaseModel(folder, model.eval().to(trained.base.device), trained.base.tokenizer, trained.node.task, ())
+
+
+def _check_new(out: Path) -> None:
+    if out.exists():
+        raise ConfigError(f"{out} exists; give the path of a folder to make")

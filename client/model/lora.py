@@ -1,0 +1,185 @@
+"""Low-rank adapters over a frozen model: K of them in one forward pass, attached once, merged and taken out again.
+
+    y = W0 x  +  U (V x)  +  s B (A x)               arXiv 2106.09685, eq. 3, with a frozen branch U V beside it
+
+A forward hook adds the low-rank terms, so the model's modules, names and tensors stay as they are. The rows of a batch
+belong to K lanes in order; each lane has factors of its own.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+from common.adapters.adapter import Adapter, Factors
+from common.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What one pair of factors adds to a module's output: scaling * b (a x), with a (r, k) and b (d, r)."""
+
+    a: Tensor
+    b: Tensor
+    scaling: float = 1.0
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Inputs of A that one training step does not see; a function of the key, so that a recomputation sees the same."""
+
+    rate: float
+    key: int
+
+    def __call__(self, x: Tensor, stream: int) -> Tensor:
+        """X with a share `rate` of its entries zeroed and the others scaled by 1 / (1 - rate)."""
+        generator = torch.Generator(x.device).manual_seed((self.key * 1_000_003 + stream) % 2**63)
+        kept = torch.empty(x.shape, device=x.device).bernoulli_(1 - self.rate, generator=generator)
+        return x * (kept / (1 - self.rate)).to(x.dtype)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One adapter of a pass: branches by module name, and which of its inputs are dropped."""
+
+    trained: Mapping[str, Branch] = field(default_factory=dict)
+    frozen: Mapping[str, Branch] = field(default_factory=dict)
+    dropout: Dropout | None = None
+
+
+class Lora:
+    """Adapters over one frozen model. `lanes` says what the next pass adds; equal shares of its rows belong to each."""
+
+    def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
+        """Attach to the modules of these names; the whole model is frozen.
+
+        Raises:
+            ModelError: a name is not a module that can be adapted.
+        """
+        model.requires_grad_(False)
+        self.model = model
+        self.lanes: Sequence[Lane] = ()
+        modules = dict(model.named_modules())
+        self.shapes = {name: shape_of(name, modules.get(name)) for name in sorted(names)}
+        self._handles = [
+            modules[name].register_forward_hook(partial(self._add, name, stream))
+            for stream, name in enumerate(self.shapes)
+        ]
+
+    def detach(self) -> None:
+        """Take the hooks off; the model is as it was before."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _add(self, name: str, stream: int, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+        if len(self.lanes) == 1:
+            return _add_lane(self.lanes[0], name, stream, module, inputs[0], output)
+        parts = zip(self.lanes, _shares(inputs[0], self.lanes), _shares(output, self.lanes), strict=True)
+        added = [_add_lane(lane, name, stream, module, x, y) for lane, x, y in parts]
+        return torch.cat(added) if added else output
+
+
+def _shares(rows: Tensor, lanes: Sequence[Lane]) -> tuple[Tensor, ...]:
+    if not lanes:
+        return ()
+    if rows.shape[0] % len(lanes):
+        raise ValueError(f"{rows.shape[0]} rows cannot be shared among {len(lanes)} adapters")
+    return torch.split(rows, rows.shape[0] // len(lanes))
+
+
+def _add_lane(lane: Lane, name: str, stream: int, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    if name in lane.frozen:
+        y = _add_branch(lane.frozen[name], module, x, y)
+    if name in lane.trained:
+        dropped = lane.dropout and lane.dropout.rate and not isinstance(module, nn.Embedding)
+        y = _add_branch(lane.trained[name], module, lane.dropout(x, stream) if dropped and lane.dropout else x, y)
+    return y
+
+
+def _add_branch(branch: Branch, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    if isinstance(module, nn.Embedding):
+        low = F.embedding(x, branch.a.t(), module.padding_idx) * getattr(module, "embed_scale", 1.0)
+    else:
+        low = F.linear(x if torch.is_autocast_enabled(x.device.type) else x.to(branch.a.dtype), branch.a)
+    if branch.scaling != 1:
+        low = low * branch.scaling
+    return y + F.linear(low, branch.b).to(y.dtype)
+
+
+def shape_of(name: str, module: nn.Module | None) -> tuple[int, int]:
+    """(d, k) of the matrix that a module of this name holds.
+
+    Raises:
+        ModelError: it is no Linear, Conv1D or Embedding.
+    """
+    if isinstance(module, nn.Linear):
+        return module.out_features, module.in_features
+    if isinstance(module, Conv1D):
+        return module.nf, module.nx
+    if isinstance(module, nn.Embedding):
+        return module.embedding_dim, module.num_embeddings
+    found = "is not in the model" if module is None else f"is a {type(module).__name__}"
+    raise ModelError(f"target {name} {found}; adapters fit Linear, Conv1D and Embedding modules")
+
+
+def branch(factors: Factors, device: torch.device | str = "cpu") -> Branch:
+    """A frozen branch of these factors in float32; their scale is folded into b."""
+    return Branch(_tensor(factors.a, device), _tensor(factors.b, device))
+
+
+def frozen_lane(adapter: Adapter, device: torch.device | str = "cpu") -> Lane:
+    """A lane that only adds this adapter, for evaluation and generation."""
+    return Lane(frozen={name: branch(factors, device) for name, factors in adapter.items() if factors.rank})
+
+
+def _tensor(array: Any, device: torch.device | str) -> Tensor:
+    # A copy: received arrays are read-only views of a message, and PyTorch has no read-only tensors.
+    return torch.tensor(array.astype("f4"), device=device)
+
+
+def merge(model: nn.Module, adapter: Adapter) -> dict[str, nn.Parameter]:
+    """Add B A to the weights of the model and return the original parameters for `unmerge`.
+
+    The original tensors are kept rather than subtracted from: (W + B A) - B A does not restore bits.
+
+    Raises:
+        ModelError: a target is missing, has another shape, is quantised, or shares its tensor with another module.
+    """
+    modules = dict(model.named_modules())
+    for name, factors in adapter.items():
+        _check_mergeable(name, factors, model, modules)
+    originals = {name: modules[name].weight for name in adapter}
+    for name, factors in adapter.items():
+        modules[name].weight = nn.Parameter(_merged(modules[name], factors), requires_grad=False)
+    return originals
+
+
+def unmerge(model: nn.Module, originals: Mapping[str, nn.Parameter]) -> None:
+    """Put the original parameters back, bit for bit."""
+    for name, parameter in originals.items():
+        model.get_submodule(name).weight = parameter
+
+
+def _merged(module: nn.Module, factors: Factors) -> Tensor:
+    weight: Tensor = module.weight  # type: ignore[assignment]
+    added = branch(factors, weight.device)
+    delta = added.b @ added.a
+    return (weight.detach().float() + (delta if isinstance(module, nn.Linear) else delta.t())).to(weight.dtype)
+
+
+def _check_mergeable(name: str, factors: Factors, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+    if shape_of(name, modules.get(name)) != factors.shape:
+        raise ModelError(f"{name}: the adapter has shape {factors.shape}, the model {shape_of(name, modules[name])}")
+    weight: Tensor = modules[name].weight  # type: ignore[assignment]
+    if not weight.is_floating_point():
+        raise ModelError(f"{name} is stored as {weight.dtype}; load the base in float32 or bfloat16 to merge")
+    names = [n for n, p in model.named_parameters(remove_duplicate=False) if p is weight and n != f"{name}.weight"]
+    if names:
+        raise ModelError(
+            f"{name}.weight is tied to {names[0]}, which a merge would change too; export an adapter instead"
+        )

@@ -1,0 +1,1 @@
+"""The node's connection to the server."""

@@ -1,0 +1,134 @@
+"""What a node signs, and how it holds the server to its log: its updates are in it, rounds follow one another."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.identity import credentials
+from common.identity.credentials import NodeCredentials
+from common.identity.documents import signatures as envelope
+from common.identity.documents import signatures as signing
+from common.identity.documents.signatures import Receipt
+from common.protocol.round_notice import Line, line_of
+
+_OUTSIDE = {
+    "base": "its base model, tokenizer, targets or labels are not those of the run",
+    "name": "its name is taken",
+    "rank": "its rank is above the largest that the run began with",
+    "shape": "its modules are not those of the run",
+}
+"""Why a node is left out that was asked for no update."""
+
+log = logging.getLogger(__name__)
+
+
+class Sent(NamedTuple):
+    """The update that the log has not told of yet."""
+
+    run: str
+    round: int
+    blob_hash: str
+
+
+class Notary:
+    """Signs each reply, takes note of what the server tells, and logs where the two do not fit.
+
+    Args:
+        folder: the node's keys; the newest roster is kept there, and receipts in `NAME.receipts`, one JSON a line.
+        own: the node's credentials.
+    """
+
+    def __init__(self, folder: Path, own: NodeCredentials) -> None:
+        self._folder, self._own = folder, own
+        self._sent: Sent | None = None
+        self._last: Line | None = None
+
+    def sign(self, values: Mapping[str, Any], blob: bytes) -> dict[str, Any]:
+        """What is added to a reply with these values and this blob."""
+        blob_hash = hashlib.sha256(blob).hexdigest()
+        if blob:
+            self._sent = Sent(values["run"], values["round"], blob_hash)
+        own = self._own
+        return signing.added(values, blob_hash, own.project, own.name, own.roster.version, own.signing_key)
+
+    def asked(self, values: Mapping[str, Any]) -> None:
+        """The server asks for an update."""
+        self._check_parent(values["run"], values["round"], values["parent"])
+
+    def told(self, values: Mapping[str, Any], blob: bytes) -> None:
+        """The server tells of a roster, which is a blob, or of a round.
+
+        Raises:
+            IdentityError: the roster is not the project's, older than the last one, or bars this node.
+            TransportError: the notice is malformed.
+        """
+        if blob:
+            self._own = credentials.pin(self._folder, self._own, blob)
+            return
+        line = line_of(values)
+        self._check_parent(line.run, line.round, line.parent)
+        self._last = line
+        if line.reason and not self._sent:
+            log.warning("round %s went without this node: %s", line.round, _OUTSIDE.get(line.reason, line.reason))
+        if (sent := self._sent) and (line.run != sent.run or line.round >= sent.round):
+            self._sent = None
+            self._check_update(line, sent)
+
+    def _check_parent(self, run: str, number: int, parent: str) -> None:
+        last = self._last
+        if last and (run, number) == (last.run, last.round + 1) and parent != last.adapter:
+            what = f"round {number} starts from adapter {parent:.12}, by its log round {last.round} ended with"
+            log.error("%s %.12s: the server shows different things; ask its operator", what, last.adapter)
+
+    def _check_update(self, line: Line, sent: Sent) -> None:
+        if (line.run, line.round) != (sent.run, sent.round):
+            log.warning("round %s: the server did not tell whether this node's update counts", sent.round)
+        elif line.reason:
+            log.warning("round %s: this node's update does not count: %s", line.round, line.reason)
+        elif sent.blob_hash not in line.updates:
+            what = f"round {line.round}: this node's update {sent.blob_hash:.12}"
+            log.error(
+                "%s is missing from the server's log, which names no reason; unless it was for an attempt that "
+                "the server gave up, ask its operator",
+                what,
+            )
+        else:
+            self._keep(self._receipt(line, sent), line.signature)
+
+    def _receipt(self, line: Line, sent: Sent) -> Receipt:
+        return Receipt(
+            project=self._own.project,
+            run=line.run,
+            round=line.round,
+            node=self._own.name,
+            blob_hash=sent.blob_hash,
+            weight=line.weight,
+            adapter_hash=line.adapter,
+        )
+
+    def _keep(self, receipt: Receipt, signature: str) -> None:
+        if not _signed(receipt, signature, self._own):
+            log.error("round %s: the receipt for this node's update is not signed by the server's key", receipt.round)
+            return
+        log.info("round %s: the update counts with weight %.3g", receipt.round, receipt.weight)
+        try:
+            with open(self._folder / f"{receipt.node}.receipts", "a", encoding="utf-8", opener=_private) as file:
+                file.write(json.dumps(asdict(receipt) | {"signature": signature}) + "\n")
+        except OSError as error:
+            log.error("the receipt for round %s cannot be kept: %s", receipt.round, error)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _signed(receipt: Receipt, signature: str, own: NodeCredentials) -> bool:
+    try:
+        return envelope.verify(receipt, bytes.fromhex(signature), own.receipt_public_key)
+    except ValueError:
+        return False

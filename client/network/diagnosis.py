@@ -1,0 +1,71 @@
+"""Why one end of a connection does not take the other, in words that tell what to do."""
+
+from datetime import UTC, datetime
+from ssl import SSLCertVerificationError
+
+from common.errors import IdentityError
+from common.identity.keys import certificates
+from common.protocol.channel import Pems
+
+_NOT_YET, _EXPIRED = 9, 10
+_OTHER_AUTHORITY = {18, 19, 20, 21, 24}
+_OTHER_NAME = {62, 64}
+"""Results of a verification of X.509, as OpenSSL numbers them."""
+
+_REFUSALS = {
+    "unknown": "this node is not on the server's roster; ask the operator for `fedlora keys admit`",
+    "revoked": "this node was revoked; ask the operator why",
+    "expired": "this node's certificate has expired; ask the operator for a new invite",
+    "rank": "this node's `rank` is above what the roster allows it; lower it, or ask the operator for more",
+    "refused": "this node is no longer admitted; ask the operator why",
+    "replaced": "another process connected with this node's key; run one at a time",
+    "malformed": "it cannot read what this node sends; use the same release of fedlora on both sides",
+}
+"""What a server's word for a refusal means for the node."""
+
+
+def of_server(error: SSLCertVerificationError, server: str) -> str:
+    """Why this node does not trust the server."""
+    what = f"the certificate of {server}"
+    if error.verify_code == _NOT_YET:
+        return f"{what} is not valid yet {_clock()}: set the clock right"
+    if error.verify_code == _EXPIRED:
+        return f"{what} has expired {_clock()}: if the clock is right, its operator runs `fedlora keys renew`"
+    if error.verify_code in _OTHER_NAME:
+        return f"{what} is for other names; write `server` as the invite names it"
+    if error.verify_code in _OTHER_AUTHORITY:
+        return (
+            f"{what} is not of this project's authority: it is another server, or something between opens TLS; check "
+            "`server`, or ask the operator for a new invite"
+        )
+    return f"{what} cannot be trusted: {error.verify_message}"
+
+
+def of_node(pems: Pems) -> str | None:
+    """Why a server will not trust this node; None if its certificate is as it must be.
+
+    gRPC's server does not tell: it hangs up.
+    """
+    try:
+        own, authority = certificates.from_pem(pems.certificate_pem), certificates.from_pem(pems.ca_pem)
+    except IdentityError as error:
+        return f"this node's certificate {error}"
+    now = datetime.now(UTC)
+    if not certificates.is_issued_by(own, authority):
+        return "this node's certificate is not of this project's authority; ask the operator for a new invite"
+    if now < own.not_valid_before_utc:
+        return f"this node's certificate is not valid yet {_clock()}: set the clock right"
+    if now > own.not_valid_after_utc:
+        return (
+            f"this node's certificate has expired {_clock()}: if the clock is right, ask the operator for a new invite"
+        )
+    return None
+
+
+def of_refusal(word: str) -> str:
+    """Why a server does not let this node in."""
+    return _REFUSALS.get(word, word)
+
+
+def _clock() -> str:
+    return f"by this machine's clock, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,123 @@
+"""A node's connection to the server: outward only, opened again whenever it breaks.
+
+One message at a time is answered, in the thread that runs the link.
+"""
+
+import json
+import logging
+from random import SystemRandom
+from threading import Event
+from typing import Any
+
+import grpc
+from grpc import StatusCode
+
+from client.network import diagnosis as causes
+from client.network.probe import Unreachable, host_and_port, probe
+from client.network.proxy import proxy_of
+from client.network.responder import Answers
+from common.errors import TransportError
+from common.protocol.channel import CHANNEL, INBOX, REPLY, SERVICE, Pems
+from common.protocol.frames import decode
+
+_FIRST, _LONGEST = 0.5, 30.0
+"""Seconds before the next attempt: after the first failure, and at most."""
+_FINAL = {
+    StatusCode.PERMISSION_DENIED,
+    StatusCode.UNAUTHENTICATED,
+    StatusCode.ABORTED,
+    StatusCode.INVALID_ARGUMENT,
+    StatusCode.UNIMPLEMENTED,
+}
+"""Statuses that another attempt would not change."""
+log = logging.getLogger(__name__)
+
+
+class Link:
+    """A node's side of the transport.
+
+    Args:
+        server: host and port.
+        pems: the node's certificate, its key, and the authority of the server.
+        rank: the node's largest, checked against the roster.
+        answers: to the server's messages.
+        limit: bytes of the arrays of one message, at most.
+
+    Raises:
+        ConfigError: `server` is not a host and a port.
+    """
+
+    def __init__(self, server: str, pems: Pems, rank: int, answers: Answers, limit: int = 2**31) -> None:
+        self._host, _ = host_and_port(server)
+        self._server, self._pems, self._answers, self._limit = server, pems, answers, limit
+        self._hello = json.dumps({"rank": rank}).encode()
+        self._stopped = Event()
+        self._stream: Any = None
+        self._failures = 0
+
+    def run(self) -> None:
+        """Answer messages until the server's run is over or `stop` is called; whatever may heal is tried for ever.
+
+        Raises:
+            TransportError: the server does not let this node in, or one does not trust the other.
+        """
+        while not self._stopped.is_set():
+            try:
+                probe(self._server, self._pems, proxy_of(self._host))
+                if self._stopped.is_set() or self._session():
+                    return
+            except Unreachable as error:
+                pause = min(_FIRST * 2**self._failures, _LONGEST) * SystemRandom().uniform(0.5, 1)
+                self._failures = min(self._failures + 1, 10)
+                log.warning("%s; trying again in %.1f s", error, pause)
+                self._stopped.wait(pause)
+
+    def stop(self) -> None:
+        """End `run` from any thread, at once or when the app has answered the message that it works on."""
+        self._stopped.set()
+        if self._stream:
+            self._stream.cancel()
+
+    def _session(self) -> bool:
+        """Answer messages over one connection; whether the run is over."""
+        with self._channel() as channel:
+            self._stream = channel.unary_stream(f"/{SERVICE}/{INBOX}")(self._hello)
+            if self._stopped.is_set():
+                self._stream.cancel()
+            try:
+                self._answer_all(channel)
+            except grpc.RpcError as error:
+                return self._broken(error)
+            finally:
+                self._stream.cancel()
+        return True
+
+    def _channel(self) -> grpc.Channel:
+        proxy = proxy_of(self._host)
+        way = [("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]
+        pems = self._pems
+        credentials = grpc.ssl_channel_credentials(pems.ca_pem, pems.key_pem, pems.certificate_pem)
+        return grpc.secure_channel(self._server, credentials, [*CHANNEL, *way])
+
+    def _answer_all(self, channel: grpc.Channel) -> None:
+        if dict(self._stream.initial_metadata()).get("admitted"):
+            log.info("connected to %s", self._server)
+            self._failures = 0
+            self._answers.prepare()
+        reply = channel.stream_unary(f"/{SERVICE}/{REPLY}")
+        for first in self._stream:
+            if (frames := self._answers.to(decode(first, self._stream, self._limit))) is None:
+                continue
+            try:
+                reply(frames)
+            except grpc.RpcError as error:  # If the connection broke, the stream tells next.
+                log.warning("%s did not take a reply: %s", self._server, error.details())
+
+    def _broken(self, error: Any) -> bool:
+        """Whether the stream broke because `stop` ended it."""
+        if self._stopped.is_set():
+            return True
+        word = error.details() or error.code().name
+        if error.code() in _FINAL:
+            raise TransportError(f"{self._server} does not let this node in: {causes.of_refusal(word)}") from error
+        raise Unreachable(f"the connection to {self._server} is lost ({word})") from error

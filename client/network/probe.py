@@ -1,0 +1,133 @@
+"""Why a node cannot reach its server, found with the standard library: gRPC hides most of the causes.
+
+One TLS connection is opened and closed before gRPC opens its own.
+"""
+
+import secrets
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from tempfile import NamedTemporaryFile
+from urllib.parse import SplitResult, urlsplit
+
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from client.network import diagnosis as causes
+from client.network.dial import Deadline, dial
+from client.network.proxy import tunnel
+from common.errors import ConfigError, TransportError
+from common.protocol.channel import Pems
+
+TIMEOUT = 3.5
+"""Seconds for all of it: the look-up of the name, the connection, a proxy, the TLS handshake and the first byte."""
+
+
+class Unreachable(TransportError):
+    """The server cannot be reached now; that may heal by itself."""
+
+
+def host_and_port(server: str) -> tuple[str, int]:
+    """The parts of `fed.example.org:8443` or `[::1]:8443`.
+
+    Raises:
+        ConfigError: it has another form.
+    """
+    try:
+        parts = urlsplit(f"//{server}")
+        host, port = parts.hostname, parts.port
+        (host or "").encode("idna")  # as TLS and the look-up of the name will
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.netloc != server or "@" in server:
+        raise ConfigError(f'server = "{server}": write a host and a port, as in "fed.example.org:8443"')
+    return host, port
+
+
+def probe(server: str, pems: Pems, proxy: str | None) -> None:
+    """Nothing, if the server is there, proves who it is, and takes this node's certificate.
+
+    Raises:
+        Unreachable: it does not answer.
+        TransportError: one of the two cannot prove who it is; that does not heal by itself.
+    """
+    if cause := causes.of_node(pems):
+        raise TransportError(cause)
+    host, _ = host_and_port(server)
+    context, deadline, way = _context(pems), Deadline(TIMEOUT), urlsplit(proxy) if proxy else None
+    named = f"{server} through the proxy {way.hostname}:{way.port}" if way else server
+    with _dialled(server, way, deadline) as connection, _told(named), _trusted(server):
+        if way:
+            tunnel(connection, server, way, deadline)
+        connection.settimeout(deadline.left())
+        with context.wrap_socket(connection, server_hostname=host) as secured:
+            secured.settimeout(deadline.left())
+            if not secured.recv(1):  # Ours speaks first; in TLS 1.3 it has checked this node's certificate by then.
+                raise Unreachable(
+                    f"{server} hung up after the TLS handshake: it is stopping, or by its clock this node's "
+                    "certificate is not valid"
+                )
+
+
+def _dialled(server: str, proxy: SplitResult | None, deadline: Deadline) -> socket.socket:
+    """A connection to the server, or to the proxy before it."""
+    if proxy is None:
+        with _told(server):
+            return dial(*host_and_port(server), deadline)
+    with _told(f"the proxy {proxy.hostname}:{proxy.port} that https_proxy names", "is it the right one?"):
+        return dial(proxy.hostname or "", proxy.port or 0, deadline)
+
+
+def _context(pems: Pems) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    context.load_verify_locations(cadata=pems.ca_pem.decode())
+    with NamedTemporaryFile() as file:  # ssl takes files only; a password that nobody sees makes this one useless.
+        password = secrets.token_hex(32).encode()
+        key = load_pem_private_key(pems.key_pem, None)
+        sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
+        file.write(pems.certificate_pem + sealed)
+        file.flush()
+        context.load_cert_chain(file.name, password=password)
+    return context
+
+
+@contextmanager
+def _told(way: str, question: str = "has the server been started?") -> Iterator[None]:
+    """What the network says, as a cause."""
+    try:
+        yield
+    except TimeoutError:
+        raise Unreachable(
+            f"{way} does not answer within {TIMEOUT:g} s; is it the right address, and does a firewall let it through?"
+        ) from None
+    except socket.gaierror as error:
+        raise Unreachable(f"the name of {way} cannot be looked up: {error.strerror}; is it written right?") from error
+    except ConnectionRefusedError:
+        raise Unreachable(f"nothing listens at {way}; {question}") from None
+    except OSError as error:
+        raise Unreachable(f"{way}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _trusted(server: str) -> Iterator[None]:
+    """What TLS says, as a cause."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        raise TransportError(causes.of_server(error, server)) from error
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
+        raise Unreachable(f"{server} hung up in the TLS handshake") from error
+    except ssl.SSLError as error:
+        reason = (error.reason or str(error)).replace("_", " ").lower()
+        if "certificate" in reason or "unknown ca" in reason:
+            raise TransportError(f"{server} does not take this node's certificate ({reason})") from error
+        if "alert" in reason or "unrecognized name" in reason:
+            raise Unreachable(f"{server} broke off the TLS handshake ({reason})") from error
+        raise TransportError(f"{server} does not speak TLS ({reason}); is this the port of fedlora server?") from error

@@ -1,0 +1,74 @@
+"""What a node answers: its ClientApp's replies, signed; of an exception nothing but a fixed word leaves the node."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from flwr.app import ConfigRecord, Context, Error, Message
+from flwr.clientapp import ClientApp
+
+from common.protocol.channel import NOTICE
+from common.protocol.flower import opened
+from common.protocol.frames import encode
+
+_FAILED = 2
+"""Flower's code for a client app that failed."""
+
+log = logging.getLogger(__name__)
+
+
+class Notary(Protocol):
+    """Signs what leaves the node, and takes note of what the server says of it."""
+
+    def sign(self, values: Mapping[str, Any], blob: bytes) -> Mapping[str, Any]:
+        """Values that are added to a reply with these values and this blob."""
+        ...
+
+    def asked(self, values: Mapping[str, Any]) -> None:
+        """An order to train came."""
+        ...
+
+    def told(self, values: Mapping[str, Any], blob: bytes) -> None:
+        """A notice came."""
+        ...
+
+
+class Answers:
+    """Answers one message at a time.
+
+    Args:
+        load: makes the app, once the server has let the node in; what it raises ends the node.
+        context: what the app is called with; `node_config` holds `node`, the path of the node's file.
+        notary: signs each reply.
+    """
+
+    def __init__(self, load: Callable[[], ClientApp], context: Context, notary: Notary) -> None:
+        self._load, self._context, self._notary = load, context, notary
+        self._app: ClientApp | None = None
+
+    def prepare(self) -> None:
+        """Load the app, unless it is."""
+        self._app = self._app or self._load()
+
+    def to(self, message: Message) -> Iterator[bytes] | None:
+        """The frames of the reply; None to a notice, which has none."""
+        if message.metadata.message_type == NOTICE:
+            self._notary.told(*opened(message))
+            return None
+        try:
+            return encode(self._signed(self._reply(message)))
+        except Exception as error:
+            log.error("a %s message failed: %s", message.metadata.message_type, error, exc_info=error)
+            return encode(Message(Error(_FAILED, "failed"), reply_to=message))
+
+    def _reply(self, message: Message) -> Message:
+        assert self._app is not None
+        if message.metadata.message_type == "train":
+            self._notary.asked(opened(message)[0])
+        return self._app(message, self._context)
+
+    def _signed(self, reply: Message) -> Message:
+        if reply.has_content():
+            values, blob = opened(reply)
+            reply.content["values"] = ConfigRecord(values | dict(self._notary.sign(values, blob)))
+        return reply

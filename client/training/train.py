@@ -1,0 +1,139 @@
+"""Train adapters over a frozen base: K assignments in, K updates out.
+
+Only A and B have gradients and optimizer state. After B = 0 the first steps of a round are warmed up by the server's
+learning rates; optimizer moments belong to the coordinates of one A and do not outlive the round.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from client.data.batches import Batch, Examples, batches
+from client.model.base_model import BaseModel
+from client.model.lora import Branch, Dropout, Lane, Lora, branch, frozen_lane
+from client.training.loss import loss_sum
+from common.adapters.adapter import Adapter, Factors
+from common.protocol.assignment import Assignment, Training, Update
+
+
+def train(
+    base: BaseModel,
+    lora: Lora,
+    assignments: Sequence[Assignment],
+    names: Sequence[str],
+    datasets: Sequence[Examples],
+    training: Training,
+) -> list[Update]:
+    """One update for each assignment, trained on the data of the same position.
+
+    Args:
+        base: the frozen model, seen by all.
+        lora: adapters attached to `base`; its lanes are overwritten.
+        assignments: what to freeze, where to start and what to train.
+        names: node names; they key the order of the data and the dropout masks.
+        datasets: tokenised rows of each node.
+        training: steps and rates, the same for all.
+    """
+    with _checkpointing(base.model, training.checkpointing):
+        return [
+            _train_one(base, lora, assignment, name, examples, training)
+            for assignment, name, examples in zip(assignments, names, datasets, strict=True)
+        ]
+
+
+def _train_one(
+    base: BaseModel, lora: Lora, assignment: Assignment, name: str, examples: Examples, training: Training
+) -> Update:
+    trained = _trainable(assignment, base.device)
+    frozen = frozen_lane(assignment.frozen, base.device).frozen
+    parameters = [p for each in trained.values() for p in (each.a, each.b) if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, weight_decay=0.0)
+    scaler = torch.amp.GradScaler(base.device.type, enabled=base.model.dtype == torch.float16)
+    stream = _stream(examples, name, training, base.device)
+    rows, tokens, losses = 0, 0, []
+    for step, rate in enumerate(training.learning_rates):
+        group = list(islice(stream, training.accumulate))
+        lanes = [Lane(trained, frozen, _dropout(training, name, step, part)) for part in range(len(group))]
+        losses.append(_backward(base, lora, group, lanes, scaler))
+        _step(optimizer, scaler, parameters, rate, training.clip)
+        rows, tokens = rows + sum(map(len, group)), tokens + sum(batch.supervised for batch in group)
+    lora.lanes = ()
+    return Update(_adapter(trained, assignment.scaling), rows, tokens, torch.stack(losses).mean().item())
+
+
+def _backward(
+    base: BaseModel, lora: Lora, group: Sequence[Batch], lanes: Sequence[Lane], scaler: torch.amp.GradScaler
+) -> Tensor:
+    """Gradients of the mean loss over all supervised tokens of a group of batches; that loss, still on the device."""
+    supervised = sum(batch.supervised for batch in group)
+    total = torch.zeros((), device=base.device)
+    for batch, lane in zip(group, lanes, strict=True):
+        lora.lanes = [lane]
+        loss = loss_sum(base, batch) / supervised
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total
+
+
+def _step(
+    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, parameters: list[Tensor], rate: float, clip: float
+) -> None:
+    optimizer.param_groups[0]["lr"] = rate
+    if clip:
+        scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_(parameters, clip)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad()
+
+
+def _trainable(assignment: Assignment, device: torch.device) -> dict[str, Branch]:
+    """Branches of the start factors. The client applies s itself, so the s folded into b is taken out once."""
+    result = {}
+    for name, factors in assignment.start.items():
+        start = branch(Factors(factors.a, factors.b / assignment.scaling), device)
+        start.a.requires_grad_(assignment.trains in ("both", "a"))
+        start.b.requires_grad_(assignment.trains in ("both", "b"))
+        result[name] = Branch(start.a, start.b, assignment.scaling)
+    return result
+
+
+def _adapter(trained: Mapping[str, Branch], scaling: float) -> Adapter:
+    return Adapter(
+        {
+            name: Factors(each.a.detach().cpu().numpy(), (each.b.detach() * scaling).cpu().numpy())
+            for name, each in trained.items()
+        }
+    )
+
+
+def _stream(examples: Examples, name: str, training: Training, device: torch.device) -> Iterator[Batch]:
+    count = len(training.learning_rates) * training.accumulate
+    key = (training.seed, name, training.round)
+    for batch in batches(examples, training.batch, count, key, pin=device.type == "cuda"):
+        yield batch.to(device)
+
+
+def _dropout(training: Training, name: str, step: int, part: int) -> Dropout | None:
+    if not training.dropout:
+        return None
+    key = f"{training.seed}/{name}/{training.round}/{step}/{part}"
+    return Dropout(training.dropout, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little"))
+
+
+@contextmanager
+def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
+    if not wanted:
+        yield
+        return
+    model.train()  # Transformers checkpoints only in training mode; all dropout of the base is switched off at loading.
+    model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        model.activation_checkpointing_disable()  # type: ignore[operator]
+        model.eval()

@@ -1,0 +1,1 @@
+"""Adapters: their value, their algebra and their byte format."""

@@ -1,0 +1,201 @@
+"""Adapter <-> one flat, checked buffer; the only wire and disk format.
+
+    magic    version  crc32  header bytes  total bytes  header  data
+    6 bytes  u16      u32    u32           u64          JSON    a and b of each module, in order of name
+
+Numbers are little-endian; the CRC-32 covers everything after itself. The header ends at a multiple of 8 bytes and the
+arrays, all of one dtype, follow without gaps, so each is aligned to its items. There is one way to write an adapter:
+what `decode` takes, `encode` gives back byte for byte.
+"""
+
+import struct
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from math import prod
+from mmap import mmap
+from typing import BinaryIO
+
+import ml_dtypes
+import numpy as np
+from zlib_ng.zlib_ng import crc32
+
+from common.adapters import codec_header as layouts
+from common.adapters.adapter import Adapter, Array, Factors, Shapes
+from common.adapters.checksum import seal
+from common.adapters.codec_header import Dtype, Layout, Module
+from common.errors import CodecError
+
+__all__ = ["Dtype", "Limits", "decode", "encode", "write"]
+
+_VERSION = 1
+_MAGIC = b"fedlra"
+_START = struct.Struct("<6sHI")
+_LENGTHS = struct.Struct("<IQ")
+_PREFIX = _START.size + _LENGTHS.size
+_DTYPES = {"f32": np.dtype("<f4"), "bf16": np.dtype(ml_dtypes.bfloat16), "f16": np.dtype("<f2"), "f64": np.dtype("<f8")}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What `decode` accepts; checked before it allocates.
+
+    Args:
+        max_bytes: of all arrays, those that were not sent included.
+        max_header: bytes of the header.
+        max_rank: largest rank of a module; None takes any.
+        shapes: the exact module names and their (d, k); None takes any.
+    """
+
+    max_bytes: int = 2**30
+    max_header: int = 2**22
+    max_rank: int | None = None
+    shapes: Shapes | None = None
+
+
+_DEFAULT = Limits()
+
+
+def encode(adapter: Adapter, dtype: Dtype = "f32", omit: Container[str] = ()) -> bytes:
+    """The buffer of an adapter; equal adapters give equal bytes.
+
+    Args:
+        adapter: what to store; its values are rounded to `dtype`.
+        dtype: of every array in the buffer.
+        omit: flat names (`MODULE.a`, `MODULE.b`) that are not sent; their shapes still are.
+
+    Raises:
+        CodecError: a module's name is empty, too long or not printable, or a size is out of range.
+    """
+    return seal(_start, *_parts(adapter, dtype, omit))
+
+
+def write(file: BinaryIO, adapter: Adapter, dtype: Dtype = "f32") -> None:
+    """Put into an empty file what `encode` gives, array by array, so that memory need not hold it.
+
+    Raises:
+        CodecError: as `encode`.
+        OSError: it cannot be written.
+    """
+    crc = 0
+    file.seek(_START.size)
+    for part in _parts(adapter, dtype, ())[1]:
+        crc = crc32(part, crc)
+        file.write(part)
+    file.seek(0)
+    file.write(_start(crc))
+
+
+def decode(
+    buffer: bytes | memoryview | mmap, limits: Limits = _DEFAULT, known: Adapter | None = None, check: bool = True
+) -> Adapter:
+    """The adapter in a buffer: read-only views on it, without a copy.
+
+    A b that was not sent is zero; an a that was not sent is the first rows of `known`'s, in the dtype they have there.
+
+    Args:
+        buffer: what `encode` gave.
+        limits: what is accepted.
+        known: has every a that may be left out.
+        check: compare the checksum, for which the whole buffer is read; otherwise only its header is.
+
+    Raises:
+        CodecError: the bytes are anything that `encode` does not write, or beyond the limits.
+    """
+    view = memoryview(buffer).toreadonly().cast("B")
+    text = _header_bytes(view, limits, check)
+    layout = layouts.parse(text)
+    _check_limits(layout, limits)
+    arrays = _arrays(layout, view[_PREFIX + len(text) :])
+    return Adapter({name: _factors(name, layout, arrays, known or Adapter()) for name in layout.modules})
+
+
+def _start(crc: int) -> bytes:
+    return _START.pack(_MAGIC, _VERSION, crc)
+
+
+def _parts(adapter: Adapter, dtype: Dtype, omit: Container[str]) -> tuple[int, Iterator[bytes | memoryview]]:
+    """What follows the checksum: its size in bytes, and its parts; an array is converted when it is its turn."""
+    layout = layouts.describe(adapter, dtype, omit)
+    text = layouts.dump(layout)
+    total = _PREFIX + len(text) + _size(layout)
+    octets = (_octets(getattr(f, side), dtype) for name, f in adapter.items() for side in layout.modules[name].sides)
+    return total - _START.size, chain([_LENGTHS.pack(len(text), total), text], octets)
+
+
+def _size(layout: Layout) -> int:
+    numbers: int = sum(prod(shape) for _, shape in layout.arrays())
+    return numbers * int(_DTYPES[layout.dtype].itemsize)
+
+
+def _octets(array: Array, dtype: Dtype) -> memoryview:
+    return np.ascontiguousarray(array, _DTYPES[dtype]).reshape(-1).view(np.uint8).data
+
+
+def _header_bytes(view: memoryview, limits: Limits, check: bool) -> bytes:
+    if len(view) < _PREFIX:
+        raise CodecError(f"not an adapter: {len(view)} bytes, fewer than the {_PREFIX} that each starts with")
+    magic, version, crc = _START.unpack_from(view)
+    length, total = _LENGTHS.unpack_from(view, _START.size)
+    if magic != _MAGIC:
+        raise CodecError(f"not an adapter: it starts with {magic!r}, not with {_MAGIC!r}")
+    if version != _VERSION:
+        raise CodecError(
+            f"format version {version}; this release reads version {_VERSION}: use one release on every node"
+        )
+    if total != len(view):
+        raise CodecError(f"{len(view)} bytes, but {total} were written; send or copy them again")
+    if length > min(limits.max_header, total - _PREFIX):
+        raise CodecError(f"a header of {length} bytes exceeds the buffer or the limit of {limits.max_header}")
+    if check and crc32(view[_START.size :]) != crc:
+        raise CodecError("wrong checksum: the bytes were changed on their way; send or copy them again")
+    return bytes(view[_PREFIX : _PREFIX + length])
+
+
+def _check_limits(layout: Layout, limits: Limits) -> None:
+    modules = layout.modules
+    size = sum((m.d + m.k) * m.r for m in modules.values()) * _DTYPES[layout.dtype].itemsize
+    if size > limits.max_bytes:
+        raise CodecError(f"arrays of {size} bytes exceed the limit of {limits.max_bytes}")
+    rank = max((m.r for m in modules.values()), default=0)
+    if limits.max_rank is not None and rank > limits.max_rank:
+        raise CodecError(f"rank {rank} exceeds the limit of {limits.max_rank}")
+    if limits.shapes is not None:
+        _check_shapes({name: (m.d, m.k) for name, m in modules.items()}, limits.shapes)
+
+
+def _check_shapes(shapes: Shapes, expected: Shapes) -> None:
+    wrong = [name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name)]
+    if wrong:
+        name = min(wrong)
+        raise CodecError(
+            f"module {name!r}: (d, k) is {shapes.get(name, 'absent')}, expected {expected.get(name, 'absent')} "
+            f"({len(wrong)} modules differ); train the same base model and target modules as the others"
+        )
+
+
+def _arrays(layout: Layout, view: memoryview) -> dict[str, Array]:
+    dtype = _DTYPES[layout.dtype]
+    if _size(layout) != len(view):
+        raise CodecError(f"{len(view)} bytes of data where the header describes {_size(layout)}")
+    data, start, arrays = np.frombuffer(view, dtype), 0, {}
+    for name, shape in layout.arrays():
+        arrays[name] = data[start : start + prod(shape)].reshape(shape)
+        start += prod(shape)
+    return arrays
+
+
+def _factors(name: str, layout: Layout, arrays: dict[str, Array], known: Adapter) -> Factors:
+    module = layout.modules[name]
+    a = arrays[f"{name}.a"] if "a" in module.sides else _known_a(name, module, known)
+    b = arrays[f"{name}.b"] if "b" in module.sides else np.zeros((module.d, module.r), _DTYPES[layout.dtype])
+    return Factors(a, b)
+
+
+def _known_a(name: str, module: Module, known: Adapter) -> Array:
+    factors = known.get(name)
+    if factors is None or factors.rank < module.r or factors.shape[1] != module.k:
+        raise CodecError(
+            f"module {name!r}: its a was not sent, and no ({module.r}, {module.k}) of it is known; send a too"
+        )
+    return factors.a[: module.r]

@@ -1,0 +1,37 @@
+"""Several adapters as one, so that one buffer or file carries them all."""
+
+from collections.abc import Iterator, Mapping
+
+from common.adapters.adapter import Adapter, Factors
+
+
+def join(**parts: Adapter) -> Adapter:
+    """Several adapters as one, module names prefixed `PART/`, so that one buffer carries them all."""
+    return _Joined(parts)
+
+
+def split(joined: Adapter) -> dict[str, Adapter]:
+    """Undo `join`; a part without modules is absent."""
+    parts: dict[str, dict[str, Factors]] = {}
+    for name, factors in joined.items():
+        part, _, module = name.partition("/")
+        parts.setdefault(part, {})[module] = factors
+    return {part: Adapter(modules) for part, modules in parts.items()}
+
+
+class _Joined(Adapter):
+    """Reads through to its parts, so that what they do not hold in memory is not held here."""
+
+    def __init__(self, parts: Mapping[str, Adapter]) -> None:
+        self._parts = parts
+        self._names = sorted(f"{part}/{name}" for part, adapter in parts.items() for name in adapter)
+
+    def __getitem__(self, name: str) -> Factors:
+        part, _, module = name.partition("/")
+        return self._parts[part][module]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -1,0 +1,1 @@
+"""Hugging Face folders: the base model as stored, and PEFT adapters."""

@@ -1,0 +1,186 @@
+"""Adapter <-> Hugging Face PEFT folder, without torch and without peft.
+
+    adapter_config.json         target modules, ranks, alpha
+    adapter_model.safetensors   base_model.model.NAME.lora_A.weight (r, k) and .lora_B.weight (d, r),
+                                base_model.model.NAME.weight for a module that is saved whole
+
+The scale is folded into b, so a module goes out with alpha = r, which PEFT turns into a scaling of 1.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  # teaches NumPy the bfloat16 that other people's folders hold
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from common.adapters.adapter import Adapter, Array, Factors, zeros
+from common.errors import ModelError
+from common.huggingface.new_head import HeadModule, initial_weight
+from common.huggingface.peft_config import CONFIG, REMEDY, LoraConfig, read_config
+from common.settings.types import Task
+
+WEIGHTS = "adapter_model.safetensors"
+
+_PREFIX = "base_model.model."
+_FACTOR = re.compile(r"(?P<name>.+)\.(?:lora_(?P<side>[AB])\.weight|lora_embedding_(?P<embedding>[AB]))")
+_SAVED_BY_PEFT = re.compile(r"(?:.+\.)?(?:classifier|score)(?=\.|$)")
+
+
+@dataclass(frozen=True, eq=False)
+class PeftAdapter:
+    """What a PEFT folder holds.
+
+    Args:
+        adapter: factors with the scale folded into b.
+        saved: tensors to put in place of the base model's of the same name (PEFT's `modules_to_save`).
+    """
+
+    adapter: Adapter
+    saved: Mapping[str, Array]
+
+
+def write(
+    folder: Path,
+    adapter: Adapter,
+    head: Sequence[HeadModule],
+    base: str,
+    task: Task,
+    embeddings: Collection[str] = (),
+) -> None:
+    """Make a PEFT folder: targets as LoRA, the head as finished modules, so that a plain base gives the run's logits.
+
+    The folder does not say which targets are a Conv1D (GPT-2): PEFT sees it, and warns that it sets `fan_in_fan_out`.
+
+    Args:
+        folder: made if it is missing; the two files in it are replaced.
+        adapter: factors of every target, those of `head` included.
+        head: modules that the base checkpoint lacks.
+        base: path or name of the base model, for PEFT's `AutoPeftModel...` classes.
+        task: of the run.
+        embeddings: names of the targets that are embeddings, which PEFT stores under other keys.
+    """
+    targets = _targets(adapter, {module.name for module in head})
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = _factor_tensors(targets, embeddings) | _head_tensors(adapter, head)
+    config = json.dumps(_lora_config(targets, head, base, task), indent=2) + "\n"
+    _replace(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    _replace(folder / CONFIG, config.encode())
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Put the content in place whole, so that a run that is killed leaves no torn adapter."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _targets(adapter: Adapter, head: Collection[str]) -> Adapter:
+    """The modules that PEFT adapts. It has no rank 0: such a module is left out, and none at all become zeros."""
+    body = Adapter({name: factors for name, factors in adapter.items() if name not in head})
+    trained = Adapter({name: factors for name, factors in body.items() if factors.rank})
+    return trained or zeros(body.shapes, rank=1)
+
+
+def _factor_tensors(targets: Adapter, embeddings: Collection[str]) -> dict[str, Array]:
+    keys = {name: ("lora_embedding_{}" if name in embeddings else "lora_{}.weight") for name in targets}
+    return {
+        f"{_PREFIX}{name}.{keys[name].format(side)}": np.ascontiguousarray(array, np.float32)
+        for name, factors in targets.items()
+        for side, array in (("A", factors.a), ("B", factors.b))
+    }
+
+
+def _head_tensors(adapter: Adapter, head: Sequence[HeadModule]) -> dict[str, Array]:
+    tensors: dict[str, Array] = {}
+    for module in head:
+        update = adapter[module.name].astype("f8")
+        weight = initial_weight(module, update.shape) + update.b @ update.a
+        tensors[f"{_PREFIX}{module.name}.weight"] = weight.astype(np.float32)
+        if module.bias:
+            tensors[f"{_PREFIX}{module.name}.bias"] = np.zeros(update.shape[0], np.float32)
+    return tensors
+
+
+def _lora_config(targets: Adapter, head: Sequence[HeadModule], base: str, task: Task) -> dict[str, Any]:
+    others = {name: factors.rank for name, factors in targets.items() if factors.rank != targets.rank}
+    return {
+        "peft_type": "LORA",
+        "task_type": _task_type(task, head),
+        "base_model_name_or_path": base,
+        "inference_mode": True,
+        "r": targets.rank,
+        "lora_alpha": targets.rank,
+        "rank_pattern": others,
+        "alpha_pattern": others,
+        "target_modules": list(targets),
+        "modules_to_save": sorted({_saved_module(module.name) for module in head}) or None,
+    }
+
+
+def _task_type(task: Task, head: Sequence[HeadModule]) -> str | None:
+    """PEFT's name of the task; none for a base that has its own head, which SEQ_CLS would ask the folder for."""
+    if task == "causal-lm":
+        return "CAUSAL_LM"
+    return "SEQ_CLS" if head else None
+
+
+def _saved_module(name: str) -> str:
+    """The module that PEFT saves whole: SEQ_CLS does so with every `classifier` and `score`, whatever is in it."""
+    whole = _SAVED_BY_PEFT.match(name)
+    return whole.group() if whole else name
+
+
+def read(folder: Path) -> PeftAdapter:
+    """The adapter in a PEFT folder, ours or another's.
+
+    Raises:
+        ModelError: it is no LoRA folder, its weights are a pickle or damaged, or it does more than add s B A.
+    """
+    config, tensors = read_config(folder / CONFIG), _read_weights(folder)
+    pairs: dict[str, dict[str, Array]] = defaultdict(dict)
+    saved = {}
+    for key, tensor in tensors.items():
+        name = key.removeprefix(_PREFIX)
+        if match := _FACTOR.fullmatch(name):
+            pairs[match["name"]][match["side"] or match["embedding"]] = tensor
+        elif "lora_" in name or "trainable_tokens" in name:
+            raise ModelError(f"{folder / WEIGHTS}: {key} is not a LoRA factor of a matrix; {REMEDY}")
+        else:
+            saved[name.replace(".base_layer.", ".")] = tensor
+    return PeftAdapter(Adapter({name: _factors(folder, name, pair, config) for name, pair in pairs.items()}), saved)
+
+
+def _read_weights(folder: Path) -> dict[str, Array]:
+    path = folder / WEIGHTS
+    if not path.exists() and (folder / "adapter_model.bin").exists():
+        raise ModelError(
+            f"{folder / 'adapter_model.bin'} is a pickle that could run code; save the adapter again with a PEFT that "
+            f"writes {WEIGHTS}"
+        )
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot read {path}: {error}; save or copy the adapter again") from None
+
+
+def _factors(folder: Path, name: str, pair: Mapping[str, Array], config: LoraConfig) -> Factors:
+    where = f"{folder / WEIGHTS}: {name}"
+    if set(pair) != {"A", "B"}:
+        raise ModelError(f"{where} lacks its lora_{'A' if 'B' in pair else 'B'}; save the adapter again")
+    try:
+        factors = Factors(pair["A"], config.scaling(name) * pair["B"].astype("f4"))
+    except ValueError as error:
+        raise ModelError(f"{where}: {error}; {REMEDY}") from None
+    if factors.rank != config.rank(name):
+        raise ModelError(f"{where} has rank {factors.rank}, but {CONFIG} says {config.rank(name)}; save it again")
+    return factors.astype("f4")

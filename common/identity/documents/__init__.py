@@ -1,0 +1,1 @@
+"""Signed documents: request, roster, invite, signatures."""

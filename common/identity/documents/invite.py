@@ -1,0 +1,74 @@
+"""What the project sends to an admitted node: all public, signed with the roster's key, which the node pins."""
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic.dataclasses import dataclass
+
+from common.errors import IdentityError
+from common.identity.documents import roster
+from common.identity.documents import signed_json as documents
+from common.identity.documents.names import HostNames, NodeName, ProjectName
+from common.identity.documents.signed_json import STRICT, SigningKey
+from common.identity.keys.certificates import from_pem, is_issued_by, key_hash, names_of, public_key
+from common.identity.keys.private_keys import TlsKey
+
+
+@dataclass(frozen=True, config=STRICT)
+class Invite:
+    """Certificates are PEM; the server signs its receipts with `receipt_key`."""
+
+    project: ProjectName
+    name: NodeName
+    servers: HostNames
+    authority: str
+    certificate: str
+    roster_key: SigningKey
+    receipt_key: SigningKey
+    signed_roster: str
+
+    @property
+    def roster_public_key(self) -> Ed25519PublicKey:
+        """The key that signs every roster of the project."""
+        return Ed25519PublicKey.from_public_bytes(self.roster_key)
+
+
+def sign(invite: Invite, key: Ed25519PrivateKey) -> bytes:
+    """The invite as its file holds it."""
+    return documents.seal("invite", invite, key)
+
+
+def read(data: bytes) -> tuple[Invite, roster.Roster]:
+    """The invite in these bytes, and the roster in it.
+
+    Raises:
+        IdentityError: the form or a signature is wrong, or it names a node that the roster does not.
+    """
+    invite = documents.unseal("invite", Invite, data, lambda it: it.roster_public_key)
+    members = roster.read(invite.signed_roster.encode(), invite.roster_public_key)
+    if members.project != invite.project:
+        raise IdentityError(
+            f"project {invite.project} comes with the roster of {members.project}; ask for a new invite"
+        )
+    members.member(invite.name)
+    return invite, members
+
+
+def check_holder(
+    invite: Invite, members: roster.Roster, name: str, tls_key: TlsKey, signing_key: Ed25519PrivateKey
+) -> None:
+    """Refuse an invite that isn't for the node of this name and keys.
+
+    Raises:
+        IdentityError: it isn't, or its certificate isn't that of its authority and roster.
+    """
+    authority, certificate = (from_pem(pem.encode()) for pem in (invite.authority, invite.certificate))
+    member = members.member(invite.name)
+    own = (key_hash(tls_key.public_key()), signing_key.public_key().public_bytes_raw())
+    for right, fault in (
+        (invite.name == name, f"is for node {invite.name}, not for {name}"),
+        (is_issued_by(certificate, authority), "holds a certificate of another authority than its own"),
+        (names_of(certificate) == (name,), f"holds no certificate for {name}"),
+        (key_hash(public_key(certificate)) == member.certificate, "holds a certificate that its roster does not know"),
+        ((member.certificate, member.signing_key) == own, f"is for other keys than {name}.key and {name}.sign.key"),
+    ):
+        if not right:
+            raise IdentityError(f"{fault}; ask the project's operator for the invite of this node")

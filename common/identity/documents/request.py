@@ -1,0 +1,77 @@
+"""What a node sends to be admitted: its name and two public keys, with a proof that it holds both private keys."""
+
+from hashlib import sha256
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from pydantic.dataclasses import dataclass
+
+from common.errors import IdentityError
+from common.identity.documents import signed_json as documents
+from common.identity.documents.names import NodeName
+from common.identity.documents.signed_json import STRICT, HexBytes, SigningKey
+from common.identity.keys.certificates import PublicKey
+from common.identity.keys.private_keys import TlsKey
+
+_DAMAGED = "does not prove that its maker holds the node's keys; make it again with fedlora keys join"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Request:
+    """A node's claim to its name and keys (`tls_key` is SPKI, DER); `proof` is that claim signed with the TLS key."""
+
+    name: NodeName
+    tls_key: HexBytes
+    signing_key: SigningKey
+    proof: HexBytes
+
+    @property
+    def fingerprint(self) -> str:
+        """Half of the claim's SHA-256, which is enough against a forged one, in groups to read aloud."""
+        digest = sha256(_claim(self.name, self.tls_key, self.signing_key)).hexdigest()[:32]
+        return " ".join(digest[start : start + 4] for start in range(0, 32, 4))
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key for the node's certificate.
+
+        Raises:
+            IdentityError: it isn't one of P-384.
+        """
+        try:
+            key = load_der_public_key(self.tls_key)
+        except (ValueError, UnsupportedAlgorithm):
+            raise IdentityError(_DAMAGED) from None
+        if isinstance(key, PublicKey) and isinstance(key.curve, ec.SECP384R1):
+            return key
+        raise IdentityError(_DAMAGED)
+
+
+def make(name: str, tls_key: TlsKey, signing_key: Ed25519PrivateKey) -> bytes:
+    """A request of the holder of these keys, as its file holds it."""
+    public = tls_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    signing = signing_key.public_key().public_bytes_raw()
+    proof = tls_key.sign(_claim(name, public, signing), ec.ECDSA(SHA384()))
+    return documents.seal("request", Request(name, public, signing, proof), signing_key)
+
+
+def read(data: bytes) -> Request:
+    """The request in these bytes, made by the holder of both private keys.
+
+    Raises:
+        IdentityError: it isn't.
+    """
+    request = documents.unseal("request", Request, data, lambda it: Ed25519PublicKey.from_public_bytes(it.signing_key))
+    claim = _claim(request.name, request.tls_key, request.signing_key)
+    try:
+        request.public_key.verify(request.proof, claim, ec.ECDSA(SHA384()))
+    except InvalidSignature:
+        raise IdentityError(_DAMAGED) from None
+    return request
+
+
+def _claim(name: str, tls_key: bytes, signing_key: bytes) -> bytes:
+    return documents.message("claim", {"name": name, "tls_key": tls_key.hex(), "signing_key": signing_key.hex()})

@@ -1,0 +1,93 @@
+"""Who may take part, and how far: a list that the project's key signs, whose version only grows.
+
+A node is revoked by the next version. Names are never given twice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Literal
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import AwareDatetime, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from common.errors import IdentityError, nearest
+from common.identity.documents import signed_json as documents
+from common.identity.documents.names import NodeName, ProjectName
+from common.identity.documents.signed_json import STRICT, SigningKey
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Member:
+    """A node: the key that its updates are signed with, the hash of its certificate's key (SPKI), and its limits."""
+
+    name: NodeName
+    signing_key: SigningKey
+    certificate: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    max_rank: Count
+    max_weight: Count
+    expires: AwareDatetime
+    revoked: bool = False
+
+    @property
+    def public_key(self) -> Ed25519PublicKey:
+        """What verifies its updates."""
+        return Ed25519PublicKey.from_public_bytes(self.signing_key)
+
+    def state(self, now: datetime) -> Literal["current", "revoked", "expired"]:
+        """Whether the node may take part now, or why not."""
+        if self.revoked:
+            return "revoked"
+        return "current" if now <= self.expires else "expired"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Roster:
+    """The members of a project, by name."""
+
+    project: ProjectName
+    version: Count
+    members: Mapping[str, Member]
+
+    @model_validator(mode="after")
+    def _named(self) -> "Roster":
+        if any(name != member.name for name, member in self.members.items()):
+            raise ValueError("a member stands under another name than its own")
+        return self
+
+    def member(self, name: str) -> Member:
+        """The member of this name, current or not.
+
+        Raises:
+            IdentityError: there is none.
+        """
+        if name not in self.members:
+            hint = nearest(name, self.members) if self.members else "; it has none yet"
+            raise IdentityError(f"{name!r} is no member of project {self.project}{hint}")
+        return self.members[name]
+
+    def successor(self, member: Member) -> "Roster":
+        """The next version, with this member in place of the one of its name, or as a new one."""
+        return replace(self, version=self.version + 1, members={**self.members, member.name: member})
+
+
+def sign(roster: Roster, key: Ed25519PrivateKey) -> bytes:
+    """The roster as its file holds it."""
+    return documents.seal("roster", roster, key)
+
+
+def read(data: bytes, key: Ed25519PublicKey, at_least: int = 0) -> Roster:
+    """The roster in these bytes.
+
+    Raises:
+        IdentityError: its form or signature is wrong, or its version is below `at_least`.
+    """
+    roster = documents.unseal("roster", Roster, data, lambda _: key)
+    if roster.version < at_least:
+        raise IdentityError(
+            f"roster version {roster.version} is older than version {at_least}, seen before; use the newest roster.json"
+        )
+    return roster

@@ -1,0 +1,106 @@
+"""Signed updates and receipts: Ed25519 over what a reply belongs to, so that none can be forged, moved or replayed.
+
+The side that verifies fills in what it knows itself (run, round, parent and so on) and takes only counts and nonce from
+the reply; a value that differs makes the signature wrong.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from common.identity.documents.signed_json import from_hex, message
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """What a node says of its update; hashes and nonce are hexadecimal."""
+
+    project: str
+    run: str
+    roster_version: int
+    round: int
+    attempt: int
+    node: str
+    parent_hash: str
+    base_fingerprint: str
+    configuration_hash: str
+    counts: Mapping[str, int]
+    blob_hash: str
+    nonce: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What the server says of an accepted update: its weight in the sum, and the adapter that came of it."""
+
+    project: str
+    run: str
+    round: int
+    node: str
+    blob_hash: str
+    weight: float
+    adapter_hash: str
+
+
+def sign(value: Statement | Receipt, key: Ed25519PrivateKey) -> bytes:
+    """The signature, 64 bytes."""
+    return key.sign(_bytes(value))
+
+
+def verify(value: Statement | Receipt, signature: bytes, public: Ed25519PublicKey) -> bool:
+    """Whether the holder of the key signed exactly this."""
+    try:
+        public.verify(signature, _bytes(value))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _bytes(value: Statement | Receipt) -> bytes:
+    kind = "update" if isinstance(value, Statement) else "receipt"
+    return message(kind, asdict(value))
+
+
+_ORDER = {"run": "", "round": 0, "attempt": 1, "parent": "", "base": ""}
+"""What a reply that answers no order, an announcement, is signed with."""
+
+
+def added(
+    values: Mapping[str, Any], blob_hash: str, project: str, node: str, roster: int, key: Ed25519PrivateKey
+) -> dict[str, Any]:
+    """The values to add to a reply with these values and a blob of this SHA-256."""
+    more = {"roster": roster, "nonce": secrets.token_hex(16)}
+    signature = sign(_statement({**values, **more}, blob_hash, project, node), key)
+    return {**more, "signature": signature.hex()}
+
+
+def signed(values: Mapping[str, Any], blob_hash: str, project: str, node: str, key: Ed25519PublicKey) -> bool:
+    """Whether this node of this project signed exactly this reply."""
+    try:
+        signature = from_hex(values["signature"])
+        return verify(_statement(values, blob_hash, project, node), signature, key)
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+def _statement(values: Mapping[str, Any], blob_hash: str, project: str, node: str) -> Statement:
+    order = {key: values.get(key, default) for key, default in _ORDER.items()}
+    rest = {key: value for key, value in values.items() if key not in {*order, "roster", "nonce", "signature"}}
+    return Statement(
+        project=project,
+        run=order["run"],
+        roster_version=values["roster"],
+        round=order["round"],
+        attempt=order["attempt"],
+        node=node,
+        parent_hash=order["parent"],
+        base_fingerprint=order["base"],
+        configuration_hash=order["run"],
+        counts=rest,
+        blob_hash=blob_hash,
+        nonce=values["nonce"],
+    )

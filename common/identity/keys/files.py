@@ -1,0 +1,81 @@
+"""Files of keys, all 0600: whole or absent after a crash, private ones never overwritten."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.errors import IdentityError
+from common.identity.keys import disk
+
+LARGEST = 4 << 20
+"""Bytes of a file that we read; a roster of 10,000 nodes has less."""
+
+
+def create(path: Path, data: bytes) -> None:
+    """Put a new file at `path`; one that is there stays.
+
+    Raises:
+        IdentityError: there is one, or it cannot be written.
+    """
+    with disk.explained(path), _written_beside(path, data) as temporary:
+        path.hardlink_to(temporary)  # unlike a rename, it never replaces
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put a public file at `path` in one step, whatever was there.
+
+    Raises:
+        IdentityError: it cannot be written; the old file is intact.
+    """
+    with disk.explained(path), _written_beside(path, data) as temporary:
+        temporary.replace(path)
+
+
+def read_private(path: Path) -> bytes:
+    """The bytes of a private key's file.
+
+    Raises:
+        IdentityError: others may read it, it is a link or no plain file, or it cannot be read.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | disk.NOT_THROUGH_LINKS  # a pipe must not keep us waiting
+    with disk.explained(path), os.fdopen(os.open(path, flags), "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise IdentityError(f"{path} is no plain file; put the key itself there")
+        disk.refuse_shared(path, mode, "600")
+        return file.read(LARGEST)
+
+
+def read_public(path: Path) -> bytes:
+    """The bytes of a file that anyone may read.
+
+    Raises:
+        IdentityError: it is too large, or cannot be read.
+    """
+    with disk.explained(path), path.open("rb") as file:
+        data = file.read(LARGEST + 1)
+    if len(data) > LARGEST:
+        raise IdentityError(f"{path} is larger than {LARGEST} bytes, so it is none of ours; give the right file")
+    return data
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the file's path before what is wrong with its content."""
+    try:
+        yield
+    except IdentityError as error:
+        raise IdentityError(f"{path}: {error}") from None
+
+
+@contextmanager
+def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
+    temporary = disk.beside(path)
+    try:
+        disk.write(temporary, data)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+    disk.sync(path.parent)

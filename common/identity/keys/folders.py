@@ -1,0 +1,64 @@
+"""Folders of keys: closed to others, made whole or not at all, used by one command at a time."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from common.identity.keys import disk
+
+
+def make(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Make a folder with these files, all of it or nothing; an empty folder of this name is replaced.
+
+    Raises:
+        IdentityError: it holds files, or cannot be made.
+    """
+    fresh = disk.beside(folder)
+    with disk.explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fresh.mkdir(mode=0o700)
+            for name, data in contents.items():
+                disk.write(fresh / name, data)
+            disk.sync(fresh)
+            fresh.rename(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        disk.sync(folder.parent)
+
+
+def ensure(folder: Path) -> None:
+    """Make a folder that only its owner may enter, if there is none.
+
+    Raises:
+        IdentityError: it cannot be made.
+    """
+    with disk.explained(folder):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other commands out of a folder; temporary files that a crash left there are removed.
+
+    Raises:
+        IdentityError: others may enter the folder, or it cannot be used.
+    """
+    check(folder)
+    with disk.explained(folder), disk.opened(folder) as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for stray in folder.glob(".*.tmp"):
+            stray.unlink()
+        yield
+
+
+def check(folder: Path) -> None:
+    """Refuse a folder that others may enter.
+
+    Raises:
+        IdentityError: they may, or there is no such folder.
+    """
+    with disk.explained(folder):
+        disk.refuse_shared(folder, folder.stat().st_mode, "700")

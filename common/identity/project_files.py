@@ -1,0 +1,104 @@
+"""What a project's folder shows without its private keys: certificates, roster, and what ends soon."""
+
+import shlex
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from common.errors import IdentityError
+from common.identity.documents import roster
+from common.identity.documents.roster import Member, Roster
+from common.identity.keys import certificates, expiry, files, folders
+from common.identity.keys.certificates import names_of
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The public half of a project."""
+
+    folder: Path
+    authority: x509.Certificate
+    server: x509.Certificate
+    roster_key: Ed25519PublicKey
+    receipt_key: Ed25519PublicKey
+    signed_roster: bytes
+    roster: Roster
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The DNS names and IP addresses of the server."""
+        return names_of(self.server)
+
+    def check_authority(self, now: datetime) -> None:
+        """Refuse an authority that can sign no more.
+
+        Raises:
+            IdentityError: it has expired, or has not begun.
+        """
+        expiry.check("the project's authority", self.authority, _NEW_PROJECT, now)
+
+    def check_server(self, now: datetime) -> None:
+        """Refuse a server's certificate that no node would take.
+
+        Raises:
+            IdentityError: it has expired, or has not begun.
+        """
+        expiry.check("the server's certificate", self.server, self._renew(), now)
+
+    def warnings(self, now: datetime) -> tuple[str, ...]:
+        """What has expired or soon will, each with the command that mends it."""
+        return (
+            *expiry.warnings("the project's authority", self.authority.not_valid_after_utc, _NEW_PROJECT, now),
+            *expiry.warnings("the server's certificate", self.server.not_valid_after_utc, self._renew(), now),
+            *(line for member in self.roster.members.values() for line in self._member_warnings(member, now)),
+        )
+
+    def _member_warnings(self, member: Member, now: datetime) -> tuple[str, ...]:
+        if member.revoked:
+            return ()
+        remedy = f"{self._renew(member.name)}, and send it the new invite"
+        return expiry.warnings(f"the certificate of {member.name}", member.expires, remedy, now)
+
+    def _renew(self, *name: str) -> str:
+        return f"run: {shlex.join(['fedlora', 'keys', 'renew', *name, '--dir', str(self.folder)])}"
+
+
+_NEW_PROJECT = "make a new project with fedlora keys init, and admit every node to it"
+
+
+def read(folder: Path) -> Overview:
+    """The overview of the project in this folder.
+
+    Raises:
+        IdentityError: others may enter the folder, or a file of it is missing, damaged or of another project.
+    """
+    folders.check(folder)
+    authority, server = (_certificate(folder / name) for name in ("ca.pem", "server.pem"))
+    if not certificates.is_issued_by(server, authority):
+        raise IdentityError(f"{folder / 'server.pem'} is not of {folder / 'ca.pem'}; put back those of one project")
+    roster_key, receipt_key = (_public_key(folder / name) for name in ("roster.pub", "receipt.pub"))
+    signed = files.read_public(folder / "roster.json")
+    with files.naming(folder / "roster.json"):
+        members = roster.read(signed, roster_key)
+    return Overview(folder, authority, server, roster_key, receipt_key, signed, members)
+
+
+def _certificate(path: Path) -> x509.Certificate:
+    data = files.read_public(path)
+    with files.naming(path):
+        return certificates.from_pem(data)
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(files.read_public(path))
+    except (ValueError, UnsupportedAlgorithm):
+        key = None
+    if isinstance(key, Ed25519PublicKey):
+        return key
+    raise IdentityError(f"{path} is no Ed25519 public key; put the file back that was made with the others")

@@ -1,0 +1,1 @@
+"""What a node and the server say to each other."""

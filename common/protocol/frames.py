@@ -1,0 +1,110 @@
+"""Flower message <-> frames of at most 1 MiB.
+
+    first frame    u32, little-endian: bytes of the head; the head, which tells the size of each array
+    other frames   array after array, each in full frames and a last one with its rest
+
+There is one way to cut a message into frames, so one of any other length is refused as it arrives.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import IO
+
+from flwr.app import Message
+
+from common.errors import TransportError
+from common.protocol.channel import FRAME
+from common.protocol.message_header import Head, arrays_of, read_head, write_head
+
+_PREFIX = 4
+
+
+def encode(message: Message) -> Iterator[bytes]:
+    """The frames of a message; its arrays are cut as they are asked for, and not copied before.
+
+    Raises:
+        TransportError: all but the arrays takes more than a frame.
+    """
+    head = write_head(message)
+    if len(head) + _PREFIX > FRAME:
+        raise TransportError(f"a message's plain values take {len(head)} bytes, which is more than one frame")
+    return chain([len(head).to_bytes(_PREFIX, "little") + head], _cut(arrays_of(message)))
+
+
+def _cut(blobs: Iterable[bytes]) -> Iterator[bytes]:
+    for blob in blobs:
+        view = memoryview(blob)
+        yield from (bytes(view[start : start + FRAME]) for start in range(0, len(view), FRAME))
+
+
+def announced(first: bytes, limit: int) -> Head:
+    """What the first frame of a message announces.
+
+    Raises:
+        TransportError: it is malformed, or its arrays take more bytes than the limit.
+    """
+    if int.from_bytes(first[:_PREFIX], "little") != len(first) - _PREFIX:
+        raise TransportError("a first frame is not as long as it says")
+    return read_head(first[_PREFIX:], limit)
+
+
+def in_memory(size: int) -> IO[bytes]:
+    """A place for so many bytes, of which only those that were written take memory."""
+    return io.BytesIO(bytes(size))
+
+
+class Incoming:
+    """A message that arrives frame by frame.
+
+    Args:
+        head: what its first frame announced.
+        store: makes the place where so many bytes wait for the last frame.
+
+    Its `left` is the number of bytes that are still to come.
+    """
+
+    def __init__(self, head: Head, store: Callable[[int], IO[bytes]] = in_memory) -> None:
+        self._head, self._store = head, store(head.size)
+        self.left = head.size
+        self._lengths = _lengths(size for _, size in head.arrays)
+
+    def add(self, frame: bytes) -> None:
+        """Take the next frame.
+
+        Raises:
+            TransportError: it has another length than the next frame must have, or there is none to come.
+        """
+        if len(frame) != next(self._lengths, None):
+            raise TransportError(f"a frame of {len(frame)} bytes where {self.left} are to come")
+        self._store.write(frame)
+        self.left -= len(frame)
+
+    def finish(self) -> Message:
+        """The message, all of whose frames came; to be called once."""
+        with self._store as store:
+            store.seek(0)
+            for array, size in self._head.arrays:
+                array.data = store.read(size)
+        return self._head.message
+
+    def discard(self) -> None:
+        """Give up what came so far."""
+        self._store.close()
+
+
+def _lengths(sizes: Iterable[int]) -> Iterator[int]:
+    for size in sizes:
+        yield from (min(FRAME, size - start) for start in range(0, size, FRAME))
+
+
+def decode(first: bytes, others: Iterator[bytes], limit: int) -> Message:
+    """The message that begins with this frame; of the others no more are taken than it has.
+
+    Raises:
+        TransportError: a frame is malformed or missing, or the arrays take more bytes than the limit.
+    """
+    incoming = Incoming(announced(first, limit))
+    while incoming.left:
+        incoming.add(next(others, b""))
+    return incoming.finish()

@@ -1,0 +1,154 @@
+"""Flower message <-> one JSON head: metadata, plain values, and what each array is; no pickle.
+
+The bytes of the arrays follow the head (`common.protocol.frames`).
+"""
+
+import json
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, Metadata, MetricRecord, RecordDict
+
+from common.errors import TransportError
+
+_METADATA: dict[str, type] = {
+    "run_id": int,
+    "message_id": str,
+    "src_node_id": int,
+    "dst_node_id": int,
+    "reply_to_message_id": str,
+    "group_id": str,
+    "created_at": float,
+    "ttl": float,
+    "message_type": str,
+}
+MOST = 256
+"""Records, values and arrays of a message, at most in all."""
+_PLAIN = {"metrics": MetricRecord, "config": ConfigRecord}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A message whose arrays are still empty.
+
+    Args:
+        message: all but the arrays' bytes.
+        arrays: each array with the number of bytes to come, in order.
+    """
+
+    message: Message
+    arrays: tuple[tuple[Array, int], ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all arrays."""
+        return sum(size for _, size in self.arrays)
+
+
+def write_head(message: Message) -> bytes:
+    """The head as JSON, its arrays in the order of `arrays_of`."""
+    plain: dict[str, Any] = {
+        "metadata": {name: kind(getattr(message.metadata, name)) for name, kind in _METADATA.items()}
+    }
+    if message.has_error():
+        plain["error"] = [message.error.code, message.error.reason]
+    else:
+        plain["records"] = [[name, *_describe(record)] for name, record in message.content.items()]
+    return json.dumps(plain, default=_tagged, separators=(",", ":")).encode()
+
+
+def arrays_of(message: Message) -> list[bytes]:
+    """The bytes of each array."""
+    records = message.content.values() if message.has_content() else ()
+    return [array.data for record in records if isinstance(record, ArrayRecord) for array in record.values()]
+
+
+def _describe(record: object) -> tuple[str, list[Any]]:
+    if isinstance(record, ArrayRecord):
+        return "arrays", [[key, a.dtype, a.shape, a.stype, len(a.data)] for key, a in record.items()]
+    assert isinstance(record, MetricRecord | ConfigRecord)
+    return "metrics" if isinstance(record, MetricRecord) else "config", list(record.items())
+
+
+def _tagged(value: object) -> dict[str, str]:
+    """JSON has no bytes; where values are, no other object occurs."""
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    raise TypeError(f"{type(value).__name__} is no value of a message")
+
+
+def _untagged(value: dict[str, Any]) -> Any:
+    return bytes.fromhex(value["bytes"]) if value.keys() == {"bytes"} else value
+
+
+def read_head(text: bytes, limit: int) -> Head:
+    """What a head announces.
+
+    Args:
+        text: the head as JSON.
+        limit: bytes of all arrays, at most.
+
+    Raises:
+        TransportError: it is malformed, or announces more than the limit.
+    """
+    try:
+        plain = json.loads(str(text, "utf-8"), object_hook=_untagged)
+        head = _head(_metadata(plain["metadata"]), plain)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise TransportError(f"the head of a message is malformed: {type(error).__name__}") from error
+    if head.size > limit:
+        raise TransportError(f"a message of {head.size} bytes is larger than the limit of {limit}")
+    return head
+
+
+def _metadata(plain: dict[str, Any]) -> Metadata:
+    values = {name: plain[name] for name in _METADATA}
+    if not all(type(values[name]) is kind for name, kind in _METADATA.items()):
+        raise TypeError("a value of another type")
+    if not (isfinite(values["created_at"]) and isfinite(values["ttl"])):
+        raise ValueError("a time that is none")
+    return Metadata(**values)
+
+
+def _head(metadata: Metadata, plain: dict[str, Any]) -> Head:
+    """Refuses what is many before it is built: each record and array costs far more than its bytes."""
+    if "error" in plain:
+        return Head(_message(metadata, error=_error(*plain["error"])), ())
+    if sum(1 + len(body) for _, _, body in plain["records"]) > MOST:
+        raise ValueError("more records, values and arrays than a message of ours has")
+    arrays: list[tuple[Array, int]] = []
+    records = [(name, _record(kind, body, arrays)) for name, kind, body in plain["records"]]
+    return Head(_message(metadata, content=RecordDict(_unique(records))), tuple(arrays))
+
+
+def _message(metadata: Metadata, **body: Any) -> Message:
+    return Message(metadata=metadata, **body)  # type: ignore[call-overload,no-any-return]
+
+
+def _error(code: Any, reason: Any) -> Error:
+    if type(code) is not int or not isinstance(reason, str | None):
+        raise TypeError("no error of Flower's")
+    return Error(code, reason)
+
+
+def _record(kind: str, body: list[Any], arrays: list[tuple[Array, int]]) -> Any:
+    if kind != "arrays":
+        return _PLAIN[kind](_unique(body))
+    found = [(key, *_array(*rest)) for key, *rest in body]
+    record = ArrayRecord(_unique([(key, array) for key, array, _ in found]))
+    arrays += [(record[key], size) for key, _, size in found]  # The record's own: it has copied what it was given.
+    return record
+
+
+def _array(dtype: Any, shape: Any, stype: Any, size: Any) -> tuple[Array, int]:
+    if not all(type(number) is int and number >= 0 for number in (*shape, size)):
+        raise ValueError("a size that is none")
+    return Array(dtype, tuple(shape), stype, b""), size
+
+
+def _unique(items: list[Any]) -> dict[str, Any]:
+    named = dict(items)
+    if len(named) != len(items):
+        raise ValueError("a name occurs twice")
+    return named

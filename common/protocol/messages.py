@@ -1,0 +1,110 @@
+"""What an assignment and an update look like on the wire: one buffer of factors beside a few plain values."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from common.adapters.adapter import Adapter
+from common.adapters.codec import Limits, decode, encode
+from common.adapters.joined import join, split
+from common.protocol.assignment import Assignment, Training, Trains, Update
+
+ADAPTER_STYPE = "fedlora.v1"
+"""Type of the one array that a message carries: the bytes of `common.adapters.codec`."""
+
+Reason = Literal[
+    "absent",
+    "base",
+    "codec",
+    "device",
+    "expired",
+    "failed",
+    "malformed",
+    "name",
+    "nan",
+    "policy",
+    "rank",
+    "replay",
+    "revoked",
+    "shape",
+    "signature",
+    "stale",
+    "unknown",
+    "weight",
+]
+"""Why a node or its reply is refused, in one stable word."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which round of which run a message belongs to; the reply repeats it.
+
+    Args:
+        run: identity of the run.
+        round: counted from 1; 0 before training.
+        parent: hash of the adapter that the round starts from.
+        base: fingerprint that the node must have.
+        attempt: counted from 1 within the round; an earlier one was abandoned.
+    """
+
+    run: str
+    round: int
+    parent: str
+    base: str
+    attempt: int = 1
+
+
+def order_of(values: Mapping[str, Any]) -> Order:
+    """The order within a message's values.
+
+    Raises:
+        KeyError: a value is missing.
+    """
+    return Order(**{field.name: values[field.name] for field in fields(Order)})
+
+
+def assignment_values(assignment: Assignment, training: Training) -> dict[str, Any]:
+    """The plain values that go beside an assignment's buffer."""
+    plain = asdict(training) | {"learning_rates": list(training.learning_rates)}
+    return plain | {"trains": assignment.trains, "scaling": assignment.scaling}
+
+
+def training_of(values: Mapping[str, Any]) -> Training:
+    """The training within a message's values.
+
+    Raises:
+        KeyError: a value is missing.
+    """
+    plain = {field.name: values[field.name] for field in fields(Training)}
+    return Training(**plain | {"learning_rates": tuple(plain["learning_rates"])})
+
+
+def pack_assignment(assignment: Assignment) -> bytes:
+    """One buffer with the frozen and the start factors; a zero B is not sent."""
+    joined = join(frozen=assignment.frozen, start=assignment.start)
+    return encode(joined, omit={f"{name}.b" for name, factors in joined.items() if not factors.b.any()})
+
+
+def unpack_assignment(buffer: bytes, trains: Trains, scaling: float) -> Assignment:
+    """Undo `pack_assignment`.
+
+    Raises:
+        CodecError: the buffer is malformed.
+    """
+    parts = split(decode(buffer))
+    return Assignment(parts.get("frozen", Adapter()), parts.get("start", Adapter()), trains, scaling)
+
+
+def pack_update(update: Update, trains: Trains) -> bytes:
+    """One buffer with the trained factors; an A that was only lent is not sent back."""
+    lent = {f"{name}.a" for name in update.adapter} if trains == "b" else ()
+    return encode(update.adapter, omit=lent)
+
+
+def unpack_update(buffer: bytes, assignment: Assignment, limits: Limits) -> Adapter:
+    """The trained factors as views on the buffer, completed by the A that the client was lent.
+
+    Raises:
+        CodecError: the buffer is malformed or beyond the limits.
+    """
+    return decode(buffer, limits, known=assignment.start if assignment.trains == "b" else None)

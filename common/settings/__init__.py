@@ -1,0 +1,1 @@
+"""Settings of a recipe, a node and a server."""

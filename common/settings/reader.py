@@ -1,0 +1,135 @@
+"""Settings files: read, overridden, checked once at the edge; an error names the key, the value and the remedy."""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from common.errors import ConfigError, nearest
+from common.settings.marks import table_type
+
+Settings = TypeVar("Settings")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The file's tables.
+
+    Raises:
+        ConfigError: it is missing or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; give the path of a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}; mend that line") from None
+
+
+def override(tables: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """The tables with each `KEY.KEY=VALUE` applied; VALUE is read as TOML, else taken as a plain word.
+
+    Raises:
+        ConfigError: an assignment has no `=`, or a key on its way is not a table.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(tables, default=str))
+    for assignment in assignments:
+        dotted, equals, value = assignment.partition("=")
+        if not equals or not dotted.strip():
+            raise ConfigError(f"--set {assignment!r} has no key=value; write for example --set train.rounds=3")
+        *tables_on_way, key = dotted.strip().split(".")
+        table = result
+        for name in tables_on_way:
+            table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"--set {assignment!r}: {name} is a value, not a table")
+        table[key] = _toml_value(value.strip())
+    return result
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def parse(kind: type[Settings], tables: Mapping[str, Any], source: str) -> Settings:
+    """The tables as frozen settings of this kind.
+
+    Raises:
+        ConfigError: every wrong key and value, one line each.
+    """
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(tables, default=str))
+    except ValidationError as error:
+        lines = [_explain(kind, details) for details in _causes(error.errors())]
+        raise ConfigError("\n".join(f"{source}: {line}" for line in _merged(lines))) from None
+
+
+def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists that are called too short because an item of theirs is wrong."""
+    places = [error["loc"] for error in errors]
+    of_items = {place[:-1] for place in places}
+    return [error for error in errors if error["type"] != "too_short" or error["loc"] not in of_items]
+
+
+def _merged(lines: list[str]) -> list[str]:
+    """One line for each key and value: what a value may be, in all its forms."""
+    reasons: dict[str, list[str]] = {}
+    for line in dict.fromkeys(lines):
+        key, _, reason = line.partition(": ")
+        reasons.setdefault(key, []).append(reason)
+    return [": ".join(filter(None, (key, ", or ".join(filter(None, each))))) for key, each in reasons.items()]
+
+
+def _explain(kind: type, details: ErrorDetails) -> str:
+    path = [part for part in details["loc"] if isinstance(part, str)]
+    if details["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+        return f"unknown key {_dotted(path)}{nearest(path[-1], _known(kind, path[:-1]))}"
+    if details["type"] in ("missing", "missing_argument"):
+        return f"{_dotted(path)} is missing; add it"
+    reason = "write a list, as in [4, 8]" if details["type"] == "tuple_type" else details["msg"]
+    reason = reason.removeprefix("Value error, ")
+    reason = reason[:1].lower() + reason[1:]
+    if isinstance(details["input"], dict) or not path:
+        return f"{_dotted(path)}: {reason}" if path else reason
+    return f"{_dotted(_keys(kind, path))} = {details['input']!r}: {reason}"
+
+
+def _dotted(path: list[str]) -> str:
+    return f"[{'.'.join(path[:-1])}] {path[-1]}" if path[:-1] else path[-1]
+
+
+def _keys(kind: Any, path: list[str]) -> list[str]:
+    """The part of an error's location that is keys of the file, without pydantic's names of union members."""
+    keys: list[str] = []
+    for part in path:
+        if part not in _known(kind, keys):
+            break
+        keys.append(part)
+    return keys or path[:1]
+
+
+def _known(kind: Any, path: list[str]) -> list[str]:
+    for part in path:
+        tables = {field.name: table_type(field) for field in dataclasses.fields(kind)} if kind else {}
+        kind = tables.get(part)
+    return [field.name for field in dataclasses.fields(kind)] if kind else []
+
+
+def to_tables(settings: Any) -> dict[str, Any]:
+    """Settings as plain tables that TOML can hold: unset keys left out, tuples as lists."""
+    return to_toml(asdict(settings))  # type: ignore[no-any-return]
+
+
+def to_toml(value: Any) -> Any:
+    """One value of such tables."""
+    if isinstance(value, dict):
+        return {key: to_toml(item) for key, item in value.items() if item is not None}
+    return [to_toml(item) for item in value] if isinstance(value, tuple | list) else value

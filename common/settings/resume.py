@@ -1,0 +1,95 @@
+"""The settings of a run that has begun: their hash, and how they stay what they were when defaults and keys change."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from common.settings.marks import added_later, is_operational, table_type
+from common.settings.reader import Settings, parse, read_toml, to_tables, to_toml
+
+
+def config_hash(settings: Any) -> str:
+    """SHA-256 of the decisive tables."""
+    return hashlib.sha256(json.dumps(decisive_tables(settings), sort_keys=True).encode()).hexdigest()
+
+
+def decisive_tables(settings: Any) -> dict[str, Any]:
+    """The tables without keys that change no bit of the result, and without later ones that do what was done before."""
+    return _decisive(settings, to_tables(settings))
+
+
+def _decisive(settings: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
+    result = {}
+    for each in fields(settings):
+        value, later = tables.get(each.name), added_later(each)
+        if is_dataclass(inner := getattr(settings, each.name)):
+            value = _decisive(inner, tables[each.name]) or None
+        if value is not None and not is_operational(each) and not (later and value == later.before):
+            result[each.name] = value
+    return result
+
+
+def read_begun(kind: type[Settings], file: Path) -> Settings:
+    """The settings in the `config.toml` of a run that has begun; a key that it lacks has the value from before the key.
+
+    Raises:
+        ConfigError: the file is missing, or a key or value is wrong.
+    """
+    return parse(kind, with_earlier_values(kind, read_toml(file)), str(file))
+
+
+def with_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables of a begun run, and the value from before for each later key that they lack."""
+    result = dict(tables)
+    for each in fields(kind):
+        table, later, inner = table_type(each), added_later(each), tables.get(each.name, {})
+        if later and each.name not in tables:
+            result[each.name] = later.before
+        elif table and isinstance(inner, Mapping) and (each.name in tables or is_dataclass(each.default)):
+            result[each.name] = with_earlier_values(table, inner)
+    return result
+
+
+def over_begun(kind: type[Settings], typed: Mapping[str, Any], file: Path) -> Settings:
+    """The settings that a user has typed, over those of the begun run's `config.toml` for every key left unset.
+
+    Raises:
+        ConfigError: the file is missing, or a key or value is wrong.
+    """
+    return parse(kind, _laid_over(with_earlier_values(kind, read_toml(file)), typed), str(file))
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        under = below.get(key)
+        result[key] = _laid_over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+@dataclass(frozen=True, order=True)
+class Change:
+    """A key with the tables that it lies in, such as ("lora", "alpha"), its value in the run and the one typed now."""
+
+    path: tuple[str, ...]
+    was: Any = field(compare=False)
+    typed: Any = field(compare=False)
+
+
+def changes(begun: Any, typed: Mapping[str, Any]) -> list[Change]:
+    """The decisive keys that are typed now with another value than the begun run has, in order of name."""
+    return sorted(_changes(begun, typed, ()))
+
+
+def _changes(begun: Any, typed: Mapping[str, Any], tables: tuple[str, ...]) -> Iterator[Change]:
+    for each in fields(begun):
+        was, now, path = getattr(begun, each.name), typed.get(each.name), (*tables, each.name)
+        if is_operational(each) or each.name not in typed:
+            continue
+        if is_dataclass(was) and isinstance(now, Mapping):
+            yield from _changes(was, now, path)
+        elif to_toml(was) != now:
+            yield Change(path, was, now)

@@ -1,0 +1,55 @@
+"""A server's own file."""
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from common.settings.marks import OPERATIONAL
+from common.settings.recipe import Lora, Rule, Steps
+from common.settings.types import _STRICT, Address, Count, Name, Positive
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ServerFile:
+    """A deployment's own file. Paths are relative to the file.
+
+    Args:
+        project: name of the project, as its keys have it.
+        run: name of the run; another name is another run, under the same keys.
+        rounds: rounds to train.
+        folder: where the run is written; runs/RUN by default.
+        listen: address and port for nodes.
+        health: port of gRPC's health service on 127.0.0.1; 0 takes a free one.
+        keys: folder with the project's keys.
+        quorum: fewest updates that make a round.
+        deadline: seconds that a node has for each reply.
+        cohort: nodes that are sampled a round; all by default.
+        seed: keys every random stream.
+        lora: as in a recipe.
+        train: as in a recipe, without `rounds`.
+        server: as in a recipe, without `cohort`.
+    """
+
+    project: Name
+    run: Name
+    rounds: Count
+    folder: Annotated[str, OPERATIONAL] = ""
+    listen: Annotated[Address, OPERATIONAL] = "0.0.0.0:8443"
+    health: Annotated[int, Field(ge=0, le=65535), OPERATIONAL] = 0
+    keys: Annotated[str, OPERATIONAL] = "keys"
+    quorum: Annotated[Count, OPERATIONAL] = 2
+    deadline: Annotated[Positive, OPERATIONAL] = 3600.0
+    cohort: Count | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    lora: Lora = Lora()
+    train: Steps = Steps()
+    server: Rule = Rule()
+
+    @model_validator(mode="after")
+    def _enough(self) -> "ServerFile":
+        if self.cohort is not None and self.cohort < self.quorum:
+            raise ValueError(
+                f"cohort = {self.cohort} is below quorum = {self.quorum}, so no round could count; raise cohort"
+            )
+        return self

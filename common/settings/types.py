@@ -1,0 +1,42 @@
+"""Constrained types that settings are made of."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or "/" in host or not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError("write HOST:PORT, for example fed.example.org:8443")
+    return text
+
+
+def _address_if_any(text: str) -> str:
+    return text and _address(text)
+
+
+Count = Annotated[int, Field(ge=1)]
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+Task = Literal["classification", "causal-lm"]
+
+
+Dtype = Literal["float32", "bfloat16", "float16"]

@@ -1,0 +1,21 @@
+"""What a server knows after a round: named adapters and a few numbers; the same shape for every algorithm."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from common.adapters.adapter import Adapter
+
+
+@dataclass(frozen=True)
+class State:
+    """Committed at the end of each round.
+
+    Args:
+        round: rounds committed so far; 0 before training.
+        parts: what the algorithm keeps, by name; its header says which.
+        dropped: norm of what a cap on the rank has thrown away for good, summed over all rounds.
+    """
+
+    round: int
+    parts: Mapping[str, Adapter] = field(default_factory=dict)
+    dropped: float = 0.0

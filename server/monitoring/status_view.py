@@ -1,0 +1,90 @@
+"""`fedlora status`: a run's status as text for a terminal."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from server.monitoring.status import BEAT
+from server.monitoring.status_file import read_status
+from server.settings import read_server
+
+PAUSE = 2.0
+"""Seconds between two looks, with `--watch`."""
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def show(file: Path, watch: bool) -> None:
+    """Print the status of the server with this file; with `watch`, again and again until Ctrl-C.
+
+    Raises:
+        ConfigError: the file is wrong, or the server has never been started.
+    """
+    folder, console = Path(read_server(file).folder), Console()
+    while True:
+        text = view(read_status(folder), datetime.now(UTC), console.width)
+        if watch and console.is_terminal:
+            console.clear()
+        console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+        if not watch:
+            return
+        time.sleep(PAUSE)
+
+
+def view(status: Mapping[str, Any], now: datetime, width: int = 100) -> str:
+    """What `server.monitoring.status.Status` wrote, for people; ages are as of `now`."""
+    console = Console(file=StringIO(), width=width, markup=False, highlight=False, color_system=None)
+    console.print(_headline(status, now))
+    console.print(_nodes(status, now))
+    for refusal in status["refusals"]:
+        times = "once" if refusal["count"] == 1 else f"{refusal['count']} times"
+        where = "at the door" if refusal["round"] is None else f"last in round {refusal['round']}"
+        console.print(f"{_plain(refusal['name'])}: {refusal['reason']}, {times}, {where}")
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def _headline(status: Mapping[str, Any], now: datetime) -> str:
+    share = f", {status['done']} of {status['of']} nodes" if status["of"] else ""
+    ages = f"started {_age(status['started'], now)}, updated {_age(status['updated'], now)}"
+    lost = "" if status["phase"] == "finished" or _beats(status, now) else "; the server does not run"
+    return f"round {status['round']}/{status['rounds']}: {status['phase']}{share}; {ages}{lost}"
+
+
+def _beats(status: Mapping[str, Any], now: datetime) -> bool:
+    return _seconds(status["updated"], now) <= 5 * BEAT
+
+
+def _nodes(status: Mapping[str, Any], now: datetime) -> Table:
+    table = Table("node", "rank", "connected", "last seen", "up", "down", "last reply", box=None, pad_edge=False)
+    for node in status["nodes"]:
+        reply = " ".join(dict.fromkeys(word for word in (node["status"], node["reason"]) if word)) or "-"
+        sizes = decimal(node["bytes_up"]), decimal(node["bytes_down"])
+        connected = "yes" if node["connected"] and _beats(status, now) else "no"
+        table.add_row(
+            _plain(node["name"]), str(node["rank"] or "-"), connected, _age(node["last_seen"], now), *sizes, reply
+        )
+    return table
+
+
+def _age(time: str | None, now: datetime) -> str:
+    if time is None:
+        return "-"
+    seconds = _seconds(time, now)
+    size, unit = next((pair for pair in _UNITS if seconds >= pair[0]), _UNITS[-1])
+    return f"{seconds // size} {unit} ago"
+
+
+def _seconds(time: str, now: datetime) -> int:
+    return max(0, int((now - datetime.fromisoformat(time)).total_seconds()))
+
+
+def _plain(name: str) -> str:
+    """A name that was turned away may be anything; none may move the cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)

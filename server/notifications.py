@@ -1,0 +1,98 @@
+"""What connected nodes are told unasked: the newest roster, and what the log says of each round, with receipts."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from common.identity.credentials import ServerCredentials
+from common.identity.documents import signatures as envelope
+from common.identity.documents.signatures import Receipt
+from common.protocol.payload import Letter
+from common.protocol.round_notice import Line
+from server.rounds.observer import Observer
+from server.storage.journal import Journal
+from server.transport.authorization import Door
+from server.transport.grid import GrpcGrid
+
+
+class Bulletin:
+    """What there is to tell now.
+
+    Args:
+        journal: of the run.
+        door: has the roster.
+        credentials: hold the key that signs receipts.
+    """
+
+    def __init__(self, journal: Journal, door: Door, credentials: ServerCredentials) -> None:
+        self._journal, self._door, self._credentials = journal, door, credentials
+
+    def greeting(self, name: str) -> list[Letter]:
+        """What a node learns when it connects; any thread may ask."""
+        return [self.roster(), *([self.line(name)] if self._journal.entries else [])]
+
+    def roster(self) -> Letter:
+        """The signed roster as it is now."""
+        return Letter({}, self._door.signed_roster)
+
+    def line(self, name: str) -> Letter:
+        """The last committed round, for this node."""
+        *before, entry = self._journal.entries
+        clients = entry["metrics"]["clients"]
+        own: Mapping[str, Any] = next(
+            (client for client in clients if client["name"] == name), {"status": "", "reason": None}
+        )
+        accepted = own["status"] == "ok" and own["update"] is not None
+        line = Line(
+            run=entry["config"],
+            round=entry["round"],
+            parent=before[-1]["adapter_hash"] if before else "",
+            adapter=entry["adapter_hash"],
+            updates=[client["update"] for client in clients if client["share"]],
+            reason=own["reason"] or "",
+            weight=own["share"] if accepted else 0.0,
+            signature=self._receipt(entry, own) if accepted else "",
+        )
+        return Letter(line.values())
+
+    def _receipt(self, entry: Mapping[str, Any], client: Mapping[str, Any]) -> str:
+        receipt = Receipt(
+            project=self._credentials.project,
+            run=entry["config"],
+            round=entry["round"],
+            node=client["name"],
+            blob_hash=client["update"],
+            weight=client["share"],
+            adapter_hash=entry["adapter_hash"],
+        )
+        return envelope.sign(receipt, self._credentials.receipt_key).hex()
+
+
+class Herald(Observer):
+    """Tells all connected nodes of each round as it is committed, and of each new roster.
+
+    Args:
+        grid: reaches them.
+        bulletin: what they are told.
+    """
+
+    def __init__(self, grid: GrpcGrid, bulletin: Bulletin) -> None:
+        self._grid, self._bulletin = grid, bulletin
+        self._roster = bulletin.roster()
+
+    def round_started(self, number: int, clients: int) -> None:
+        """Tell of a new roster before it counts in a round."""
+        self._tell_roster()
+
+    def round_committed(self, record: Mapping[str, Any]) -> None:
+        """Tell of the round."""
+        self._tell_roster()
+        self._tell(self._bulletin.line)
+
+    def _tell_roster(self) -> None:
+        if (roster := self._bulletin.roster()) != self._roster:
+            self._roster = roster
+            self._tell(lambda name: roster)
+
+    def _tell(self, notice: Callable[[str], Letter]) -> None:
+        for name in self._grid.names():
+            self._grid.notify(name, notice(name))

@@ -1,0 +1,1 @@
+"""The federated round, step by step."""

@@ -1,0 +1,59 @@
+"""How exact a round was, computed from the updates themselves and not from what the algorithm says it did."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from math import sqrt
+
+from common.adapters import lowrank
+from common.adapters.adapter import Adapter, Factors
+from server.algorithms.base import Algorithm, Weighted
+from server.algorithms.state import State
+from server.rounds.metrics import Exactness
+
+Modules = Mapping[str, Factors]
+
+
+def receipt(
+    before: Modules, after: Modules, lost: Modules, updates: Sequence[Weighted], starts: Mapping[int, Adapter]
+) -> float:
+    """||(S_t - S_{t-1}) - Delta|| / ||Delta|| with Delta = sum_i p_i (trained_i - start_i), over all modules.
+
+    Args:
+        before: the whole global update S_{t-1}.
+        after: the whole global update S_t.
+        lost: what a cap dropped from S_t in this round, which is reported apart and not an error of the sum.
+        updates: what was admitted, with the shares that were used.
+        starts: the factors from which a client began, by its rank.
+    """
+    error = size = 0.0
+    for name in after:
+        delta = lowrank.total(_terms(updates, starts, name))
+        change = [(1.0, after[name]), (-1.0, before[name]), (-1.0, delta)]
+        dropped = [(1.0, lost[name])] if name in lost else []
+        error += lowrank.norm(lowrank.stack(change + dropped)) ** 2
+        size += lowrank.inner(delta, delta)
+    return sqrt(error / size) if size else sqrt(error)
+
+
+def _terms(updates: Sequence[Weighted], starts: Mapping[int, Adapter], name: str) -> Iterator[tuple[float, Factors]]:
+    for update in updates:
+        yield update.share, update.modules[name]
+        if (start := starts[update.rank][name]).b.any():
+            yield -update.share, start
+
+
+def residual(mass: Modules, broadcast: Modules) -> float:
+    """||S - G|| / ||S||: the share of the global update that clients do not have yet, exact to 1e-8."""
+    size = both = sent = 0.0
+    for name, s in mass.items():
+        g = broadcast[name]
+        size, both, sent = size + lowrank.inner(s, s), both + lowrank.inner(s, g), sent + lowrank.inner(g, g)
+    return sqrt(max(size - 2 * both + sent, 0.0) / size) if size else 0.0
+
+
+def exactness(algorithm: Algorithm, before: State, after: State, updates: Sequence[Weighted]) -> Exactness:
+    """How exact the reduction from `before` to `after` was."""
+    starts = {update.rank: algorithm.assign(before, update.rank).start for update in updates}
+    mass, broadcast, lost = algorithm.mass(after), algorithm.broadcast(after), algorithm.lost(after)
+    exact = receipt(algorithm.mass(before), mass, lost, updates, starts)
+    dropped = after.dropped / lowrank.total_norm(mass.values()) if after.dropped else 0.0
+    return Exactness(exact, residual(mass, broadcast), dropped, broadcast.rank)

@@ -1,0 +1,80 @@
+"""One committed round as people and programs read it: a line of metrics.jsonl."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from common.protocol.messages import Reason
+
+
+@dataclass
+class ClientRecord:
+    """What one client did in one round.
+
+    Args:
+        loss_before: of the global model that the round starts from, on rows that the node holds out.
+        loss_after: the same of the global model that the round ends with.
+        share: the client's weight in the sum; all shares of a round add up to 1.
+        update: SHA-256 of the factors it sent.
+        status: `ok`, `refused` or `absent`; `reason` is the word for it.
+    """
+
+    name: str
+    rank: int
+    rows: int
+    examples: int = 0
+    tokens: int = 0
+    loss_before: float | None = None
+    loss_after: float | None = None
+    bytes_up: int = 0
+    bytes_down: int = 0
+    share: float = 0.0
+    update: str | None = None
+    status: str = "ok"
+    reason: Reason | None = None
+
+    def refuse(self, reason: Reason) -> None:
+        """Note that the client does not count in this round, and why."""
+        self.status, self.reason = ("absent" if reason == "absent" else "refused"), reason
+
+
+@dataclass(frozen=True)
+class Exactness:
+    """How exact a round was.
+
+    Args:
+        receipt: relative error of the sum, see server/rounds/exactness.py; absent where nothing was summed.
+        residual: share of the global update that the broadcast leaves out, for now.
+        dropped: what a cap on the rank has thrown away for good in all rounds so far, as a share of the global update.
+        rank_global: largest rank of a module of the broadcast.
+    """
+
+    receipt: float | None = None
+    residual: float = 0.0
+    dropped: float = 0.0
+    rank_global: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Loss and accuracy on test rows that the run's owner holds, if any."""
+
+    loss: float | None = None
+    accuracy: float | None = None
+
+
+def round_record(
+    number: int, seconds: float, tested: Measured, exactness: Exactness, clients: Iterable[ClientRecord]
+) -> dict[str, Any]:
+    """The fields of a line of metrics.jsonl; round 0 is before training."""
+    rows = [asdict(client) for client in clients]
+    return {
+        "round": number,
+        "seconds": round(seconds, 3),
+        "test_loss": tested.loss,
+        "test_accuracy": tested.accuracy,
+        **asdict(exactness),
+        "bytes_up": sum(row["bytes_up"] for row in rows),
+        "bytes_down": sum(row["bytes_down"] for row in rows),
+        "clients": rows,
+    }

@@ -1,0 +1,43 @@
+"""Enough nodes for a round: waited for before the first, and told in full where they do not come together."""
+
+import time
+from collections.abc import Mapping
+
+from common.errors import RunError
+from server.rounds.messenger import Exchange
+from server.rounds.metrics import ClientRecord
+from server.rounds.observer import Observer
+
+POLL = 0.5
+"""Seconds between two looks for connected nodes."""
+PAUSE = 5.0
+"""Seconds before the second attempt at a round; each further attempt waits as much longer."""
+
+
+def wait_for_nodes(exchange: Exchange, quorum: int, observer: Observer, poll: float = POLL) -> None:
+    """Return once so many nodes are connected; until then the observer is told whenever their number has changed."""
+    told = None
+    while (connected := len(list(exchange.nodes()))) < quorum:
+        if connected != told:
+            observer.waiting(connected, quorum)
+        told = connected
+        time.sleep(poll)
+
+
+def reasons(clients: Mapping[str, ClientRecord]) -> dict[str, str]:
+    """The word for each client that does not count, by name."""
+    return {client.name: client.reason for client in clients.values() if client.reason}
+
+
+def too_few(number: int, clients: Mapping[str, ClientRecord], quorum: int, attempts: int) -> RunError:
+    """The error for a round that did not come together, with what became of its clients in the last attempt."""
+    words = reasons(clients)
+    what = f"every client of round {number} was refused"
+    if len(words) < len(clients):
+        what = f"round {number} needs {quorum} updates and {len(clients) - len(words)} of {len(clients)} nodes count"
+    tried = f" in the last of {attempts} attempts" if attempts > 1 else ""
+    why = f" ({', '.join(f'{name}: {word}' for name, word in words.items())})" if words else ""
+    hint = " (nan: the training diverged; a new run with a lower [train] lr may not)" if "nan" in words.values() else ""
+    return RunError(
+        f"{what}{tried}{why}; round {number - 1} is intact: mend the cause, then run again with --resume{hint}"
+    )

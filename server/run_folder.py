@@ -1,0 +1,111 @@
+"""A run's folder for people: settings, metrics, curves and adapter, beside the journal of server/storage."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from tensorboardX import SummaryWriter
+
+from common.adapters.adapter import Adapter
+from common.errors import ConfigError, JournalError
+from common.huggingface import peft_folder as peft_format
+from common.huggingface.base_folder import locate
+from common.protocol.announcement import Announcement
+from common.settings.reader import to_tables
+from common.settings.resume import changes, config_hash, read_begun
+from common.settings.server import ServerFile
+from server.rounds.observer import Observer
+from server.storage import atomic_files as durable
+
+CURVES = ("test_loss", "test_accuracy", "receipt", "residual", "rank_global", "bytes_up", "bytes_down", "seconds")
+"""Numbers of a round that TensorBoard shows."""
+
+
+class RunFolder(Observer):
+    """What a run leaves behind for people; all of it but `config.toml` can be written again from the journal."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, settings: Mapping[str, Any]) -> "RunFolder":
+        """A new folder that holds these settings.
+
+        Raises:
+            JournalError: it exists, or cannot be made.
+        """
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            raise JournalError(f"{path} exists; choose another --name, or go on with --resume {path}") from None
+        except OSError as error:
+            raise JournalError(f"cannot make {path}: {error.strerror}; choose another --out") from None
+        folder = cls(path)
+        folder.describe(settings)
+        return folder
+
+    def describe(self, settings: Mapping[str, Any]) -> None:
+        """Write the run's settings, whole or not at all."""
+        durable.write(self.config, tomli_w.dumps(settings).encode())
+
+    @property
+    def config(self) -> Path:
+        """Where the settings are."""
+        return self.path / "config.toml"
+
+    @property
+    def journal(self) -> Path:
+        """Where the journal is."""
+        return self.path / "journal"
+
+    def restore(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Write metrics and curves of the committed rounds anew; a run may have ended before it wrote its last ones."""
+        (self.path / "metrics.jsonl").write_text("", encoding="utf-8")
+        shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
+        for entry in entries:
+            self.round_committed(entry["metrics"])
+
+    def publish(self, adapter: Adapter, node: Announcement, base: str) -> None:
+        """Replace `adapter/` by the global update as a PEFT folder for this base."""
+        peft_format.write(self.path / "adapter", adapter, node.head, str(locate(base)), node.task, node.embeddings)
+
+    def round_committed(self, record: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl and a point to each curve."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(record) + "\n")
+        # Files are named by the second, so that rounds within one would overwrite each other.
+        with SummaryWriter(str(self.path / "tensorboard"), filename_suffix=f".{record['round']}") as curves:
+            for name in CURVES:
+                if record[name] is not None:
+                    curves.add_scalar(name, record[name], record["round"])
+
+
+def folder_of(settings: ServerFile, begun: bool) -> RunFolder:
+    """The run's folder, with these settings; to be called by the process that holds its journal.
+
+    Args:
+        settings: with paths as they are to be used.
+        begun: a round was committed, so that the settings are those of the run.
+
+    Raises:
+        ConfigError: the folder is of something else, or the run began with settings that make another result.
+    """
+    folder = RunFolder(Path(settings.folder))
+    if folder.config.is_file():
+        before = read_begun(ServerFile, folder.config)
+        if begun and config_hash(before) != config_hash(settings):
+            names = ", ".join(_dotted(change.path) for change in changes(before, to_tables(settings)))
+            raise ConfigError(
+                f"{folder.path} holds a run that began with other settings ({names}); "
+                "give this one another `run`, or set back what you changed"
+            )
+    folder.describe(to_tables(settings))
+    return folder
+
+
+def _dotted(path: Sequence[str]) -> str:
+    *tables, key = path
+    return f"[{'.'.join(tables)}] {key}" if tables else key

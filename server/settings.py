@@ -1,0 +1,34 @@
+"""A server's settings, read from its own file."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from common.errors import ConfigError
+from common.settings.reader import parse, read_toml
+from common.settings.resume import over_begun
+from common.settings.server import ServerFile
+from server.algorithms import known
+from server.storage.journal import has_begun
+
+
+def read_server(file: Path) -> ServerFile:
+    """The settings in a server's own file; paths in it are relative to it.
+
+    Where the run in its folder has begun, keys that the file leaves unset are those that the run began with.
+
+    Raises:
+        ConfigError: the file is missing, or a key or value is wrong.
+    """
+    tables = read_toml(file)
+    for section, key in (("train", "rounds"), ("server", "cohort")):
+        if isinstance(tables.get(section), dict) and key in tables[section]:
+            raise ConfigError(
+                f"{file}: [{section}] {key} belongs at the top of a server's file, as {key}; move it there"
+            )
+    settings = parse(ServerFile, tables, str(file))
+    folder = file.parent / Path(settings.folder or f"runs/{settings.run}").expanduser()
+    keys = file.parent / Path(settings.keys).expanduser()
+    if has_begun(folder / "journal") and (config := folder / "config.toml").is_file():
+        settings = over_begun(ServerFile, tables, config)
+    known(settings.server.algorithm)
+    return replace(settings, folder=str(folder), keys=str(keys))

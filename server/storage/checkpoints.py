@@ -1,0 +1,89 @@
+"""The checkpoint files of a journal: one a committed round, of which the newest two are kept."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Literal
+
+from common.adapters.adapter import Adapter
+from common.adapters.codec import Limits, decode, write
+from common.adapters.joined import join, split
+from common.errors import JournalError
+from server.storage import atomic_files as durable
+from server.storage.disk_adapter import viewed
+from server.storage.hash_chain import Entry
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Where the state after round `number` is."""
+    return folder / f"round-{number:06d}.state"
+
+
+def save(path: Path, parts: Mapping[str, Adapter]) -> str:
+    """Put the parts of a state at `path` in float64, one module after the other; returns the file's SHA-256.
+
+    Raises:
+        OSError: it is not there.
+    """
+    with durable.writing(path) as file:
+        write(file, join(**parts), "f64")
+    return _digest(path)
+
+
+def load(path: Path) -> dict[str, Adapter]:
+    """The parts of a state, in float64, read from the file module by module; one without modules is absent.
+
+    Raises:
+        OSError, CodecError: it is no file that `save` has written.
+    """
+    with path.open("rb") as file:
+        view = mmap(file.fileno(), 0, access=ACCESS_READ)
+    joined = decode(view, Limits(max_bytes=len(view)), check=False)  # The journal has compared the file's hash.
+    return {part: viewed(path, view, adapter) for part, adapter in split(joined).items()}
+
+
+def check(folder: Path, entries: Sequence[Entry]) -> None:
+    """Compare the checkpoints with the hashes in a journal's entries; the last but one may be missing.
+
+    Raises:
+        JournalError: one was changed, is missing, or is later than the entries; names it and the last good round.
+    """
+    beyond = [path for path in folder.glob("round-*.state") if path > path_of(folder, len(entries))]
+    if beyond:
+        raise JournalError(f"{min(beyond)} has no line in the log, which lost its end; restore the log from a copy")
+    conditions = {entry["round"]: _condition(folder, entry) for entry in entries[-2:]}
+    good = max((number for number, condition in conditions.items() if condition == "intact"), default=None)
+    last = len(entries) - 1
+    for number, condition in conditions.items():
+        if condition == "changed" or (condition == "missing" and number == last):
+            raise JournalError(f"{path_of(folder, number)} (round {number}) is {condition}; {_remedy(last, good)}")
+
+
+def tidy(folder: Path, entries: Sequence[Entry]) -> None:
+    """Remove older checkpoints than the newest two, those without an entry, and temporary files."""
+    kept = [path_of(folder, entry["round"]) for entry in entries[-2:]]
+    for path in folder.glob("round-*"):
+        if path not in kept:
+            path.unlink()
+
+
+def _condition(folder: Path, entry: Entry) -> Literal["intact", "changed", "missing"]:
+    try:
+        digest = _digest(path_of(folder, entry["round"]))
+    except FileNotFoundError:
+        return "missing"
+    return "intact" if digest == entry["state_hash"] else "changed"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remedy(last: int, good: int | None) -> str:
+    if good is None:
+        return "no good round is left; restore the file from a copy"
+    if good == last:
+        return f"the last good round is {good} and does not need the file; remove it"
+    return f"the last good round is {good}; restore the file from a copy, or remove the last line of the log"

@@ -1,0 +1,68 @@
+"""Adapters whose factors lie in a file, from which a module is read at each access: memory holds one at a time."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from mmap import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.adapters.adapter import Adapter, Array, Factors
+from common.errors import RunError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a file an array lies."""
+
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def read(self, file: Path) -> Array:
+        """The array.
+
+        Raises:
+            RunError: the file has no such bytes any more.
+        """
+        count = int(np.prod(self.shape))
+        try:
+            return np.fromfile(file, self.dtype, count, offset=self.offset).reshape(self.shape)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{file} cannot be read back ({error}); the last committed round is intact: mend the cause, then run "
+                "again with --resume"
+            ) from error
+
+
+Side = Array | Place
+
+
+class OnDisk(Adapter):
+    """An adapter in a file."""
+
+    def __init__(self, file: Path, sides: Mapping[str, tuple[Side, Side]]) -> None:
+        """Read each module's a and b from these places in the file; arrays stay in memory."""
+        self._file, self._sides = file, dict(sorted(sides.items()))
+
+    def __getitem__(self, name: str) -> Factors:
+        a, b = (side.read(self._file) if isinstance(side, Place) else side for side in self._sides[name])
+        return Factors(a, b)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sides)
+
+    def __len__(self) -> int:
+        return len(self._sides)
+
+
+def viewed(file: Path, buffer: bytes | mmap, adapter: Adapter) -> OnDisk:
+    """An adapter of views on a buffer, read from a file of the same bytes; what is no view stays in memory."""
+    start, size = np.frombuffer(buffer, np.uint8).ctypes.data, len(buffer)
+
+    def side(array: Array) -> Side:
+        offset = array.ctypes.data - start
+        return Place(offset, array.dtype, array.shape) if 0 <= offset < size else array
+
+    return OnDisk(file, {name: (side(f.a), side(f.b)) for name, f in adapter.items()})

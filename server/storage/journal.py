@@ -1,0 +1,190 @@
+"""A round is committed or it did not happen.
+
+    RUN/journal/log.jsonl             one line a round; the line is the commit
+                round-000012.state    what the server knew after round 12; the newest two stay
+                spool/                replies of the running round
+                lock                  held by the process that runs
+
+A commit makes the checkpoint durable, then appends the line that names it and holds its hash. Whatever stops it leaves
+the round before as the last one.
+"""
+
+import fcntl
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+from common.adapters.adapter import Adapter, Factors
+from common.errors import JournalError, RunError
+from server.algorithms.state import State
+from server.storage import atomic_files as durable
+from server.storage import checkpoints, spool
+from server.storage import hash_chain as chain
+from server.storage.hash_chain import Entry
+
+
+class Journal:
+    """The committed rounds of a run, and its folder while `open` holds it."""
+
+    def __init__(self, folder: Path, entries: tuple[Entry, ...], length: int) -> None:
+        self._folder, self._entries, self._length = folder, entries, length
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path) -> Iterator[Self]:
+        """The journal as of its last committed round, without rounds if it is new; what a crash left is removed.
+
+        The folder belongs to this process until the end of the `with` block.
+
+        Raises:
+            JournalError: another process holds the folder, `verify` finds damage, or it cannot be written.
+        """
+        with _held(folder):
+            with _explained(folder):
+                entries, length = _start(folder)
+            yield cls(folder, entries, length)
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """What was committed, one entry a round."""
+        return self._entries
+
+    def last_state(self) -> State:
+        """The state of the last committed round, in float64; a part without modules is absent.
+
+        Its factors are read from the checkpoint at each access, for as long as that is one of the newest two.
+
+        Raises:
+            JournalError: no round was committed, or its checkpoint cannot be read.
+        """
+        if not self._entries:
+            raise JournalError(f"{self._folder} holds no committed round; start the run anew")
+        entry = self._entries[-1]
+        with _explained(self._folder):
+            parts = checkpoints.load(checkpoints.path_of(self._folder, entry["round"]))
+        return State(entry["round"], parts, entry["dropped"])
+
+    def spool_path(self, name: str) -> Path:
+        """Where the reply of the node `name` waits for the commit of this round, which removes it.
+
+        Raises:
+            JournalError: the name cannot name a file.
+        """
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise JournalError(f"{name!r} cannot name a file; give the node another name")
+        return self._folder / "spool" / name
+
+    def keep(self, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> Mapping[str, Adapter]:
+        """The parts of the state that these modules make, each with its factors by part; on disk until the commit.
+
+        Raises:
+            RunError: they cannot be written.
+        """
+        return spool.kept(self._folder / "spool" / ".state", modules)  # No node's name begins with a dot.
+
+    def commit(self, state: State, entry: Mapping[str, Any]) -> None:
+        """Make the next round durable, with what `entry` says of it; the journal's own keys win over equal ones.
+
+        Raises:
+            JournalError: the state isn't that of the next round.
+            RunError: it cannot be written, or a number isn't finite; the journal is as it was.
+        """
+        if state.round != len(self._entries):
+            raise JournalError(f"{self._folder}: round {len(self._entries)} is next, not round {state.round}")
+        path = checkpoints.path_of(self._folder, state.round)
+        own = {"round": state.round, "dropped": state.dropped, "state": path.name}
+        with self._undone_on_failure(path):
+            own["state_hash"] = checkpoints.save(path, state.parts)
+            line = chain.seal({**entry, **own}, self._entries)
+            durable.append(_log(self._folder), line, self._length)
+        self._entries, self._length = (*self._entries, json.loads(line)), self._length + len(line)
+        with suppress(OSError):  # the round is committed: what cannot be removed now goes at the next commit
+            _tidy(self._folder, self._entries)
+
+    @contextmanager
+    def _undone_on_failure(self, path: Path) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            with suppress(OSError):  # in this order, so that no line names a checkpoint that is gone
+                durable.cut(_log(self._folder), self._length)
+                path.unlink(missing_ok=True)
+            number = len(self._entries)
+            last = f"round {number - 1} is intact" if number else "no round was committed before"
+            message = f"{self._folder}: round {number} is not committed: {error}; {last}"
+            raise RunError(f"{message}; mend the cause, then go on with --resume") from error
+
+
+def verify(folder: Path) -> tuple[Entry, ...]:
+    """The committed entries of a journal, after a check of every line and of the checkpoints that are kept.
+
+    Only reads. A last line that was never finished does not count.
+
+    Raises:
+        JournalError: there is no journal, or one of its files was changed: names it, its round and the last good round.
+    """
+    if not _log(folder).is_file():
+        raise JournalError(
+            f"{folder.parent} is no run: it has no journal; give the folder that a run's last line names"
+        )
+    with _explained(folder):
+        return _read(folder)[0]
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a round was committed, as a look from outside tells, which needs no lock and checks nothing."""
+    with _explained(folder), suppress(FileNotFoundError), _log(folder).open("rb") as log:
+        return log.readline().endswith(b"\n")
+    return False
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which is made if need be."""
+    with _explained(folder):
+        (folder / "spool").mkdir(parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise JournalError(
+                f"{folder} is in use by another process ({error.strerror}); wait until it ends"
+            ) from None
+        yield
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise JournalError(f"{folder} cannot be used as a journal: {error}") from error
+
+
+def _start(folder: Path) -> tuple[tuple[Entry, ...], int]:
+    """The committed entries and their length in the log, after everything else is gone from the folder."""
+    if not _log(folder).exists():
+        durable.write(_log(folder), b"")
+    entries, length = _read(folder)
+    durable.cut(_log(folder), length)
+    _tidy(folder, entries)
+    return entries, length
+
+
+def _read(folder: Path) -> tuple[tuple[Entry, ...], int]:
+    entries, length = chain.read(_log(folder).read_bytes(), _log(folder))
+    checkpoints.check(folder, entries)
+    return entries, length
+
+
+def _tidy(folder: Path, entries: Sequence[Entry]) -> None:
+    checkpoints.tidy(folder, entries)
+    for reply in (folder / "spool").iterdir():
+        reply.unlink()
+
+
+def _log(folder: Path) -> Path:
+    return folder / "log.jsonl"

@@ -1,0 +1,54 @@
+"""What the running round needs no memory for: admitted replies, and the next state while it is made; both on disk."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from common.adapters.adapter import Adapter, Array, Factors
+from common.errors import RunError
+from server.storage.disk_adapter import OnDisk, Place, viewed
+
+
+def spooled(file: Path, blob: bytes, adapter: Adapter) -> OnDisk:
+    """The adapter, which is a view on the blob, from a file that is written; factors that are no views stay in memory.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    with _explained(file):
+        file.write_bytes(blob)
+    return viewed(file, blob, adapter)
+
+
+def kept(file: Path, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dict[str, Adapter]:
+    """The parts of a state, whose modules are written to a file as they come, each with its factors by part.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    parts: dict[str, dict[str, tuple[Place, Place]]] = {}
+    with _explained(file), file.open("wb") as stream:
+        for name, factors in modules:
+            for part, each in factors.items():
+                parts.setdefault(part, {})[name] = _put(each.a, stream), _put(each.b, stream)
+    return {part: OnDisk(file, sides) for part, sides in parts.items()}
+
+
+def _put(array: Array, stream: BinaryIO) -> Place:
+    place = Place(stream.tell(), array.dtype, array.shape)
+    stream.write(np.ascontiguousarray(array).data)
+    return place
+
+
+@contextmanager
+def _explained(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot keep {file} until the round ends: {error.strerror}; the last committed round is intact: "
+            "mend the cause, then run again with --resume"
+        ) from error

@@ -1,0 +1,49 @@
+"""Flower's part of the round: letters become messages, replies become letters, over any Flower grid.
+
+Flower's own strategies begin at round 1 and hold every reply in memory, so the loop over rounds
+(server/rounds/loop.py) is ours, on `push_messages` and `pull_messages`.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from common.protocol.messages import Reason
+from common.protocol.payload import Kind, Letter, pack, unpack
+
+SHORTEST, LONGEST = 0.001, 0.02
+"""Seconds between two looks for replies; they double while none comes, as looking takes time from nodes nearby."""
+
+
+class FlowerExchange:
+    """An exchange of letters over a Flower grid."""
+
+    def __init__(self, grid: Grid, deadline: float) -> None:
+        """Give nodes `deadline` seconds for each reply."""
+        self._grid, self._deadline = grid, deadline
+
+    def nodes(self) -> Iterable[int]:
+        """Flower's numbers of the connected nodes."""
+        return self._grid.get_node_ids()
+
+    def ask(self, kind: Kind, letters: Mapping[int, Letter], number: int) -> Iterator[tuple[int, Letter | Reason]]:
+        """Replies as they arrive; `absent` for those that miss the deadline."""
+        messages = [
+            Message(pack(letter), node, kind, ttl=self._deadline, group_id=str(number))
+            for node, letter in letters.items()
+        ]
+        ids = zip(self._grid.push_messages(messages), letters, strict=True)
+        waiting = {message_id: node for message_id, node in ids if message_id}  # None: the node is gone
+        yield from ((node, "absent") for node in letters.keys() - waiting.values())
+        end, pause = time.monotonic() + self._deadline, SHORTEST
+        while waiting and time.monotonic() < end:
+            pause = min(2 * pause, LONGEST)
+            for reply in self._grid.pull_messages(list(waiting)):  # one at a time, so that memory holds one
+                if (node := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
+                    yield node, unpack(reply)
+                pause = SHORTEST
+            time.sleep(pause)
+        for node in waiting.values():
+            yield node, "absent"

@@ -1,0 +1,132 @@
+"""gRPC servers in a thread with an event loop of its own: one for nodes, one on loopback that tells it is well."""
+
+import asyncio
+import resource
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+
+from common.errors import TransportError
+from common.protocol.channel import CHANNEL, SERVICE, Pems
+
+_CHANNEL = (
+    *CHANNEL,
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # Nodes ping more often than gRPC allows by itself.
+    ("grpc.max_concurrent_streams", 8),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.so_reuseport", 0),  # A second server on the port fails.
+    ("grpc.http2.bdp_probe", 0),  # It would let each node's window, and so memory, grow to 20 MiB and more.
+    ("grpc.http2.lookahead_bytes", 2 * 2**20),
+)
+_GRACE = 2.0
+"""Seconds for calls to end when the server stops."""
+
+
+class Listener:
+    """Serves nodes from its creation until `close`.
+
+    Args:
+        address: host and port; port 0 takes a free one, which `port` then tells.
+        pems: the server's certificate, its key, and the authority of the nodes: a peer without a certificate of that
+            authority does not get beyond the TLS handshake.
+        handler: the methods that nodes call.
+        health_port: of gRPC's health service on 127.0.0.1, without TLS; 0 takes a free one, None is none.
+
+    Raises:
+        TransportError: it cannot listen there.
+    """
+
+    def __init__(self, address: str, pems: Pems, handler: Any, health_port: int | None) -> None:
+        self._stopped: Future[None] = Future()
+        started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]] = Future()
+        serving = self._serve(address, pems, handler, health_port, started)
+        self._thread = Thread(target=asyncio.run, args=(serving,), name="grid")
+        self._thread.start()
+        self._loop, self.port, self.health_port = started.result()
+
+    @property
+    def running(self) -> bool:
+        """Whether it was not told to stop."""
+        return not self._stopped.done()
+
+    def soon(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call a function in the thread of the event loop."""
+        self._loop.call_soon_threadsafe(function, *arguments)
+
+    def close(self) -> None:
+        """Let calls end for a short while, then stop; to be called once."""
+        self._stopped.set_result(None)
+        self._thread.join()
+
+    async def _serve(
+        self,
+        address: str,
+        pems: Pems,
+        handler: Any,
+        health_port: int | None,
+        started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]],
+    ) -> None:
+        most = ("grpc.max_allowed_incoming_connections", for_connections())
+        servers = [grpc.aio.server(options=(*_CHANNEL, most))]
+        servers[0].add_generic_rpc_handlers((handler,))
+        try:
+            port = _bind(address, lambda: servers[0].add_secure_port(address, _credentials(pems)))
+            if health_port is not None:
+                health_server, health_port = await _health_server(health_port)
+                servers.append(health_server)
+            for server in servers:
+                await server.start()
+            started.set_result((asyncio.get_running_loop(), port, health_port))
+            await asyncio.wrap_future(self._stopped)
+        except BaseException as error:
+            if started.done():
+                raise
+            started.set_exception(error)  # for whoever waits for it
+        finally:
+            await asyncio.gather(*(server.stop(_GRACE) for server in servers))
+
+
+def _bind(address: str, add_port: Callable[[], int]) -> int:
+    try:
+        return add_port()
+    except RuntimeError as error:
+        raise TransportError(
+            f"cannot listen at {address}: another process does, or this machine has no such address; choose another"
+        ) from error
+
+
+def _credentials(pems: Pems) -> grpc.ServerCredentials:
+    pair = pems.key_pem, pems.certificate_pem
+    return grpc.ssl_server_credentials([pair], root_certificates=pems.ca_pem, require_client_auth=True)
+
+
+async def _health_server(port: int) -> tuple[grpc.aio.Server, int]:
+    server, servicer, address = grpc.aio.server(), health.HealthServicer(), f"127.0.0.1:{port}"
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    bound = _bind(address, lambda: server.add_insecure_port(address))
+    for name in ("", SERVICE):
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return server, bound
+
+
+_MOST = 10**6
+
+
+def allow_many() -> int:
+    """The most that the system lets this process have open at once, which it may have from now on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:  # where macOS says so, it refuses that as a limit
+        return soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def for_connections() -> int:
+    """How many of them may be connections: strangers must not use up those that the journal needs."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if soft == resource.RLIM_INFINITY else min(soft * 3 // 4, _MOST)

@@ -1,0 +1,32 @@
+"""Who is at the other end of a connection: the name and the key in its certificate."""
+
+from dataclasses import dataclass
+
+from common.errors import IdentityError
+from common.identity.keys import certificates
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A node as its certificate names it.
+
+    Args:
+        name: the one name in it.
+        key: hash of its public key (`certificates.key_hash`).
+    """
+
+    name: str
+    key: str
+
+
+def peer_of(pem: bytes) -> Peer:
+    """The node of a certificate whose signature TLS has checked.
+
+    Raises:
+        IdentityError: it does not name exactly one node.
+    """
+    certificate = certificates.from_pem(pem)
+    names = certificates.names_of(certificate)
+    if len(names) != 1:
+        raise IdentityError(f"is a certificate of {len(names)} names; a node's has one")
+    return Peer(names[0], certificates.key_hash(certificates.public_key(certificate)))

@@ -1,0 +1,187 @@
+"""The two methods that nodes call, over gRPC: a stream of messages to each node, and its replies, one a call.
+
+Everything here runs in the thread of the event loop.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, NoReturn
+
+import grpc
+from flwr.app import Error, Message
+from grpc import StatusCode
+
+from common.errors import TransportError
+from common.protocol.channel import FRAME, INBOX, REPLY, SERVICE
+from common.protocol.frames import Incoming, announced
+from common.protocol.message_header import Head
+from server.transport.authentication import Admit, Entrance
+from server.transport.connections import Connection, Connections, End, Outgoing
+from server.transport.peer import Peer
+from server.transport.pending_replies import Asked, Inbox
+
+Greeted = Callable[[str], Iterable[Iterator[bytes]]]
+Opened = Callable[[str, Message, Callable[[], Message]], Message]
+"""The reply of the node of this name to this message, which is read where it is taken."""
+FAILED = 2
+"""Flower's code for an app that failed."""
+_ENDS = {
+    "replaced": StatusCode.ABORTED,
+    "closing": StatusCode.UNAVAILABLE,
+    "malformed": StatusCode.INVALID_ARGUMENT,
+    "refused": StatusCode.PERMISSION_DENIED,
+}
+
+log = logging.getLogger(__name__)
+
+
+def refusal(word: str, asked: Message) -> Message:
+    """What the server's app gets in place of a reply that does not count."""
+    return Message(Error(FAILED, word), reply_to=asked)
+
+
+class Service:
+    """Lets nodes in, sends them their messages, and takes their replies.
+
+    Args:
+        connections: who is connected.
+        inbox: what was asked of whom.
+        admit: the roster.
+        greeted: the frames of each notice to a node of this name that has connected.
+        opened: reads a reply in the thread of the server's app.
+        spool: folder for files without a name, where replies larger than a frame lie until they are taken.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        inbox: Inbox[Message],
+        admit: Admit,
+        greeted: Greeted,
+        opened: Opened,
+        spool: Path,
+    ) -> None:
+        self._connections, self._inbox, self._entrance = connections, inbox, Entrance(connections, admit)
+        self._greeted, self._opened, self._spool = greeted, opened, spool
+
+    def handler(self) -> Any:
+        """What a gRPC server needs of it."""
+        methods = {
+            INBOX: grpc.unary_stream_rpc_method_handler(self._open),
+            REPLY: grpc.stream_unary_rpc_method_handler(self._reply),
+        }
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    def send(self, number: int, message: Outgoing) -> None:
+        """Send a message to the node of this number, if the roster still admits it."""
+        self._entrance.still(self._connections.at(number))
+        self._connections.send(number, message)
+
+    async def _open(self, request: bytes, context: Any) -> None:
+        peer = await self._entrance.peer(context)
+        rank = _rank(request)
+        if rank is None:
+            await self._entrance.refuse(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
+        await self._entrance.check(peer, rank, context)
+        connection = self._connections.enter(peer, rank)
+        try:
+            for notice in self._greeted(peer.name):
+                self._connections.notify(peer.name, notice)
+            await context.send_initial_metadata((("admitted", "yes"),))
+            why = await self._deliver(connection, context)
+        finally:
+            self._connections.leave(connection, "gone")
+        if why in _ENDS:
+            await context.abort(_ENDS[why], why)
+
+    async def _deliver(self, connection: Connection, context: Any) -> End:
+        meter = self._connections.meter(connection.peer.name)
+        while not isinstance(item := await connection.outbox.get(), str):
+            if item.group:
+                meter.begin(item.group)
+            for frame in item.frames:
+                meter.sent += len(frame)
+                await context.write(frame)
+        return item
+
+    async def _reply(self, frames: AsyncIterator[bytes], context: Any) -> bytes:
+        peer = await self._entrance.peer(context)
+        connection = self._connections.of(peer)
+        if connection is None:
+            await self._entrance.refuse(peer, "stale", context)
+        await self._entrance.check(peer, connection.rank, context)
+        asked, head = await self._begin(connection, frames, context)
+        try:
+            async with asyncio.timeout(asked.expires - time.monotonic()):
+                incoming = await self._receive(head, frames, peer)
+        except TimeoutError:
+            self._inbox.release(asked)
+            await self._entrance.refuse(peer, "stale", context)
+        except (TransportError, OSError) as error:
+            await self._spoilt(peer, asked, error, context)
+        except BaseException:
+            self._inbox.release(asked)
+            raise
+        if incoming.left:  # It broke off, which ends the frames as their last one does; it may come again.
+            incoming.discard()
+            self._inbox.release(asked)
+            await self._entrance.refuse(peer, "broken", context)
+        self._inbox.answer(asked, partial(self._opened, peer.name, asked.message, incoming.finish))
+        return b""
+
+    async def _begin(
+        self, connection: Connection, frames: AsyncIterator[bytes], context: Any
+    ) -> tuple[Asked[Message], Head]:
+        """What the reply answers, and what it announces; its bytes have no place yet."""
+        peer, meter = connection.peer, self._connections.meter(connection.peer.name)
+        try:
+            first = await anext(aiter(frames), b"")
+            meter.receive(len(first))
+            head = announced(first, meter.limits.reply)
+        except TransportError as error:
+            log.error("a reply of node %s: %s", peer.name, error)
+            self._connections.leave(connection, "malformed")  # It is unknown which message it answers: it is gone.
+            await self._entrance.refuse(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
+        asked = self._inbox.claim(head.message.metadata.reply_to_message_id, connection.number)
+        if asked is None:
+            await self._entrance.refuse(peer, "stale", context)
+        if head.size and asked.message.metadata.message_type != "train":
+            unasked = TransportError(f"{head.size} bytes of arrays where none were asked for")
+            await self._spoilt(peer, asked, unasked, context)
+        return asked, head
+
+    async def _receive(self, head: Head, frames: AsyncIterator[bytes], peer: Peer) -> Incoming:
+        meter, incoming = self._connections.meter(peer.name), Incoming(head, self._store)
+        try:
+            async for frame in frames:
+                meter.receive(len(frame))
+                incoming.add(frame)
+        except BaseException:
+            incoming.discard()
+            raise
+        return incoming
+
+    def _store(self, size: int) -> IO[bytes]:
+        return BytesIO() if size <= FRAME else TemporaryFile(dir=self._spool)
+
+    async def _spoilt(self, peer: Peer, asked: Asked[Message], error: Exception, context: Any) -> NoReturn:
+        """The node was asked and has sent nonsense, or there is no place for it: nobody waits for it any longer."""
+        log.error("a reply of node %s: %s", peer.name, error)
+        word = "malformed" if isinstance(error, TransportError) else "failed"
+        self._inbox.answer(asked, partial(refusal, word, asked.message))
+        await self._entrance.refuse(peer, word, context)
+
+
+def _rank(request: bytes) -> int | None:
+    try:
+        rank = json.loads(request)["rank"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return rank if type(rank) is int and rank > 0 else None

@@ -1,0 +1,129 @@
+"""Two ways to fine-tune a model, and what each holds and stores: adapters, and all of its weights.
+
+Either takes AdamW steps on one batch, in float32 on one thread, and is meant for a process of its own. Memory is the
+bytes of the model's weights plus what the steps add at most to the resident memory: activations, gradients, optimizer
+state and, of adapters, the factors. These are of rank 8 on query, value and a new head.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+
+from client.data.batches import Batch, eval_batches
+from client.model.base_model import BaseModel
+from client.training.evaluate import evaluate
+from client.training.loss import loss_sum
+from common.adapters import codec
+from common.adapters.adapter import Adapter
+from common.huggingface import peft_folder as peft_format
+from simulations.bench.measure import peak_growth
+from simulations.bench.training.bases import Case, assignment, attach, one_thread
+
+FULL_RATE = 1e-4
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one side holds and stores.
+
+    Args:
+        parameters: numbers that are trained.
+        optimizer: bytes of the optimizer's state.
+        stored: bytes of the safetensors file with what was trained.
+        sent: bytes of one update on the wire.
+        peak: bytes of the weights and of what the steps add at most.
+        losses: in nats, before and after.
+    """
+
+    parameters: int
+    optimizer: int
+    stored: int
+    sent: int
+    peak: int
+    losses: tuple[float, float]
+
+
+def adapters(case: Case) -> Footprint:
+    """The footprint of adapters, trained by the engine of a client."""
+    base, lora = attach(_ready(case))
+    start, steps, updates = assignment(lora.shapes), case.engine(), list[Adapter]()
+    with _optimizer_bytes() as held:
+        growth = peak_growth(lambda: updates.append(steps(start)))
+    (update,), rows = updates, case.rows(base)
+    first, last = (evaluate(base, lora, each, rows, case.batch).loss for each in (start.start, update))
+    numbers = sum(array.size for array in update.arrays().values())
+    stored, sent = _adapter_bytes(base, update), len(codec.encode(update))
+    return Footprint(numbers, held[-1], stored, sent, _weights(base) + growth, (first, last))
+
+
+def whole_model(case: Case) -> Footprint:
+    """The footprint of full fine-tuning; it changes the base model of this process."""
+    base = _ready(case)
+    base.model.requires_grad_(True)
+    (batch,) = eval_batches(case.rows(base), case.batch)
+    losses: list[float] = []
+    with _optimizer_bytes() as held:
+        growth = peak_growth(lambda: losses.extend(_steps(base, batch, case)))
+    numbers = sum(parameter.numel() for parameter in base.model.parameters())
+    stored = _model_bytes(base)
+    return Footprint(numbers, held[-1], stored, stored, _weights(base) + growth, (losses[0], losses[-1]))
+
+
+def _steps(base: BaseModel, batch: Batch, case: Case) -> Iterator[float]:
+    """The loss before each step, and after the last."""
+    optimizer = torch.optim.AdamW(base.model.parameters(), lr=FULL_RATE, weight_decay=0.0)
+    for _ in range(case.steps):
+        loss = loss_sum(base, batch) / batch.supervised
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(base.model.parameters(), case.training.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        yield loss.item()
+    with torch.no_grad():
+        yield loss_sum(base, batch).item() / batch.supervised
+
+
+def _ready(case: Case) -> BaseModel:
+    """The base model, once what is imported on first use has been."""
+    one_thread()
+    base = case.base()
+    case.small().engine()(assignment(attach(base)[1].shapes))
+    return base
+
+
+@contextmanager
+def _optimizer_bytes() -> Iterator[list[int]]:
+    """For each optimizer step within: the bytes of the state's tensors after it."""
+    held: list[int] = []
+
+    def note(optimizer: Optimizer, *_: object) -> None:
+        tensors = (value for state in optimizer.state.values() for value in state.values() if torch.is_tensor(value))
+        held.append(sum(tensor.nbytes for tensor in tensors))
+
+    handle = register_optimizer_step_post_hook(note)
+    try:
+        yield held
+    finally:
+        handle.remove()
+
+
+def _weights(base: BaseModel) -> int:
+    return sum(parameter.nbytes for parameter in base.model.parameters())
+
+
+def _adapter_bytes(base: BaseModel, update: Adapter) -> int:
+    with TemporaryDirectory() as folder:
+        peft_format.write(Path(folder), update, base.head, str(base.folder), base.task)
+        return (Path(folder) / peft_format.WEIGHTS).stat().st_size
+
+
+def _model_bytes(base: BaseModel) -> int:
+    with TemporaryDirectory() as folder:
+        base.model.save_pretrained(folder)
+        return (Path(folder) / "model.safetensors").stat().st_size

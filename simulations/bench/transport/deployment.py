@@ -1,0 +1,109 @@
+"""A deployment on loopback: keys as `fedlora keys` makes them, the server's grid in this process, nodes in others."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from flwr.app import Context, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.network.audit import Notary
+from client.network.link import Link
+from client.network.responder import Answers
+from client.network.responder import Notary as AnyNotary
+from common.identity import node as node_keys
+from common.identity import operator as project
+from common.identity.credentials import load_node, load_server
+from common.protocol.channel import Pems
+from common.protocol.flower import identify
+from common.protocol.payload import Letter
+from server.transport.authorization import Door
+from server.transport.grid import Gate, GrpcGrid
+from server.transport.quota import Limits
+
+HOST = "127.0.0.1"
+PATIENCE = 120.0
+"""Seconds for nodes to connect."""
+MAX_RANK, MAX_WEIGHT = 64, 1000
+
+Ranks = Mapping[str, int]
+"""The rank of each node, by name."""
+
+
+def make_project(folder: Path, names: Iterable[str] = ()) -> None:
+    """Write an operator's keys to `keys` in a folder, and those of members of these names to `nodes`."""
+    now = datetime.now(UTC)
+    project.init(folder / "keys", "bench", [HOST], now)
+    for name in names:
+        request = node_keys.join(folder / "nodes", name)
+        invite = project.admit(folder / "keys", request, MAX_RANK, MAX_WEIGHT, now)
+        (folder / "nodes" / invite.name).write_bytes(invite.read_bytes())
+
+
+@contextmanager
+def serving(folder: Path, spool: Path) -> Iterator[GrpcGrid]:
+    """The grid of `fedlora server` in this process: roster, signatures, greeting and limits as there."""
+    credentials = load_server(folder / "keys")
+    door = Door(folder / "keys", credentials.roster, credentials.roster_bytes, "examples")
+    gate = Gate(door.admit, door.objection, lambda name: [Letter({}, door.signed_roster)], Limits())
+    with GrpcGrid(f"{HOST}:0", credentials, gate, spool) as grid:
+        yield grid
+
+
+@contextmanager
+def connected(grid: GrpcGrid, folder: Path, processes: Sequence[Ranks], app: Callable[[], ClientApp]) -> Iterator[None]:
+    """While the block runs, each process holds the nodes of its names, all of them connected, with an app each.
+
+    Raises:
+        TimeoutError: they do not connect.
+    """
+    with running([(take_part, (folder, grid.port, ranks, app)) for ranks in processes]):
+        await_nodes(grid, sum(map(len, processes)))
+        yield
+
+
+@contextmanager
+def running(works: Sequence[tuple[Callable[..., None], tuple[Any, ...]]]) -> Iterator[None]:
+    """Functions with their arguments, each in a new process, ended at the end of the block."""
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=work, args=arguments, daemon=True) for work, arguments in works]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def await_nodes(grid: GrpcGrid, count: int) -> None:
+    """Return when so many nodes are connected.
+
+    Raises:
+        TimeoutError: they are not in time.
+    """
+    end = time.monotonic() + PATIENCE
+    while (there := len(grid.names())) < count:
+        if time.monotonic() > end:
+            raise TimeoutError(f"{there} of {count} nodes connected in {PATIENCE:g} s")
+        time.sleep(0.02)
+
+
+def take_part(folder: Path, port: int, ranks: Ranks, app: Callable[[], ClientApp]) -> None:
+    """Be these nodes, until the process ends."""
+    identify()
+    for name, rank in ranks.items():
+        own = load_node(folder / "nodes", name)
+        Thread(target=link(port, own, name, rank, app, Notary(folder / "nodes", own)).run).start()
+
+
+def link(port: int, pems: Pems, name: str, rank: int, app: Callable[[], ClientApp], notary: AnyNotary) -> Link:
+    """A node's connection to the server on this machine."""
+    answers = Answers(app, Context(1, 2, {"node": name}, RecordDict(), {}), notary)
+    return Link(f"{HOST}:{port}", pems, rank, answers)

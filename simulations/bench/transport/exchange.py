@@ -1,0 +1,100 @@
+"""What the transport itself takes: rounds of two nodes in processes of their own that compute nothing, over mutual TLS.
+
+A round here is one `train` letter to each node and the reply of each, with all that the server does to either but
+decode it: frames, roster, signature, spool. A node sends back what it got, signed.
+
+The empty round has no factors. In the large one 64 MiB go down to and come up from each node; beside it, in turn, the
+same 256 MiB go once from another process to this one through a TLS socket of the standard library. The journal is off;
+what it would add is a row of its own: a commit of the 128 MiB that came up (64 MiB of factors in float64), fsync
+included.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from common.adapters.adapter import Adapter, Factors
+from common.adapters.codec import encode
+from common.protocol.payload import Letter
+from server.algorithms.state import State
+from server.storage.journal import Journal
+from server.transport.flower_exchange import FlowerExchange
+from simulations.bench.measure import Comparison, in_fresh_process, interleaved, require
+from simulations.bench.transport.deployment import connected, make_project, serving
+from simulations.bench.transport.synthetic import echo
+from simulations.bench.transport.tls_copy import tls_copy
+
+NODES = ("ada", "bob")
+MODULES, SIZE, RANK = 1024, 1024, 8
+"""64 MiB of factors."""
+EMPTY_ROUNDS, LARGE_ROUNDS = 30, 5
+EMPTY_BOUND, COPIES = 0.1, 3.0
+DEADLINE = 60.0
+ORDER = {"run": "bench", "round": 1, "parent": "", "base": "bench", "attempt": 1}
+
+
+def measure() -> list[Comparison]:
+    """Seconds of rounds, medians.
+
+    Raises:
+        GateError: a node did not send back what it got.
+    """
+    with TemporaryDirectory() as scratch:
+        make_project(Path(scratch), NODES)
+        seconds, gate = in_fresh_process(timed, Path(scratch), MODULES, (EMPTY_ROUNDS, LARGE_ROUNDS))
+    empty, large, copy, commit = (seconds[name] for name in ("empty", "large", "copy", "commit"))
+    size = MODULES * SIZE * RANK * 8 // 2**20
+    round_ = f"{size} MiB each way, two nodes"
+    return [
+        Comparison("empty round, two nodes", empty, EMPTY_BOUND, "s", "the bound", at_most=1.0, gate=gate),
+        Comparison(round_, large, copy, "s", f"one TLS copy of {4 * size} MiB", at_most=COPIES, gate=gate),
+        Comparison(f"a commit of {2 * size} MiB, with fsync", commit, large, "s", f"{round_}, without it"),
+    ]
+
+
+def timed(folder: Path, modules: int, repetitions: tuple[int, int]) -> tuple[dict[str, float], str]:
+    """Median seconds of each work, and the gate; this process is the server.
+
+    Args:
+        folder: with the keys of a project.
+        modules: of the factors.
+        repetitions: of the empty round, and of all others.
+    """
+    factors = _factors(modules)
+    blob = encode(factors)
+    with (
+        serving(folder, folder) as grid,
+        connected(grid, folder, [{name: RANK} for name in NODES], echo),
+        tls_copy(folder / "keys", 4 * len(blob)) as copy,
+        Journal.open(folder / "journal") as journal,
+    ):
+        ask = partial(asked, FlowerExchange(grid, DEADLINE))
+        gate = require(ask(blob) == [blob] * len(NODES), f"{len(NODES)} nodes send back each bit of {len(blob)} bytes")
+        large: dict[str, Callable[[], object]] = {
+            "large": partial(ask, blob),
+            "copy": copy,
+            "commit": _commits(journal, factors),
+        }
+        return interleaved({"empty": ask}, repetitions[0]) | interleaved(large, repetitions[1]), gate
+
+
+def asked(exchange: FlowerExchange, blob: bytes = b"") -> list[bytes]:
+    """What the connected nodes reply to these bytes."""
+    replies = exchange.ask("train", dict.fromkeys(exchange.nodes(), Letter(ORDER, blob)), 1)
+    return [reply.blob for _, reply in replies if isinstance(reply, Letter)]
+
+
+def _factors(modules: int) -> Adapter:
+    draws = np.random.default_rng(0)
+    pairs = (draws.standard_normal((2, RANK * SIZE), np.float32) for _ in range(modules))
+    return Adapter({f"{i:04}": Factors(a.reshape(RANK, SIZE), b.reshape(SIZE, RANK)) for i, (a, b) in enumerate(pairs)})
+
+
+def _commits(journal: Journal, factors: Adapter) -> Callable[[], None]:
+    """Commits the next round at each call."""
+    numbers = count()
+    return lambda: journal.commit(State(next(numbers), {"global": factors}), {})

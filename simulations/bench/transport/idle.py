@@ -1,0 +1,77 @@
+"""The memory of a server with 1,000 idle nodes, each connected over mutual TLS under a certificate of its own.
+
+The nodes are real links in one other process, probe included, that ignore what they are told; the server greets each
+with the signed roster of all 1,000. The figure is the peak of the resident memory of the server's process, all of it,
+from before the first node to some seconds after the last.
+"""
+
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Thread
+from typing import Any
+
+from common.protocol.flower import identify
+from server.transport.grid import GrpcGrid
+from server.transport.listener import allow_many
+from simulations.bench.measure import Comparison, in_fresh_process, peak, require
+from simulations.bench.transport.deployment import await_nodes, link, make_project, running, serving
+from simulations.bench.transport.members import Pem, admit_all
+from simulations.bench.transport.synthetic import echo
+
+NODES = 1000
+BOUND = 2**30
+PACE = 0.02
+"""Seconds between two nodes: all at once, they would wait for each other longer than a handshake may take."""
+SETTLED = 3.0
+"""Seconds after the last node."""
+
+
+class Deaf:
+    """The notary of a node that never replies and takes no note."""
+
+    def sign(self, values: Mapping[str, Any], blob: bytes) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+    def asked(self, values: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def told(self, values: Mapping[str, Any], blob: bytes) -> None:
+        """Nothing."""
+
+
+def measure() -> list[Comparison]:
+    """Bytes.
+
+    Raises:
+        GateError: a node was gone at the end.
+    """
+    with TemporaryDirectory() as scratch:
+        most, there = in_fresh_process(with_nodes, Path(scratch), NODES, SETTLED)
+    gate = require(there == NODES, f"{there:,} of {NODES:,} idle nodes are connected at the end")
+    return [Comparison(f"peak with {NODES:,} idle nodes", most, BOUND, "bytes", "the bound", at_most=1.0, gate=gate)]
+
+
+def with_nodes(folder: Path, count: int, seconds: float) -> tuple[int, int]:
+    """The peak in bytes with so many nodes, and how many are there so many seconds after the last one came."""
+    allow_many()
+    make_project(folder)
+    members = admit_all(folder / "keys", [f"node-{number:04}" for number in range(count)])
+    with serving(folder, folder) as grid, running([(_connect, (grid.port, members))]):
+        return peak(partial(_settle, grid, count, seconds)), len(grid.names())
+
+
+def _settle(grid: GrpcGrid, count: int, seconds: float) -> None:
+    await_nodes(grid, count)
+    time.sleep(seconds)
+
+
+def _connect(port: int, members: Mapping[str, Pem]) -> None:
+    allow_many()
+    identify()
+    for name, pem in members.items():
+        Thread(target=link(port, pem, name, 1, echo, Deaf()).run).start()
+        time.sleep(PACE)

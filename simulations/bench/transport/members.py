@@ -1,0 +1,49 @@
+"""Many members of a project at once: `fedlora keys admit` signs the whole roster for each, which takes minutes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.identity.documents import roster
+from common.identity.documents.roster import Member, Roster
+from common.identity.keys import certificates, files
+from common.identity.keys import private_keys as keys
+from common.identity.keys.certificates import Authority
+from simulations.bench.transport.deployment import MAX_RANK, MAX_WEIGHT
+
+
+@dataclass(frozen=True)
+class Pem:
+    """Who a node is and whom it trusts, each as PEM."""
+
+    ca_pem: bytes
+    certificate_pem: bytes
+    key_pem: bytes
+
+
+def admit_all(folder: Path, names: Iterable[str]) -> dict[str, Pem]:
+    """What new members need to connect, by name, once the roster in this folder of keys has them, and no other."""
+    public = certificates.from_pem(files.read_public(folder / "ca.pem"))
+    authority = Authority(public, keys.read_tls_key(folder / "ca.key"))
+    roster_key = keys.read_signing_key(folder / "roster.key")
+    before = roster.read(files.read_public(folder / "roster.json"), roster_key.public_key())
+    made = [_member(name, authority) for name in names]
+    after = Roster(before.project, before.version + 1, {member.name: member for member, _ in made})
+    files.replace(folder / "roster.json", roster.sign(after, roster_key))
+    return {member.name: pem for member, pem in made}
+
+
+def _member(name: str, authority: Authority) -> tuple[Member, Pem]:
+    key, signing_key = keys.new_tls_key(), keys.new_signing_key()
+    certificate = certificates.for_node(name, key.public_key(), authority, datetime.now(UTC))
+    member = Member(
+        name=name,
+        signing_key=signing_key.public_key().public_bytes_raw(),
+        certificate=certificates.key_hash(key.public_key()),
+        max_rank=MAX_RANK,
+        max_weight=MAX_WEIGHT,
+        expires=certificate.not_valid_after_utc,
+    )
+    pems = certificates.to_pem(authority.certificate), certificates.to_pem(certificate), keys.to_plain_pem(key)
+    return member, Pem(*pems)

@@ -1,0 +1,112 @@
+"""By how much the memory of a server grows at most through real rounds, with 2 and with 20 nodes.
+
+Real are grid, roster, signatures, spool, the default algorithm, receipt, journal and published adapter; the nodes are
+in two processes and reply with random factors, of rank 2 and 4 in turn. Growth is the peak of the resident memory of
+the server's process less what it held when all nodes were connected and no round had begun.
+
+It is bounded by three times the global factors as they are sent, in float32, and what S holds, in float64, both after
+the last round: S has so many directions as updates brought, up to rank_kept. Each rank that occurs in a round costs
+one letter with the global factors.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from common.adapters.adapter import Adapter
+from common.settings.recipe import Lora, Server, Train
+from server.rounds.loop import Rounds
+from server.rounds.run_settings import Plan
+from server.run_folder import RunFolder
+from server.storage.journal import Journal
+from server.transport.flower_exchange import FlowerExchange
+from server.transport.grid import GrpcGrid
+from simulations.bench.measure import Comparison, in_fresh_process, peak_growth, require
+from simulations.bench.transport.deployment import Ranks, connected, make_project, serving
+from simulations.bench.transport.synthetic import random_factors
+
+COUNTS = (2, 20)
+RANKS = (2, 4)
+MODULES, SIZE = 256, 1024
+"""Global factors of rank 4 x 4 take 32 MiB."""
+ROUNDS = 4
+DEADLINE = 300.0
+RECEIPT = 1e-6
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes by which the server grew, and of the global factors and of S at its end.
+
+    Args:
+        worst: the largest receipt of a round.
+        counted: fewest updates that counted in a round.
+    """
+
+    growth: int
+    sent: int
+    kept: int
+    worst: float
+    counted: int
+    nodes: int
+
+
+def measure() -> list[Comparison]:
+    """Bytes, for each number of nodes."""
+    return [compare({f"node-{i:02}": RANKS[i % len(RANKS)] for i in range(n)}, MODULES, SIZE) for n in COUNTS]
+
+
+def compare(ranks: Ranks, modules: int, size: int) -> Comparison:
+    """The growth for nodes of these ranks, and so many modules of this width, beside its bound.
+
+    Raises:
+        GateError: a round was inexact, or an update did not count.
+    """
+    with TemporaryDirectory() as scratch:
+        make_project(Path(scratch), ranks)
+        held = in_fresh_process(through_rounds, Path(scratch), ranks, modules, size)
+    figure, bound, gate = f"growth through {ROUNDS} rounds, {len(ranks)} nodes", 3 * held.sent + held.kept, exact(held)
+    return Comparison(figure, held.growth, bound, "bytes", "3 G + S", at_most=1.0, gate=gate)
+
+
+def exact(held: Held) -> str:
+    """The gate that all updates counted and every round was exact.
+
+    Raises:
+        GateError: they did not, or one was not.
+    """
+    return require(
+        held.counted == held.nodes and held.worst <= RECEIPT,
+        f"{held.counted} of {held.nodes} updates count in each round, summed to {held.worst:.0e}; "
+        f"global factors {held.sent / 2**20:.0f} MiB, S {held.kept / 2**20:.0f} MiB",
+    )
+
+
+def through_rounds(folder: Path, ranks: Ranks, modules: int, size: int) -> Held:
+    """What a server holds; it is this process."""
+    shapes = {f"layers.{number:03}": (size, size) for number in range(modules)}
+    processes = [dict(list(ranks.items())[start::2]) for start in (0, 1)]
+    run = RunFolder(folder / "run")
+    run.path.mkdir()
+    with (
+        Journal.open(run.journal) as journal,
+        serving(folder, run.journal) as grid,
+        connected(grid, folder, processes, partial(random_factors, shapes, ranks)),
+    ):
+        growth = peak_growth(partial(_rounds, grid, journal, run))
+        parts = journal.last_state().parts
+        records = [entry["metrics"] for entry in journal.entries[1:]]
+    counted = min(sum(client["status"] == "ok" for client in record["clients"]) for record in records)
+    worst = max(record["receipt"] for record in records)
+    return Held(growth, _bytes(parts["global"].astype("f4")), _bytes(parts["mass"]), worst, counted, len(ranks))
+
+
+def _rounds(grid: GrpcGrid, journal: Journal, run: RunFolder) -> None:
+    plan = Plan(0, Lora(), Train(rounds=ROUNDS), Server(), "bench")
+    publish = partial(run.publish, base="bench")
+    Rounds(FlowerExchange(grid, DEADLINE), plan, journal, run, publish).run()
+
+
+def _bytes(adapter: Adapter) -> int:
+    return sum(array.nbytes for array in adapter.arrays().values())

@@ -1,0 +1,114 @@
+"""What 200 MiB from a stranger cost the server in resident memory, and how much it tells one: no byte.
+
+A stranger connects and sends until the server hangs up, then connects again, until the system has taken 200 MiB from
+it: raw bytes that begin like a TLS record, or, within TLS, zeros, without a certificate or with one of another
+project's authority. Two nodes are connected, and answer before and after.
+
+What comes back is counted after decryption, alerts of TLS aside, on these connections and on one that opens HTTP/2 as
+it should and then listens. A member hears something there, which is the control.
+"""
+
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from server.transport.flower_exchange import FlowerExchange
+from simulations.bench.measure import Comparison, in_fresh_process, peak_growth, require
+from simulations.bench.transport.deployment import connected, make_project, serving
+from simulations.bench.transport.exchange import NODES, asked
+from simulations.bench.transport.sockets import PREFACE, plain, secured
+from simulations.bench.transport.synthetic import echo
+
+SIZE = 200 * 2**20
+BOUND = 16 * 2**20
+CHUNK = 2**16
+PATIENCE = 60.0
+"""Seconds for all bytes of one stranger, and for a round."""
+MEMBER, OTHER = NODES[0], "mallory"
+_RECORD = b"\x16\x03\x01\x3f\xff"
+"""The start of a TLS record of 16 KiB with a part of a handshake."""
+_ALERT = b"\x15\x03"
+
+Dial = Callable[[], socket.socket]
+
+
+def measure() -> list[Comparison]:
+    """Bytes, for each kind of stranger.
+
+    Raises:
+        GateError: one got a byte or could not send all of its own, a member got none, or the nodes did not answer.
+    """
+    with TemporaryDirectory() as scratch:
+        ours, theirs = Path(scratch) / "ours", Path(scratch) / "theirs"
+        make_project(ours, NODES)
+        make_project(theirs, [OTHER])
+        return in_fresh_process(compare, ours, theirs, SIZE)
+
+
+def compare(ours: Path, theirs: Path, size: int) -> list[Comparison]:
+    """The rows for strangers that send so many bytes; this process is the server of the project in `ours`."""
+    with serving(ours, ours) as grid, connected(grid, ours, [{name: 1} for name in NODES], echo):
+        ask = partial(asked, FlowerExchange(grid, PATIENCE))
+        require(len(ask()) == len(NODES), "the nodes answer before the strangers come")
+        heard = in_fresh_process(listen, partial(secured, grid.port, ours, MEMBER))
+        rows = [
+            _row("raw", partial(plain, grid.port), size, heard),
+            _row("no certificate", partial(secured, grid.port), size, heard),
+            _row("another authority's", partial(secured, grid.port, theirs, OTHER), size, heard),
+        ]
+        require(len(ask()) == len(NODES), "the nodes answer after the strangers came")
+        return rows
+
+
+def _row(kind: str, dial: Dial, size: int, member: int) -> Comparison:
+    told = in_fresh_process(listen, dial)
+    floods: list[tuple[int, int]] = []
+    growth = peak_growth(lambda: floods.append(in_fresh_process(flood, dial, size)))
+    ((sent, back),) = floods
+    gate = require(
+        sent >= size and told + back == 0 < member,
+        f"a stranger ({kind}) sent {sent / 2**20:.0f} MiB and got {told + back} bytes; a member got {member}",
+    )
+    figure = f"{size / 2**20:.0f} MiB from a stranger, {kind}: growth"
+    return Comparison(figure, growth, BOUND, "bytes", "the bound", at_most=1.0, gate=gate)
+
+
+def listen(dial: Dial) -> int:
+    """Bytes that come back to one who opens HTTP/2 and waits."""
+    with suppress(OSError), dial() as peer:
+        with suppress(OSError):
+            peer.sendall(PREFACE)
+        return _heard(peer)
+    return 0
+
+
+def flood(dial: Dial, size: int) -> tuple[int, int]:
+    """Bytes that were sent, so many unless time is up, and that came back."""
+    sent = back = 0
+    end = time.monotonic() + PATIENCE
+    while sent < size and time.monotonic() < end:
+        with suppress(OSError), dial() as peer:
+            sent += _pour(peer, size - sent)
+            back += _heard(peer)
+    return sent, back
+
+
+def _pour(peer: socket.socket, most: int) -> int:
+    sent, zeros = 0, bytes(CHUNK)
+    with suppress(OSError):
+        sent += peer.send(_RECORD)
+        while sent < most:
+            sent += peer.send(zeros)
+    return sent
+
+
+def _heard(peer: socket.socket) -> int:
+    heard = 0
+    with suppress(OSError):
+        while data := peer.recv(CHUNK):
+            heard += 0 if data.startswith(_ALERT) else len(data)
+    return heard

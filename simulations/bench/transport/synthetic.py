@@ -1,0 +1,66 @@
+"""Apps of nodes that compute nothing: one sends back what it got, one replies with random factors."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from common.adapters.adapter import Adapter, Factors, Shapes
+from common.protocol.announcement import Announcement
+from common.protocol.assignment import Update
+from common.protocol.messages import ADAPTER_STYPE, order_of, pack_update, unpack_assignment
+from common.seeding import stream
+
+ROWS = 10
+
+
+def echo() -> ClientApp:
+    """An app that replies to `train` with the values and the factors that it was sent."""
+    app = ClientApp()
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        return Message(message.content, reply_to=message)
+
+    return app
+
+
+def random_factors(shapes: Shapes, ranks: Mapping[str, int]) -> ClientApp:
+    """An app that announces modules of these (d, k), replies with Gaussian factors, and says a loss of 1."""
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        name = str(context.node_config["node"])
+        own = Announcement(name, ranks[name], ROWS, "bench", shapes, (), (), "classification")
+        return _reply(message, own.values())
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        content: Any = message.content
+        values = content["values"]
+        assignment = unpack_assignment(content["adapter"]["adapter"].data, values["trains"], values["scaling"])
+        draws = stream(str(context.node_config["node"]), values["round"])
+        update = Update(Adapter({name: _drawn(f, draws) for name, f in assignment.start.items()}), ROWS, ROWS, 1.0)
+        counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
+        return _reply(message, vars(order_of(values)) | counts, pack_update(update, assignment.trains))
+
+    @app.evaluate()
+    def evaluate(message: Message, context: Context) -> Message:
+        values: Any = message.content["values"]
+        return _reply(message, vars(order_of(values)) | {"loss": 1.0})
+
+    return app
+
+
+def _drawn(like: Factors, draws: np.random.Generator) -> Factors:
+    return Factors(draws.standard_normal(like.a.shape, np.float32), draws.standard_normal(like.b.shape, np.float32))
+
+
+def _reply(message: Message, values: Mapping[str, Any], blob: bytes = b"") -> Message:
+    content = RecordDict({"values": ConfigRecord(dict(values))})
+    if blob:
+        content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), ADAPTER_STYPE, blob)})
+    return Message(content, reply_to=message)

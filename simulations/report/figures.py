@@ -1,0 +1,70 @@
+"""Figures of a run as inline SVG; equal records give equal text."""
+
+import re
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from simulations.report import bars as rows
+from simulations.report import curves
+from simulations.report.curves import GREY
+from simulations.report.records import Node, Record
+
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fedlora",
+    "text.parse_math": False,
+    "font.size": 9,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E6E8EB",
+    "legend.edgecolor": "none",
+    "legend.fontsize": 8,
+    "lines.markersize": 4,
+}
+
+
+def draw(
+    records: Sequence[Record],
+    nodes: Sequence[Node],
+    spectrum: Mapping[str, Sequence[float]],
+    chance: float | None,
+    perplexity: bool,
+) -> dict[str, str]:
+    """Inline SVG by name of figure; a figure without data is absent.
+
+    Args:
+        spectrum: singular values of the global update, falling, by module.
+        chance: accuracy of guessing.
+        perplexity: show exp(loss), which means something for a language model only.
+    """
+    with matplotlib.rc_context(_STYLE):
+        figures = {
+            "loss": curves.loss(records),
+            "accuracy": curves.accuracy(records, chance),
+            "perplexity": curves.perplexity(records) if perplexity else None,
+            "clients": rows.clients(nodes),
+            "traffic": curves.traffic(records),
+            "receipt": curves.receipt(records),
+            "residual": curves.residual(records),
+            "rank": curves.rank(records),
+            "spectrum": rows.singular_values(spectrum),
+        }
+        return {name: _svg(name, figure) for name, figure in figures.items() if figure is not None}
+
+
+def _svg(name: str, figure: Figure) -> str:
+    """The figure without prolog; its ids carry its name, since all figures of a page share one space of ids."""
+    file = StringIO()
+    figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", file.getvalue())
+    return svg[svg.index("<svg") :]

@@ -1,0 +1,65 @@
+"""One self-contained HTML page about a run: figures, tables and settings, nothing fetched from elsewhere."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from common.settings.reader import read_toml
+from simulations.report import formats
+from simulations.report.cards import cards
+from simulations.report.figures import draw
+from simulations.report.records import nodes_of, read_records, troubles_of
+
+
+def write_report(
+    run: Path,
+    spectrum: Mapping[str, Sequence[float]],
+    facts: Mapping[str, str],
+    samples: Sequence[Mapping[str, str]] = (),
+    *,
+    chance: float | None = None,
+    full_bytes: int | None = None,
+) -> Path:
+    """The path of `RUN/report.html`, made from `config.toml` and `metrics.jsonl`; equal input gives equal bytes.
+
+    Args:
+        spectrum: singular values of the final global update, falling, by module.
+        facts: label -> text, shown at the top: base model, corpus, hashes.
+        samples: a table of examples; all rows have the same keys, which are its headings.
+        chance: accuracy of guessing.
+        full_bytes: size of the base model's weights, to compare traffic with.
+
+    Raises:
+        JournalError: `metrics.jsonl` cannot be used.
+        ConfigError: `config.toml` cannot be read.
+    """
+    records, config = read_records(run), read_toml(run / "config.toml")
+    nodes = nodes_of(records)
+    language = config.get("data", {}).get("task") == "causal-lm"
+    drawn = draw(records, nodes, spectrum, chance, perplexity=language)
+    page = _template().render(
+        name=run.resolve().name,
+        facts=facts,
+        cards=cards(records, nodes, chance, full_bytes, perplexity=language),
+        figures={name: Markup(svg) for name, svg in drawn.items()},  # noqa: S704 - matplotlib escapes its text
+        troubles=troubles_of(records),
+        nodes=nodes,
+        records=records,
+        samples=samples,
+        settings=(run / "config.toml").read_text(encoding="utf-8"),
+    )
+    path = run / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _template() -> Template:
+    folder = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(
+        loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    for show in (formats.decimal, formats.percent, formats.small, formats.size, formats.duration, formats.spans):
+        environment.filters[show.__name__] = show
+    return environment.get_template("page.html.j2")

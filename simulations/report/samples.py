@@ -1,0 +1,45 @@
+"""What a language model answers before and after training, side by side."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from client.data.batches import Examples
+from client.data.tokens import IGNORE, Example
+from client.finished_run import Trained, load, load_test, write_on
+from common.adapters.adapter import Adapter
+
+
+def samples(run: Path, count: int = 2, tokens: int = 40) -> list[dict[str, str]]:
+    """`prompt`, `expected`, `before` (the plain base) and `after` (with the run's update) of some test rows.
+
+    The rows lie evenly over the test rows; their answers, and those of the model, end after `tokens` tokens.
+
+    Raises:
+        JournalError, DataError: the folder is no run, or it has no test rows.
+    """
+    trained, (_, rows) = load(run), load_test(run)
+    return [_sample(trained, row, tokens) for row in _spread(rows, count)]
+
+
+def _spread(rows: Examples, count: int) -> tuple[Example, ...]:
+    return rows.rows[:: max(1, len(rows) // count)][:count]
+
+
+def _sample(trained: Trained, row: Example, tokens: int) -> dict[str, str]:
+    start = _answer_start(row)
+    tokens = min(tokens, getattr(trained.base.model.config, "max_position_embeddings", sys.maxsize) - start)
+    prompt, answer = row.ids[:start].tolist(), row.ids[start : start + tokens].tolist()
+    return {
+        "prompt": trained.base.tokenizer.decode(prompt, skip_special_tokens=True),
+        "expected": trained.base.tokenizer.decode(answer, skip_special_tokens=True),
+        "before": write_on(trained, Adapter({}), prompt, tokens),
+        "after": write_on(trained, trained.adapter, prompt, tokens),
+    }
+
+
+def _answer_start(row: Example) -> int:
+    """Where the first answer begins; in a plain text, all of which is learned but its beginning, halfway."""
+    start = int(np.argmax(np.asarray(row.targets) != IGNORE))
+    return start if start > 1 else len(row.ids) // 2

@@ -1,0 +1,110 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from client.data.rows import Row, columns_of, read_rows
+from common.errors import DataError
+
+
+def write(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".ndjson", ".JSONL"])
+def test_json_lines(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path, f"rows{suffix}", '{"text": "good", "label": 1}\r\n{"text": "bad", "label": 0}')
+    assert read_rows(path) == (Row(1, {"text": "good", "label": 1}), Row(2, {"text": "bad", "label": 0}))
+
+
+def test_only_line_feeds_end_a_json_line(tmp_path: Path) -> None:
+    text = "one\u2028two\x0bthree\x85four"
+    path = write(tmp_path, "rows.jsonl", json.dumps({"text": text}, ensure_ascii=False) + "\n")
+    assert len(path.read_text().splitlines()) > 1  # control: what str.splitlines would have made of it
+    assert read_rows(path) == (Row(1, {"text": text}),)
+
+
+def test_csv_with_quoted_newlines_counts_physical_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, "rows.csv", 'text,label\n"two\nlines, ""quoted""",a\nplain,b\n')
+    assert read_rows(path) == (
+        Row(2, {"text": 'two\nlines, "quoted"', "label": "a"}),
+        Row(4, {"text": "plain", "label": "b"}),
+    )
+
+
+def test_csv_from_a_spreadsheet_has_no_mark_in_its_first_column(tmp_path: Path) -> None:
+    assert columns_of(read_rows(write(tmp_path, "rows.csv", "\ufefftext\nhi\n"))) == ("text",)
+
+
+def test_quotes_in_tsv_are_plain_characters(tmp_path: Path) -> None:
+    path = write(tmp_path, "rows.tsv", 'label\ttext\n1\t" frailty " is good\n')
+    assert read_rows(path) == (Row(2, {"label": "1", "text": '" frailty " is good'}),)
+
+
+def test_parquet_keeps_types(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "hi"}]
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"messages": [chat, chat], "label": [3, None]}), path)
+    assert read_rows(path) == (
+        Row(1, {"messages": chat, "label": 3}),
+        Row(2, {"messages": chat, "label": None}),
+    )
+
+
+def test_columns_are_those_of_any_row() -> None:
+    assert columns_of([Row(1, {"b": 1}), Row(2, {"a": 1, "b": 2})]) == ("b", "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place", "reason"),
+    [
+        ("rows.json", "[]", "", "ends in '.json', which is no known kind of file; use .jsonl, .ndjson, .csv"),
+        ("rows", "text\nhi\n", "", "ends in ''"),
+        ("rows.jsonl", "", "", "holds no rows"),
+        ("rows.csv", "", "", "holds no rows"),
+        ("rows.csv", "text,label\n", "", "holds no rows"),
+        ("rows.jsonl", '{"text": "a"}\n{"text": \n', ", line 2: ", "is not JSON (Expecting value at column"),
+        ("rows.jsonl", '{"text": "a"}\n\n{"text": "b"}\n', ", line 2: ", "is not JSON"),
+        ("rows.jsonl", '{"text": "a"}\n["b"]\n', ", line 2: ", "is not a JSON object"),
+        ("rows.jsonl", "[" * 100_000, ", line 1: ", "is not JSON that can be read"),
+        ("rows.jsonl", '{"n": ' + "9" * 5000 + "}", ", line 1: ", "is not JSON that can be read"),
+        ("rows.csv", "text,label\na,x\nb,y,z\n", ", line 3: ", "has 3 fields where the header has 2"),
+        ("rows.csv", "text,label\na,x\nb\n", ", line 3: ", "has 1 fields where the header has 2"),
+        ("rows.csv", "text,label\na,x\n\n", ", line 3: ", "has 0 fields where the header has 2"),
+        ("rows.tsv", "text\tlabel\na\tx\nb\n", ", line 3: ", "has 1 fields where the header has 2"),
+        ("rows.csv", "text,text\na,x\n", ", line 1: ", "names a column twice"),
+        ("rows.csv", 'text,label\na,x\n"b,y\nc,z\n', ", line 3: ", "unexpected end of data"),
+        ("rows.csv", "text\n" + "a" * 200_000, ", line 2: ", "field larger than field limit"),
+        ("rows.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n', ", line 2: ", "is not UTF-8"),
+        ("rows.csv", b"\xef\xbb\xbftext\na\ncaf\xe9\n", ", line 3: ", "is not UTF-8"),
+        ("rows.parquet", b"not parquet", "", "is not a Parquet file"),
+        ("rows.parquet", b"", "", "is not a Parquet file"),
+    ],
+)
+def test_refusals_name_file_line_and_reason(
+    tmp_path: Path, name: str, content: str | bytes, place: str, reason: str
+) -> None:
+    path = write(tmp_path, name, content)
+    with pytest.raises(DataError) as error:
+        read_rows(path)
+    assert f"{path}{place}" in str(error.value)
+    assert reason in str(error.value)
+
+
+def test_bytes_that_are_no_text_in_parquet_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    broken = pa.array([b"caf\xe9"]).view(pa.string())
+    pq.write_table(pa.table({"text": broken}), path)
+    with pytest.raises(DataError, match=r"rows\.parquet is not a Parquet file that can be read"):
+        read_rows(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    for name in ("absent.csv", "folder.csv"):
+        with pytest.raises(DataError, match=f"cannot read .*{name}: "):
+            read_rows(tmp_path / name)

@@ -1,0 +1,105 @@
+import pytest
+import torch
+from torch import nn
+
+from client.model.lora import Lora, merge, unmerge
+from client.model.targets import find_targets
+from common.adapters.adapter import Adapter, Factors
+from common.errors import ModelError
+from tests.helpers.common.models import adapted_logits, load, logits, random_adapter
+from tests.helpers.common.toy_network import SHAPES, toy, words
+
+RUNS = [("bert", "classification"), ("gpt2", "classification"), ("gpt2", "causal-lm"), ("llama", "causal-lm")]
+
+
+def _state(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def _same_bits(model, state):
+    return all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("kind", "task"), RUNS)
+def test_merged_weights_give_the_logits_of_base_and_adapter(kind, task):
+    base = load(kind, task)
+    lora = Lora(base.model, find_targets(base, "all-linear"))
+    adapter = random_adapter(lora.shapes, (3, 1, 0, 5, 2))
+    plain, expected, state = logits(base.model), adapted_logits(lora, adapter), _state(base.model)
+    originals = merge(base.model, adapter)
+    torch.testing.assert_close(logits(base.model), expected, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(plain, expected, atol=1e-2)
+    unmerge(base.model, originals)
+    assert _same_bits(base.model, state)
+    assert torch.equal(logits(base.model), plain)
+
+
+def test_subtracting_the_update_would_not_restore_the_bits():
+    network, factors = toy(), random_adapter(SHAPES, (2,))["linear"]
+    state = _state(network)
+    for sign in (1, -1):
+        merge(network, Adapter({"linear": Factors(factors.a, sign * factors.b)}))
+    torch.testing.assert_close(network.linear.weight, state["linear.weight"])
+    assert not torch.equal(network.linear.weight, state["linear.weight"])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_update_is_added_the_right_way_round(name):
+    network, adapter = toy(), random_adapter({name: SHAPES[name]}, (2,))
+    before = network.get_submodule(name).weight.clone()
+    merge(network, adapter)
+    delta = torch.tensor(adapter[name].b @ adapter[name].a)
+    added = network.get_submodule(name).weight - before
+    torch.testing.assert_close(added, delta if name == "linear" else delta.T)
+
+
+def test_a_merge_keeps_type_and_takes_no_gradient():
+    network = toy().to(torch.bfloat16)
+    merge(network, random_adapter(SHAPES, (2,)))
+    weights = [network.get_submodule(name).weight for name in SHAPES]
+    assert all(w.dtype == torch.bfloat16 and not w.requires_grad for w in weights)
+    assert network(words(2)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "other"),
+    [("gpt2", "transformer.wte", "lm_head"), ("gpt2", "lm_head", "transformer.wte")],
+)
+def test_a_tied_tensor_is_not_merged(kind, name, other):
+    base = load(kind, "causal-lm")
+    state = _state(base.model)
+    adapter = random_adapter(Lora(base.model, [name, "transformer.h.0.attn.c_attn"]).shapes, (2,))
+    with pytest.raises(ModelError, match=rf"{name}.weight is tied to {other}.weight.*export an adapter instead"):
+        merge(base.model, adapter)
+    assert _same_bits(base.model, state)
+
+
+def test_an_embedding_that_is_not_tied_is_merged():
+    base = load("llama", "causal-lm")
+    lora = Lora(base.model, ["model.embed_tokens"])
+    adapter = random_adapter(lora.shapes, (2,))
+    expected = adapted_logits(lora, adapter)
+    merge(base.model, adapter)
+    torch.testing.assert_close(logits(base.model), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_quantised_weight_is_refused_with_the_remedy():
+    network = toy()
+    network.linear.weight = nn.Parameter(torch.zeros(15, 1, dtype=torch.uint8), requires_grad=False)
+    with pytest.raises(ModelError, match=r"linear is stored as torch.uint8; load the base in float32 or bfloat16"):
+        merge(network, random_adapter({"linear": SHAPES["linear"]}, (2,)))
+
+
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [
+        ({"linear": (6, 5)}, r"linear: the adapter has shape \(6, 5\), the model \(5, 6\)"),
+        ({"x": (6, 5)}, "target x is not"),
+    ],
+)
+def test_an_adapter_of_another_model_is_refused_before_anything_changes(shapes, reason):
+    network = toy()
+    state = _state(network)
+    with pytest.raises(ModelError, match=reason):
+        merge(network, random_adapter({"conv": SHAPES["conv"], **shapes}, (2,)))
+    assert _same_bits(network, state)

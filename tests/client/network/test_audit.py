@@ -1,0 +1,191 @@
+"""What a node says of a server whose log does not fit what the node has sent and was told."""
+
+import hashlib
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+
+from client.network.audit import Notary
+from common.errors import IdentityError, TransportError
+from common.identity.documents import signatures as envelope
+from common.identity.documents import signatures as signing
+from common.identity.documents.signatures import Receipt
+from common.protocol.round_notice import Line
+from tests.helpers.end_to_end.identities import Identities
+
+RUN, BLOB = "ab" * 32, b"factors"
+HASH = hashlib.sha256(BLOB).hexdigest()
+VALUES = {"run": RUN, "round": 3, "attempt": 1, "parent": "02", "base": "ef", "examples": 10, "tokens": 10, "loss": 1.0}
+LINE = Line(run=RUN, round=3, parent="02", adapter="03", updates=["00" * 32, HASH], weight=0.25)
+
+
+@pytest.fixture
+def identities(tmp_path):
+    return Identities(tmp_path, "a", "b")
+
+
+@pytest.fixture
+def notary(identities, caplog):
+    caplog.set_level(logging.INFO)
+    return Notary(identities.folder / "b", identities.node("b"))
+
+
+@pytest.fixture
+def signed(identities):
+    """A line whose receipt the server signed, for node b unless another is named."""
+
+    def signed(line=LINE, node="b"):
+        receipt = Receipt(
+            project="demo",
+            run=line.run,
+            round=line.round,
+            node=node,
+            blob_hash=HASH,
+            weight=line.weight,
+            adapter_hash=line.adapter,
+        )
+        return replace(line, signature=envelope.sign(receipt, identities.server().receipt_key).hex())
+
+    return signed
+
+
+def told(notary, line):
+    notary.told(line.values(), b"")
+
+
+def kept(identities):
+    file = identities.folder / "b" / "b.receipts"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_a_reply_is_signed_for_this_node(notary, identities):
+    added = notary.sign(VALUES, BLOB)
+    b = identities.node("b")
+    assert signing.signed(VALUES | added, HASH, "demo", "b", b.signing_key.public_key())
+    assert not signing.signed(VALUES | added, HASH, "demo", "a", b.signing_key.public_key())
+    assert added["roster"] == b.roster.version
+
+
+def test_a_receipt_is_checked_and_kept(notary, identities, signed, caplog):
+    notary.sign(VALUES, BLOB)
+    told(notary, signed())
+    (receipt,) = kept(identities)
+    assert (receipt["round"], receipt["blob_hash"], receipt["weight"]) == (3, HASH, 0.25)
+    signature = bytes.fromhex(receipt.pop("signature"))
+    assert envelope.verify(Receipt(**receipt), signature, identities.node("b").receipt_public_key)
+    assert (identities.folder / "b" / "b.receipts").stat().st_mode & 0o777 == 0o600
+    assert [record.levelname for record in caplog.records] == ["INFO"]
+    told(notary, signed())  # once more, as after a new connection
+    assert len(kept(identities)) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"weight": 0.5}, {"adapter": "04"}, {"signature": ""}, {"signature": "no hex"}, {"signature": "00" * 64}]
+)
+def test_a_receipt_that_the_server_did_not_sign_is_told(notary, identities, signed, change, caplog):
+    notary.sign(VALUES, BLOB)
+    told(notary, replace(signed(), **change))
+    assert "is not signed by the server's key" in caplog.text
+    assert not kept(identities)
+
+
+def test_a_receipt_for_another_node_is_none(notary, identities, signed, caplog):
+    notary.sign(VALUES, BLOB)
+    told(notary, signed(node="a"))
+    assert "is not signed by the server's key" in caplog.text
+
+
+def test_an_update_that_the_log_does_not_have_is_told(notary, identities, signed, caplog):
+    notary.sign(VALUES, BLOB)
+    told(notary, replace(signed(), updates=["00" * 32]))
+    assert f"round 3: this node's update {HASH[:12]} is missing from the server's log" in caplog.text
+    assert not kept(identities)
+
+
+def test_a_reason_is_told(notary, identities, caplog):
+    notary.sign(VALUES, BLOB)
+    told(notary, replace(LINE, updates=[], reason="nan", weight=0.0))
+    assert "round 3: this node's update does not count: nan" in caplog.text
+    assert "missing" not in caplog.text
+
+
+def test_a_node_that_is_left_out_is_told_why(notary, caplog):
+    told(notary, replace(LINE, reason="base", weight=0.0))
+    assert "round 3 went without this node: its base model, tokenizer, targets or labels" in caplog.text
+
+
+def test_a_round_of_which_nothing_was_told_is_named(notary, signed, caplog):
+    notary.sign(VALUES, BLOB)
+    told(notary, replace(LINE, round=2, parent="01", adapter="02"))  # an older one, after a new connection
+    assert not caplog.records
+    told(notary, replace(LINE, round=4, parent="03", adapter="04"))
+    assert "round 3: the server did not tell" in caplog.text
+
+
+def test_an_update_of_an_attempt_that_was_abandoned_is_forgotten(notary, identities, signed):
+    notary.sign(VALUES, b"first attempt")
+    notary.sign(VALUES | {"attempt": 2}, BLOB)
+    told(notary, signed())
+    assert len(kept(identities)) == 1
+
+
+def test_an_announcement_is_no_update(notary, caplog):
+    notary.sign({"name": "b", "rank": 8}, b"")
+    told(notary, LINE)
+    assert not caplog.records
+
+
+def test_rounds_must_follow_one_another(notary, caplog):
+    told(notary, LINE)
+    notary.asked({"run": RUN, "round": 4, "parent": "03"})
+    notary.asked({"run": "other", "round": 4, "parent": "xx"})  # another run
+    notary.asked({"run": RUN, "round": 6, "parent": "xx"})  # the node was away
+    told(notary, replace(LINE, round=4, parent="03", adapter="04"))
+    assert not caplog.records
+    notary.asked({"run": RUN, "round": 5, "parent": "03"})
+    assert "round 5 starts from adapter 03, by its log round 4 ended with 04" in caplog.text
+    caplog.clear()
+    told(notary, replace(LINE, round=5, parent="03", adapter="05"))
+    assert "round 5 starts from adapter 03, by its log round 4 ended with 04" in caplog.text
+
+
+def test_a_newer_roster_is_kept_and_signed_for(notary, identities):
+    before = identities.node("b").roster.version
+    identities.revoke("a")
+    notary.told({}, identities.roster)
+    assert notary.sign(VALUES, BLOB)["roster"] == before + 1
+    assert identities.node("b").roster.version == before + 1  # also after a restart
+
+
+def test_an_older_roster_is_refused(notary, identities):
+    older = identities.roster
+    identities.revoke("a")
+    notary.told({}, identities.roster)
+    with pytest.raises(IdentityError, match="older"):
+        notary.told({}, older)
+
+
+def test_a_roster_that_another_key_signed_is_refused(notary, tmp_path):
+    with pytest.raises(IdentityError):
+        notary.told({}, Identities(tmp_path / "other", "b").roster)
+
+
+def test_a_roster_that_bars_the_node_ends_it(notary, identities):
+    identities.revoke("b")
+    with pytest.raises(IdentityError, match="b is revoked since roster version"):
+        notary.told({}, identities.roster)
+
+
+@pytest.mark.parametrize("values", [{}, LINE.values() | {"round": "3"}, LINE.values() | {"more": 1}])
+def test_a_notice_of_another_form_is_refused(notary, values):
+    with pytest.raises(TransportError, match="same release"):
+        notary.told(values, b"")
+
+
+def test_a_receipt_that_cannot_be_kept_ends_nothing(notary, identities, signed, caplog):
+    (identities.folder / "b" / "b.receipts").mkdir()
+    notary.sign(VALUES, BLOB)
+    told(notary, signed())
+    assert "the receipt for round 3 cannot be kept" in caplog.text

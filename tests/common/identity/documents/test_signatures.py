@@ -1,0 +1,71 @@
+from dataclasses import asdict, fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.identity.documents import signatures as envelope
+from common.identity.documents.signatures import Receipt, Statement
+from common.identity.documents.signed_json import message
+from common.identity.keys.private_keys import new_signing_key
+
+KEY = new_signing_key()
+PUBLIC = KEY.public_key()
+COMMON = {"project": "cardio", "run": "r1", "round": 3, "node": "a", "blob_hash": "ab" * 32}
+STATEMENT = Statement(
+    **COMMON,
+    roster_version=2,
+    attempt=1,
+    parent_hash="0" * 64,
+    base_fingerprint="1" * 64,
+    configuration_hash="2" * 64,
+    counts={"examples": 10, "tokens": 200},
+    nonce="00" * 16,
+)
+RECEIPT = Receipt(**COMMON, weight=0.25, adapter_hash="3" * 64)
+VALUES = [STATEMENT, RECEIPT]
+
+
+def other(value: object) -> object:
+    if isinstance(value, dict):
+        return {**value, "examples": 11}
+    return value + 1 if isinstance(value, int | float) else f"{value}x"
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_what_was_signed_verifies(value: Statement | Receipt) -> None:
+    signature = envelope.sign(value, KEY)
+    assert len(signature) == 64
+    assert envelope.verify(replace(value), signature, PUBLIC)
+    assert not envelope.verify(value, signature, new_signing_key().public_key())
+    assert not envelope.verify(value, envelope.sign(value, new_signing_key()), PUBLIC)
+
+
+@pytest.mark.parametrize(("value", "field"), [(value, field.name) for value in VALUES for field in fields(value)])
+def test_each_field_is_signed(value: Statement | Receipt, field: str) -> None:
+    changed = replace(value, **{field: other(getattr(value, field))})
+    assert not envelope.verify(changed, envelope.sign(value, KEY), PUBLIC)
+    assert envelope.verify(changed, envelope.sign(changed, KEY), PUBLIC)
+
+
+def test_the_order_of_counts_does_not_matter() -> None:
+    turned = replace(STATEMENT, counts=dict(reversed(STATEMENT.counts.items())))
+    assert list(turned.counts) != list(STATEMENT.counts)
+    assert envelope.verify(turned, envelope.sign(STATEMENT, KEY), PUBLIC)
+
+
+def test_values_do_not_slide_from_one_field_into_the_next() -> None:
+    moved = replace(STATEMENT, project="cardior", run="1")
+    assert not envelope.verify(moved, envelope.sign(replace(STATEMENT, project="cardio", run="r1"), KEY), PUBLIC)
+
+
+@pytest.mark.parametrize(("value", "own"), [(STATEMENT, "update"), (RECEIPT, "receipt")])
+@pytest.mark.parametrize("kind", ["update", "receipt", "roster"])
+def test_a_signature_of_another_kind_is_none(value: Statement | Receipt, own: str, kind: str) -> None:
+    signature = KEY.sign(message(kind, asdict(value)))
+    assert envelope.verify(value, signature, PUBLIC) == (kind == own)
+
+
+@given(st.binary(max_size=80))
+def test_other_bytes_are_no_signature(signature: bytes) -> None:
+    assert not envelope.verify(STATEMENT, signature, PUBLIC)

@@ -1,0 +1,61 @@
+"""Training written out with dense matrices, W = W0 + U V + s B A, by another way than the engine's."""
+
+from itertools import islice
+
+import torch
+from torch.func import functional_call
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+from client.data.batches import batches
+from common.adapters.adapter import Adapter, Factors
+
+
+def dense_update(bench, assignment, training, name="clinic", mean_of_means=False):
+    """(s B, A) after training; with `mean_of_means` each batch of an accumulated step counts alike (wrong)."""
+    sides = {module: _leaves(factors, assignment) for module, factors in assignment.start.items()}
+    leaves = [leaf for pair in sides.values() for leaf in pair if leaf.requires_grad]
+    optimizer = torch.optim.Adam(leaves)
+    count = len(training.learning_rates) * training.accumulate
+    stream = batches(bench.rows, training.batch, count, (training.seed, name, training.round))
+    for rate in training.learning_rates:
+        group = list(islice(stream, training.accumulate))
+        weight = [1 / (len(group) * b.supervised if mean_of_means else sum(g.supervised for g in group)) for b in group]
+        loss = sum(w * _loss(bench, assignment, sides, batch) for w, batch in zip(weight, group, strict=True))
+        for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
+            leaf.grad = gradient
+        _clip(leaves, training.clip)
+        optimizer.param_groups[0]["lr"] = rate
+        optimizer.step()
+    s = assignment.scaling
+    return Adapter({n: Factors(a.detach().numpy(), s * b.detach().numpy()) for n, (a, b) in sides.items()})
+
+
+def _leaves(factors, assignment):
+    a, b = torch.tensor(factors.a), torch.tensor(factors.b / assignment.scaling)
+    return a.requires_grad_(assignment.trains != "b"), b.requires_grad_(assignment.trains != "a")
+
+
+def _loss(bench, assignment, sides, batch):
+    model = bench.base.model
+    weights = {f"{n}.weight": _dense(model.get_submodule(n), n, assignment, *pair) for n, pair in sides.items()}
+    tokens = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+    logits = functional_call(model, weights, kwargs=tokens).logits
+    if bench.rows.task == "classification":
+        return F.cross_entropy(logits, batch.targets, reduction="sum")
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.targets[:, 1:].flatten(), reduction="sum")
+
+
+def _dense(module, name, assignment, a, b):
+    added = assignment.scaling * b @ a
+    if name in assignment.frozen:
+        held = assignment.frozen[name]
+        added = added + torch.tensor(held.b) @ torch.tensor(held.a)
+    return module.weight + (added.T if isinstance(module, Conv1D) else added)
+
+
+def _clip(leaves, largest):
+    norm = torch.sqrt(sum(leaf.grad.square().sum() for leaf in leaves))
+    if largest and norm > largest:
+        for leaf in leaves:
+            leaf.grad *= largest / norm

@@ -1,0 +1,21 @@
+"""Nodes on disk: a `client.toml` and rows beside it."""
+
+import tomli_w
+
+from simulations.corpora import toy
+from simulations.corpora.corpus import to_jsonl
+from simulations.tiny_base import tiny_base
+
+PLACES = ("farm", "harbour", "kitchen", "station")
+
+
+def write_node(folder, kind="bert", rows=24, **settings):
+    """The file of a node that holds the first rows of the toy corpus; settings of None are left out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rows.jsonl").write_bytes(to_jsonl(toy.load().rows[:rows]))
+    plain = {"name": "clinic", "rank": 4, "base": str(tiny_base(kind)), "data": "rows.jsonl", "max_length": 32}
+    task = {"labels": PLACES} if settings.get("task") != "causal-lm" else {}
+    whole = plain | {"device": "cpu"} | task | settings
+    file = folder / "client.toml"
+    file.write_text(tomli_w.dumps({key: value for key, value in whole.items() if value is not None}))
+    return file

@@ -1,0 +1,52 @@
+"""What a run, and a model made from it, say to the run's test rows."""
+
+import torch
+
+from client.data.batches import eval_batches
+from client.finished_run import load, load_test
+from client.model.forward import forward
+from client.model.lora import frozen_lane
+from tests.helpers.client.nodes import PLACES
+from tests.helpers.common.models import AUTO_MODEL
+
+
+def _rows(run):
+    """The run's test rows as one batch."""
+    examples = load_test(run)[1]
+    (batch,) = eval_batches(examples, len(examples))
+    return batch
+
+
+def run_logits(run):
+    """Those of the frozen base under the run's update."""
+    trained = load(run)
+    skeleton, lora = trained.bench
+    lora.lanes = [frozen_lane(trained.adapter)]
+    with torch.no_grad():
+        out = _read(forward(skeleton, _rows(run)), run)
+    lora.lanes = ()
+    return out
+
+
+@torch.no_grad()
+def logits_of(model, run):
+    """Those of a model as Transformers or PEFT makes it."""
+    batch = _rows(run)
+    return _read(model.eval()(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits, run)
+
+
+def _read(logits, run):
+    """Logits, zero at padding, whose positions mean nothing."""
+    return logits if logits.ndim == 2 else logits * _rows(run).attention_mask[..., None]
+
+
+def plain_base(run):
+    """The base as Transformers loads it, with a head of its own drawing."""
+    trained = load(run)
+    classes = {"num_labels": len(PLACES)} if trained.node.task == "classification" else {}
+    return AUTO_MODEL[trained.node.task].from_pretrained(trained.node.base, **classes)
+
+
+def gap(one, other):
+    """The largest difference."""
+    return (one - other).abs().max().item()

@@ -1,0 +1,60 @@
+"""What a server asks of a node, by way of Flower's own ClientApp, and what it reads in the replies."""
+
+from dataclasses import asdict
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+
+from client.app import app
+from common.adapters.codec import encode
+from common.protocol.announcement import announced
+from common.protocol.assignment import Assignment
+from common.protocol.flower import identify, with_id
+from common.protocol.messages import Order, assignment_values, pack_assignment
+from tests.helpers.client.training import PLAIN
+from tests.helpers.common.models import random_adapter
+
+
+def ask(file, kind, values, blob=b"", node_id=7, message_id="a"):
+    """The reply of the node with this file, by way of Flower's own ClientApp."""
+    identify()
+    content = RecordDict({"values": ConfigRecord(dict(values))})
+    if blob:
+        content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), "fedlora.v1", blob)})
+    context = Context(1, node_id, {"node": str(file)}, RecordDict(), {})
+    return app(with_id(Message(content, node_id, kind), message_id), context)
+
+
+class Server:
+    """What a server knows of one node, and what it asks of it."""
+
+    def __init__(self, file, trains="both"):
+        self.file = file
+        self.node = announced(dict(ask(file, "query", {"targets": "query-value"}).content["values"]))
+        self.order, self.cohort = Order("run 1", 1, "parent", self.node.fingerprint), 3
+        frozen, start = (random_adapter(self.node.shapes, (rank,), rank) for rank in (3, 2))
+        self.assignment = Assignment(frozen, start, trains, 0.5)
+
+    def values(self, order=None):
+        return assignment_values(self.assignment, PLAIN) | {"cohort": self.cohort} | asdict(order or self.order)
+
+    def train(self, blob=None, order=None, **flower):
+        return ask(
+            self.file, "train", self.values(order), pack_assignment(self.assignment) if blob is None else blob, **flower
+        )
+
+    def evaluate(self, adapter=None, order=None, blob=None):
+        sent = encode(adapter or self.assignment.frozen) if blob is None else blob
+        return ask(self.file, "evaluate", asdict(order or self.order), sent)
+
+
+def values_of(reply):
+    """The plain values of a reply that is no refusal."""
+    assert not reply.has_error(), reply.error
+    return dict(reply.content["values"])
+
+
+def reason_of(reply):
+    """The word of a reply that is a refusal and nothing else."""
+    assert reply.has_error()
+    assert not reply.has_content()
+    return reply.error.reason

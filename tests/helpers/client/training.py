@@ -1,0 +1,95 @@
+"""Set-ups to train on: a tiny base with adapters, rows of random tokens, factors to start from."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from client.data.batches import Examples
+from client.data.tokens import IGNORE, Example
+from client.model.base_model import BaseModel, load_base
+from client.model.lora import Lora
+from client.model.targets import find_targets
+from client.training.train import train
+from common.adapters.adapter import Adapter, Factors
+from common.protocol.assignment import Assignment, Training
+from simulations.tiny_base import tiny_base
+from tests.helpers.common.models import LABELS, random_adapter
+
+PLAIN = Training(learning_rates=(1e-2,) * 3, batch=4)
+TASKS = [("bert", "classification"), ("gpt2", "classification"), ("llama", "causal-lm"), ("gpt2", "causal-lm")]
+ALL_TASKS = [*TASKS, ("roberta", "classification"), ("deberta", "classification")]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A base with adapters on its query and value projections (and its new head, if any), and rows for its task."""
+
+    base: BaseModel
+    lora: Lora
+    rows: Examples
+
+    def start(self, rank=2, seed=0, b=True, scaling=1.0, trains="both", frozen=0):
+        """An assignment with random factors; B = 0 on request; a frozen branch of a rank on request."""
+        begin = random_adapter(self.lora.shapes, (rank,), seed)
+        if not b:
+            begin = Adapter({name: Factors(f.a, np.zeros_like(f.b)) for name, f in begin.items()})
+        held = random_adapter(self.lora.shapes, (frozen,), seed + 1000) if frozen else Adapter()
+        return Assignment(held, begin, trains, scaling)
+
+    def train(self, assignment, training=PLAIN, name="clinic", rows=None):
+        """The update of one client."""
+        (update,) = train(self.base, self.lora, [assignment], [name], [rows or self.rows], training)
+        return update
+
+
+def bench(kind="bert", task="classification", rows=None, dtype="float32", device="cpu", own_tensors=False):
+    """A bench; with `own_tensors` a test may change the base without harm to others."""
+    labels = LABELS if task == "classification" else ()
+    base = load_base(str(tiny_base(kind)), task, labels, dtype, device).skeleton()
+    if own_tensors:
+        base = replace(base, model=copy.deepcopy(base.model))
+    return Bench(base, Lora(base.model, find_targets(base, "query-value")), rows or random_rows(task, [5, 9, 7, 6] * 3))
+
+
+def random_rows(task, lengths, given=(1,), seed=0):
+    """Rows of random tokens; for causal-lm the first `given` tokens of a row (in turn) carry no loss."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for number, length in enumerate(lengths):
+        ids = rng.integers(7, 512, length).astype(np.int32)
+        targets = ids.copy()
+        targets[: given[number % len(given)]] = IGNORE
+        rows.append(Example(ids, int(rng.integers(len(LABELS))) if task == "classification" else targets, cut=False))
+    return Examples(tuple(rows), task, pad_id=0)
+
+
+def same_bits(one, other):
+    """Whether two adapters hold the same bits."""
+    ours, theirs = one.arrays(), other.arrays()
+    return ours.keys() == theirs.keys() and all(np.array_equal(ours[key], theirs[key]) for key in ours)
+
+
+def largest_gap(one, other):
+    """The largest difference between entries of two adapters."""
+    theirs = other.arrays()
+    return max(float(np.abs(array - theirs[key]).max()) for key, array in one.arrays().items() if array.size)
+
+
+@contextmanager
+def gradients() -> Iterator[list[list[torch.Tensor]]]:
+    """For each optimizer step within: the gradients it takes, in the order of its parameters."""
+    steps: list[list[torch.Tensor]] = []
+
+    def note(optimizer, args, kwargs):
+        steps.append([p.grad.clone() for group in optimizer.param_groups for p in group["params"]])
+
+    handle = register_optimizer_step_pre_hook(note)
+    try:
+        yield steps
+    finally:
+        handle.remove()

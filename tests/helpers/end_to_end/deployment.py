@@ -1,0 +1,84 @@
+"""A project on this machine: keys, a server's file and nodes' files, and the processes that a run needs."""
+
+import socket
+import subprocess
+from contextlib import closing
+from pathlib import Path
+
+import tomli_w
+
+from common.settings.reader import read_toml
+from simulations.simulate import simulate
+from tests.helpers.end_to_end.command import TINY, call, end, start
+
+NODES = {"client-00": 4, "client-01": 8, "client-02": 16}
+"""Name and rank of each node."""
+SETTINGS = (
+    "clients.count=3",
+    f"clients.ranks={list(NODES.values())}",
+    "train.rounds=3",
+    "train.steps=16",
+    "train.lr=1e-2",
+    "data.test_rows=0",
+)
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return int(server.getsockname()[1])
+
+
+class Project:
+    """Keys of the operator in `keys`, a folder of keys for each node, the rows and files of a prepared simulation."""
+
+    def __init__(self, folder: Path, *settings: str) -> None:
+        self.folder, self.port = folder, free_port()
+        self.run = folder / "runs" / "first"
+        self.shards = simulate(TINY, [*SETTINGS, *settings], "shards", folder, None, prepare_only=True)
+        self.keys("init", "--project", "demo", "--server", "localhost")
+        for name in NODES:
+            self.admit(name)
+        self._write_server()
+
+    def keys(self, *words: object) -> None:
+        ended = call("keys", *words, "--dir", self.folder / "keys")
+        assert ended.status == 0, ended.err
+
+    def admit(self, name: str, rank: int = 16) -> None:
+        """Make the node's keys, admit it, and give it its invite."""
+        own = self.folder / name
+        assert call("keys", "join", "--name", name, "--dir", own).status == 0
+        self.keys("admit", own / f"{name}.request", "--max-rank", rank, "--max-weight", 5000)
+        (own / f"{name}.invite").write_bytes((self.folder / "keys" / f"{name}.invite").read_bytes())
+
+    def node_file(self, name: str, like: str = "client-00", keys: Path | None = None, **changes: object) -> Path:
+        """The file of a node with the rows of another."""
+        tables = dict(read_toml(self.shards / "nodes" / f"{like}.toml"))
+        own = {"name": name, "server": f"localhost:{self.port}", "keys": str(keys or self.folder / name)}
+        file = self.shards / "nodes" / f"{name}.own.toml"
+        file.write_text(tomli_w.dumps(tables | own | changes))
+        return file
+
+    def server(self, log=subprocess.PIPE):
+        return start("server", self.folder / "server.toml", log=log)
+
+    def clients(self, **changes: object):
+        return [start("client", self.node_file(name, like=name, **changes)) for name in NODES]
+
+    def whole_run(self, *others, **changes: object):
+        """Ends of the server and the three nodes, with `others` started once these are connected; theirs come last.
+
+        The three nodes' files have these changes.
+        """
+        server, nodes = self.server(), self.clients(**changes)
+        for _ in NODES:  # the run begins with those, and its largest rank is theirs
+            while "is connected" not in (line := server.stderr.readline()) and line:
+                pass
+        return [end(process) for process in (server, *nodes, *(start("client", file) for file in others))]
+
+    def _write_server(self) -> None:
+        config = read_toml(self.shards / "config.toml")
+        train = {key: value for key, value in config["train"].items() if key != "rounds"}
+        top = {"project": "demo", "run": "first", "rounds": 3, "listen": f"localhost:{self.port}", "quorum": 3}
+        tables = top | {"seed": config["seed"], "lora": config["lora"], "train": train}
+        (self.folder / "server.toml").write_text(tomli_w.dumps(tables))

@@ -1,0 +1,40 @@
+"""A project's operator and its nodes, with keys of their own in folders of their own."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from common.identity import node as node_keys
+from common.identity import operator as project
+from common.identity.credentials import NodeCredentials, ServerCredentials, load_node, load_server
+
+NOW = datetime.now(UTC)
+
+
+class Identities:
+    """The operator's folder is `keys`, a node's has the node's name."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self.folder, self.keys = folder, folder / "keys"
+        project.init(self.keys, "demo", ["localhost"], NOW)
+        for name in names:
+            self.admit(name)
+
+    def admit(self, name: str) -> None:
+        own = self.folder / name
+        node_keys.join(own, name)
+        request = node_keys.read_request(own / f"{name}.request")
+        invite = project.admit(self.keys, request, max_rank=8, max_weight=5000, now=NOW)
+        (own / f"{name}.invite").write_bytes(invite.read_bytes())
+
+    def node(self, name: str) -> NodeCredentials:
+        return load_node(self.folder / name, name)
+
+    def server(self) -> ServerCredentials:
+        return load_server(self.keys)
+
+    def revoke(self, name: str) -> None:
+        project.revoke(self.keys, name, NOW)
+
+    @property
+    def roster(self) -> bytes:
+        return (self.keys / "roster.json").read_bytes()

@@ -1,0 +1,107 @@
+"""The protocol's other side in NumPy: nodes in memory that train real factors, and an exchange that carries letters."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from common.adapters import codec
+from common.adapters.adapter import Adapter, Array, Factors, Shapes
+from common.protocol.announcement import Announcement
+from common.protocol.assignment import Assignment, Training, Update
+from common.protocol.messages import Reason, order_of, pack_update, training_of, unpack_assignment
+from common.protocol.payload import Kind, Letter
+from common.seeding import stream
+
+SHAPES = {"head": (3, 8), "query": (8, 8), "value": (6, 10)}
+
+
+@dataclass(frozen=True)
+class NumpyNode:
+    """A client whose loss is ||W - T||^2 / 2 summed over modules: it moves the global update W towards its own T."""
+
+    name: str
+    rank: int
+    rows: int = 10
+    base: str = "base"
+    shapes: Shapes = field(default_factory=lambda: SHAPES)
+
+    def announcement(self) -> Announcement:
+        return Announcement(self.name, self.rank, self.rows, self.base, self.shapes, (), (), "classification")
+
+    def answer(self, kind: Kind, letter: Letter) -> Letter:
+        """The reply that a client app would give."""
+        if kind == "query":
+            return Letter(self.announcement().values())
+        order = vars(order_of(letter.values))
+        if kind == "evaluate":
+            return Letter(order | {"loss": self.loss(codec.decode(letter.blob))})
+        assignment = unpack_assignment(letter.blob, letter.values["trains"], letter.values["scaling"])
+        update = self.train(assignment, training_of(letter.values))
+        counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
+        return Letter(order | counts, pack_update(update, assignment.trains))
+
+    def loss(self, adapter: Adapter) -> float:
+        return sum(float(np.sum(self._gap(name, dense(factors)) ** 2)) / 2 for name, factors in adapter.items())
+
+    def train(self, assignment: Assignment, training: Training) -> Update:
+        modules = {name: self._descend(name, assignment, training.learning_rates) for name in assignment.start}
+        adapter = Adapter(modules).astype("f4")
+        return Update(adapter, self.rows, 7 * self.rows, self.loss(adapter))
+
+    def _descend(self, name: str, assignment: Assignment, rates: Iterable[float]) -> Factors:
+        """Gradient descent on A and the unscaled B, or on B alone; the scale is folded into what is sent."""
+        s, start = assignment.scaling, assignment.start[name].astype("f8")
+        a, b = start.a, start.b / s
+        frozen = dense(assignment.frozen[name]) if name in assignment.frozen else 0.0
+        for rate in rates:
+            gap = self._gap(name, frozen + s * b @ a)
+            step_a = s * b.T @ gap if assignment.trains == "both" else 0.0
+            a, b = a - rate * step_a, b - rate * s * gap @ a.T
+        return Factors(a, s * b)
+
+    def _gap(self, name: str, weight: Array) -> Array:
+        return weight - stream(self.name, name).standard_normal(weight.shape)
+
+
+Tamper = Callable[[str, Kind, int, Letter], Letter | Reason]
+"""What becomes of a reply on its way, by the node's name, the kind and the round."""
+
+
+class MemoryExchange:
+    """Letters to nodes in memory; `connected` may change between rounds."""
+
+    def __init__(self, nodes: Iterable[NumpyNode], tamper: Tamper = lambda name, kind, number, reply: reply) -> None:
+        self.connected = dict(enumerate(nodes, 100))
+        self.tamper = tamper
+        self.arrange: Callable[[list[int]], list[int]] = list
+        self.asked: list[tuple[Kind, int, list[str]]] = []
+
+    def nodes(self) -> Iterable[int]:
+        return list(self.connected)
+
+    def ask(self, kind: Kind, letters: Mapping[int, Letter], number: int) -> Iterator[tuple[int, Letter | Reason]]:
+        self.asked.append((kind, number, [self.connected[node].name for node in letters if node in self.connected]))
+        for node in self.arrange(list(letters)):
+            who = self.connected.get(node)
+            yield node, self.tamper(who.name, kind, number, who.answer(kind, letters[node])) if who else "absent"
+
+
+class Recorded(MemoryExchange):
+    """Remembers each letter and each reply, by kind, round and name."""
+
+    def __init__(self, nodes: Iterable[NumpyNode]) -> None:
+        super().__init__(nodes)
+        self.letters: dict[tuple[Kind, int, str], Letter] = {}
+        self.replies: dict[tuple[Kind, int, str], Letter | Reason] = {}
+
+    def ask(self, kind: Kind, letters: Mapping[int, Letter], number: int) -> Iterator[tuple[int, Letter | Reason]]:
+        for node, reply in super().ask(kind, letters, number):
+            key = kind, number, self.connected[node].name
+            self.letters[key], self.replies[key] = letters[node], reply
+            yield node, reply
+
+
+def dense(factors: Factors) -> Array:
+    """dW in float64, as the oracle has it."""
+    return factors.b.astype("f8") @ factors.a.astype("f8")

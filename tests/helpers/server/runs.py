@@ -1,0 +1,66 @@
+"""Whole runs over an exchange in memory."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from common.settings.recipe import Lora, Server, Train
+from server.rounds.loop import Rounds, Test
+from server.rounds.messenger import Exchange
+from server.rounds.observer import Observer
+from server.rounds.run_settings import Plan
+from server.storage.journal import Journal
+from tests.helpers.server.exchange import MemoryExchange, NumpyNode
+
+Act = Callable[[int], Any]
+Entries = tuple[dict[str, Any], ...]
+
+FOUR = (NumpyNode("ada", 8), NumpyNode("bob", 1, rows=20), NumpyNode("cyd", 2, rows=5), NumpyNode("eve", 4, rows=40))
+"""Four nodes of four ranks."""
+
+
+class Each(Observer):
+    """Does something as each round starts, or once it is committed; told its number."""
+
+    def __init__(self, started: Act = lambda number: None, committed: Act = lambda number: None) -> None:
+        self._started, self._committed = started, committed
+
+    def round_started(self, number: int, clients: int) -> None:
+        self._started(number)
+
+    def round_committed(self, record: Mapping[str, Any]) -> None:
+        self._committed(record["round"])
+
+
+def plan(rounds: int = 3, config: str = "settings", alpha: Any = "rank", **server: Any) -> Plan:
+    """A plan of a few quick rounds."""
+    return Plan(7, Lora(alpha=alpha), Train(rounds=rounds, steps=3, lr=0.1), Server(**server), config)
+
+
+def run(
+    folder: Path,
+    exchange: Exchange,
+    settings: Plan,
+    observer: Observer | None = None,
+    test: Test | None = None,
+) -> Entries:
+    """What is committed once the run has ended; it begins where the journal in the folder ends."""
+    with Journal.open(folder) as journal:
+        Rounds(exchange, settings, journal, observer or Observer(), lambda adapter, node: None, test).run()
+        return journal.entries
+
+
+def hashes(entries: Entries) -> list[str]:
+    """The hash of the broadcast after each round."""
+    return [entry["adapter_hash"] for entry in entries]
+
+
+def clients(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The records of a round's clients by name."""
+    return {client["name"]: client for client in entry["metrics"]["clients"]}
+
+
+def fresh(nodes: Iterable[NumpyNode] = FOUR, **changes: Any) -> MemoryExchange:
+    """An exchange over these nodes, each with these changes."""
+    return MemoryExchange([replace(node, **changes) for node in nodes])

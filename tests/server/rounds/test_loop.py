@@ -1,0 +1,174 @@
+"""Whole runs with nodes in memory: what is asked, and what is written."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from common.adapters.adapter import zeros
+from common.adapters.codec import decode
+from common.adapters.joined import split
+from common.settings.recipe import Train
+from server.rounds.loop import adapter_hash
+from server.rounds.metrics import Measured
+from server.rounds.observer import Observer
+from server.rounds.run_settings import learning_rates
+from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode, Recorded, dense
+from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, run
+
+FIELDS = "round seconds test_loss test_accuracy receipt residual dropped rank_global bytes_up bytes_down clients"
+CLIENT = "name rank rows examples tokens loss_before loss_after bytes_up bytes_down share update status reason"
+
+
+# --- what is written ---
+
+
+def test_round_0_is_before_training(tmp_path):
+    exchange = Recorded(FOUR)
+    first = run(tmp_path, exchange, plan(1))[0]
+    assert first["metrics"]["round"] == 0
+    assert first["metrics"]["receipt"] is None
+    assert (first["metrics"]["residual"], first["metrics"]["rank_global"]) == (0.0, 0)
+    for node in FOUR:
+        assert clients(first)[node.name]["loss_after"] == node.loss(zeros(SHAPES))
+        assert clients(first)[node.name]["loss_before"] is None
+    assert [kind for kind, *_ in exchange.asked[:3]] == ["query", "evaluate", "query"]
+
+
+@pytest.mark.parametrize("algorithm", ["increments", "hetlora"])
+def test_a_record_has_these_fields(algorithm, tmp_path):
+    observer, records = Observer(), []
+    observer.round_committed = records.append
+    entries = run(tmp_path, fresh(), plan(2, algorithm=algorithm), observer)
+    assert [entry["metrics"] for entry in entries] == json.loads(json.dumps(records, allow_nan=False))
+    for record in records:
+        assert list(record) == FIELDS.split()
+        assert all(list(client) == CLIENT.split() for client in record["clients"])
+        assert [client["name"] for client in record["clients"]] == ["ada", "bob", "cyd", "eve"]
+
+
+def test_a_client_record_says_what_it_sent(tmp_path):
+    exchange = Recorded(FOUR)
+    entries = run(tmp_path, exchange, plan(2))
+    for number, entry in enumerate(entries[1:], 1):
+        rows = clients(entry)
+        for node in FOUR:
+            record, reply = rows[node.name], exchange.replies["train", number, node.name]
+            assert (record["rank"], record["rows"], record["status"]) == (node.rank, node.rows, "ok")
+            assert (record["examples"], record["tokens"]) == (node.rows, 7 * node.rows)
+            assert record["share"] == node.rows / 75
+            assert record["bytes_up"] == len(reply.blob)
+            kinds = [exchange.letters[kind, number, node.name] for kind in ("train", "evaluate")]
+            assert record["bytes_down"] == sum(len(letter.blob) for letter in kinds)
+        for side in ("bytes_up", "bytes_down"):
+            assert entry["metrics"][side] == sum(record[side] for record in rows.values()) > 0
+
+
+@pytest.mark.parametrize("weights", ["examples", "tokens", "uniform"])
+def test_shares_follow_the_rule_of_weights(weights, tmp_path):
+    entry = run(tmp_path, fresh(), plan(1, weights=weights))[1]
+    shares = [1 / 4] * 4 if weights == "uniform" else [node.rows / 75 for node in FOUR]
+    assert [clients(entry)[node.name]["share"] for node in FOUR] == pytest.approx(shares)
+    assert sum(shares) == pytest.approx(1)
+
+
+def test_a_loss_before_is_the_loss_after_of_the_round_before(tmp_path):
+    entries = run(tmp_path, fresh(), plan(4))
+    for before, after in pairwise(entries):
+        for name, record in clients(after).items():
+            assert record["loss_before"] == clients(before)[name]["loss_after"] != record["loss_after"]
+
+
+def test_the_receipt_is_the_dense_truth_of_what_was_on_the_wire(tmp_path):
+    exchange, states = Recorded(FOUR), []
+
+    def keep(number):
+        blob = (tmp_path / f"round-{number:06d}.state").read_bytes()
+        states.append({name: dense(factors) for name, factors in split(decode(blob))["mass"].items()})
+
+    entries = run(tmp_path, exchange, plan(3), Each(committed=keep))
+    for number in (1, 2, 3):
+        sent = [(node.rows / 75, decode(exchange.replies["train", number, node.name].blob)) for node in FOUR]
+        error = truth = 0.0
+        for name in SHAPES:
+            delta = sum(share * dense(update[name]) for share, update in sent)
+            error += np.sum((states[number][name] - states[number - 1][name] - delta) ** 2)
+            truth += np.sum(delta**2)
+        assert np.sqrt(error / truth) <= 1e-6
+        assert entries[number]["metrics"]["receipt"] <= 1e-6
+
+
+def test_an_inexact_rule_shows_in_the_record(tmp_path):
+    for entry in run(tmp_path, fresh(), plan(3, algorithm="hetlora"))[1:]:
+        assert entry["metrics"]["receipt"] > 0.1
+
+
+def test_test_rows_are_measured_on_each_broadcast(tmp_path):
+    seen = []
+
+    def measure(adapter):
+        seen.append(adapter_hash(adapter))
+        return Measured(len(seen) / 10, 0.5)
+
+    entries = run(tmp_path, fresh(), plan(2), test=measure)
+    assert seen == hashes(entries)
+    assert [entry["metrics"]["test_loss"] for entry in entries] == [0.1, 0.2, 0.3]
+    assert {entry["metrics"]["test_accuracy"] for entry in entries} == {0.5}
+
+
+def test_a_loss_that_is_not_finite_is_left_out(tmp_path):
+    exchange = fresh()
+    lost = {"ada": float("nan"), "bob": "low", "cyd": float("inf")}
+    exchange.tamper = lambda name, kind, number, reply: (
+        replace(reply, values={"loss": lost[name]}) if kind == "evaluate" and name in lost else reply
+    )
+    for entry in run(tmp_path, exchange, plan(2)):
+        losses = {name: record["loss_after"] for name, record in clients(entry).items()}
+        assert losses.pop("eve") > 0
+        assert set(losses.values()) == {None}
+
+
+# --- what is asked ---
+
+
+def test_an_order_names_run_round_parent_and_base(tmp_path):
+    exchange = Recorded(FOUR)
+    entries = run(tmp_path, exchange, plan(3, config="these settings"))
+    for number in (1, 2, 3):
+        order = {"run": "these settings", "round": number, "base": "base", "attempt": 1}
+        train, evaluate = (exchange.letters[kind, number, "ada"].values for kind in ("train", "evaluate"))
+        assert train.items() >= (order | {"parent": hashes(entries)[number - 1]}).items()
+        assert evaluate.items() >= (order | {"parent": hashes(entries)[number]}).items()
+
+
+def test_an_assignment_carries_the_training(tmp_path):
+    exchange = Recorded(FOUR)
+    settings = plan(2, alpha=16.0, mode="b")
+    train = Train(rounds=2, steps=3, batch=5, lr=0.1, clip=0.7, accumulate=2, checkpointing=True, warmup=1)
+    run(tmp_path, exchange, replace(settings, train=train, lora=replace(settings.lora, dropout=0.1)))
+    values = exchange.letters["train", 2, "eve"].values
+    expected = {"batch": 5, "clip": 0.7, "accumulate": 2, "checkpointing": True, "dropout": 0.1, "seed": 7, "round": 2}
+    expected |= {"cohort": 4}
+    assert values.items() >= (expected | {"trains": "b", "scaling": 4.0}).items()
+    assert values["learning_rates"] == list(learning_rates(train, 2))
+    assert exchange.letters["query", 0, "eve"].values == {"targets": "query-value"}
+
+
+def test_clients_of_one_rank_get_the_same_bytes(tmp_path):
+    exchange = Recorded([*FOUR, NumpyNode("fay", 4)])
+    run(tmp_path, exchange, plan(1))
+    blobs = {name: exchange.letters["train", 1, name].blob for name in ("ada", "eve", "fay")}
+    assert blobs["eve"] is blobs["fay"] != blobs["ada"]
+
+
+def test_clients_learn(tmp_path):
+    """The nodes' own losses fall, so that the exchange in these tests trains in earnest."""
+    settings = replace(plan(12), train=Train(rounds=12, steps=10, lr=0.2, schedule="constant"))
+    for name in ("ada", "eve"):
+        node = next(node for node in FOUR if node.name == name)
+        entries = run(tmp_path / name, MemoryExchange([node]), settings)
+        losses = [clients(entry)[name]["loss_after"] for entry in entries]
+        assert losses[-1] < 0.2 * losses[0]
+        assert all(after < before for before, after in pairwise(losses))

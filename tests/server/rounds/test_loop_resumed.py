@@ -1,0 +1,139 @@
+"""A run that was stopped goes on with the same bits; another run's settings or base are refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from common.errors import JournalError, RunError
+from server.rounds.observer import Observer
+from server.storage.journal import verify
+from tests.helpers.server.runs import clients, fresh, hashes, plan, run
+from tests.server.storage.test_atomic_files import largest_file
+
+RULES = {"increments": {}, "mode b": {"mode": "b"}, "capped": {"rank_global": 2, "rank_kept": 3}}
+RULES |= {"hetlora": {"algorithm": "hetlora"}, "sampled": {"cohort": 2}, "gaussian": {"a": "gaussian"}}
+
+
+class Stop(Exception):
+    """Someone pulled the plug."""
+
+
+class Stopper(Observer):
+    """Stops the run at one event of one round."""
+
+    def __init__(self, event, number):
+        self._event, self._number, self._now = event, number, 0
+
+    def _pass(self, event):
+        if (event, self._now) == (self._event, self._number):
+            raise Stop
+
+    def round_started(self, number, clients):
+        self._now = number
+        self._pass("started")
+
+    def client_done(self, name, status):
+        if name == "cyd":
+            self._pass("half collected")
+
+    def evaluating(self, count):
+        self._pass("evaluating")
+
+    def round_committed(self, record):
+        self._now = record["round"]
+        self._pass("committed")
+
+
+def outcome(entries):
+    """What two runs must have in common: all but the seconds."""
+    return [entry["metrics"] | {"seconds": None, "hash": entry["adapter_hash"]} for entry in entries]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_stopped_after_each_round_it_ends_with_the_same_bits(rule, tmp_path):
+    settings = plan(3, **RULES[rule])
+    for number in range(4):
+        with pytest.raises(Stop):
+            run(tmp_path / "run", fresh(), settings, Stopper("committed", number))
+    assert outcome(run(tmp_path / "run", fresh(), settings)) == outcome(run(tmp_path / "other", fresh(), settings))
+
+
+@pytest.mark.parametrize("event", ["started", "half collected", "evaluating"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_stopped_within_a_round_it_ends_with_the_same_bits(event, number, tmp_path):
+    settings = plan(3, rank_global=3)
+    with pytest.raises(Stop):
+        run(tmp_path / "run", fresh(), settings, Stopper(event, number))
+    if event == "half collected":
+        assert list((tmp_path / "run" / "spool").iterdir())
+    assert outcome(run(tmp_path / "run", fresh(), settings)) == outcome(run(tmp_path / "other", fresh(), settings))
+    assert not list((tmp_path / "run" / "spool").iterdir())
+
+
+def test_another_seed_would_show(tmp_path):
+    assert hashes(run(tmp_path / "one", fresh(), plan(2))) != hashes(
+        run(tmp_path / "two", fresh(), replace(plan(2), seed=8))
+    )
+
+
+def test_other_numbers_for_the_nodes_change_no_bit(tmp_path):
+    exchange = fresh()
+    exchange.connected = {900 - node: who for node, who in exchange.connected.items()}
+    assert outcome(run(tmp_path / "one", exchange, plan(3))) == outcome(run(tmp_path / "two", fresh(), plan(3)))
+
+
+def test_a_finished_run_does_nothing_more(tmp_path):
+    entries = run(tmp_path, fresh(), plan(2))
+    exchange = fresh()
+    assert run(tmp_path, exchange, plan(2)) == entries
+    assert [kind for kind, *_ in exchange.asked] == ["query"]
+
+
+@pytest.fixture
+def begun(tmp_path):
+    """A run that was stopped after its first round."""
+    with pytest.raises(Stop):
+        run(tmp_path / "run", fresh(), plan(3), Stopper("committed", 1))
+    return tmp_path / "run"
+
+
+def test_other_settings_are_refused_by_both_hashes(begun):
+    log = (begun / "log.jsonl").read_bytes()
+    with pytest.raises(JournalError, match="the run began with settings settings, these are others; use its own"):
+        run(begun, fresh(), plan(3, config="others"))
+    assert (begun / "log.jsonl").read_bytes() == log
+
+
+def test_another_base_is_refused_by_both_fingerprints(begun):
+    log = (begun / "log.jsonl").read_bytes()
+    with pytest.raises(JournalError, match="have fingerprint base, the nodes have other; give them what the run began"):
+        run(begun, fresh(base="other"), plan(3))
+    assert (begun / "log.jsonl").read_bytes() == log
+
+
+def test_some_nodes_of_another_base_do_not_stop_the_run(begun):
+    exchange = fresh()
+    exchange.connected[101] = replace(exchange.connected[101], base="other")
+    entries = run(begun, exchange, plan(3))
+    assert len(entries) == 4
+    assert clients(entries[3])["bob"]["reason"] == "base"
+
+
+def test_the_largest_rank_is_that_of_the_first_round(begun):
+    exchange = fresh()
+    exchange.connected[104] = replace(exchange.connected[103], name="zoe", rank=9)
+    del exchange.connected[100]  # the only one of rank 8
+    entries = run(begun, exchange, plan(3))
+    assert clients(entries[3])["zoe"]["reason"] == "rank"
+    assert entries[3]["max_rank"] == 8
+    assert entries[3]["metrics"]["receipt"] <= 1e-6
+
+
+def test_a_full_disk_while_replies_come_in_costs_no_round(begun, tmp_path):
+    undisturbed = hashes(run(tmp_path / "other", fresh(), plan(3)))
+    message = r"cannot keep .*/run/spool/ada .*: File too large; the last committed round is intact.*--resume"
+    with largest_file(100), pytest.raises(RunError, match=message) as error:
+        run(begun, fresh(), plan(3))
+    assert error.value.exit_status == 1
+    assert hashes(verify(begun)) == undisturbed[:2]
+    assert hashes(run(begun, fresh(), plan(3))) == undisturbed

@@ -1,0 +1,20 @@
+import inspect
+
+import pytest
+
+from server.rounds.observer import Observer, Observers
+
+EVENTS = {name: method for name, method in vars(Observer).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_each_event_is_told_to_all(name):
+    words, told, watching = list(inspect.signature(EVENTS[name]).parameters)[1:], [], [Observer(), Observer()]
+    for each in watching:
+        setattr(each, name, lambda *said, each=each: told.append((each, said)))
+    getattr(Observers(watching), name)(*words)
+    assert told == [(each, tuple(words)) for each in watching]
+
+
+def test_there_are_events():
+    assert {"waiting", "started", "client_done", "round_abandoned", "round_committed"} <= EVENTS.keys()

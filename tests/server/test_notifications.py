@@ -1,0 +1,121 @@
+"""Nodes are told of rosters and rounds over the real transport, and hold the server to its log."""
+
+from dataclasses import replace
+
+import pytest
+
+from common.identity.documents import signatures as envelope
+from common.identity.documents.signatures import Receipt
+from common.protocol.payload import Letter
+from common.protocol.round_notice import line_of
+from server.notifications import Bulletin, Herald
+from server.storage.journal import Journal
+from server.transport.authorization import Door
+from server.transport.grid import Gate, GrpcGrid
+from server.transport.quota import Limits
+from tests.helpers.end_to_end.identities import Identities
+from tests.helpers.end_to_end.transport import Node, TestNotary, until
+from tests.helpers.server.runs import fresh, plan, run
+
+
+@pytest.fixture
+def identities(tmp_path):
+    return Identities(tmp_path, "ada", "bob")
+
+
+@pytest.fixture
+def journal(tmp_path):
+    """Of a run of two rounds, in which bob's second update was refused."""
+    exchange = fresh()
+    exchange.tamper = lambda name, kind, n, reply: "nan" if (name, kind, n) == ("bob", "train", 2) else reply
+    run(tmp_path / "journal", exchange, plan(2))
+    with Journal.open(tmp_path / "journal") as journal:
+        yield journal
+
+
+@pytest.fixture
+def bulletin(identities, journal):
+    credentials = identities.server()
+    return Bulletin(
+        journal, Door(identities.keys, credentials.roster, credentials.roster_bytes, "examples"), credentials
+    )
+
+
+@pytest.fixture
+def grid(identities, bulletin, tmp_path):
+    gate = Gate(lambda *who: None, lambda *reply: None, bulletin.greeting, Limits())
+    with GrpcGrid("localhost:0", identities.server(), gate, tmp_path) as grid:
+        yield grid
+
+
+def record_of(journal, name):
+    return next(c for c in journal.entries[-1]["metrics"]["clients"] if c["name"] == name)
+
+
+def test_a_line_has_what_a_node_may_know(bulletin, journal, identities):
+    line, entry, own = line_of(bulletin.line("ada").values), journal.entries[-1], record_of(journal, "ada")
+    assert (line.run, line.round, line.adapter) == (entry["config"], 2, entry["adapter_hash"])
+    assert line.parent == journal.entries[-2]["adapter_hash"]
+    assert (line.reason, line.weight) == ("", own["share"])
+    assert sorted(line.updates) == sorted(record_of(journal, name)["update"] for name in ("ada", "cyd", "eve"))
+    receipt = Receipt(
+        project="demo",
+        run=line.run,
+        round=2,
+        node="ada",
+        blob_hash=own["update"],
+        weight=own["share"],
+        adapter_hash=line.adapter,
+    )
+    key = identities.node("ada").receipt_public_key
+    assert envelope.verify(receipt, bytes.fromhex(line.signature), key)
+    assert not envelope.verify(replace(receipt, node="bob"), bytes.fromhex(line.signature), key)
+
+
+def test_a_node_that_was_refused_gets_the_reason_and_no_receipt(bulletin):
+    line = line_of(bulletin.line("bob").values)
+    assert (line.reason, line.weight, line.signature) == ("nan", 0.0, "")
+
+
+def test_a_node_that_was_not_asked_gets_the_line_alone(bulletin):
+    line = line_of(bulletin.line("nobody").values)
+    assert (line.reason, line.weight, line.signature, line.round) == ("", 0.0, "", 2)
+
+
+def test_a_node_that_connects_learns_the_roster_and_the_last_round(grid, identities, bulletin):
+    heard = TestNotary()
+    node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", notary=heard)
+    until(lambda: len(heard.notices) == 2)
+    assert heard.notices == [({}, identities.roster), (dict(bulletin.line("ada").values), b"")]
+    node.stop()
+
+
+def test_a_run_that_has_not_begun_has_no_line(identities, tmp_path):
+    credentials = identities.server()
+    door = Door(identities.keys, credentials.roster, credentials.roster_bytes, "examples")
+    with Journal.open(tmp_path / "new") as journal:
+        assert Bulletin(journal, door, credentials).greeting("ada") == [Letter({}, identities.roster)]
+
+
+def test_each_round_and_each_new_roster_are_told_once(grid, identities, bulletin, journal):
+    heard, herald = TestNotary(), Herald(grid, bulletin)
+    node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", notary=heard)
+    until(lambda: len(heard.notices) == 2)
+    herald.round_started(3, 2)
+    herald.round_committed(journal.entries[-1]["metrics"])
+    identities.revoke("bob")
+    herald.round_started(4, 2)
+    herald.round_started(5, 2)
+    until(lambda: len(heard.notices) == 4)
+    assert [blob for _, blob in heard.notices[2:]] == [b"", identities.roster]
+    node.stop()
+
+
+def test_the_last_notice_comes_before_the_end(grid, identities, bulletin, journal):
+    heard = TestNotary()
+    node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", notary=heard)
+    until(lambda: len(heard.notices) == 2)
+    Herald(grid, bulletin).round_committed(journal.entries[-1]["metrics"])
+    grid.close(finished=True)
+    assert node.ended() is None
+    assert len(heard.notices) == 3

@@ -1,0 +1,112 @@
+import json
+import struct
+
+import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event
+
+from common.errors import JournalError
+from common.huggingface import peft_folder as peft_format
+from common.huggingface.new_head import HeadModule
+from common.settings.reader import read_toml
+from server.rounds.metrics import ClientRecord, Exactness, Measured, round_record
+from server.run_folder import CURVES, RunFolder
+from tests.helpers.common.buffers import random_adapter
+from tests.helpers.server.exchange import NumpyNode, dense
+
+SETTINGS = {"seed": 3, "train": {"rounds": 2, "lr": 0.5}, "clients": {"ranks": [1, 2]}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder.create(tmp_path / "runs" / "one", SETTINGS)
+
+
+def record(number, loss=None):
+    clients = [ClientRecord("ada", 4, 10, bytes_up=7)]
+    return round_record(number, 1.5, Measured(loss, loss), Exactness(1e-9 if number else None), clients)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def points(folder):
+    """(round, curve, value) of every point that TensorBoard reads."""
+    found = []
+    for file in (folder.path / "tensorboard").iterdir():
+        data = file.read_bytes()
+        while data:
+            (length,) = struct.unpack_from("<Q", data)
+            event = Event.FromString(data[12 : 12 + length])
+            found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+            data = data[16 + length :]
+    return sorted(found)
+
+
+def test_it_holds_the_settings(folder):
+    assert read_toml(folder.path / "config.toml") == SETTINGS
+    assert folder.journal == folder.path / "journal"
+
+
+def test_a_folder_that_exists_is_left_alone(folder):
+    (folder.path / "config.toml").write_text("mine")
+    with pytest.raises(JournalError, match=r"one exists; choose another --name, or go on with --resume .*one"):
+        RunFolder.create(folder.path, {})
+    assert (folder.path / "config.toml").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(JournalError, match=r"cannot make .*file/run: Not a directory; choose another --out"):
+        RunFolder.create(tmp_path / "file" / "run", {})
+
+
+def test_a_round_is_a_line_and_a_point_on_each_curve(folder):
+    records = [record(0), record(1, 0.5)]
+    for each in records:
+        folder.round_committed(each)
+    assert lines(folder) == records
+    curves = points(folder)
+    assert [(step, tag) for step, tag, _ in curves] == sorted(
+        (each["round"], tag) for each in records for tag in CURVES if each[tag] is not None
+    )
+    assert (1, "test_loss", 0.5) in curves
+    assert (1, "bytes_up", 7.0) in curves
+    assert not any(tag == "test_loss" for step, tag, _ in curves if step == 0)
+
+
+def test_metrics_and_curves_are_written_anew_from_the_journal(folder):
+    """What a crash left of the last round goes, and what it did not write comes."""
+    folder.round_committed(record(0))
+    before = points(folder)
+    with (folder.path / "metrics.jsonl").open("a") as file:
+        file.write('{"round": 1, "sec')
+    folder.restore([{"metrics": record(0)}, {"metrics": record(1)}])
+    assert lines(folder) == [record(0), record(1)]
+    assert {step for step, *_ in points(folder)} == {0, 1}
+    assert [point for point in points(folder) if point[0] == 0] == before
+    folder.restore([])
+    assert lines(folder) == []
+    assert not (folder.path / "tensorboard").exists()
+
+
+def test_the_adapter_is_replaced_by_each_update(folder, tmp_path):
+    node = NumpyNode("ada", 4).announcement()
+    for seed in (1, 2):
+        update = random_adapter({"model.query": (8, 8, 2), "model.value": (6, 10, 3)}, seed)
+        folder.publish(update, node, str(tmp_path / "base"))
+        saved = peft_format.read(folder.path / "adapter").adapter
+        assert all(np.allclose(dense(saved[name]), dense(factors)) for name, factors in update.items())
+    config = json.loads((folder.path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(tmp_path / "base")
+
+
+def test_a_new_head_is_saved_whole(folder):
+    node = NumpyNode("ada", 4).announcement()
+    node = type(node)(**vars(node) | {"head": (HeadModule("classifier", True, True),)})
+    update = random_adapter({"classifier": (3, 8, 2), "model.query": (8, 8, 2)})
+    folder.publish(update, node, "base")
+    saved = peft_format.read(folder.path / "adapter")
+    assert np.allclose(saved.saved["classifier.weight"], dense(update["classifier"]), atol=1e-6)
+    assert list(saved.adapter) == ["model.query"]

@@ -1,0 +1,50 @@
+from dataclasses import replace
+
+import pytest
+
+from common.errors import ConfigError
+from common.settings.reader import parse, read_toml
+from common.settings.recipe import Lora
+from common.settings.server import ServerFile
+from server.run_folder import folder_of
+
+
+@pytest.fixture
+def settings(tmp_path):
+    (tmp_path / "run").mkdir()
+    return ServerFile("demo", "first", 3, folder=str(tmp_path / "run"))
+
+
+def kept(folder):
+    return parse(ServerFile, read_toml(folder.config), "config.toml")
+
+
+def test_settings_are_written(settings):
+    assert kept(folder_of(settings, begun=False)) == settings
+
+
+def test_a_run_without_a_round_may_have_others(settings):
+    folder_of(settings, begun=False)
+    other = replace(settings, seed=5, lora=Lora(alpha=16.0))
+    assert kept(folder_of(other, begun=False)) == other
+
+
+def test_a_run_that_began_keeps_its_settings(settings):
+    folder_of(settings, begun=False)
+    other = replace(settings, seed=5, lora=Lora(alpha=16.0), quorum=3)
+    with pytest.raises(ConfigError, match=r"other settings \(\[lora\] alpha, seed\); give this one another `run`"):
+        folder_of(other, begun=True)
+    assert kept(folder_of(settings, begun=True)) == settings
+
+
+def test_what_changes_no_bit_may_change(settings):
+    folder_of(settings, begun=False)
+    other = replace(settings, listen="127.0.0.1:9000", health=9001, quorum=3, deadline=5.0)
+    assert kept(folder_of(other, begun=True)) == other
+
+
+def test_a_folder_of_a_simulation_is_left_alone(settings, tmp_path):
+    (tmp_path / "run" / "config.toml").write_text("workers = 2\n")
+    with pytest.raises(ConfigError, match="workers"):
+        folder_of(settings, begun=False)
+    assert (tmp_path / "run" / "config.toml").read_text() == "workers = 2\n"
