@@ -53,7 +53,7 @@ INSIDE = {
     "simulations/bench/transport": ("simulations/bench", "simulations/*"),
     "simulations/bench": ("simulations/*",),
 }
-"""Each folder, and what of its own package it may import: other folders, files right in the package, `PACKAGE/*` any."""
+"""Each folder, and what of its own package it may import: folders, files right in the package, or `PACKAGE/*`, any."""
 ROOTS = {
     "client/settings": (),
     "client/policy": (),
