@@ -85,10 +85,10 @@ def client(
     example: Example = False,
 ) -> None:
     """Run a node: it connects to the server, trains on its own rows, and ends with the run."""
-    from client.launch import take_part
+    from client.launch import run_node
 
     if path := _own_file(file, example, "client"):
-        take_part(path)
+        run_node(path)
 
 
 def _own_file(file: Path | None, example: bool, room: str) -> Path | None:
@@ -116,9 +116,9 @@ def status(
 @app.command()
 def evaluate(run: Run) -> None:
     """Measure a run's global update on its test rows; prints one JSON line."""
-    from client.finished_run import score
+    from client.finished_run import evaluate_run
 
-    result = score(run)
+    result = evaluate_run(run)
     print(json.dumps({"test_loss": result.loss, "test_accuracy": result.accuracy, "count": result.count}))
 
 

@@ -14,19 +14,26 @@ from typing import Any
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.flower_node_file import file_of
+from client.flower_node_file import node_file
 from client.model.base_model import BaseModel
 from client.model.lora import Lora
-from client.node import LocalNode, adapted, announce, fingerprint_of, load_node
-from client.policy import Ask, Past, leaving, objection, objection_to_measure
+from client.node import LocalNode, attach_lora, describe_node, fingerprint_node, load_node
+from client.policy import TrainingHistory, TrainingRequest, evaluation_violation, outgoing_values, training_violation
 from client.settings import read_node
 from client.training.evaluate import evaluate
 from client.training.train import train
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode
 from common.errors import CodecError, FedloraError
-from common.protocol.flower import opened
-from common.protocol.messages import ADAPTER_STYPE, Reason, order_of, pack_update, training_of, unpack_assignment
+from common.protocol.flower import read_content
+from common.protocol.messages import (
+    ADAPTER_STYPE,
+    RejectionReason,
+    order_of,
+    pack_update,
+    training_of,
+    unpack_assignment,
+)
 from common.settings.node import Policy
 
 ERROR_CODE = 2
@@ -54,10 +61,10 @@ def evaluate_round(message: Message, context: Context) -> Message:
     return _answer(message, context, _evaluate)
 
 
-class Refusal(Exception):
+class DeclinedRequest(Exception):
     """The node does not do what it is asked, and why: in a word for the server, in full for the node's owner."""
 
-    def __init__(self, reason: Reason, text: str) -> None:
+    def __init__(self, reason: RejectionReason, text: str) -> None:
         super().__init__(text)
         self.reason = reason
 
@@ -69,19 +76,21 @@ Work = Callable[[Path, Values, bytes], tuple[Values, bytes]]
 def _answer(message: Message, context: Context, work: Work) -> Message:
     """The reply to a message, or the word for what went wrong."""
     try:
-        values, blob = work(_node_file(context), *opened(message))
-        content = RecordDict({"values": ConfigRecord(leaving(values))})
+        values, blob = work(_node_file(context), *read_content(message))
+        content = RecordDict({"values": ConfigRecord(outgoing_values(values))})
     except Exception as error:  # Flower would send the text of any that passes here to the server.
-        return _refused(message, error)
+        return _error_reply(message, error)
     if blob:
         content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), ADAPTER_STYPE, blob)})
     return Message(content, reply_to=message)
 
 
-def _refused(message: Message, error: Exception) -> Message:
+def _error_reply(message: Message, error: Exception) -> Message:
     """Of an error only a fixed word leaves the node, its text stays in the node's own log."""
-    reason = "codec" if isinstance(error, CodecError) else error.reason if isinstance(error, Refusal) else "failed"
-    kind, trace = message.metadata.message_type, None if isinstance(error, FedloraError | Refusal) else error
+    reason = (
+        "codec" if isinstance(error, CodecError) else error.reason if isinstance(error, DeclinedRequest) else "failed"
+    )
+    kind, trace = message.metadata.message_type, None if isinstance(error, FedloraError | DeclinedRequest) else error
     log.error("refused a %s message, %s: %s", kind, reason, error, exc_info=trace)
     return Message(Error(ERROR_CODE, reason), reply_to=message)
 
@@ -90,20 +99,20 @@ def _node_file(context: Context) -> Path:
     config = context.node_config
     if "node" in config:
         return Path(str(config["node"]))
-    return file_of(int(config["partition-id"]), int(config["num-partitions"]), str(context.run_config.get("run")))
+    return node_file(int(config["partition-id"]), int(config["num-partitions"]), str(context.run_config.get("run")))
 
 
 def _announce(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     targets = values["targets"]
-    return announce(load_node(file), targets if isinstance(targets, str) else tuple(targets)).values(), b""
+    return describe_node(load_node(file), targets if isinstance(targets, str) else tuple(targets)).values(), b""
 
 
 def _train(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     assignment = unpack_assignment(blob, values["trains"], values["scaling"])
     order, training = order_of(values), training_of(values)
-    _check_policy(file, Ask(order, assignment, training, values.get("cohort", 0)))
+    _check_policy(file, TrainingRequest(order, assignment, training, values.get("cohort", 0)))
     node = load_node(file)
-    skeleton, lora = _adapted(node, values, assignment.start)
+    skeleton, lora = _attach(node, values, assignment.start)
     log.info("round %s: %s steps at rank %s", order.round, len(training.learning_rates), assignment.start.rank)
     _trainings(file).append(time.monotonic())
     (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training)
@@ -111,15 +120,15 @@ def _train(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     return vars(order) | counts, pack_update(update, assignment.trains)
 
 
-def _check_policy(file: Path, ask: Ask) -> None:
+def _check_policy(file: Path, ask: TrainingRequest) -> None:
     begun = _trainings(file)
-    past = Past(len(begun), time.monotonic() - begun[-1]) if begun else Past()
-    _refuse(file, objection(_policy(file), ask, past))
+    past = TrainingHistory(len(begun), time.monotonic() - begun[-1]) if begun else TrainingHistory()
+    _decline(file, training_violation(_policy(file), ask, past))
 
 
-def _refuse(file: Path, text: str | None) -> None:
+def _decline(file: Path, text: str | None) -> None:
     if text:
-        raise Refusal("policy", f"{file}: {text}; change it there, or ask the operator for less")
+        raise DeclinedRequest("policy", f"{file}: {text}; change it there, or ask the operator for less")
 
 
 @cache
@@ -136,17 +145,19 @@ def _trainings(file: Path) -> list[float]:
 
 def _evaluate(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     adapter: Adapter = decode(blob)
-    _refuse(file, objection_to_measure(_policy(file), order_of(values), adapter))
+    _decline(file, evaluation_violation(_policy(file), order_of(values), adapter))
     node = load_node(file)
-    skeleton, lora = _adapted(node, values, adapter)
+    skeleton, lora = _attach(node, values, adapter)
     score = evaluate(skeleton, lora, adapter, node.held)
     return vars(order_of(values)) | {"loss": score.loss, "count": score.count}, b""
 
 
-def _adapted(node: LocalNode, values: Values, adapter: Adapter) -> tuple[BaseModel, Lora]:
+def _attach(node: LocalNode, values: Values, adapter: Adapter) -> tuple[BaseModel, Lora]:
     """The node's model, ready for an adapter on these modules, if the order is for this base."""
     modules = tuple(adapter)
-    asked, own = order_of(values).base, fingerprint_of(node, modules)
+    asked, own = order_of(values).base, fingerprint_node(node, modules)
     if asked != own:
-        raise Refusal("base", f"asked is base {asked!r}, the node has {own}: other weights, tokenizer, targets or task")
-    return adapted(node.base, modules)
+        raise DeclinedRequest(
+            "base", f"asked is base {asked!r}, the node has {own}: other weights, tokenizer, targets or task"
+        )
+    return attach_lora(node.base, modules)

@@ -18,7 +18,7 @@ from client.data.rows import read_rows
 from client.model.base_model import BaseModel
 from client.model.forward import forward
 from client.model.lora import Lora, frozen_lane, merge
-from client.node import adapted, base_of, examples_of
+from client.node import attach_lora, load_node_base, read_examples
 from client.settings import read_node
 from client.training.evaluate import Score, evaluate
 from common.adapters import lowrank
@@ -44,9 +44,9 @@ class Trained:
     adapter: Adapter
 
     @property
-    def bench(self) -> tuple[BaseModel, Lora]:
+    def attach(self) -> tuple[BaseModel, Lora]:
         """A model to which this update, or part of it, can be added."""
-        return adapted(self.base, tuple(self.adapter))
+        return attach_lora(self.base, tuple(self.adapter))
 
 
 def load(run: Path) -> Trained:
@@ -63,7 +63,7 @@ def load(run: Path) -> Trained:
             "write a node's file there, whose data are the test rows"
         )
     node = read_node(run / "test.toml")
-    base = base_of(node)
+    base = load_node_base(node)
     stored = peft_format.read(run / "adapter")
     return Trained(node, base, Adapter({**stored.adapter, **_head(base, stored.saved)}))
 
@@ -76,7 +76,7 @@ def load_test(run: Path) -> tuple[Node, Examples]:
     """
     node = read_node(run / "test.toml")
     file = Path(node.data)
-    return node, examples_of(node, read_rows(file), file)
+    return node, read_examples(node, read_rows(file), file)
 
 
 def _head(base: BaseModel, saved: Mapping[str, Array]) -> dict[str, Factors]:
@@ -89,14 +89,14 @@ def _head(base: BaseModel, saved: Mapping[str, Array]) -> dict[str, Factors]:
     return head
 
 
-def score(run: Path) -> Score:
+def evaluate_run(run: Path) -> Score:
     """Loss and accuracy on the run's test rows.
 
     Raises:
         JournalError, DataError: the folder is no run, or it has no test rows.
     """
     trained = load(run)
-    skeleton, lora = trained.bench
+    skeleton, lora = trained.attach
     return evaluate(skeleton, lora, trained.adapter, load_test(run)[1])
 
 
@@ -128,7 +128,7 @@ def merge_into_base(run: Path, out: Path) -> float:
     """
     _check_new(out)
     trained = load(run)
-    skeleton, lora = trained.bench
+    skeleton, lora = trained.attach
     lora.lanes = [frozen_lane(trained.adapter, skeleton.device)]
     expected = _probe(run, skeleton)
     lora.lanes = ()
@@ -141,7 +141,7 @@ def merge_into_base(run: Path, out: Path) -> float:
     model.config = config  # The base's own, with the dropout that loading switched off.
     model.save_pretrained(out)
     trained.base.tokenizer.save_pretrained(out)
-    return float((_probe(run, _reloaded(trained, out)) - expected).abs().max())
+    return float((_probe(run, _reload(trained, out)) - expected).abs().max())
 
 
 def generate(run: Path, prompt: str, tokens: int) -> str:
@@ -155,13 +155,13 @@ def generate(run: Path, prompt: str, tokens: int) -> str:
         raise ConfigError(f'{run} was trained for {trained.node.task}; generate needs [data] task = "causal-lm"')
     ids = trained.base.tokenizer(prompt)["input_ids"]
     _check_room(len(ids), tokens, trained.base.model.config)
-    return write_on(trained, trained.adapter, ids, tokens)
+    return continue_text(trained, trained.adapter, ids, tokens)
 
 
 @torch.no_grad()
-def write_on(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens: int) -> str:
+def continue_text(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens: int) -> str:
     """What the base plus this adapter writes after these token ids, greedily, up to so many tokens."""
-    skeleton, lora = trained.bench
+    skeleton, lora = trained.attach
     lora.lanes = [frozen_lane(adapter, skeleton.device)]
     given, tokenizer = torch.tensor([list(ids)], device=skeleton.device), trained.base.tokenizer
     output = skeleton.model.generate(
@@ -198,7 +198,7 @@ def _probe(run: Path, base: BaseModel) -> Tensor:
     return torch.cat([forward(base, batch.to(base.device)).float().flatten() for batch in batches])
 
 
-def _reloaded(trained: Trained, folder: Path) -> BaseModel:
+def _reload(trained: Trained, folder: Path) -> BaseModel:
     kind = AutoModelForCausalLM if trained.node.task == "causal-lm" else AutoModelForSequenceClassification
     model = kind.from_pretrained(folder, local_files_only=True, dtype=trained.base.model.dtype)
     return BaseModel(folder, model.eval().to(trained.base.device), trained.base.tokenizer, trained.node.task, ())

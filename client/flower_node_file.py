@@ -8,7 +8,7 @@ from common.errors import ConfigError
 _START = "start Flower's SuperLink, and Ray on every machine, with it (a SuperLink that runs keeps its old environment)"
 
 
-def file_of(number: int, count: int, run: str) -> Path:
+def node_file(number: int, count: int, run: str) -> Path:
     """The settings file of node `number` (from 0) of `count`, in order of the files' names.
 
     Raises:

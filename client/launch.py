@@ -8,20 +8,20 @@ from pathlib import Path
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.network.audit import Notary
+from client.network.audit import LogAuditor
 from client.network.link import Link
-from client.network.responder import Answers
+from client.network.responder import Responder
 from client.settings import read_node
 from common.errors import ConfigError
 from common.identity import credentials
 from common.protocol.flower import identify
 from common.settings.node import Node
-from common.signals import ends_on
+from common.signals import exit_on_signal
 
 log = logging.getLogger(__name__)
 
 
-def take_part(file: Path) -> None:
+def run_node(file: Path) -> None:
     """Answer the server until its run is over; with `stay`, until the process ends.
 
     SIGINT and SIGTERM end the process at once, with status 0.
@@ -29,11 +29,11 @@ def take_part(file: Path) -> None:
     Raises:
         FedloraError: a setting or key is wrong, or the server and the node do not trust each other.
     """
-    with ends_on(signal.SIGINT, signal.SIGTERM, status=0, message="stopped"):
-        _take_part(file)
+    with exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message="stopped"):
+        _run_node(file)
 
 
-def _take_part(file: Path) -> None:
+def _run_node(file: Path) -> None:
     node = read_node(file)
     _check(node, file)
     identify()
@@ -50,7 +50,7 @@ def _link(node: Node, file: Path) -> Link:
     for warning in own.warnings:
         log.warning("%s", warning)
     context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
-    answers = Answers(partial(_app, file), context, Notary(Path(node.keys), own))
+    answers = Responder(partial(_app, file), context, LogAuditor(Path(node.keys), own))
     return Link(node.server, own, node.rank, answers)
 
 

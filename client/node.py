@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from client.data.batches import Examples, hold_out, tokenize
+from client.data.batches import Examples, split_held_out, tokenize
 from client.data.rows import Row, read_rows
 from client.model.base_model import BaseModel, load_base
 from client.model.lora import Lora
@@ -36,7 +36,7 @@ class LocalNode:
     @property
     def base(self) -> BaseModel:
         """The frozen model, shared by all nodes of this process that name it."""
-        return base_of(self.settings)
+        return load_node_base(self.settings)
 
 
 @cache
@@ -50,17 +50,17 @@ def load_node(file: Path) -> LocalNode:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     data = Path(settings.data)
-    return LocalNode(settings, *hold_out(examples_of(settings, read_rows(data), data), settings.name))
+    return LocalNode(settings, *split_held_out(read_examples(settings, read_rows(data), data), settings.name))
 
 
-def examples_of(node: Node, rows: Sequence[Row], file: Path) -> Examples:
+def read_examples(node: Node, rows: Sequence[Row], file: Path) -> Examples:
     """The rows of a file as the node's base model takes them.
 
     Raises:
         DataError: a row cannot be used.
         ConfigError: a row is longer than the model has positions.
     """
-    base = base_of(node)
+    base = load_node_base(node)
     with _TOKENIZING:
         examples = tokenize(rows, node, base.tokenizer, file)
     longest = max(examples.lengths, default=0)
@@ -72,34 +72,34 @@ def examples_of(node: Node, rows: Sequence[Row], file: Path) -> Examples:
     return examples
 
 
-def base_of(node: Node) -> BaseModel:
+def load_node_base(node: Node) -> BaseModel:
     """The node's base model, loaded once a process."""
     return load_base(node.base, node.task, node.labels, node.dtype, node.device)
 
 
-def announce(node: LocalNode, targets: str | tuple[str, ...]) -> Announcement:
+def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announcement:
     """What the node says of itself when it is asked to adapt these targets.
 
     Raises:
         ConfigError: no module matches, or the node's rank fits none.
     """
     settings, base = node.settings, node.base
-    shapes = adapted(base, find_targets(base, targets))[1].shapes
+    shapes = attach_lora(base, find_targets(base, targets))[1].shapes
     embeddings = tuple(name for name in shapes if isinstance(base.model.get_submodule(name), nn.Embedding))
     check_rank(settings.rank, shapes)
-    own, rows = fingerprint_of(node, tuple(shapes)), len(node.train) + len(node.held)
+    own, rows = fingerprint_node(node, tuple(shapes)), len(node.train) + len(node.held)
     return Announcement(settings.name, settings.rank, rows, own, shapes, base.head, embeddings, settings.task)
 
 
 @cache
-def fingerprint_of(node: LocalNode, modules: tuple[str, ...]) -> str:
+def fingerprint_node(node: LocalNode, modules: tuple[str, ...]) -> str:
     """What the node must share with all that train these modules with it; hashed once a process.
 
     Raises:
         ModelError: the base lacks such a module, or one of its files is damaged.
     """
     settings, base = node.settings, node.base
-    shapes = adapted(base, modules)[1].shapes
+    shapes = attach_lora(base, modules)[1].shapes
     return fingerprint(base.folder, shapes, settings.task, settings.labels, settings.max_length)
 
 
@@ -117,7 +117,7 @@ def check_rank(rank: int, shapes: dict[str, tuple[int, int]]) -> None:
         )
 
 
-def adapted(base: BaseModel, names: tuple[str, ...]) -> tuple[BaseModel, Lora]:
+def attach_lora(base: BaseModel, names: tuple[str, ...]) -> tuple[BaseModel, Lora]:
     """This thread's own skeleton of the base with adapters on these modules; attached once for each set of targets."""
     attached: dict[tuple[BaseModel, tuple[str, ...]], tuple[BaseModel, Lora]]
     attached = _THREAD.__dict__.setdefault("attached", {})

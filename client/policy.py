@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from common.adapters.adapter import Adapter
 from common.protocol.assignment import Assignment, Training
-from common.protocol.messages import Order
+from common.protocol.messages import RoundId
 from common.settings.node import Policy
 
 FLOAT32 = 4
@@ -46,29 +46,29 @@ MAY_LEAVE: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Ask:
+class TrainingRequest:
     """What a server asks of the node in one round; `cohort` is how many nodes it says it asks, this one included."""
 
-    order: Order
+    round_id: RoundId
     assignment: Assignment
     training: Training
     cohort: int
 
 
 @dataclass(frozen=True)
-class Past:
+class TrainingHistory:
     """The trainings that this process has begun for the node, and the seconds since the start of the last."""
 
     trainings: int = 0
     seconds: float = inf
 
 
-def objection(policy: Policy, ask: Ask, past: Past) -> str | None:
+def training_violation(policy: Policy, ask: TrainingRequest, past: TrainingHistory) -> str | None:
     """Why the ask exceeds the policy: the key, what is asked and the limit. None if it does not."""
-    return next(_objections(policy, ask, past), None)
+    return next(_violations(policy, ask, past), None)
 
 
-def objection_to_measure(policy: Policy, order: Order, adapter: Adapter) -> str | None:
+def evaluation_violation(policy: Policy, order: RoundId, adapter: Adapter) -> str | None:
     """The same for an order to measure an adapter."""
     size = FLOAT32 * sum(array.size for array in adapter.arrays().values())
     too_large = policy.max_bytes is not None and size > policy.max_bytes
@@ -76,29 +76,29 @@ def objection_to_measure(policy: Policy, order: Order, adapter: Adapter) -> str 
     return next(chain(_beyond_model(policy, order, adapter), number), None)
 
 
-def _objections(policy: Policy, ask: Ask, past: Past) -> Iterator[str]:
-    yield from _beyond_model(policy, ask.order, ask.assignment.start)
+def _violations(policy: Policy, ask: TrainingRequest, past: TrainingHistory) -> Iterator[str]:
+    yield from _beyond_model(policy, ask.round_id, ask.assignment.start)
     yield from _beyond_numbers(policy, ask, past)
 
 
-def _beyond_model(policy: Policy, order: Order, names: Iterable[str]) -> Iterator[str]:
+def _beyond_model(policy: Policy, order: RoundId, names: Iterable[str]) -> Iterator[str]:
     if policy.base is not None and order.base != policy.base:
         yield f"[policy] base = {policy.base!r}, asked is {order.base!r}"
     for name in names:
-        if policy.targets is not None and not _is_one_of(name, policy.targets):
+        if policy.targets is not None and not _matches_any(name, policy.targets):
             yield f"[policy] targets = {list(policy.targets)}, asked is {name!r}"
 
 
-def _is_one_of(name: str, targets: Sequence[str]) -> bool:
+def _matches_any(name: str, targets: Sequence[str]) -> bool:
     return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
-def _beyond_numbers(policy: Policy, ask: Ask, past: Past) -> Iterator[str]:
+def _beyond_numbers(policy: Policy, ask: TrainingRequest, past: TrainingHistory) -> Iterator[str]:
     rates = ask.training.learning_rates
     most: dict[str, Sequence[float]] = {
         "max_rank": [ask.assignment.start.rank],
         "max_steps": [len(rates)],
-        "max_rounds": [ask.order.round, past.trainings + 1],
+        "max_rounds": [ask.round_id.round, past.trainings + 1],
         "max_lr": rates,
         "max_bytes": [needed_bytes(ask.assignment)],
     }
@@ -120,7 +120,7 @@ def needed_bytes(assignment: Assignment) -> int:
     return FLOAT32 * count
 
 
-def leaving(values: Mapping[str, Any]) -> dict[str, Any]:
+def outgoing_values(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a reply, each of which may leave.
 
     Raises:

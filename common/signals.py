@@ -11,7 +11,7 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 
 @contextmanager
-def ends_on(*signals: signal.Signals, status: int, message: str) -> Iterator[None]:
+def exit_on_signal(*signals: signal.Signals, status: int, message: str) -> Iterator[None]:
     """While the block runs, each of these signals ends the process with this status and this message on stderr.
 
     At once, not by an exception, which code on its way could catch: the journal is safe at every moment, and workers

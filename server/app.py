@@ -14,20 +14,20 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.errors import ConfigError
 from common.settings.recipe import Recipe
-from common.settings.resume import read_begun
-from server.monitoring.console import Console
-from server.rounds.loop import Rounds, Test
-from server.rounds.observer import Observer, Observers
+from common.settings.resume import read_run_settings
+from server.monitoring.console import ConsoleLog
+from server.rounds.loop import RoundLoop, Test
+from server.rounds.observer import Observers, RunObserver
 from server.rounds.run_settings import plan_of
 from server.run_folder import RunFolder
 from server.storage.journal import Journal
-from server.transport.flower_exchange import FlowerExchange
+from server.transport.flower_messenger import FlowerMessenger
 
 DEADLINE = 86_400.0
 """Seconds that a node has for each reply."""
 
 
-def make_app(observer: Observer | None = None, test: Test | None = None, base: str | None = None) -> ServerApp:
+def make_app(observer: RunObserver | None = None, test: Test | None = None, base: str | None = None) -> ServerApp:
     """The app; what is given belongs to whoever starts it.
 
     Args:
@@ -39,18 +39,18 @@ def make_app(observer: Observer | None = None, test: Test | None = None, base: s
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        folder = RunFolder(_run_of(context.run_config))
-        recipe = read_begun(Recipe, folder.config)
+        folder = RunFolder(_run_folder(context.run_config))
+        recipe = read_run_settings(Recipe, folder.config)
         publish = partial(folder.publish, base=base or recipe.base.path)
         with Journal.open(folder.journal) as journal:
             folder.restore(journal.entries)
             observers = Observers([folder, *([observer] if observer else [])])
-            Rounds(FlowerExchange(grid, DEADLINE), plan_of(recipe), journal, observers, publish, test).run()
+            RoundLoop(FlowerMessenger(grid, DEADLINE), plan_of(recipe), journal, observers, publish, test).run()
 
     return app
 
 
-def _run_of(config: Mapping[str, Any]) -> Path:
+def _run_folder(config: Mapping[str, Any]) -> Path:
     run = Path(str(config.get("run", "")))
     if not (run / "config.toml").is_file():
         raise ConfigError(
@@ -60,4 +60,4 @@ def _run_of(config: Mapping[str, Any]) -> Path:
     return run
 
 
-app = make_app(Console(logging.getLogger("flwr")))
+app = make_app(ConsoleLog(logging.getLogger("flwr")))

@@ -9,22 +9,22 @@ from pathlib import Path
 from common.errors import IdentityError
 from common.identity.credentials import ServerCredentials, load_server
 from common.settings.server import ServerFile
-from common.signals import ends_on
-from server.monitoring.console import Console
-from server.monitoring.status import Status
-from server.notifications import Bulletin, Herald
-from server.rounds.loop import Rounds
+from common.signals import exit_on_signal
+from server.monitoring.console import ConsoleLog
+from server.monitoring.status import ServerStatus
+from server.notifications import NoticeBroadcaster, Notices
+from server.rounds.loop import RoundLoop
 from server.rounds.observer import Observers
 from server.rounds.quorum import wait_for_nodes
 from server.rounds.run_settings import plan_of_file
-from server.run_folder import RunFolder, folder_of
+from server.run_folder import RunFolder, open_run_folder
 from server.settings import read_server
 from server.storage.journal import Journal
-from server.transport.authorization import Door
-from server.transport.flower_exchange import FlowerExchange
-from server.transport.grid import Gate, GrpcGrid
-from server.transport.listener import allow_many
-from server.transport.quota import Limits
+from server.transport.authorization import RosterGuard
+from server.transport.flower_messenger import FlowerMessenger
+from server.transport.grid import GrpcGrid, NodeGuard
+from server.transport.listener import raise_open_file_limit
+from server.transport.quota import NodeQuota
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def serve(file: Path) -> Path:
     Raises:
         FedloraError: a setting or key is wrong, another server has the folder or the port, or a round failed.
     """
-    allow_many()
+    raise_open_file_limit()
     settings = read_server(file)
     credentials = load_server(Path(settings.keys))
     if credentials.project != settings.project:
@@ -50,34 +50,34 @@ def serve(file: Path) -> Path:
     if (members := len(credentials.roster.members)) < settings.quorum:
         log.warning("quorum = %s and the roster has %s nodes; admit more, or lower it", settings.quorum, members)
     again = shlex.join(["fedlora", "server", str(file)])
-    with ends_on(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; go on with: {again}"):
+    with exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; go on with: {again}"):
         _run(settings, credentials)
     return Path(settings.folder)
 
 
 def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
-    door = Door(Path(settings.keys), credentials.roster, credentials.roster_bytes, settings.server.weights)
+    door = RosterGuard(Path(settings.keys), credentials.roster, credentials.roster_bytes, settings.server.weights)
     with Journal.open(Path(settings.folder) / "journal") as journal:
-        folder = folder_of(settings, begun=bool(journal.entries))
+        folder = open_run_folder(settings, begun=bool(journal.entries))
         folder.restore(journal.entries)
         if len(journal.entries) > settings.rounds:
             log.info("all %s rounds are done; give another `run` for more", settings.rounds)
             return
-        bulletin = Bulletin(journal, door, credentials)
-        gate = Gate(door.admit, door.objection, bulletin.greeting, Limits())
+        bulletin = Notices(journal, door, credentials)
+        gate = NodeGuard(door.authorize_node, door.authorize_reply, bulletin.on_connect, NodeQuota())
         with GrpcGrid(settings.listen, credentials, gate, folder.journal, settings.health) as grid:
             health = f"127.0.0.1:{grid.health_port}"
             log.info("listening at %s as %s; health at %s", settings.listen, settings.project, health)
-            status = Status(folder.path, grid, settings.listen, health)
+            status = ServerStatus(folder.path, grid, settings.listen, health)
             status.restore(journal.entries)
-            observers = Observers([folder, status, Console(log), Herald(grid, bulletin)])
-            with status.beating():
-                _rounds(settings, FlowerExchange(grid, settings.deadline), journal, observers, folder)
+            observers = Observers([folder, status, ConsoleLog(log), NoticeBroadcaster(grid, bulletin)])
+            with status.heartbeat():
+                _rounds(settings, FlowerMessenger(grid, settings.deadline), journal, observers, folder)
 
 
 def _rounds(
-    settings: ServerFile, exchange: FlowerExchange, journal: Journal, observers: Observers, folder: RunFolder
+    settings: ServerFile, exchange: FlowerMessenger, journal: Journal, observers: Observers, folder: RunFolder
 ) -> None:
     wait_for_nodes(exchange, settings.quorum, observers)
     publish = partial(folder.publish, base=settings.project)
-    Rounds(exchange, plan_of_file(settings), journal, observers, publish).run()
+    RoundLoop(exchange, plan_of_file(settings), journal, observers, publish).run()

@@ -6,15 +6,15 @@ from typing import Any
 from common.identity.credentials import ServerCredentials
 from common.identity.documents import signatures as envelope
 from common.identity.documents.signatures import Receipt
-from common.protocol.payload import Letter
-from common.protocol.round_notice import Line
-from server.rounds.observer import Observer
+from common.protocol.payload import Payload
+from common.protocol.round_notice import RoundNotice
+from server.rounds.observer import RunObserver
 from server.storage.journal import Journal
-from server.transport.authorization import Door
+from server.transport.authorization import RosterGuard
 from server.transport.grid import GrpcGrid
 
 
-class Bulletin:
+class Notices:
     """What there is to tell now.
 
     Args:
@@ -23,18 +23,18 @@ class Bulletin:
         credentials: hold the key that signs receipts.
     """
 
-    def __init__(self, journal: Journal, door: Door, credentials: ServerCredentials) -> None:
+    def __init__(self, journal: Journal, door: RosterGuard, credentials: ServerCredentials) -> None:
         self._journal, self._door, self._credentials = journal, door, credentials
 
-    def greeting(self, name: str) -> list[Letter]:
+    def on_connect(self, name: str) -> list[Payload]:
         """What a node learns when it connects; any thread may ask."""
-        return [self.roster(), *([self.line(name)] if self._journal.entries else [])]
+        return [self.roster_notice(), *([self.round_notice(name)] if self._journal.entries else [])]
 
-    def roster(self) -> Letter:
+    def roster_notice(self) -> Payload:
         """The signed roster as it is now."""
-        return Letter({}, self._door.signed_roster)
+        return Payload({}, self._door.signed_roster)
 
-    def line(self, name: str) -> Letter:
+    def round_notice(self, name: str) -> Payload:
         """The last committed round, for this node."""
         *before, entry = self._journal.entries
         clients = entry["metrics"]["clients"]
@@ -42,7 +42,7 @@ class Bulletin:
             (client for client in clients if client["name"] == name), {"status": "", "reason": None}
         )
         accepted = own["status"] == "ok" and own["update"] is not None
-        line = Line(
+        line = RoundNotice(
             run=entry["config"],
             round=entry["round"],
             parent=before[-1]["adapter_hash"] if before else "",
@@ -52,7 +52,7 @@ class Bulletin:
             weight=own["share"] if accepted else 0.0,
             signature=self._receipt(entry, own) if accepted else "",
         )
-        return Letter(line.values())
+        return Payload(line.values())
 
     def _receipt(self, entry: Mapping[str, Any], client: Mapping[str, Any]) -> str:
         receipt = Receipt(
@@ -67,7 +67,7 @@ class Bulletin:
         return envelope.sign(receipt, self._credentials.receipt_key).hex()
 
 
-class Herald(Observer):
+class NoticeBroadcaster(RunObserver):
     """Tells all connected nodes of each round as it is committed, and of each new roster.
 
     Args:
@@ -75,9 +75,9 @@ class Herald(Observer):
         bulletin: what they are told.
     """
 
-    def __init__(self, grid: GrpcGrid, bulletin: Bulletin) -> None:
+    def __init__(self, grid: GrpcGrid, bulletin: Notices) -> None:
         self._grid, self._bulletin = grid, bulletin
-        self._roster = bulletin.roster()
+        self._roster = bulletin.roster_notice()
 
     def round_started(self, number: int, clients: int) -> None:
         """Tell of a new roster before it counts in a round."""
@@ -86,13 +86,13 @@ class Herald(Observer):
     def round_committed(self, record: Mapping[str, Any]) -> None:
         """Tell of the round."""
         self._tell_roster()
-        self._tell(self._bulletin.line)
+        self._tell(self._bulletin.round_notice)
 
     def _tell_roster(self) -> None:
-        if (roster := self._bulletin.roster()) != self._roster:
+        if (roster := self._bulletin.roster_notice()) != self._roster:
             self._roster = roster
             self._tell(lambda name: roster)
 
-    def _tell(self, notice: Callable[[str], Letter]) -> None:
+    def _tell(self, notice: Callable[[str], Payload]) -> None:
         for name in self._grid.names():
             self._grid.notify(name, notice(name))

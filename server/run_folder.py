@@ -12,19 +12,19 @@ from tensorboardX import SummaryWriter
 from common.adapters.adapter import Adapter
 from common.errors import ConfigError, JournalError
 from common.huggingface import peft_folder as peft_format
-from common.huggingface.base_folder import locate
+from common.huggingface.base_folder import resolve_base
 from common.protocol.announcement import Announcement
 from common.settings.reader import to_tables
-from common.settings.resume import changes, config_hash, read_begun
+from common.settings.resume import config_hash, find_changes, read_run_settings
 from common.settings.server import ServerFile
-from server.rounds.observer import Observer
+from server.rounds.observer import RunObserver
 from server.storage import atomic_files as durable
 
 CURVES = ("test_loss", "test_accuracy", "receipt", "residual", "rank_global", "bytes_up", "bytes_down", "seconds")
 """Numbers of a round that TensorBoard shows."""
 
 
-class RunFolder(Observer):
+class RunFolder(RunObserver):
     """What a run leaves behind for people; all of it but `config.toml` can be written again from the journal."""
 
     def __init__(self, path: Path) -> None:
@@ -44,10 +44,10 @@ class RunFolder(Observer):
         except OSError as error:
             raise JournalError(f"cannot make {path}: {error.strerror}; choose another --out") from None
         folder = cls(path)
-        folder.describe(settings)
+        folder.write_settings(settings)
         return folder
 
-    def describe(self, settings: Mapping[str, Any]) -> None:
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Write the run's settings, whole or not at all."""
         durable.write(self.config, tomli_w.dumps(settings).encode())
 
@@ -70,7 +70,9 @@ class RunFolder(Observer):
 
     def publish(self, adapter: Adapter, node: Announcement, base: str) -> None:
         """Replace `adapter/` by the global update as a PEFT folder for this base."""
-        peft_format.write(self.path / "adapter", adapter, node.head, str(locate(base)), node.task, node.embeddings)
+        peft_format.write(
+            self.path / "adapter", adapter, node.head, str(resolve_base(base)), node.task, node.embeddings
+        )
 
     def round_committed(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl and a point to each curve."""
@@ -83,7 +85,7 @@ class RunFolder(Observer):
                     curves.add_scalar(name, record[name], record["round"])
 
 
-def folder_of(settings: ServerFile, begun: bool) -> RunFolder:
+def open_run_folder(settings: ServerFile, begun: bool) -> RunFolder:
     """The run's folder, with these settings; to be called by the process that holds its journal.
 
     Args:
@@ -95,17 +97,17 @@ def folder_of(settings: ServerFile, begun: bool) -> RunFolder:
     """
     folder = RunFolder(Path(settings.folder))
     if folder.config.is_file():
-        before = read_begun(ServerFile, folder.config)
+        before = read_run_settings(ServerFile, folder.config)
         if begun and config_hash(before) != config_hash(settings):
-            names = ", ".join(_dotted(change.path) for change in changes(before, to_tables(settings)))
+            names = ", ".join(_spell_key(change.path) for change in find_changes(before, to_tables(settings)))
             raise ConfigError(
                 f"{folder.path} holds a run that began with other settings ({names}); "
                 "give this one another `run`, or set back what you changed"
             )
-    folder.describe(to_tables(settings))
+    folder.write_settings(to_tables(settings))
     return folder
 
 
-def _dotted(path: Sequence[str]) -> str:
+def _spell_key(path: Sequence[str]) -> str:
     *tables, key = path
     return f"[{'.'.join(tables)}] {key}" if tables else key

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from common.errors import ConfigError
 from common.settings.reader import parse, read_toml
-from common.settings.resume import over_begun
+from common.settings.resume import resume_settings
 from common.settings.server import ServerFile
-from server.algorithms import known
+from server.algorithms import algorithm_named
 from server.storage.journal import has_begun
 
 
@@ -29,6 +29,6 @@ def read_server(file: Path) -> ServerFile:
     folder = file.parent / Path(settings.folder or f"runs/{settings.run}").expanduser()
     keys = file.parent / Path(settings.keys).expanduser()
     if has_begun(folder / "journal") and (config := folder / "config.toml").is_file():
-        settings = over_begun(ServerFile, tables, config)
-    known(settings.server.algorithm)
+        settings = resume_settings(ServerFile, tables, config)
+    algorithm_named(settings.server.algorithm)
     return replace(settings, folder=str(folder), keys=str(keys))

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from common.errors import ModelError
-from common.huggingface.base_folder import locate
+from common.huggingface.base_folder import resolve_base
 from simulations.cache import build_once
 
 _PINS = {
@@ -34,7 +34,7 @@ def gguf_base(path: str) -> Path:
         ModelError: the file, its package or a reader is missing, or the file cannot be read.
     """
     _require(path, [path.removeprefix("package:").partition("/")[0]])
-    file = locate(path)
+    file = resolve_base(path)
     if not file.is_file():
         raise ModelError(f"[base] path = {path!r}: there is no file {file}; give the path of a GGUF file")
     with file.open("rb") as opened:

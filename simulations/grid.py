@@ -16,7 +16,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
-from common.protocol.flower import GridOfOneRun, identify, with_id
+from common.protocol.flower import GridOfOneRun, give_id, identify
 
 ERROR_CODE = 2
 """Flower's code for a client app that raised an exception."""
@@ -58,7 +58,7 @@ class InProcessGrid(GridOfOneRun):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue the messages for the workers."""
-        return [self._push(with_id(message, uuid4().hex)) for message in messages]
+        return [self._push(give_id(message, uuid4().hex)) for message in messages]
 
     def _push(self, message: Message) -> str:
         context = self._contexts[message.metadata.dst_node_id]

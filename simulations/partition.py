@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.errors import ConfigError, DataError, nearest
-from common.seeding import stream
+from common.seeding import rng
 from common.settings.recipe import Clients
 from simulations.corpora.corpus import Row
 
@@ -33,8 +33,8 @@ def hold_out(rows: Sequence[Row], count: int, seed: int, label: str | None) -> t
     Raises:
         DataError: a row lacks the label.
     """
-    random = stream(seed, "hold-out")
-    groups = _by_value(rows, label) if label else {"": list(range(len(rows)))}
+    random = rng(seed, "hold-out")
+    groups = _group_by_value(rows, label) if label else {"": list(range(len(rows)))}
     queues = [random.permutation(indices)[: len(indices) // 2].tolist() for indices in groups.values()]
     turns = [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
     test = set(turns[:count])
@@ -68,9 +68,9 @@ def split(rows: Sequence[Row], clients: Clients, seed: int, label: str | None) -
             "lower one of the two, or add rows"
         )
     if clients.partition == "dirichlet":
-        parts = _dirichlet(_classes(rows, label), clients, stream(seed, "dirichlet"))
+        parts = _dirichlet(_classes(rows, label), clients, rng(seed, "dirichlet"))
     else:
-        parts = [part.tolist() for part in np.array_split(stream(seed, "iid").permutation(len(rows)), count)]
+        parts = [part.tolist() for part in np.array_split(rng(seed, "iid").permutation(len(rows)), count)]
     width = max(2, len(str(count - 1)))
     return tuple(_shard(f"client-{i:0{width}}", rows, part) for i, part in enumerate(parts))
 
@@ -81,7 +81,7 @@ def _classes(rows: Sequence[Row], label: str | None) -> list[list[int]]:
             '[clients] partition = "dirichlet" deals out rows by their class, and rows of [data] task = "causal-lm" '
             'have none; use "iid", or "column" with [clients] column'
         )
-    return list(_by_value(rows, label).values())
+    return list(_group_by_value(rows, label).values())
 
 
 def _dirichlet(classes: list[list[int]], clients: Clients, random: np.random.Generator) -> list[list[int]]:
@@ -90,7 +90,7 @@ def _dirichlet(classes: list[list[int]], clients: Clients, random: np.random.Gen
         parts = _draw(classes, clients.count or 0, clients.beta, random)
         if min(map(len, parts)) >= clients.min_rows:
             return parts
-    return _evened(parts, clients.min_rows)
+    return _even_out(parts, clients.min_rows)
 
 
 def _draw(classes: list[list[int]], count: int, beta: float, random: np.random.Generator) -> list[list[int]]:
@@ -102,7 +102,7 @@ def _draw(classes: list[list[int]], count: int, beta: float, random: np.random.G
     return parts
 
 
-def _evened(parts: list[list[int]], min_rows: int) -> list[list[int]]:
+def _even_out(parts: list[list[int]], min_rows: int) -> list[list[int]]:
     """Rows moved from the largest client to the smallest until each has enough."""
     parts = [list(part) for part in parts]
     while len(smallest := min(parts, key=len)) < min_rows:
@@ -111,7 +111,7 @@ def _evened(parts: list[list[int]], min_rows: int) -> list[list[int]]:
 
 
 def _natural(rows: Sequence[Row], clients: Clients) -> tuple[Shard, ...]:
-    owned = _by_value(rows, clients.column or "")
+    owned = _group_by_value(rows, clients.column or "")
     if clients.count not in (None, len(owned)):
         raise ConfigError(
             f"[clients] count = {clients.count}, but column {clients.column!r} names {len(owned)} clients; remove count"
@@ -129,7 +129,7 @@ def _shard(name: str, rows: Sequence[Row], indices: Iterable[int]) -> Shard:
     return Shard(name, tuple(rows[index] for index in sorted(indices)))
 
 
-def _by_value(rows: Sequence[Row], column: str) -> dict[str, list[int]]:
+def _group_by_value(rows: Sequence[Row], column: str) -> dict[str, list[int]]:
     """Row numbers by the value of a column, in order of the value."""
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):

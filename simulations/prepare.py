@@ -7,15 +7,15 @@ from typing import Any
 
 import tomli_w
 
-from client.data.row_checks import require
-from client.data.rows import Row, columns_of, read_rows
+from client.data.row_checks import require_columns
+from client.data.rows import Row, column_names, read_rows
 from client.model.targets import find_targets
-from client.node import adapted, base_of, check_rank, examples_of
+from client.node import attach_lora, check_rank, load_node_base, read_examples
 from common.errors import ConfigError, DataError, nearest
 from common.settings.node import Node
 from common.settings.reader import to_tables
 from common.settings.recipe import Recipe
-from server.algorithms import Settings, create
+from server.algorithms import AlgorithmSettings, create
 from simulations.corpora import load_corpus
 from simulations.corpora.corpus import to_jsonl
 from simulations.partition import Shard, hold_out, split
@@ -49,7 +49,7 @@ def prepare(recipe: Recipe) -> Prepared:
     """
     rows, file, source = _rows(recipe)
     node = _node(recipe, _labels(rows, file, recipe))
-    truncated = examples_of(node, rows, file).truncated
+    truncated = read_examples(node, rows, file).truncated
     _check_owner(rows, file, recipe)
     shards, test_rows = _deal(rows, recipe)
     nodes = _nodes(node, shards, recipe)
@@ -87,7 +87,7 @@ def _rows(recipe: Recipe) -> tuple[tuple[Row, ...], Path, str]:
 def _labels(rows: Sequence[Row], file: Path, recipe: Recipe) -> tuple[str, ...]:
     if recipe.data.task != "classification":
         return ()
-    require(file, columns_of(rows), text=recipe.data.text, label=recipe.data.label)
+    require_columns(file, column_names(rows), text=recipe.data.text, label=recipe.data.label)
     values = [row.fields.get(recipe.data.label) for row in rows]
     labels = tuple(sorted({str(value) for value in values if value not in (None, "")}))
     if len(labels) < 2:
@@ -109,7 +109,7 @@ def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:
 
 
 def _check_owner(rows: Sequence[Row], file: Path, recipe: Recipe) -> None:
-    column, columns = recipe.clients.column, columns_of(rows)
+    column, columns = recipe.clients.column, column_names(rows)
     if recipe.clients.partition == "column" and column is not None and column not in columns:
         raise DataError(
             f"{file} has the columns {', '.join(map(repr, columns))}, but no {column!r}{nearest(column, columns)}; "
@@ -119,12 +119,12 @@ def _check_owner(rows: Sequence[Row], file: Path, recipe: Recipe) -> None:
 
 def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple[Mapping[str, Any], ...]]:
     label = recipe.data.label if recipe.data.task == "classification" else None
-    fields = [_kept(row.fields, recipe) for row in rows]
+    fields = [_needed_columns(row.fields, recipe) for row in rows]
     kept, test = hold_out(fields, recipe.data.test_rows, recipe.seed, label)
     return split(kept, recipe.clients, recipe.seed, label), test
 
 
-def _kept(fields: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+def _needed_columns(fields: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     """The columns that a node needs, and the one that names it; others stay where they are."""
     data = recipe.data
     texts = {data.label} if data.task == "classification" else {data.prompt, data.completion, data.messages}
@@ -140,8 +140,8 @@ def _nodes(node: Node, shards: Sequence[Shard], recipe: Recipe) -> tuple[Node, .
 
 def _check_ranks(nodes: Sequence[Node], recipe: Recipe) -> None:
     """Refuse ranks that the base model or the algorithm cannot serve."""
-    base = base_of(nodes[0])
-    shapes = adapted(base, find_targets(base, recipe.lora.targets))[1].shapes
+    base = load_node_base(nodes[0])
+    shapes = attach_lora(base, find_targets(base, recipe.lora.targets))[1].shapes
     for node in nodes:
         check_rank(node.rank, shapes)
-    create(Settings(recipe.seed, tuple(node.rank for node in nodes), recipe.lora, recipe.server))
+    create(AlgorithmSettings(recipe.seed, tuple(node.rank for node in nodes), recipe.lora, recipe.server))

@@ -11,7 +11,7 @@ from typing import Any, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from server.rounds.observer import Observer
+from server.rounds.observer import RunObserver
 from simulations.report.formats import decimal, duration, small
 from simulations.report.records import Record, held_out
 
@@ -22,7 +22,7 @@ def progress(console: Console | None = None) -> "LiveLine | PlainLines":
     return LiveLine(console) if console.is_interactive else PlainLines(sys.stdout)
 
 
-class PlainLines(Observer):
+class PlainLines(RunObserver):
     """One line for the start and one for each committed round, flushed at once."""
 
     def __init__(self, out: TextIO) -> None:
@@ -51,7 +51,7 @@ class PlainLines(Observer):
         print(line, file=self._out, flush=True)
 
 
-class LiveLine(Observer):
+class LiveLine(RunObserver):
     """One line, redrawn: bar of rounds, clients done, last scores, time taken and time left."""
 
     def __init__(self, console: Console) -> None:

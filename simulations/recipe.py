@@ -7,7 +7,7 @@ from typing import Any
 from common.errors import ConfigError, JournalError
 from common.settings.reader import override, parse, read_toml
 from common.settings.recipe import Recipe
-from common.settings.resume import changes, over_begun, read_begun
+from common.settings.resume import find_changes, read_run_settings, resume_settings
 from simulations.gguf_base import gguf_base
 from simulations.tiny_base import tiny_base
 
@@ -31,12 +31,12 @@ def _as_begun(tables: Mapping[str, Any], run: Path) -> Recipe:
     config = run / "config.toml"
     if not config.is_file():
         raise JournalError(f"{run} is no run: it has no config.toml; give the folder that a run's last line names")
-    if changed := changes(read_begun(Recipe, config), tables):
+    if changed := find_changes(read_run_settings(Recipe, config), tables):
         lines = [f"  {'.'.join(c.path)}: the run has {c.was}, this recipe {c.typed}" for c in changed]
         raise ConfigError(
             "\n".join([f"{run} was started with other settings; use the same, or start a new run:", *lines])
         )
-    return over_begun(Recipe, tables, config)
+    return resume_settings(Recipe, tables, config)
 
 
 def base_path(path: str) -> str:

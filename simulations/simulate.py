@@ -16,16 +16,16 @@ from rich.console import Console
 import client.app
 from client.data.batches import Examples, subset
 from client.finished_run import load, load_test
-from client.node import adapted, base_of
+from client.node import attach_lora, load_node_base
 from client.training.evaluate import Score, evaluate
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter
 from common.settings.node import Node
 from common.settings.reader import to_tables
 from common.settings.recipe import Recipe
-from common.signals import ends_on
+from common.signals import exit_on_signal
 from server.app import make_app
-from server.rounds.metrics import Measured
+from server.rounds.metrics import TestScore
 from server.run_folder import RunFolder
 from server.storage.journal import verify
 from simulations.grid import InProcessGrid
@@ -62,7 +62,7 @@ def simulate(
         return folder.path
     again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
     again += [word for assignment in assignments for word in ("--set", assignment)]
-    with ends_on(signal.SIGINT, status=130, message=f"interrupted; go on with: {shlex.join(again)}"):
+    with exit_on_signal(signal.SIGINT, status=130, message=f"interrupted; go on with: {shlex.join(again)}"):
         _run(recipe, prepared, folder, files)
         _report(recipe, prepared, folder)
     return folder.path
@@ -89,18 +89,18 @@ def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder, files: Sequence[
         grid.serve(make_app(display, test, prepared.nodes[0].base), folder.path)
 
 
-def _test(grid: InProcessGrid, node: Node, rows: Examples, adapter: Adapter) -> Measured:
+def _test(grid: InProcessGrid, node: Node, rows: Examples, adapter: Adapter) -> TestScore:
     """Loss and accuracy on the test rows, measured by the grid's own workers."""
     parts = [subset(rows, range(part, len(rows), PARTS)) for part in range(min(PARTS, len(rows)))]
     scores = grid.map(partial(_score, node, adapter), parts)
     count = sum(score.count for score in scores)
     loss = sum(score.loss * score.count for score in scores) / count
     right = [score.accuracy * score.count for score in scores if score.accuracy is not None]
-    return Measured(loss, sum(right) / count if right else None)
+    return TestScore(loss, sum(right) / count if right else None)
 
 
 def _score(node: Node, adapter: Adapter, rows: Examples) -> Score:
-    skeleton, lora = adapted(base_of(node), tuple(adapter))
+    skeleton, lora = attach_lora(load_node_base(node), tuple(adapter))
     return evaluate(skeleton, lora, adapter, rows)
 
 

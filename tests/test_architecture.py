@@ -14,7 +14,7 @@ PACKAGES = {"common": set(), "client": {"common"}, "server": {"common"}, "simula
 PLACES = {
     "flwr": [
         *("*/app.py", "*/grid.py", "client/launch.py", "client/network/responder.py", "server/transport/service.py"),
-        *("server/transport/flower_exchange.py", "common/protocol/flower.py", "common/protocol/frames.py"),
+        *("server/transport/flower_messenger.py", "common/protocol/flower.py", "common/protocol/frames.py"),
         *("common/protocol/message_header.py", "common/protocol/payload.py", "simulations/bench/*"),
     ],
     "grpc": [
@@ -158,7 +158,7 @@ def test_there_is_something_to_look_at() -> None:
         ("server/rounds/loop.py", "from . import collect", {""}),
         ("server/rounds/loop.py", "import flwr", {"flwr"}),
         ("server/rounds/loop.py", "from flwr.app import Message", {"flwr"}),
-        ("server/transport/flower_exchange.py", "from flwr.app import Message\nimport numpy", set()),
+        ("server/transport/flower_messenger.py", "from flwr.app import Message\nimport numpy", set()),
         ("server/transport/grid.py", "from flwr.supercore.task_identity import TaskIdentity", {FLOWER_PRIVATE}),
         ("server/transport/grid.py", "from flwr import supercore", {FLOWER_PRIVATE}),
         ("server/algorithms/increments.py", "import torch.nn", {"torch"}),

@@ -11,7 +11,7 @@ _BUCKET = 16
 """Batches, at most, whose rows are sorted by length together."""
 
 
-def epochs(lengths: Indices, batch: int, random: np.random.Generator) -> Iterator[Indices]:
+def bucketed_epochs(lengths: Indices, batch: int, random: np.random.Generator) -> Iterator[Indices]:
     """Indices of batch after batch, without end: every row once, in random order, then every row once more.
 
     Rows are sorted by length within random buckets of a quarter of an epoch or less: sorted as a whole, the same rows
@@ -21,11 +21,11 @@ def epochs(lengths: Indices, batch: int, random: np.random.Generator) -> Iterato
     buckets = pieces // max(1, min(_BUCKET, pieces // 4))
     while True:
         order = random.permutation(len(lengths))
-        cut = [piece for rows in np.array_split(order, buckets) for piece in by_length(rows, lengths, batch)]
+        cut = [piece for rows in np.array_split(order, buckets) for piece in batches_by_length(rows, lengths, batch)]
         yield from (cut[index] for index in random.permutation(len(cut)))
 
 
-def by_length(rows: Indices, lengths: Indices, batch: int) -> list[Indices]:
+def batches_by_length(rows: Indices, lengths: Indices, batch: int) -> list[Indices]:
     """The rows, shortest first, in the fewest pieces of at most `batch`, even in size: no step is left with one row."""
     ordered = rows[np.argsort(lengths[rows], kind="stable")]
     return np.array_split(ordered, -(-len(ordered) // batch))

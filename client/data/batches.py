@@ -17,11 +17,11 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from client.data.batch_order import Indices, by_length, epochs
+from client.data.batch_order import Indices, batches_by_length, bucketed_epochs
 from client.data.rows import Row
 from client.data.tokens import IGNORE, Example, encode, padding_id
 from common.errors import DataError
-from common.seeding import stream
+from common.seeding import rng
 from common.settings.node import Node
 from common.settings.types import Task
 
@@ -95,7 +95,7 @@ def tokenize(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase
     return Examples(encode(rows, node, tokenizer, file), node.task, padding_id(tokenizer))
 
 
-def hold_out(examples: Examples, name: str, share: float = 0.1, cap: int = 64) -> tuple[Examples, Examples]:
+def split_held_out(examples: Examples, name: str, share: float = 0.1, cap: int = 64) -> tuple[Examples, Examples]:
     """(train, held): a split that depends on the node's name alone; at least one row and at most `cap` are held.
 
     Raises:
@@ -105,7 +105,7 @@ def hold_out(examples: Examples, name: str, share: float = 0.1, cap: int = 64) -
     if count < 2:
         raise DataError(f"node {name} has {count} row of data, but needs 2: one to train on, one to measure; add rows")
     held = min(max(1, round(share * count)), cap, count - 1)
-    order = stream("hold out", name).permutation(count)
+    order = rng("hold out", name).permutation(count)
     return subset(examples, order[held:]), subset(examples, order[:held])
 
 
@@ -117,13 +117,13 @@ def batches(
     Args:
         pin: put them in page-locked memory, for a CUDA device.
     """
-    order = epochs(examples.lengths, batch, stream("batches", *key))
+    order = bucketed_epochs(examples.lengths, batch, rng("batches", *key))
     return _load(examples, islice(order, count), pin)
 
 
 def eval_batches(examples: Examples, batch: int, pin: bool = False) -> Iterator[Batch]:
     """Every row once, shortest first, in batches of at most `batch` rows."""
-    return _load(examples, by_length(np.arange(len(examples)), examples.lengths, batch), pin)
+    return _load(examples, batches_by_length(np.arange(len(examples)), examples.lengths, batch), pin)
 
 
 def _load(examples: Examples, order: Iterable[Indices], pin: bool) -> Iterator[Batch]:

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from client.data.row_checks import BadRow, text_of
+from client.data.row_checks import BadRow, read_text
 from client.data.rows import Row
 from common.errors import DataError
 
@@ -34,7 +34,7 @@ def chat_tokens(column: str, tokenizer: PreTrainedTokenizerBase, file: Path) -> 
             f"{file} holds chats in {column!r}, but the tokenizer of the base model has no chat template; "
             "take an instruct model, or give prompt and completion columns"
         ) from None
-    tokens = _by_marks if tokenizer.is_fast and _GENERATION.search(template) else _by_prefixes
+    tokens = _mark_replies if tokenizer.is_fast and _GENERATION.search(template) else _compare_prefixes
 
     def encode(row: Row) -> Tokens:
         chat = _chat(row.fields.get(column), column)
@@ -59,20 +59,20 @@ def _message(value: Any, name: str) -> dict[str, str]:
     if not isinstance(value, Mapping):
         raise BadRow(f'{name} is not {{"role": ..., "content": ...}} but {type(value).__name__}')
     named = {f"{name}.{key}": value.get(key) for key in ("role", "content")}
-    return {key: text_of(named, f"{name}.{key}") for key in ("role", "content")}
+    return {key: read_text(named, f"{name}.{key}") for key in ("role", "content")}
 
 
-def _by_marks(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Tokens:
-    tokens = _applied(tokenizer, chat, marks=True)
+def _mark_replies(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Tokens:
+    tokens = _apply(tokenizer, chat, marks=True)
     return tokens["input_ids"], [bool(mark) for mark in tokens["assistant_masks"]]
 
 
-def _by_prefixes(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Tokens:
-    ids = _applied(tokenizer, chat)["input_ids"]
+def _compare_prefixes(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Tokens:
+    ids = _apply(tokenizer, chat)["input_ids"]
     learned = [False] * len(ids)
     for turn in (turn for turn, message in enumerate(chat) if turn and message["role"] == "assistant"):
-        before = _applied(tokenizer, chat[:turn], reply=True)["input_ids"]
-        after = _applied(tokenizer, chat[: turn + 1])["input_ids"]
+        before = _apply(tokenizer, chat[:turn], reply=True)["input_ids"]
+        after = _apply(tokenizer, chat[: turn + 1])["input_ids"]
         if ids[: len(before)] != before or ids[: len(after)] != after:
             raise BadRow(
                 f"has a turn of the assistant ({turn}) that cannot be told apart in what the chat template writes; "
@@ -82,7 +82,7 @@ def _by_prefixes(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Tokens:
     return ids, learned
 
 
-def _applied(
+def _apply(
     tokenizer: PreTrainedTokenizerBase, chat: Chat, reply: bool = False, marks: bool = False
 ) -> Mapping[str, list[int]]:
     tokens: Any = tokenizer.apply_chat_template(

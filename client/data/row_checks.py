@@ -37,7 +37,7 @@ def read_each(file: Path, items: Iterable[tuple[int, Item]], read: Callable[[Ite
     return tuple(values)
 
 
-def require(file: Path, found: tuple[str, ...], **wanted: str) -> None:
+def require_columns(file: Path, found: tuple[str, ...], **wanted: str) -> None:
     """Checks that the file has the wanted columns, each given as KEY=COLUMN, with the setting's key.
 
     Raises:
@@ -51,7 +51,7 @@ def require(file: Path, found: tuple[str, ...], **wanted: str) -> None:
             )
 
 
-def text_of(fields: Mapping[str, Any], column: str) -> str:
+def read_text(fields: Mapping[str, Any], column: str) -> str:
     """The text in that column.
 
     Raises:

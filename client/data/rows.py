@@ -38,7 +38,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     return rows
 
 
-def columns_of(rows: Iterable[Row]) -> tuple[str, ...]:
+def column_names(rows: Iterable[Row]) -> tuple[str, ...]:
     """The columns that any row has, in order of first sight."""
     return tuple(dict.fromkeys(column for row in rows for column in row.fields))
 
@@ -81,11 +81,11 @@ def _table(path: Path, reader: Any) -> tuple[Row, ...]:
     header = records[0][1] if records else []
     if len(set(header)) < len(header):
         raise DataError(f"{path}, line 1: the header names a column twice: {', '.join(header)}; rename one")
-    rows = read_each(path, records[1:], lambda record: _named(header, record))
+    rows = read_each(path, records[1:], lambda record: _name_fields(header, record))
     return tuple(Row(line, row) for (line, _), row in zip(records[1:], rows, strict=True))
 
 
-def _named(header: list[str], record: list[str]) -> Mapping[str, str]:
+def _name_fields(header: list[str], record: list[str]) -> Mapping[str, str]:
     if len(record) != len(header):
         raise BadRow(f"has {len(record)} fields where the header has {len(header)}")
     return dict(zip(header, record, strict=True))

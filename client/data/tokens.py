@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from client.data.chat import Tokens, chat_tokens
-from client.data.row_checks import BadRow, read_each, require, text_of
-from client.data.rows import Row, columns_of
+from client.data.row_checks import BadRow, read_each, read_text, require_columns
+from client.data.rows import Row, column_names
 from common.errors import ConfigError, DataError, nearest
 from common.settings.node import Node
 
@@ -58,14 +58,14 @@ def encode(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase, 
 def _classification(
     rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase, file: Path
 ) -> tuple[Example, ...]:
-    require(file, columns_of(rows), text=node.text, label=node.label)
+    require_columns(file, column_names(rows), text=node.text, label=node.label)
     if not node.labels:
         raise ConfigError("labels is empty; set it to every label of the task, in the same order on every node")
     if node.max_length <= (special := tokenizer.num_special_tokens_to_add()):
         raise ConfigError(
             f"max_length = {node.max_length} holds only the tokenizer's {special} special tokens; raise it"
         )
-    read = read_each(file, _by_line(rows), lambda row: (text_of(row.fields, node.text), _label(row, node)))
+    read = read_each(file, _index_by_line(rows), lambda row: (read_text(row.fields, node.text), _label(row, node)))
     texts = [text for text, _ in read]
     kept = _ids(tokenizer, texts, truncation=True, max_length=node.max_length)
     longer = _ids(tokenizer, texts, truncation=True, max_length=node.max_length + 1)
@@ -75,7 +75,7 @@ def _classification(
     )
 
 
-def _by_line(rows: Sequence[Row]) -> list[tuple[int, Row]]:
+def _index_by_line(rows: Sequence[Row]) -> list[tuple[int, Row]]:
     return [(row.line, row) for row in rows]
 
 
@@ -87,20 +87,20 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **settings: A
 def _label(row: Row, node: Node) -> int:
     """The label's place in `node.labels`; a whole number is read as its digits."""
     value = row.fields.get(node.label)
-    label = str(value) if type(value) is int else text_of(row.fields, node.label)
+    label = str(value) if type(value) is int else read_text(row.fields, node.label)
     if label not in node.labels:
         raise BadRow(f"{node.label!r} is {label!r}, which is not in labels{nearest(label, node.labels)}")
     return node.labels.index(label)
 
 
 def _causal_lm(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Example, ...]:
-    columns = columns_of(rows)
+    columns = column_names(rows)
     if node.messages in columns:
-        tokens = read_each(file, _by_line(rows), chat_tokens(node.messages, tokenizer, file))
+        tokens = read_each(file, _index_by_line(rows), chat_tokens(node.messages, tokenizer, file))
     elif node.prompt in columns and node.completion in columns:
-        tokens = _joined(rows, tokenizer, file, node.prompt, node.completion)
+        tokens = _join(rows, tokenizer, file, node.prompt, node.completion)
     elif node.text in columns:
-        tokens = _joined(rows, tokenizer, file, node.text)
+        tokens = _join(rows, tokenizer, file, node.text)
     else:
         raise DataError(
             f"{file} has the columns {', '.join(map(repr, columns))}, which hold neither chats (messages = "
@@ -111,19 +111,17 @@ def _causal_lm(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBa
     return read_each(file, numbered, lambda each: _example(*each, node.max_length))
 
 
-def _joined(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path, *columns: str) -> tuple[Tokens, ...]:
+def _join(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path, *columns: str) -> tuple[Tokens, ...]:
     """Beginning (if the tokenizer adds one) and prompt without loss, then the last column and end of text with loss."""
     bos, eos = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
     beginning = bos if tokenizer("")["input_ids"][:1] == bos else []
     end = eos if eos != [None] else []
-    texts = read_each(file, _by_line(rows), lambda row: [text_of(row.fields, column) for column in columns])
+    texts = read_each(file, _index_by_line(rows), lambda row: [read_text(row.fields, column) for column in columns])
     plain = [_ids(tokenizer, each, add_special_tokens=False, verbose=False) for each in zip(*texts, strict=True)]
-    return tuple(
-        _marked([*beginning, *chain(*given)], [*learned, *end]) for *given, learned in zip(*plain, strict=True)
-    )
+    return tuple(_mark([*beginning, *chain(*given)], [*learned, *end]) for *given, learned in zip(*plain, strict=True))
 
 
-def _marked(given: list[int], learned: list[int]) -> Tokens:
+def _mark(given: list[int], learned: list[int]) -> Tokens:
     return given + learned, [False] * len(given) + [True] * len(learned)
 
 

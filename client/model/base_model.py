@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from client.data.tokens import padding_id
 from common.errors import ModelError
-from common.huggingface.base_folder import locate, safetensors_files
+from common.huggingface.base_folder import resolve_base, safetensors_files
 from common.huggingface.new_head import HeadModule, initial_weight
 from common.settings.types import Dtype, Task
 
@@ -60,7 +60,7 @@ def load_base(path: str, task: Task, labels: tuple[str, ...], dtype: Dtype, devi
         ModelError: the folder is missing, holds no safetensors, or does not fit the task or the device.
     """
     with _LOADING:
-        return _load(locate(path), task, labels, dtype, _device(device))
+        return _load(resolve_base(path), task, labels, dtype, _device(device))
 
 
 @lru_cache(maxsize=4)

@@ -65,7 +65,7 @@ class Lora:
         self.model = model
         self.lanes: Sequence[Lane] = ()
         modules = dict(model.named_modules())
-        self.shapes = {name: shape_of(name, modules.get(name)) for name in sorted(names)}
+        self.shapes = {name: module_shape(name, modules.get(name)) for name in sorted(names)}
         self._handles = [
             modules[name].register_forward_hook(partial(self._add, name, stream))
             for stream, name in enumerate(self.shapes)
@@ -111,7 +111,7 @@ def _add_branch(branch: Branch, module: nn.Module, x: Tensor, y: Tensor) -> Tens
     return y + F.linear(low, branch.b).to(y.dtype)
 
 
-def shape_of(name: str, module: nn.Module | None) -> tuple[int, int]:
+def module_shape(name: str, module: nn.Module | None) -> tuple[int, int]:
     """(d, k) of the matrix that a module of this name holds.
 
     Raises:
@@ -155,7 +155,7 @@ def merge(model: nn.Module, adapter: Adapter) -> dict[str, nn.Parameter]:
         _check_mergeable(name, factors, model, modules)
     originals = {name: modules[name].weight for name in adapter}
     for name, factors in adapter.items():
-        modules[name].weight = nn.Parameter(_merged(modules[name], factors), requires_grad=False)
+        modules[name].weight = nn.Parameter(_merge_module(modules[name], factors), requires_grad=False)
     return originals
 
 
@@ -165,7 +165,7 @@ def unmerge(model: nn.Module, originals: Mapping[str, nn.Parameter]) -> None:
         model.get_submodule(name).weight = parameter
 
 
-def _merged(module: nn.Module, factors: Factors) -> Tensor:
+def _merge_module(module: nn.Module, factors: Factors) -> Tensor:
     weight: Tensor = module.weight  # type: ignore[assignment]
     added = branch(factors, weight.device)
     delta = added.b @ added.a
@@ -173,8 +173,10 @@ def _merged(module: nn.Module, factors: Factors) -> Tensor:
 
 
 def _check_mergeable(name: str, factors: Factors, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
-    if shape_of(name, modules.get(name)) != factors.shape:
-        raise ModelError(f"{name}: the adapter has shape {factors.shape}, the model {shape_of(name, modules[name])}")
+    if module_shape(name, modules.get(name)) != factors.shape:
+        raise ModelError(
+            f"{name}: the adapter has shape {factors.shape}, the model {module_shape(name, modules[name])}"
+        )
     weight: Tensor = modules[name].weight  # type: ignore[assignment]
     if not weight.is_floating_point():
         raise ModelError(f"{name} is stored as {weight.dtype}; load the base in float32 or bfloat16 to merge")

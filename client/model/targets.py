@@ -32,16 +32,18 @@ def find_targets(base: BaseModel, targets: str | tuple[str, ...]) -> tuple[str, 
         if isinstance(module, nn.Linear | Conv1D) and module is not output and name not in new
     ]
     embeddings = [name for name, module in base.model.named_modules() if isinstance(module, nn.Embedding)]
-    return tuple(sorted({*_matching(targets, linear, embeddings), *new}))
+    return tuple(sorted({*_match(targets, linear, embeddings), *new}))
 
 
-def _matching(targets: str | tuple[str, ...], linear: list[str], embeddings: list[str]) -> list[str]:
+def _match(targets: str | tuple[str, ...], linear: list[str], embeddings: list[str]) -> list[str]:
     if targets == "all-linear":
         return linear
     if targets == "query-value":
         return _require([n for n in linear if _last(n) in QUERY_VALUE], "query-value", linear)
     if isinstance(targets, tuple):
-        return [name for target in targets for name in _require(_ending(target, linear + embeddings), target, linear)]
+        return [
+            name for target in targets for name in _require(_match_end(target, linear + embeddings), target, linear)
+        ]
     try:
         pattern = re.compile(targets)
     except re.error as error:
@@ -49,7 +51,7 @@ def _matching(targets: str | tuple[str, ...], linear: list[str], embeddings: lis
     return _require([name for name in linear + embeddings if pattern.fullmatch(name)], targets, linear)
 
 
-def _ending(target: str, names: list[str]) -> list[str]:
+def _match_end(target: str, names: list[str]) -> list[str]:
     return [name for name in names if name == target or name.endswith(f".{target}")]
 
 

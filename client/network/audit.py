@@ -14,7 +14,7 @@ from common.identity.credentials import NodeCredentials
 from common.identity.documents import signatures as envelope
 from common.identity.documents import signatures as signing
 from common.identity.documents.signatures import Receipt
-from common.protocol.round_notice import Line, line_of
+from common.protocol.round_notice import RoundNotice, line_of
 
 _OUTSIDE = {
     "base": "its base model, tokenizer, targets or labels are not those of the run",
@@ -27,7 +27,7 @@ _OUTSIDE = {
 log = logging.getLogger(__name__)
 
 
-class Sent(NamedTuple):
+class SentUpdate(NamedTuple):
     """The update that the log has not told of yet."""
 
     run: str
@@ -35,7 +35,7 @@ class Sent(NamedTuple):
     blob_hash: str
 
 
-class Notary:
+class LogAuditor:
     """Signs each reply, takes note of what the server tells, and logs where the two do not fit.
 
     Args:
@@ -45,22 +45,22 @@ class Notary:
 
     def __init__(self, folder: Path, own: NodeCredentials) -> None:
         self._folder, self._own = folder, own
-        self._sent: Sent | None = None
-        self._last: Line | None = None
+        self._sent: SentUpdate | None = None
+        self._last: RoundNotice | None = None
 
     def sign(self, values: Mapping[str, Any], blob: bytes) -> dict[str, Any]:
         """What is added to a reply with these values and this blob."""
         blob_hash = hashlib.sha256(blob).hexdigest()
         if blob:
-            self._sent = Sent(values["run"], values["round"], blob_hash)
+            self._sent = SentUpdate(values["run"], values["round"], blob_hash)
         own = self._own
-        return signing.added(values, blob_hash, own.project, own.name, own.roster.version, own.signing_key)
+        return signing.sign_reply(values, blob_hash, own.project, own.name, own.roster.version, own.signing_key)
 
-    def asked(self, values: Mapping[str, Any]) -> None:
+    def on_request(self, values: Mapping[str, Any]) -> None:
         """The server asks for an update."""
         self._check_parent(values["run"], values["round"], values["parent"])
 
-    def told(self, values: Mapping[str, Any], blob: bytes) -> None:
+    def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
         """The server tells of a roster, which is a blob, or of a round.
 
         Raises:
@@ -68,7 +68,7 @@ class Notary:
             TransportError: the notice is malformed.
         """
         if blob:
-            self._own = credentials.pin(self._folder, self._own, blob)
+            self._own = credentials.pin_newer_roster(self._folder, self._own, blob)
             return
         line = line_of(values)
         self._check_parent(line.run, line.round, line.parent)
@@ -85,7 +85,7 @@ class Notary:
             what = f"round {number} starts from adapter {parent:.12}, by its log round {last.round} ended with"
             log.error("%s %.12s: the server shows different things; ask its operator", what, last.adapter)
 
-    def _check_update(self, line: Line, sent: Sent) -> None:
+    def _check_update(self, line: RoundNotice, sent: SentUpdate) -> None:
         if (line.run, line.round) != (sent.run, sent.round):
             log.warning("round %s: the server did not tell whether this node's update counts", sent.round)
         elif line.reason:
@@ -100,7 +100,7 @@ class Notary:
         else:
             self._keep(self._receipt(line, sent), line.signature)
 
-    def _receipt(self, line: Line, sent: Sent) -> Receipt:
+    def _receipt(self, line: RoundNotice, sent: SentUpdate) -> Receipt:
         return Receipt(
             project=self._own.project,
             run=line.run,
@@ -112,7 +112,7 @@ class Notary:
         )
 
     def _keep(self, receipt: Receipt, signature: str) -> None:
-        if not _signed(receipt, signature, self._own):
+        if not _is_signed(receipt, signature, self._own):
             log.error("round %s: the receipt for this node's update is not signed by the server's key", receipt.round)
             return
         log.info("round %s: the update counts with weight %.3g", receipt.round, receipt.weight)
@@ -127,7 +127,7 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _signed(receipt: Receipt, signature: str, own: NodeCredentials) -> bool:
+def _is_signed(receipt: Receipt, signature: str, own: NodeCredentials) -> bool:
     try:
         return envelope.verify(receipt, bytes.fromhex(signature), own.receipt_public_key)
     except ValueError:

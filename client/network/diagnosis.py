@@ -5,7 +5,7 @@ from ssl import SSLCertVerificationError
 
 from common.errors import IdentityError
 from common.identity.keys import certificates
-from common.protocol.channel import Pems
+from common.protocol.channel import TlsMaterial
 
 _NOT_YET, _EXPIRED = 9, 10
 _OTHER_AUTHORITY = {18, 19, 20, 21, 24}
@@ -24,7 +24,7 @@ _REFUSALS = {
 """What a server's word for a refusal means for the node."""
 
 
-def of_server(error: SSLCertVerificationError, server: str) -> str:
+def explain_server_certificate(error: SSLCertVerificationError, server: str) -> str:
     """Why this node does not trust the server."""
     what = f"the certificate of {server}"
     if error.verify_code == _NOT_YET:
@@ -41,7 +41,7 @@ def of_server(error: SSLCertVerificationError, server: str) -> str:
     return f"{what} cannot be trusted: {error.verify_message}"
 
 
-def of_node(pems: Pems) -> str | None:
+def explain_node_certificate(pems: TlsMaterial) -> str | None:
     """Why a server will not trust this node; None if its certificate is as it must be.
 
     gRPC's server does not tell: it hangs up.
@@ -62,7 +62,7 @@ def of_node(pems: Pems) -> str | None:
     return None
 
 
-def of_refusal(word: str) -> str:
+def explain_refusal(word: str) -> str:
     """Why a server does not let this node in."""
     return _REFUSALS.get(word, word)
 

@@ -16,7 +16,7 @@ class Deadline:
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Seconds until then.
 
         Raises:
@@ -35,10 +35,10 @@ def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
         socket.gaierror: its name cannot be looked up in time.
         OSError: no address of it takes the connection in time; what the last one said.
     """
-    return connected(_addresses(host, port, deadline), deadline)
+    return connect_first(_addresses(host, port, deadline), deadline)
 
 
-def connected(addresses: list[Address], deadline: Deadline) -> socket.socket:
+def connect_first(addresses: list[Address], deadline: Deadline) -> socket.socket:
     """A connection to the first address that takes one. Each gets an equal share of the time that is left to it and
     those after it, so that one in a black hole, as IPv6 often is, leaves enough for the next.
 
@@ -48,13 +48,13 @@ def connected(addresses: list[Address], deadline: Deadline) -> socket.socket:
     *others, last = addresses
     for place, address in enumerate(others):
         try:
-            return _connected(address, deadline.left() / (len(addresses) - place))
+            return _connect(address, deadline.seconds_left() / (len(addresses) - place))
         except OSError:
             continue
-    return _connected(last, deadline.left())
+    return _connect(last, deadline.seconds_left())
 
 
-def _connected(address: Address, seconds: float) -> socket.socket:
+def _connect(address: Address, seconds: float) -> socket.socket:
     family, kind, protocol, _, place = address
     connection = socket.socket(family, kind, protocol)
     try:
@@ -78,6 +78,6 @@ def _addresses(host: str, port: int, deadline: Deadline) -> list[Address]:
 
     Thread(target=look_up, daemon=True).start()
     try:
-        return found.result(deadline.left())
+        return found.result(deadline.seconds_left())
     except TimeoutError:
         raise socket.gaierror(socket.EAI_AGAIN, "no answer in time") from None

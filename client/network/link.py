@@ -14,10 +14,10 @@ from grpc import StatusCode
 
 from client.network import diagnosis as causes
 from client.network.probe import Unreachable, host_and_port, probe
-from client.network.proxy import proxy_of
-from client.network.responder import Answers
+from client.network.proxy import find_proxy
+from client.network.responder import Responder
 from common.errors import TransportError
-from common.protocol.channel import CHANNEL, INBOX, REPLY, SERVICE, Pems
+from common.protocol.channel import CHANNEL, INBOX, REPLY, SERVICE, TlsMaterial
 from common.protocol.frames import decode
 
 _FIRST, _LONGEST = 0.5, 30.0
@@ -47,7 +47,7 @@ class Link:
         ConfigError: `server` is not a host and a port.
     """
 
-    def __init__(self, server: str, pems: Pems, rank: int, answers: Answers, limit: int = 2**31) -> None:
+    def __init__(self, server: str, pems: TlsMaterial, rank: int, answers: Responder, limit: int = 2**31) -> None:
         self._host, _ = host_and_port(server)
         self._server, self._pems, self._answers, self._limit = server, pems, answers, limit
         self._hello = json.dumps({"rank": rank}).encode()
@@ -63,7 +63,7 @@ class Link:
         """
         while not self._stopped.is_set():
             try:
-                probe(self._server, self._pems, proxy_of(self._host))
+                probe(self._server, self._pems, find_proxy(self._host))
                 if self._stopped.is_set() or self._session():
                     return
             except Unreachable as error:
@@ -87,13 +87,13 @@ class Link:
             try:
                 self._answer_all(channel)
             except grpc.RpcError as error:
-                return self._broken(error)
+                return self._is_stopped(error)
             finally:
                 self._stream.cancel()
         return True
 
     def _channel(self) -> grpc.Channel:
-        proxy = proxy_of(self._host)
+        proxy = find_proxy(self._host)
         way = [("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]
         pems = self._pems
         credentials = grpc.ssl_channel_credentials(pems.ca_pem, pems.key_pem, pems.certificate_pem)
@@ -106,18 +106,18 @@ class Link:
             self._answers.prepare()
         reply = channel.stream_unary(f"/{SERVICE}/{REPLY}")
         for first in self._stream:
-            if (frames := self._answers.to(decode(first, self._stream, self._limit))) is None:
+            if (frames := self._answers.reply_to(decode(first, self._stream, self._limit))) is None:
                 continue
             try:
                 reply(frames)
             except grpc.RpcError as error:  # If the connection broke, the stream tells next.
                 log.warning("%s did not take a reply: %s", self._server, error.details())
 
-    def _broken(self, error: Any) -> bool:
+    def _is_stopped(self, error: Any) -> bool:
         """Whether the stream broke because `stop` ended it."""
         if self._stopped.is_set():
             return True
         word = error.details() or error.code().name
         if error.code() in _FINAL:
-            raise TransportError(f"{self._server} does not let this node in: {causes.of_refusal(word)}") from error
+            raise TransportError(f"{self._server} does not let this node in: {causes.explain_refusal(word)}") from error
         raise Unreachable(f"the connection to {self._server} is lost ({word})") from error

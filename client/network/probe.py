@@ -22,7 +22,7 @@ from client.network import diagnosis as causes
 from client.network.dial import Deadline, dial
 from client.network.proxy import tunnel
 from common.errors import ConfigError, TransportError
-from common.protocol.channel import Pems
+from common.protocol.channel import TlsMaterial
 
 TIMEOUT = 3.5
 """Seconds for all of it: the look-up of the name, the connection, a proxy, the TLS handshake and the first byte."""
@@ -49,24 +49,24 @@ def host_and_port(server: str) -> tuple[str, int]:
     return host, port
 
 
-def probe(server: str, pems: Pems, proxy: str | None) -> None:
+def probe(server: str, pems: TlsMaterial, proxy: str | None) -> None:
     """Nothing, if the server is there, proves who it is, and takes this node's certificate.
 
     Raises:
         Unreachable: it does not answer.
         TransportError: one of the two cannot prove who it is; that does not heal by itself.
     """
-    if cause := causes.of_node(pems):
+    if cause := causes.explain_node_certificate(pems):
         raise TransportError(cause)
     host, _ = host_and_port(server)
     context, deadline, way = _context(pems), Deadline(TIMEOUT), urlsplit(proxy) if proxy else None
     named = f"{server} through the proxy {way.hostname}:{way.port}" if way else server
-    with _dialled(server, way, deadline) as connection, _told(named), _trusted(server):
+    with _dial(server, way, deadline) as connection, _as_unreachable(named), _explain_distrust(server):
         if way:
             tunnel(connection, server, way, deadline)
-        connection.settimeout(deadline.left())
+        connection.settimeout(deadline.seconds_left())
         with context.wrap_socket(connection, server_hostname=host) as secured:
-            secured.settimeout(deadline.left())
+            secured.settimeout(deadline.seconds_left())
             if not secured.recv(1):  # Ours speaks first; in TLS 1.3 it has checked this node's certificate by then.
                 raise Unreachable(
                     f"{server} hung up after the TLS handshake: it is stopping, or by its clock this node's "
@@ -74,16 +74,16 @@ def probe(server: str, pems: Pems, proxy: str | None) -> None:
                 )
 
 
-def _dialled(server: str, proxy: SplitResult | None, deadline: Deadline) -> socket.socket:
+def _dial(server: str, proxy: SplitResult | None, deadline: Deadline) -> socket.socket:
     """A connection to the server, or to the proxy before it."""
     if proxy is None:
-        with _told(server):
+        with _as_unreachable(server):
             return dial(*host_and_port(server), deadline)
-    with _told(f"the proxy {proxy.hostname}:{proxy.port} that https_proxy names", "is it the right one?"):
+    with _as_unreachable(f"the proxy {proxy.hostname}:{proxy.port} that https_proxy names", "is it the right one?"):
         return dial(proxy.hostname or "", proxy.port or 0, deadline)
 
 
-def _context(pems: Pems) -> ssl.SSLContext:
+def _context(pems: TlsMaterial) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
@@ -99,7 +99,7 @@ def _context(pems: Pems) -> ssl.SSLContext:
 
 
 @contextmanager
-def _told(way: str, question: str = "has the server been started?") -> Iterator[None]:
+def _as_unreachable(way: str, question: str = "has the server been started?") -> Iterator[None]:
     """What the network says, as a cause."""
     try:
         yield
@@ -116,12 +116,12 @@ def _told(way: str, question: str = "has the server been started?") -> Iterator[
 
 
 @contextmanager
-def _trusted(server: str) -> Iterator[None]:
+def _explain_distrust(server: str) -> Iterator[None]:
     """What TLS says, as a cause."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
-        raise TransportError(causes.of_server(error, server)) from error
+        raise TransportError(causes.explain_server_certificate(error, server)) from error
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
         raise Unreachable(f"{server} hung up in the TLS handshake") from error
     except ssl.SSLError as error:

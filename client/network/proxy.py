@@ -19,7 +19,7 @@ class ProxyError(OSError):
     """The proxy opens no way to the server."""
 
 
-def proxy_of(host: str) -> str | None:
+def find_proxy(host: str) -> str | None:
     """The proxy in `https_proxy`, as a URL with scheme and port; None if `no_proxy` exempts the host.
 
     Raises:
@@ -46,7 +46,7 @@ def tunnel(connection: socket, target: str, proxy: SplitResult, deadline: Deadli
         ProxyError: it does not.
         OSError: the connection breaks, or the answer is not there by the deadline.
     """
-    connection.settimeout(deadline.left())
+    connection.settimeout(deadline.seconds_left())
     connection.sendall(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{_authorization(proxy)}\r\n".encode())
     status = _status(_head(connection, deadline))
     if status == 407:
@@ -61,7 +61,7 @@ def _head(connection: socket, deadline: Deadline) -> bytes:
     """Of the answer; less of it where it is none of HTTP."""
     head = b""
     while _END not in head and b"HTTP/1.".startswith(head[:7]) and len(head) < _HEAD:
-        connection.settimeout(deadline.left())
+        connection.settimeout(deadline.seconds_left())
         part = connection.recv(_HEAD)
         if not part:
             raise ProxyError("the proxy hung up")

@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from common.protocol.channel import NOTICE
-from common.protocol.flower import opened
+from common.protocol.flower import read_content
 from common.protocol.frames import encode
 
 _FAILED = 2
@@ -17,23 +17,23 @@ _FAILED = 2
 log = logging.getLogger(__name__)
 
 
-class Notary(Protocol):
+class Auditor(Protocol):
     """Signs what leaves the node, and takes note of what the server says of it."""
 
     def sign(self, values: Mapping[str, Any], blob: bytes) -> Mapping[str, Any]:
         """Values that are added to a reply with these values and this blob."""
         ...
 
-    def asked(self, values: Mapping[str, Any]) -> None:
+    def on_request(self, values: Mapping[str, Any]) -> None:
         """An order to train came."""
         ...
 
-    def told(self, values: Mapping[str, Any], blob: bytes) -> None:
+    def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
         """A notice came."""
         ...
 
 
-class Answers:
+class Responder:
     """Answers one message at a time.
 
     Args:
@@ -42,21 +42,21 @@ class Answers:
         notary: signs each reply.
     """
 
-    def __init__(self, load: Callable[[], ClientApp], context: Context, notary: Notary) -> None:
-        self._load, self._context, self._notary = load, context, notary
+    def __init__(self, load: Callable[[], ClientApp], context: Context, notary: Auditor) -> None:
+        self._load, self._context, self._auditor = load, context, notary
         self._app: ClientApp | None = None
 
     def prepare(self) -> None:
         """Load the app, unless it is."""
         self._app = self._app or self._load()
 
-    def to(self, message: Message) -> Iterator[bytes] | None:
+    def reply_to(self, message: Message) -> Iterator[bytes] | None:
         """The frames of the reply; None to a notice, which has none."""
         if message.metadata.message_type == NOTICE:
-            self._notary.told(*opened(message))
+            self._auditor.on_notice(*read_content(message))
             return None
         try:
-            return encode(self._signed(self._reply(message)))
+            return encode(self._sign(self._reply(message)))
         except Exception as error:
             log.error("a %s message failed: %s", message.metadata.message_type, error, exc_info=error)
             return encode(Message(Error(_FAILED, "failed"), reply_to=message))
@@ -64,11 +64,11 @@ class Answers:
     def _reply(self, message: Message) -> Message:
         assert self._app is not None
         if message.metadata.message_type == "train":
-            self._notary.asked(opened(message)[0])
+            self._auditor.on_request(read_content(message)[0])
         return self._app(message, self._context)
 
-    def _signed(self, reply: Message) -> Message:
+    def _sign(self, reply: Message) -> Message:
         if reply.has_content():
-            values, blob = opened(reply)
-            reply.content["values"] = ConfigRecord(values | dict(self._notary.sign(values, blob)))
+            values, blob = read_content(reply)
+            reply.content["values"] = ConfigRecord(values | dict(self._auditor.sign(values, blob)))
         return reply

@@ -15,7 +15,7 @@ _LARGE = 2**22
 """Bytes from which large pages, of 2 MiB, pay."""
 
 
-def seal(start: Callable[[int], bytes], size: int, parts: Iterable[bytes | memoryview]) -> bytes:
+def join_with_crc(start: Callable[[int], bytes], size: int, parts: Iterable[bytes | memoryview]) -> bytes:
     """The start, made from the CRC-32 of the parts, and the parts, of one byte an item, one after the other.
 
     Args:

@@ -22,11 +22,11 @@ from zlib_ng.zlib_ng import crc32
 
 from common.adapters import codec_header as layouts
 from common.adapters.adapter import Adapter, Array, Factors, Shapes
-from common.adapters.checksum import seal
-from common.adapters.codec_header import Dtype, Layout, Module
+from common.adapters.checksum import join_with_crc
+from common.adapters.codec_header import CodecHeader, Dtype, ModuleHeader
 from common.errors import CodecError
 
-__all__ = ["Dtype", "Limits", "decode", "encode", "write"]
+__all__ = ["DecodeLimits", "Dtype", "decode", "encode", "write"]
 
 _VERSION = 1
 _MAGIC = b"fedlra"
@@ -37,7 +37,7 @@ _DTYPES = {"f32": np.dtype("<f4"), "bf16": np.dtype(ml_dtypes.bfloat16), "f16": 
 
 
 @dataclass(frozen=True)
-class Limits:
+class DecodeLimits:
     """What `decode` accepts; checked before it allocates.
 
     Args:
@@ -53,7 +53,7 @@ class Limits:
     shapes: Shapes | None = None
 
 
-_DEFAULT = Limits()
+_DEFAULT = DecodeLimits()
 
 
 def encode(adapter: Adapter, dtype: Dtype = "f32", omit: Container[str] = ()) -> bytes:
@@ -67,7 +67,7 @@ def encode(adapter: Adapter, dtype: Dtype = "f32", omit: Container[str] = ()) ->
     Raises:
         CodecError: a module's name is empty, too long or not printable, or a size is out of range.
     """
-    return seal(_start, *_parts(adapter, dtype, omit))
+    return join_with_crc(_start, *_parts(adapter, dtype, omit))
 
 
 def write(file: BinaryIO, adapter: Adapter, dtype: Dtype = "f32") -> None:
@@ -87,7 +87,7 @@ def write(file: BinaryIO, adapter: Adapter, dtype: Dtype = "f32") -> None:
 
 
 def decode(
-    buffer: bytes | memoryview | mmap, limits: Limits = _DEFAULT, known: Adapter | None = None, check: bool = True
+    buffer: bytes | memoryview | mmap, limits: DecodeLimits = _DEFAULT, known: Adapter | None = None, check: bool = True
 ) -> Adapter:
     """The adapter in a buffer: read-only views on it, without a copy.
 
@@ -116,14 +116,14 @@ def _start(crc: int) -> bytes:
 
 def _parts(adapter: Adapter, dtype: Dtype, omit: Container[str]) -> tuple[int, Iterator[bytes | memoryview]]:
     """What follows the checksum: its size in bytes, and its parts; an array is converted when it is its turn."""
-    layout = layouts.describe(adapter, dtype, omit)
+    layout = layouts.make_header(adapter, dtype, omit)
     text = layouts.dump(layout)
     total = _PREFIX + len(text) + _size(layout)
     octets = (_octets(getattr(f, side), dtype) for name, f in adapter.items() for side in layout.modules[name].sides)
     return total - _START.size, chain([_LENGTHS.pack(len(text), total), text], octets)
 
 
-def _size(layout: Layout) -> int:
+def _size(layout: CodecHeader) -> int:
     numbers: int = sum(prod(shape) for _, shape in layout.arrays())
     return numbers * int(_DTYPES[layout.dtype].itemsize)
 
@@ -132,7 +132,7 @@ def _octets(array: Array, dtype: Dtype) -> memoryview:
     return np.ascontiguousarray(array, _DTYPES[dtype]).reshape(-1).view(np.uint8).data
 
 
-def _header_bytes(view: memoryview, limits: Limits, check: bool) -> bytes:
+def _header_bytes(view: memoryview, limits: DecodeLimits, check: bool) -> bytes:
     if len(view) < _PREFIX:
         raise CodecError(f"not an adapter: {len(view)} bytes, fewer than the {_PREFIX} that each starts with")
     magic, version, crc = _START.unpack_from(view)
@@ -152,7 +152,7 @@ def _header_bytes(view: memoryview, limits: Limits, check: bool) -> bytes:
     return bytes(view[_PREFIX : _PREFIX + length])
 
 
-def _check_limits(layout: Layout, limits: Limits) -> None:
+def _check_limits(layout: CodecHeader, limits: DecodeLimits) -> None:
     modules = layout.modules
     size = sum((m.d + m.k) * m.r for m in modules.values()) * _DTYPES[layout.dtype].itemsize
     if size > limits.max_bytes:
@@ -174,7 +174,7 @@ def _check_shapes(shapes: Shapes, expected: Shapes) -> None:
         )
 
 
-def _arrays(layout: Layout, view: memoryview) -> dict[str, Array]:
+def _arrays(layout: CodecHeader, view: memoryview) -> dict[str, Array]:
     dtype = _DTYPES[layout.dtype]
     if _size(layout) != len(view):
         raise CodecError(f"{len(view)} bytes of data where the header describes {_size(layout)}")
@@ -185,14 +185,14 @@ def _arrays(layout: Layout, view: memoryview) -> dict[str, Array]:
     return arrays
 
 
-def _factors(name: str, layout: Layout, arrays: dict[str, Array], known: Adapter) -> Factors:
+def _factors(name: str, layout: CodecHeader, arrays: dict[str, Array], known: Adapter) -> Factors:
     module = layout.modules[name]
     a = arrays[f"{name}.a"] if "a" in module.sides else _known_a(name, module, known)
     b = arrays[f"{name}.b"] if "b" in module.sides else np.zeros((module.d, module.r), _DTYPES[layout.dtype])
     return Factors(a, b)
 
 
-def _known_a(name: str, module: Module, known: Adapter) -> Array:
+def _known_a(name: str, module: ModuleHeader, known: Adapter) -> Array:
     factors = known.get(name)
     if factors is None or factors.rank < module.r or factors.shape[1] != module.k:
         raise CodecError(

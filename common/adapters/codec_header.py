@@ -26,7 +26,7 @@ _Size = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Module:
+class ModuleHeader:
     """dW is (d, k), of rank r; `sides` names the factors in the buffer."""
 
     d: _Size
@@ -36,11 +36,11 @@ class Module:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Layout:
+class CodecHeader:
     """How to read the data of a buffer; modules in order of name."""
 
     dtype: Dtype
-    modules: dict[_Name, Module]
+    modules: dict[_Name, ModuleHeader]
 
     def arrays(self) -> Iterator[tuple[str, tuple[int, int]]]:
         """Flat name and shape of each array in the buffer, in order."""
@@ -49,10 +49,10 @@ class Layout:
                 yield f"{name}.{side}", (module.r, module.k) if side == "a" else (module.d, module.r)
 
 
-_JSON = TypeAdapter(Layout)
+_JSON = TypeAdapter(CodecHeader)
 
 
-def describe(adapter: Adapter, dtype: Dtype, omit: Container[str]) -> Layout:
+def make_header(adapter: Adapter, dtype: Dtype, omit: Container[str]) -> CodecHeader:
     """The layout of an adapter without the arrays named in `omit`.
 
     Raises:
@@ -63,18 +63,18 @@ def describe(adapter: Adapter, dtype: Dtype, omit: Container[str]) -> Layout:
         return "".join(side for side in "ab" if f"{name}.{side}" not in omit)  # type: ignore[return-value]
 
     try:
-        return Layout(dtype, {name: Module(*f.shape, f.rank, sides(name)) for name, f in adapter.items()})
+        return CodecHeader(dtype, {name: ModuleHeader(*f.shape, f.rank, sides(name)) for name, f in adapter.items()})
     except ValidationError as error:
-        raise _explained(error) from None
+        raise _explain(error) from None
 
 
-def dump(layout: Layout) -> bytes:
+def dump(layout: CodecHeader) -> bytes:
     """The header: canonical JSON (sorted keys, no spaces), filled up with spaces to a multiple of 8 bytes."""
     text = _JSON.dump_json(layout)
     return text + b" " * (-len(text) % 8)
 
 
-def parse(text: bytes) -> Layout:
+def parse(text: bytes) -> CodecHeader:
     """The layout in a header.
 
     Raises:
@@ -83,13 +83,13 @@ def parse(text: bytes) -> Layout:
     try:
         layout = _JSON.validate_json(text)
     except ValidationError as error:
-        raise _explained(error) from None
+        raise _explain(error) from None
     if list(layout.modules) != sorted(layout.modules) or dump(layout) != text:
         raise CodecError("the header is not canonical: sorted keys, none twice, no spaces but those at its end")
     return layout
 
 
-def _explained(error: ValidationError) -> CodecError:
+def _explain(error: ValidationError) -> CodecError:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return CodecError(f"the header is wrong at {where[:300]!r}: {first['msg']}")

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from common.adapters.adapter import Adapter, Factors
 
 
-def join(**parts: Adapter) -> Adapter:
+def join_adapters(**parts: Adapter) -> Adapter:
     """Several adapters as one, module names prefixed `PART/`, so that one buffer carries them all."""
-    return _Joined(parts)
+    return _JoinedAdapters(parts)
 
 
-def split(joined: Adapter) -> dict[str, Adapter]:
+def split_adapters(joined: Adapter) -> dict[str, Adapter]:
     """Undo `join`; a part without modules is absent."""
     parts: dict[str, dict[str, Factors]] = {}
     for name, factors in joined.items():
@@ -19,7 +19,7 @@ def split(joined: Adapter) -> dict[str, Adapter]:
     return {part: Adapter(modules) for part, modules in parts.items()}
 
 
-class _Joined(Adapter):
+class _JoinedAdapters(Adapter):
     """Reads through to its parts, so that what they do not hold in memory is not held here."""
 
     def __init__(self, parts: Mapping[str, Adapter]) -> None:

@@ -36,7 +36,7 @@ def total(terms: Iterable[tuple[float, Factors]]) -> Factors:
     for term in terms:
         held.append(term)
         if sum(factors.rank for _, factors in held) > 2 * min(term[1].shape):
-            held = [(1.0, _multiplied(stack(held)))]
+            held = [(1.0, _multiply(stack(held)))]
     return stack(held)
 
 
@@ -94,7 +94,7 @@ def spectrum(factors: Factors) -> Array:
     return svd(factors)[1]
 
 
-def _multiplied(factors: Factors) -> Factors:
+def _multiply(factors: Factors) -> Factors:
     """The product itself beside a unit matrix, which is smaller than factors of a rank above d and k."""
     product = factors.b @ factors.a
     d, k = product.shape

@@ -6,7 +6,7 @@ from pathlib import Path
 from common.errors import ModelError
 
 
-def locate(path: str) -> Path:
+def resolve_base(path: str) -> Path:
     """The folder that [base] path means: a local one, or `package:NAME/FOLDER` in an installed package.
 
     Raises:

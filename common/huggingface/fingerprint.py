@@ -81,7 +81,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 def _tensors(file: Path) -> Iterator[tuple[str, str, list[int], str]]:
     """Name, dtype, shape and SHA-256 of each tensor in a file."""
-    data = memoryview(_checked(file))
+    data = memoryview(_map_checked(file))
     start = 8 + int.from_bytes(data[:8], "little")
     for name, entry in json.loads(bytes(data[8:start])).items():
         if name != "__metadata__":
@@ -90,7 +90,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, str, list[int], str]]:
             yield name, entry["dtype"], entry["shape"], digest
 
 
-def _checked(file: Path) -> mmap:
+def _map_checked(file: Path) -> mmap:
     """The bytes of a file whose header and sizes the library has found right; it gives no bytes without a copy."""
     try:
         with safe_open(file, framework="np"), file.open("rb") as stream:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.seeding import stream
+from common.seeding import rng
 
 STD = 0.02
 """Standard deviation of a new matrix that is not the last projection; BERT's own initialiser."""
@@ -29,5 +29,5 @@ def initial_weight(module: HeadModule, shape: tuple[int, int]) -> NDArray[np.flo
     """W0 (d, k) of a new head module."""
     if module.last:
         return np.zeros(shape, np.float32)
-    draws = stream(module.name).standard_normal(shape, dtype=np.float32)
+    draws = rng(module.name).standard_normal(shape, dtype=np.float32)
     return draws * np.float32(STD)

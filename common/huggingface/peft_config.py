@@ -40,15 +40,15 @@ class LoraConfig:
 
     def rank(self, name: str) -> int:
         """r of a module."""
-        return int(_of_module(name, self.rank_pattern, self.r))
+        return int(_match_module(name, self.rank_pattern, self.r))
 
     def scaling(self, name: str) -> float:
         """s = alpha / r of a module; alpha / sqrt(r) with rsLoRA (arXiv 2312.03732, eq. 8)."""
-        alpha, rank = _of_module(name, self.alpha_pattern, self.lora_alpha), self.rank(name)
+        alpha, rank = _match_module(name, self.alpha_pattern, self.lora_alpha), self.rank(name)
         return alpha / (sqrt(rank) if self.use_rslora else rank)
 
 
-def _of_module(name: str, patterns: _ByModule | None, default: float) -> float:
+def _match_module(name: str, patterns: _ByModule | None, default: float) -> float:
     """PEFT's rule: the first pattern that matches the whole name, or its end after a dot."""
     found = (value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key.pattern})$", name))
     return next(found, default)

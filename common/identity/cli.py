@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from common.identity.project_files import Overview
+    from common.identity.project_files import ProjectFiles
 
 app = typer.Typer(
     help="Keys, certificates and the roster of a project; FEDLORA_PASSPHRASE, if set, encrypts private keys.",
@@ -107,7 +107,7 @@ def renew(
     print(f"the server's certificate is good until {end:%Y-%m-%d}; restart the server, nodes change nothing")
 
 
-def _until(project: "Overview") -> str:
+def _until(project: "ProjectFiles") -> str:
     return f"{project.server.not_valid_after_utc:%Y-%m-%d}"
 
 

@@ -84,9 +84,9 @@ def load_node(folder: Path, name: str) -> NodeCredentials:
     folders.check(folder)
     tls_key, signing_key = _own_keys(folder, name)
     with _read_from(folder, name) as data:
-        document, invited = invite.read(data)
+        document, invited = invite.read_invite(data)
         invite.check_holder(document, invited, name, tls_key, signing_key)
-    members = pinned.newest(folder, name, invited, document.roster_public_key)
+    members = pinned.newest_roster(folder, name, invited, document.roster_public_key)
     _check_not_revoked(name, members)
     return NodeCredentials(
         project=document.project,
@@ -103,14 +103,14 @@ def load_node(folder: Path, name: str) -> NodeCredentials:
     )
 
 
-def pin(folder: Path, credentials: NodeCredentials, signed_roster: bytes) -> NodeCredentials:
+def pin_newer_roster(folder: Path, credentials: NodeCredentials, signed_roster: bytes) -> NodeCredentials:
     """The credentials with a newer roster, which the node keeps, so that no older one counts any more.
 
     Raises:
         IdentityError: its form, signature or project is wrong, it is older than the last, or contradicts it; or it
             bars the node.
     """
-    roster = pinned.pin(folder, credentials.name, credentials.roster, signed_roster, credentials.roster_key)
+    roster = pinned.pin_roster(folder, credentials.name, credentials.roster, signed_roster, credentials.roster_key)
     _check_not_revoked(credentials.name, roster)
     return replace(credentials, roster=roster)
 
@@ -131,7 +131,7 @@ def _read_from(folder: Path, name: str) -> Iterator[bytes]:
     path = folder / f"{name}.invite"
     _require(path, f"send {name}.request to the project's operator, and put the invite that comes back there")
     data = files.read_public(path)
-    with files.naming(path):
+    with files.prefix_errors(path):
         yield data
 
 

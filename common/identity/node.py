@@ -6,13 +6,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from common.errors import IdentityError
 from common.identity.documents import names, request, roster
-from common.identity.documents.request import Request
+from common.identity.documents.request import JoinRequest
 from common.identity.documents.roster import Roster
 from common.identity.keys import files, folders
 from common.identity.keys import private_keys as keys
 
 
-def join(folder: Path, name: str) -> Request:
+def join(folder: Path, name: str) -> JoinRequest:
     """The request of a new node, which is in NAME.request; its keys are in NAME.key and NAME.sign.key.
 
     The request is written last: if a crash comes before it, the next call takes the keys that are there.
@@ -23,25 +23,25 @@ def join(folder: Path, name: str) -> Request:
     names.node_name(name)
     folders.ensure(folder)
     path = folder / f"{name}.request"
-    with folders.held(folder):
+    with folders.lock(folder):
         if path.exists():
             raise _refusal(path)
-        tls_key = keys.kept_or_new(folder / f"{name}.key", keys.read_tls_key, keys.new_tls_key)
-        signing_key = keys.kept_or_new(folder / f"{name}.sign.key", keys.read_signing_key, keys.new_signing_key)
-        data = request.make(name, tls_key, signing_key)
+        tls_key = keys.load_or_make(folder / f"{name}.key", keys.read_tls_key, keys.new_tls_key)
+        signing_key = keys.load_or_make(folder / f"{name}.sign.key", keys.read_signing_key, keys.new_signing_key)
+        data = request.make_request(name, tls_key, signing_key)
         files.create(path, data)
-    return request.read(data)
+    return request.read_request(data)
 
 
-def read_request(path: Path) -> Request:
+def read_request(path: Path) -> JoinRequest:
     """The request in a file.
 
     Raises:
         IdentityError: it is none, or was not made by the holder of its keys.
     """
     data = files.read_public(path)
-    with files.naming(path):
-        return request.read(data)
+    with files.prefix_errors(path):
+        return request.read_request(data)
 
 
 def _refusal(path: Path) -> IdentityError:
@@ -50,7 +50,7 @@ def _refusal(path: Path) -> IdentityError:
     )
 
 
-def newest(folder: Path, name: str, invited: Roster, key: Ed25519PublicKey) -> Roster:
+def newest_roster(folder: Path, name: str, invited: Roster, key: Ed25519PublicKey) -> Roster:
     """The pinned roster, or that of the invite if it is newer.
 
     Raises:
@@ -60,24 +60,24 @@ def newest(folder: Path, name: str, invited: Roster, key: Ed25519PublicKey) -> R
     if not path.exists():
         return invited
     data = files.read_public(path)
-    with files.naming(path):
-        older, newer = sorted((invited, roster.read(data, key)), key=lambda each: each.version)
-        return _following(older, newer)
+    with files.prefix_errors(path):
+        older, newer = sorted((invited, roster.read_roster(data, key)), key=lambda each: each.version)
+        return _check_successor(older, newer)
 
 
-def pin(folder: Path, name: str, known: Roster, signed: bytes, key: Ed25519PublicKey) -> Roster:
+def pin_roster(folder: Path, name: str, known: Roster, signed: bytes, key: Ed25519PublicKey) -> Roster:
     """The roster in these bytes, which is kept as the newest; `known` is the newest before.
 
     Raises:
         IdentityError: its form, signature or project is wrong, it is older than the one known, or contradicts it.
     """
-    following = _following(known, roster.read(signed, key, known.version))
-    with folders.held(folder):
+    following = _check_successor(known, roster.read_roster(signed, key, known.version))
+    with folders.lock(folder):
         files.replace(_path(folder, name), signed)
     return following
 
 
-def _following(known: Roster, new: Roster) -> Roster:
+def _check_successor(known: Roster, new: Roster) -> Roster:
     if new.project != known.project:
         raise IdentityError(f"the roster is of project {new.project}, not of {known.project}; ask for a new invite")
     if new.version == known.version and new != known:

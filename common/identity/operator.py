@@ -14,19 +14,19 @@ from common.errors import IdentityError
 from common.identity import project_files as overview
 from common.identity.documents import invite, names, roster
 from common.identity.documents.invite import Invite
-from common.identity.documents.request import Request
+from common.identity.documents.request import JoinRequest
 from common.identity.documents.roster import Member, Roster
 from common.identity.keys import certificates, files, folders
 from common.identity.keys import private_keys as keys
 from common.identity.keys.certificates import Authority, key_hash
-from common.identity.project_files import Overview
+from common.identity.project_files import ProjectFiles
 
 
 @dataclass(frozen=True)
 class _Project:
     """A project with the private keys that sign for it."""
 
-    public: Overview
+    public: ProjectFiles
     authority: Authority
     roster_key: Ed25519PrivateKey
 
@@ -45,29 +45,31 @@ def init(folder: Path, project: str, hosts: Iterable[str], now: datetime) -> Non
         "ca.key": keys.to_pem(ca_key),
         "ca.pem": certificates.to_pem(authority.certificate),
         "server.key": keys.to_pem(server_key),
-        "server.pem": certificates.to_pem(certificates.for_server(hosts, server_key.public_key(), authority, now)),
+        "server.pem": certificates.to_pem(
+            certificates.make_server_certificate(hosts, server_key.public_key(), authority, now)
+        ),
         "roster.key": keys.to_pem(roster_key),
         "roster.pub": _public_pem(roster_key),
         "receipt.key": keys.to_pem(receipt_key),
         "receipt.pub": _public_pem(receipt_key),
-        "roster.json": roster.sign(Roster(project, 1, {}), roster_key),
+        "roster.json": roster.sign_roster(Roster(project, 1, {}), roster_key),
     }
     folders.make(folder, contents)
 
 
-def admit(folder: Path, request: Request, max_rank: int, max_weight: int, now: datetime) -> Path:
+def admit(folder: Path, request: JoinRequest, max_rank: int, max_weight: int, now: datetime) -> Path:
     """Add a node to the roster; returns its invite, NAME.invite in the folder.
 
     Raises:
         IdentityError: the roster has the name already, or the project cannot be used.
     """
-    with _opened(folder, now) as project:
+    with _open_project(folder, now) as project:
         if request.name in project.public.roster.members:
             raise IdentityError(
                 f"{request.name!r} is in the roster already; if its invite is lost, run: fedlora keys renew "
                 f"{request.name}; another node joins under another name"
             )
-        certificate = certificates.for_node(request.name, request.public_key, project.authority, now)
+        certificate = certificates.make_node_certificate(request.name, request.public_key, project.authority, now)
         member = Member(
             name=request.name,
             signing_key=request.signing_key,
@@ -85,15 +87,15 @@ def renew_node(folder: Path, name: str, now: datetime) -> Path:
     Raises:
         IdentityError: it is no member, or revoked, or the project cannot be used.
     """
-    with _opened(folder, now) as project:
-        member = _unrevoked(project.public.roster, name)
-        path = _invite_of(folder, name)
-        with files.naming(path):
-            document, _ = invite.read(files.read_public(path))
+    with _open_project(folder, now) as project:
+        member = _require_member(project.public.roster, name)
+        path = _invite_path(folder, name)
+        with files.prefix_errors(path):
+            document, _ = invite.read_invite(files.read_public(path))
             key = certificates.public_key(certificates.from_pem(document.certificate.encode()))
             if key_hash(key) != member.certificate:
                 raise IdentityError("is of another key than the roster's; put back the last one that was made")
-        certificate = certificates.for_node(name, key, project.authority, now)
+        certificate = certificates.make_node_certificate(name, key, project.authority, now)
         return _publish(project, replace(member, expires=certificate.not_valid_after_utc), certificate)
 
 
@@ -103,9 +105,9 @@ def renew_server(folder: Path, now: datetime) -> x509.Certificate:
     Raises:
         IdentityError: the project cannot be used.
     """
-    with _opened(folder, now) as project:
+    with _open_project(folder, now) as project:
         key = certificates.public_key(project.public.server)
-        certificate = certificates.for_server(project.public.hosts, key, project.authority, now)
+        certificate = certificates.make_server_certificate(project.public.hosts, key, project.authority, now)
         files.replace(folder / "server.pem", certificates.to_pem(certificate))
     return certificate
 
@@ -116,15 +118,15 @@ def revoke(folder: Path, name: str, now: datetime) -> Roster:
     Raises:
         IdentityError: it is no member, or revoked already, or the project cannot be used.
     """
-    with _opened(folder, now) as project:
-        following = project.public.roster.successor(replace(_unrevoked(project.public.roster, name), revoked=True))
-        files.replace(folder / "roster.json", roster.sign(following, project.roster_key))
+    with _open_project(folder, now) as project:
+        following = project.public.roster.successor(replace(_require_member(project.public.roster, name), revoked=True))
+        files.replace(folder / "roster.json", roster.sign_roster(following, project.roster_key))
     return following
 
 
 @contextmanager
-def _opened(folder: Path, now: datetime) -> Iterator[_Project]:
-    with folders.held(folder):
+def _open_project(folder: Path, now: datetime) -> Iterator[_Project]:
+    with folders.lock(folder):
         public = overview.read(folder)
         public.check_authority(now)
         key = keys.read_tls_key(folder / "ca.key")
@@ -140,7 +142,7 @@ def _opened(folder: Path, now: datetime) -> Iterator[_Project]:
 def _publish(project: _Project, member: Member, certificate: x509.Certificate) -> Path:
     """Write the invite, then the roster, which is what counts: a crash between them admits nobody."""
     public = project.public
-    signed = roster.sign(public.roster.successor(member), project.roster_key)
+    signed = roster.sign_roster(public.roster.successor(member), project.roster_key)
     document = Invite(
         project=public.roster.project,
         name=member.name,
@@ -151,20 +153,20 @@ def _publish(project: _Project, member: Member, certificate: x509.Certificate) -
         receipt_key=public.receipt_key.public_bytes_raw(),
         signed_roster=signed.decode(),
     )
-    path = _invite_of(public.folder, member.name)
-    files.replace(path, invite.sign(document, project.roster_key))
+    path = _invite_path(public.folder, member.name)
+    files.replace(path, invite.sign_invite(document, project.roster_key))
     files.replace(public.folder / "roster.json", signed)
     return path
 
 
-def _unrevoked(members: Roster, name: str) -> Member:
+def _require_member(members: Roster, name: str) -> Member:
     member = members.member(name)
     if member.revoked:
         raise IdentityError(f"{name!r} was revoked, which is for good; let it join under another name")
     return member
 
 
-def _invite_of(folder: Path, name: str) -> Path:
+def _invite_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.invite"
 
 

@@ -14,11 +14,11 @@ from common.errors import IdentityError
 from common.identity.documents import roster
 from common.identity.documents.roster import Member, Roster
 from common.identity.keys import certificates, expiry, files, folders
-from common.identity.keys.certificates import names_of
+from common.identity.keys.certificates import subject_names
 
 
 @dataclass(frozen=True)
-class Overview:
+class ProjectFiles:
     """The public half of a project."""
 
     folder: Path
@@ -32,7 +32,7 @@ class Overview:
     @property
     def hosts(self) -> tuple[str, ...]:
         """The DNS names and IP addresses of the server."""
-        return names_of(self.server)
+        return subject_names(self.server)
 
     def check_authority(self, now: datetime) -> None:
         """Refuse an authority that can sign no more.
@@ -71,7 +71,7 @@ class Overview:
 _NEW_PROJECT = "make a new project with fedlora keys init, and admit every node to it"
 
 
-def read(folder: Path) -> Overview:
+def read(folder: Path) -> ProjectFiles:
     """The overview of the project in this folder.
 
     Raises:
@@ -83,14 +83,14 @@ def read(folder: Path) -> Overview:
         raise IdentityError(f"{folder / 'server.pem'} is not of {folder / 'ca.pem'}; put back those of one project")
     roster_key, receipt_key = (_public_key(folder / name) for name in ("roster.pub", "receipt.pub"))
     signed = files.read_public(folder / "roster.json")
-    with files.naming(folder / "roster.json"):
-        members = roster.read(signed, roster_key)
-    return Overview(folder, authority, server, roster_key, receipt_key, signed, members)
+    with files.prefix_errors(folder / "roster.json"):
+        members = roster.read_roster(signed, roster_key)
+    return ProjectFiles(folder, authority, server, roster_key, receipt_key, signed, members)
 
 
 def _certificate(path: Path) -> x509.Certificate:
     data = files.read_public(path)
-    with files.naming(path):
+    with files.prefix_errors(path):
         return certificates.from_pem(data)
 
 

@@ -8,7 +8,7 @@ from common.adapters.adapter import Shapes
 from common.huggingface.new_head import HeadModule
 from common.settings.types import Task
 
-LARGEST = 2**22
+MAX_DIMENSION = 2**22
 """Rows or columns of a module, at most; the largest vocabularies are a quarter of it."""
 
 
@@ -67,7 +67,7 @@ def announced(values: Mapping[str, Any]) -> Announcement:
     """
     shapes = dict(zip(values["modules"], zip(values["d"], values["k"], strict=True), strict=True))
     head = zip(values["head"], values["head_last"], values["head_bias"], strict=True)
-    if not shapes or not all(type(n) is int and 0 < n <= LARGEST for shape in shapes.values() for n in shape):
+    if not shapes or not all(type(n) is int and 0 < n <= MAX_DIMENSION for shape in shapes.values() for n in shape):
         raise ValueError("a shape is not two positive integers of a model's size")
     if type(values["rank"]) is not int or values["rank"] < 1:
         raise ValueError("rank is not a positive integer")

@@ -22,7 +22,7 @@ CHANNEL = (
 """Settings of gRPC for both ends: a peer whose network went silent is noticed after 20 + 10 s."""
 
 
-class Pems(Protocol):
+class TlsMaterial(Protocol):
     """Who one end is and whom it trusts, each as PEM."""
 
     @property

@@ -15,7 +15,7 @@ from flwr.app import Message
 
 from common.errors import TransportError
 from common.protocol.channel import FRAME
-from common.protocol.message_header import Head, arrays_of, read_head, write_head
+from common.protocol.message_header import MessageHeader, message_arrays, read_header, write_header
 
 _PREFIX = 4
 
@@ -26,19 +26,19 @@ def encode(message: Message) -> Iterator[bytes]:
     Raises:
         TransportError: all but the arrays takes more than a frame.
     """
-    head = write_head(message)
+    head = write_header(message)
     if len(head) + _PREFIX > FRAME:
         raise TransportError(f"a message's plain values take {len(head)} bytes, which is more than one frame")
-    return chain([len(head).to_bytes(_PREFIX, "little") + head], _cut(arrays_of(message)))
+    return chain([len(head).to_bytes(_PREFIX, "little") + head], _split(message_arrays(message)))
 
 
-def _cut(blobs: Iterable[bytes]) -> Iterator[bytes]:
+def _split(blobs: Iterable[bytes]) -> Iterator[bytes]:
     for blob in blobs:
         view = memoryview(blob)
         yield from (bytes(view[start : start + FRAME]) for start in range(0, len(view), FRAME))
 
 
-def announced(first: bytes, limit: int) -> Head:
+def read_first_frame(first: bytes, limit: int) -> MessageHeader:
     """What the first frame of a message announces.
 
     Raises:
@@ -46,15 +46,15 @@ def announced(first: bytes, limit: int) -> Head:
     """
     if int.from_bytes(first[:_PREFIX], "little") != len(first) - _PREFIX:
         raise TransportError("a first frame is not as long as it says")
-    return read_head(first[_PREFIX:], limit)
+    return read_header(first[_PREFIX:], limit)
 
 
-def in_memory(size: int) -> IO[bytes]:
+def store_in_memory(size: int) -> IO[bytes]:
     """A place for so many bytes, of which only those that were written take memory."""
     return io.BytesIO(bytes(size))
 
 
-class Incoming:
+class IncomingMessage:
     """A message that arrives frame by frame.
 
     Args:
@@ -64,7 +64,7 @@ class Incoming:
     Its `left` is the number of bytes that are still to come.
     """
 
-    def __init__(self, head: Head, store: Callable[[int], IO[bytes]] = in_memory) -> None:
+    def __init__(self, head: MessageHeader, store: Callable[[int], IO[bytes]] = store_in_memory) -> None:
         self._head, self._store = head, store(head.size)
         self.left = head.size
         self._lengths = _lengths(size for _, size in head.arrays)
@@ -104,7 +104,7 @@ def decode(first: bytes, others: Iterator[bytes], limit: int) -> Message:
     Raises:
         TransportError: a frame is malformed or missing, or the arrays take more bytes than the limit.
     """
-    incoming = Incoming(announced(first, limit))
+    incoming = IncomingMessage(read_first_frame(first, limit))
     while incoming.left:
         incoming.add(next(others, b""))
     return incoming.finish()

@@ -23,13 +23,13 @@ _METADATA: dict[str, type] = {
     "ttl": float,
     "message_type": str,
 }
-MOST = 256
+MAX_ENTRIES = 256
 """Records, values and arrays of a message, at most in all."""
 _PLAIN = {"metrics": MetricRecord, "config": ConfigRecord}
 
 
 @dataclass(frozen=True)
-class Head:
+class MessageHeader:
     """A message whose arrays are still empty.
 
     Args:
@@ -46,7 +46,7 @@ class Head:
         return sum(size for _, size in self.arrays)
 
 
-def write_head(message: Message) -> bytes:
+def write_header(message: Message) -> bytes:
     """The head as JSON, its arrays in the order of `arrays_of`."""
     plain: dict[str, Any] = {
         "metadata": {name: kind(getattr(message.metadata, name)) for name, kind in _METADATA.items()}
@@ -55,10 +55,10 @@ def write_head(message: Message) -> bytes:
         plain["error"] = [message.error.code, message.error.reason]
     else:
         plain["records"] = [[name, *_describe(record)] for name, record in message.content.items()]
-    return json.dumps(plain, default=_tagged, separators=(",", ":")).encode()
+    return json.dumps(plain, default=_tag, separators=(",", ":")).encode()
 
 
-def arrays_of(message: Message) -> list[bytes]:
+def message_arrays(message: Message) -> list[bytes]:
     """The bytes of each array."""
     records = message.content.values() if message.has_content() else ()
     return [array.data for record in records if isinstance(record, ArrayRecord) for array in record.values()]
@@ -71,18 +71,18 @@ def _describe(record: object) -> tuple[str, list[Any]]:
     return "metrics" if isinstance(record, MetricRecord) else "config", list(record.items())
 
 
-def _tagged(value: object) -> dict[str, str]:
+def _tag(value: object) -> dict[str, str]:
     """JSON has no bytes; where values are, no other object occurs."""
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
     raise TypeError(f"{type(value).__name__} is no value of a message")
 
 
-def _untagged(value: dict[str, Any]) -> Any:
+def _untag(value: dict[str, Any]) -> Any:
     return bytes.fromhex(value["bytes"]) if value.keys() == {"bytes"} else value
 
 
-def read_head(text: bytes, limit: int) -> Head:
+def read_header(text: bytes, limit: int) -> MessageHeader:
     """What a head announces.
 
     Args:
@@ -93,8 +93,8 @@ def read_head(text: bytes, limit: int) -> Head:
         TransportError: it is malformed, or announces more than the limit.
     """
     try:
-        plain = json.loads(str(text, "utf-8"), object_hook=_untagged)
-        head = _head(_metadata(plain["metadata"]), plain)
+        plain = json.loads(str(text, "utf-8"), object_hook=_untag)
+        head = _header(_metadata(plain["metadata"]), plain)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise TransportError(f"the head of a message is malformed: {type(error).__name__}") from error
     if head.size > limit:
@@ -111,15 +111,15 @@ def _metadata(plain: dict[str, Any]) -> Metadata:
     return Metadata(**values)
 
 
-def _head(metadata: Metadata, plain: dict[str, Any]) -> Head:
+def _header(metadata: Metadata, plain: dict[str, Any]) -> MessageHeader:
     """Refuses what is many before it is built: each record and array costs far more than its bytes."""
     if "error" in plain:
-        return Head(_message(metadata, error=_error(*plain["error"])), ())
-    if sum(1 + len(body) for _, _, body in plain["records"]) > MOST:
+        return MessageHeader(_message(metadata, error=_error(*plain["error"])), ())
+    if sum(1 + len(body) for _, _, body in plain["records"]) > MAX_ENTRIES:
         raise ValueError("more records, values and arrays than a message of ours has")
     arrays: list[tuple[Array, int]] = []
     records = [(name, _record(kind, body, arrays)) for name, kind, body in plain["records"]]
-    return Head(_message(metadata, content=RecordDict(_unique(records))), tuple(arrays))
+    return MessageHeader(_message(metadata, content=RecordDict(_unique(records))), tuple(arrays))
 
 
 def _message(metadata: Metadata, **body: Any) -> Message:

@@ -5,14 +5,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from common.adapters.adapter import Adapter
-from common.adapters.codec import Limits, decode, encode
-from common.adapters.joined import join, split
+from common.adapters.codec import DecodeLimits, decode, encode
+from common.adapters.joined import join_adapters, split_adapters
 from common.protocol.assignment import Assignment, Training, Trains, Update
 
 ADAPTER_STYPE = "fedlora.v1"
 """Type of the one array that a message carries: the bytes of `common.adapters.codec`."""
 
-Reason = Literal[
+RejectionReason = Literal[
     "absent",
     "base",
     "codec",
@@ -36,7 +36,7 @@ Reason = Literal[
 
 
 @dataclass(frozen=True)
-class Order:
+class RoundId:
     """Which round of which run a message belongs to; the reply repeats it.
 
     Args:
@@ -54,13 +54,13 @@ class Order:
     attempt: int = 1
 
 
-def order_of(values: Mapping[str, Any]) -> Order:
+def order_of(values: Mapping[str, Any]) -> RoundId:
     """The order within a message's values.
 
     Raises:
         KeyError: a value is missing.
     """
-    return Order(**{field.name: values[field.name] for field in fields(Order)})
+    return RoundId(**{field.name: values[field.name] for field in fields(RoundId)})
 
 
 def assignment_values(assignment: Assignment, training: Training) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def training_of(values: Mapping[str, Any]) -> Training:
 
 def pack_assignment(assignment: Assignment) -> bytes:
     """One buffer with the frozen and the start factors; a zero B is not sent."""
-    joined = join(frozen=assignment.frozen, start=assignment.start)
+    joined = join_adapters(frozen=assignment.frozen, start=assignment.start)
     return encode(joined, omit={f"{name}.b" for name, factors in joined.items() if not factors.b.any()})
 
 
@@ -91,7 +91,7 @@ def unpack_assignment(buffer: bytes, trains: Trains, scaling: float) -> Assignme
     Raises:
         CodecError: the buffer is malformed.
     """
-    parts = split(decode(buffer))
+    parts = split_adapters(decode(buffer))
     return Assignment(parts.get("frozen", Adapter()), parts.get("start", Adapter()), trains, scaling)
 
 
@@ -101,7 +101,7 @@ def pack_update(update: Update, trains: Trains) -> bytes:
     return encode(update.adapter, omit=lent)
 
 
-def unpack_update(buffer: bytes, assignment: Assignment, limits: Limits) -> Adapter:
+def unpack_update(buffer: bytes, assignment: Assignment, limits: DecodeLimits) -> Adapter:
     """The trained factors as views on the buffer, completed by the A that the client was lent.
 
     Raises:

@@ -8,7 +8,7 @@ from common.errors import TransportError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Line:
+class RoundNotice:
     """A committed round in the server's log, as one node is told of it; hashes are SHA-256 in hexadecimal.
 
     Args:
@@ -36,13 +36,13 @@ class Line:
         return asdict(self)
 
 
-def line_of(values: Mapping[str, Any]) -> Line:
+def line_of(values: Mapping[str, Any]) -> RoundNotice:
     """Undo `Line.values`.
 
     Raises:
         TransportError: a value is missing, or of another type.
     """
-    kinds = {field.name: list if field.name == "updates" else field.type for field in fields(Line)}
+    kinds = {field.name: list if field.name == "updates" else field.type for field in fields(RoundNotice)}
     if values.keys() != kinds.keys() or any(type(values[name]) is not kind for name, kind in kinds.items()):
         raise TransportError("the server tells of a round in another form; use the same release on both sides")
-    return Line(**values)
+    return RoundNotice(**values)

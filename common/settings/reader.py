@@ -69,7 +69,7 @@ def parse(kind: type[Settings], tables: Mapping[str, Any], source: str) -> Setti
         return TypeAdapter(kind).validate_json(json.dumps(tables, default=str))
     except ValidationError as error:
         lines = [_explain(kind, details) for details in _causes(error.errors())]
-        raise ConfigError("\n".join(f"{source}: {line}" for line in _merged(lines))) from None
+        raise ConfigError("\n".join(f"{source}: {line}" for line in _merge(lines))) from None
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -79,7 +79,7 @@ def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     return [error for error in errors if error["type"] != "too_short" or error["loc"] not in of_items]
 
 
-def _merged(lines: list[str]) -> list[str]:
+def _merge(lines: list[str]) -> list[str]:
     """One line for each key and value: what a value may be, in all its forms."""
     reasons: dict[str, list[str]] = {}
     for line in dict.fromkeys(lines):
@@ -91,18 +91,18 @@ def _merged(lines: list[str]) -> list[str]:
 def _explain(kind: type, details: ErrorDetails) -> str:
     path = [part for part in details["loc"] if isinstance(part, str)]
     if details["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
-        return f"unknown key {_dotted(path)}{nearest(path[-1], _known(kind, path[:-1]))}"
+        return f"unknown key {_spell_key(path)}{nearest(path[-1], _list_keys(kind, path[:-1]))}"
     if details["type"] in ("missing", "missing_argument"):
-        return f"{_dotted(path)} is missing; add it"
+        return f"{_spell_key(path)} is missing; add it"
     reason = "write a list, as in [4, 8]" if details["type"] == "tuple_type" else details["msg"]
     reason = reason.removeprefix("Value error, ")
     reason = reason[:1].lower() + reason[1:]
     if isinstance(details["input"], dict) or not path:
-        return f"{_dotted(path)}: {reason}" if path else reason
-    return f"{_dotted(_keys(kind, path))} = {details['input']!r}: {reason}"
+        return f"{_spell_key(path)}: {reason}" if path else reason
+    return f"{_spell_key(_keys(kind, path))} = {details['input']!r}: {reason}"
 
 
-def _dotted(path: list[str]) -> str:
+def _spell_key(path: list[str]) -> str:
     return f"[{'.'.join(path[:-1])}] {path[-1]}" if path[:-1] else path[-1]
 
 
@@ -110,13 +110,13 @@ def _keys(kind: Any, path: list[str]) -> list[str]:
     """The part of an error's location that is keys of the file, without pydantic's names of union members."""
     keys: list[str] = []
     for part in path:
-        if part not in _known(kind, keys):
+        if part not in _list_keys(kind, keys):
             break
         keys.append(part)
     return keys or path[:1]
 
 
-def _known(kind: Any, path: list[str]) -> list[str]:
+def _list_keys(kind: Any, path: list[str]) -> list[str]:
     for part in path:
         tables = {field.name: table_type(field) for field in dataclasses.fields(kind)} if kind else {}
         kind = tables.get(part)

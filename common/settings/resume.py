@@ -32,16 +32,16 @@ def _decisive(settings: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def read_begun(kind: type[Settings], file: Path) -> Settings:
+def read_run_settings(kind: type[Settings], file: Path) -> Settings:
     """The settings in the `config.toml` of a run that has begun; a key that it lacks has the value from before the key.
 
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
-    return parse(kind, with_earlier_values(kind, read_toml(file)), str(file))
+    return parse(kind, fill_earlier_values(kind, read_toml(file)), str(file))
 
 
-def with_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
+def fill_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
     """The tables of a begun run, and the value from before for each later key that they lack."""
     result = dict(tables)
     for each in fields(kind):
@@ -49,24 +49,24 @@ def with_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
         if later and each.name not in tables:
             result[each.name] = later.before
         elif table and isinstance(inner, Mapping) and (each.name in tables or is_dataclass(each.default)):
-            result[each.name] = with_earlier_values(table, inner)
+            result[each.name] = fill_earlier_values(table, inner)
     return result
 
 
-def over_begun(kind: type[Settings], typed: Mapping[str, Any], file: Path) -> Settings:
+def resume_settings(kind: type[Settings], typed: Mapping[str, Any], file: Path) -> Settings:
     """The settings that a user has typed, over those of the begun run's `config.toml` for every key left unset.
 
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
-    return parse(kind, _laid_over(with_earlier_values(kind, read_toml(file)), typed), str(file))
+    return parse(kind, _overlay(fill_earlier_values(kind, read_toml(file)), typed), str(file))
 
 
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(below)
     for key, value in above.items():
         under = below.get(key)
-        result[key] = _laid_over(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+        result[key] = _overlay(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
     return result
 
 
@@ -79,17 +79,17 @@ class Change:
     typed: Any = field(compare=False)
 
 
-def changes(begun: Any, typed: Mapping[str, Any]) -> list[Change]:
+def find_changes(begun: Any, typed: Mapping[str, Any]) -> list[Change]:
     """The decisive keys that are typed now with another value than the begun run has, in order of name."""
-    return sorted(_changes(begun, typed, ()))
+    return sorted(_find_changes(begun, typed, ()))
 
 
-def _changes(begun: Any, typed: Mapping[str, Any], tables: tuple[str, ...]) -> Iterator[Change]:
+def _find_changes(begun: Any, typed: Mapping[str, Any], tables: tuple[str, ...]) -> Iterator[Change]:
     for each in fields(begun):
         was, now, path = getattr(begun, each.name), typed.get(each.name), (*tables, each.name)
         if is_operational(each) or each.name not in typed:
             continue
         if is_dataclass(was) and isinstance(now, Mapping):
-            yield from _changes(was, now, path)
+            yield from _find_changes(was, now, path)
         elif to_toml(was) != now:
             yield Change(path, was, now)

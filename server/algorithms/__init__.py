@@ -1,7 +1,7 @@
 """Federated LoRA rules: each is two pure functions, `assign` and `reduce`, on one shape of state. Registry by name."""
 
 from common.errors import ConfigError, nearest
-from server.algorithms.base import Algorithm, Settings, Weighted
+from server.algorithms.base import Algorithm, AlgorithmSettings, WeightedUpdate
 from server.algorithms.fedit import FedIT
 from server.algorithms.hetlora import HetLoRA
 from server.algorithms.increments import Increments
@@ -9,16 +9,16 @@ from server.algorithms.increments import Increments
 ALGORITHMS: dict[str, type[Algorithm]] = {"increments": Increments, "fedit": FedIT, "hetlora": HetLoRA}
 
 
-def create(settings: Settings) -> Algorithm:
+def create(settings: AlgorithmSettings) -> Algorithm:
     """The algorithm that [server] algorithm names.
 
     Raises:
         ConfigError: there is none of this name, or it cannot serve these ranks.
     """
-    return known(settings.server.algorithm)(settings)
+    return algorithm_named(settings.server.algorithm)(settings)
 
 
-def known(name: str) -> type[Algorithm]:
+def algorithm_named(name: str) -> type[Algorithm]:
     """The algorithm of this name.
 
     Raises:
@@ -29,4 +29,4 @@ def known(name: str) -> type[Algorithm]:
     return ALGORITHMS[name]
 
 
-__all__ = ["ALGORITHMS", "Algorithm", "Settings", "Weighted", "create", "known"]
+__all__ = ["ALGORITHMS", "Algorithm", "AlgorithmSettings", "WeightedUpdate", "create", "known"]

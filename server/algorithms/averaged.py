@@ -6,35 +6,35 @@ State: `global` (B, A) at the largest rank in float32, as sent.
 import numpy as np
 
 from common.adapters.adapter import Adapter, Factors, Shapes
-from common.seeding import stream
-from server.algorithms.base import Settings
+from common.seeding import rng
+from server.algorithms.base import AlgorithmSettings
 from server.algorithms.state import State
 
 
-class Averaged:
+class FactorAveraging:
     """The state of an averaging rule; `assign` and `reduce` are each rule's own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AlgorithmSettings) -> None:
         self.settings = settings
 
     def initial(self, shapes: Shapes) -> State:
         """B = 0 and A Gaussian at the largest rank (arXiv 2106.09685, section 4.1)."""
         return State(0, {"global": Adapter({name: self._start(name, *shape) for name, shape in shapes.items()})})
 
-    def mass(self, state: State) -> Adapter:
+    def total_update(self, state: State) -> Adapter:
         """The averaged factors; there is nothing beside them."""
         return state.parts["global"]
 
-    def broadcast(self, state: State) -> Adapter:
+    def broadcast_update(self, state: State) -> Adapter:
         """The averaged factors."""
         return state.parts["global"]
 
-    def lost(self, state: State) -> Adapter:
+    def dropped_update(self, state: State) -> Adapter:
         """Nothing: there is no cap."""
         return Adapter()
 
     def _start(self, name: str, d: int, k: int) -> Factors:
         rank = min(self.settings.max_rank, d, k)
-        draws = stream(self.settings.seed, "a", 1, name).standard_normal((rank, k))
+        draws = rng(self.settings.seed, "a", 1, name).standard_normal((rank, k))
         a = draws * self.settings.row_norm(name, k) / np.sqrt(k)
         return Factors(a.astype("f4"), np.zeros((d, rank), "f4"))

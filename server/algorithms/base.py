@@ -12,7 +12,7 @@ from server.algorithms.state import State
 
 
 @dataclass(frozen=True)
-class Settings:
+class AlgorithmSettings:
     """What an algorithm is made from: seed, client ranks, [lora] and [server], and which modules are a new head."""
 
     seed: int
@@ -36,7 +36,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Weighted:
+class WeightedUpdate:
     """One admitted update: its share p_i of the round (all shares sum to 1), its rank, and (s_i B_i, A_i) by module.
 
     `modules` may read from disk at each access, so a reduction asks for one module at a time.
@@ -47,11 +47,11 @@ class Weighted:
     modules: Mapping[str, Factors]
 
 
-Keep = Callable[[Iterable[tuple[str, Mapping[str, Factors]]]], Mapping[str, Adapter]]
+StoreModules = Callable[[Iterable[tuple[str, Mapping[str, Factors]]]], Mapping[str, Adapter]]
 """Takes modules one by one, each with its factors in every part of a state, and gives the parts."""
 
 
-def in_memory(modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dict[str, Adapter]:
+def store_in_memory(modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dict[str, Adapter]:
     """The parts that these modules make."""
     parts: dict[str, dict[str, Factors]] = {}
     for name, factors in modules:
@@ -63,7 +63,7 @@ def in_memory(modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dict[str,
 class Algorithm(Protocol):
     """Pure functions of a state. `reduce` runs once a round, over updates in order of node name."""
 
-    def __init__(self, settings: Settings) -> None: ...
+    def __init__(self, settings: AlgorithmSettings) -> None: ...
 
     def initial(self, shapes: Shapes) -> State:
         """The state before training, for target modules of these (d, k)."""
@@ -73,18 +73,18 @@ class Algorithm(Protocol):
         """What a client of this rank is to train in the next round."""
         ...
 
-    def reduce(self, state: State, updates: Sequence[Weighted], keep: Keep = in_memory) -> State:
+    def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
         """The state after a round with these updates; `keep` has each of its modules as soon as it is made."""
         ...
 
-    def mass(self, state: State) -> Adapter:
+    def total_update(self, state: State) -> Adapter:
         """The whole global update so far, in float64 where the algorithm is exact."""
         ...
 
-    def broadcast(self, state: State) -> Adapter:
+    def broadcast_update(self, state: State) -> Adapter:
         """The global update as clients have it, and as it is evaluated and exported."""
         ...
 
-    def lost(self, state: State) -> Adapter:
+    def dropped_update(self, state: State) -> Adapter:
         """What a cap on the rank dropped for good in the last round; modules of which nothing was may be absent."""
         ...

@@ -13,15 +13,15 @@ import numpy as np
 from common.adapters.adapter import Adapter, Array, Factors
 from common.errors import ConfigError
 from common.protocol.assignment import Assignment
-from server.algorithms.averaged import Averaged
-from server.algorithms.base import Keep, Settings, Weighted, in_memory
+from server.algorithms.averaged import FactorAveraging
+from server.algorithms.base import AlgorithmSettings, StoreModules, WeightedUpdate, store_in_memory
 from server.algorithms.state import State
 
 
-class FedIT(Averaged):
+class FedIT(FactorAveraging):
     """Federated averaging of the factors."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AlgorithmSettings) -> None:
         if len(set(settings.ranks)) > 1:
             ranks = sorted(set(settings.ranks))
             raise ConfigError(f'fedit needs one rank, got [clients] ranks {ranks}; use "increments" or "hetlora"')
@@ -31,11 +31,11 @@ class FedIT(Averaged):
         """Go on from the averaged factors."""
         return Assignment(Adapter(), state.parts["global"], "both", self.settings.lora.scaling(rank))
 
-    def reduce(self, state: State, updates: Sequence[Weighted], keep: Keep = in_memory) -> State:
+    def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
         """Average each factor."""
         return State(state.round + 1, keep((n, {"global": self._average(updates, n)}) for n in state.parts["global"]))
 
-    def _average(self, updates: Sequence[Weighted], name: str) -> Factors:
+    def _average(self, updates: Sequence[WeightedUpdate], name: str) -> Factors:
         factors = [(update.share, update.modules[name]) for update in updates]
         return Factors(_mean([(p, f.a) for p, f in factors]), _mean([(p, f.b) for p, f in factors]))
 

@@ -14,12 +14,12 @@ import numpy as np
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
 from common.protocol.assignment import Assignment
-from server.algorithms.averaged import Averaged
-from server.algorithms.base import Keep, Weighted, in_memory
+from server.algorithms.averaged import FactorAveraging
+from server.algorithms.base import StoreModules, WeightedUpdate, store_in_memory
 from server.algorithms.state import State
 
 
-class HetLoRA(Averaged):
+class HetLoRA(FactorAveraging):
     """Sparsity-weighted averaging of zero-padded factors."""
 
     def assign(self, state: State, rank: int) -> Assignment:
@@ -27,19 +27,19 @@ class HetLoRA(Averaged):
         start = Adapter({name: factors.leading(rank) for name, factors in state.parts["global"].items()})
         return Assignment(Adapter(), start, "both", self.settings.lora.scaling(rank))
 
-    def reduce(self, state: State, updates: Sequence[Weighted], keep: Keep = in_memory) -> State:
+    def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
         """Average the padded factors, weighted by the norm of each update."""
         shares = _shares(updates, list(state.parts["global"]))
         averaged = ((n, {"global": _average(updates, shares, n, held)}) for n, held in state.parts["global"].items())
         return State(state.round + 1, keep(averaged))
 
 
-def _shares(updates: Sequence[Weighted], names: Sequence[str]) -> list[float]:
+def _shares(updates: Sequence[WeightedUpdate], names: Sequence[str]) -> list[float]:
     norms = [lowrank.total_norm(u.modules[name] for name in names) for u in updates]
     return [norm / sum(norms) if sum(norms) else update.share for norm, update in zip(norms, updates, strict=True)]
 
 
-def _average(updates: Sequence[Weighted], shares: Sequence[float], name: str, held: Factors) -> Factors:
+def _average(updates: Sequence[WeightedUpdate], shares: Sequence[float], name: str, held: Factors) -> Factors:
     a, b = np.zeros(held.a.shape), np.zeros(held.b.shape)
     trained = max(update.modules[name].rank for share, update in zip(shares, updates, strict=True) if share)
     for share, update in zip(shares, updates, strict=True):

@@ -24,8 +24,8 @@ import numpy as np
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Array, Factors, Shapes, zeros
 from common.protocol.assignment import Assignment
-from common.seeding import stream
-from server.algorithms.base import Keep, Settings, Weighted, in_memory
+from common.seeding import rng
+from server.algorithms.base import AlgorithmSettings, StoreModules, WeightedUpdate, store_in_memory
 from server.algorithms.state import State
 
 THREADS = 2
@@ -35,7 +35,7 @@ THREADS = 2
 class Increments:
     """The default algorithm."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: AlgorithmSettings) -> None:
         self.settings = settings
         self.rank_global = settings.server.rank_global or 4 * settings.max_rank
         self.rank_kept = settings.server.rank_kept or 4 * self.rank_global
@@ -52,7 +52,7 @@ class Increments:
         start = Adapter({name: factors.leading(rank).astype("f4") for name, factors in state.parts["next"].items()})
         return Assignment(state.parts["global"], start, self.settings.server.mode, self.settings.lora.scaling(rank))
 
-    def reduce(self, state: State, updates: Sequence[Weighted], keep: Keep = in_memory) -> State:
+    def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
         """Add the exact weighted sum to S, module by module, and truncate S to the next broadcast."""
         names = list(state.parts["mass"])
         with ThreadPoolExecutor(THREADS) as pool:
@@ -61,7 +61,7 @@ class Increments:
         dropped = state.dropped + lowrank.total_norm(parts["lost"].values())
         return State(state.round + 1, parts, dropped)
 
-    def _reduce(self, state: State, updates: Sequence[Weighted], name: str) -> Mapping[str, Factors]:
+    def _reduce(self, state: State, updates: Sequence[WeightedUpdate], name: str) -> Mapping[str, Factors]:
         """A module's factors in each part of the next state."""
         delta = self._sum(updates, name)
         total = lowrank.recompress(lowrank.stack([(1.0, state.parts["mass"][name]), (1.0, delta)]))
@@ -73,26 +73,26 @@ class Increments:
             "lost": total.trailing(self.rank_kept),
         }
 
-    def mass(self, state: State) -> Adapter:
+    def total_update(self, state: State) -> Adapter:
         """S, everything that clients have contributed."""
         return state.parts["mass"]
 
-    def broadcast(self, state: State) -> Adapter:
+    def broadcast_update(self, state: State) -> Adapter:
         """G, the truncation of S that clients hold frozen."""
         return state.parts["global"]
 
-    def lost(self, state: State) -> Adapter:
+    def dropped_update(self, state: State) -> Adapter:
         """What the cap on S dropped in the last round."""
         return state.parts["lost"]
 
-    def _sum(self, updates: Sequence[Weighted], name: str) -> Factors:
+    def _sum(self, updates: Sequence[WeightedUpdate], name: str) -> Factors:
         terms = ((update.share, update.modules[name]) for update in updates)
         return _plain_sum(list(terms)) if self.settings.server.mode == "b" else lowrank.total(terms)
 
     def _next(self, delta: Factors, number: int, name: str) -> Factors:
         d, k = delta.shape
         rank = min(self.settings.max_rank, d, k)
-        draws = stream(self.settings.seed, "a", number, name).standard_normal((rank, k))
+        draws = rng(self.settings.seed, "a", number, name).standard_normal((rank, k))
         if self.settings.server.a == "gaussian":
             a = draws / np.sqrt(k)
         else:

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from server.rounds.observer import Observer
+from server.rounds.observer import RunObserver
 
 
-class Console(Observer):
+class ConsoleLog(RunObserver):
     """Writes the lines to a logger."""
 
     def __init__(self, log: logging.Logger) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from server.monitoring.status_file import REFUSALS, Traffic, live, unknown, write
-from server.rounds.observer import Observer
+from server.monitoring.status_file import REFUSALS, Traffic, live_nodes, unknown_node, write
+from server.rounds.observer import RunObserver
 
 BEAT = 2.0
 """Seconds between two writings while nothing happens, which show that the server runs."""
@@ -18,7 +18,7 @@ def _utc() -> datetime:
     return datetime.now(UTC)
 
 
-class Status(Observer):
+class ServerStatus(RunObserver):
     """Writes the file anew, whole, at each event. Times are ISO 8601 in UTC.
 
     Args:
@@ -44,7 +44,7 @@ class Status(Observer):
             self._count(entry["metrics"])
 
     @contextmanager
-    def beating(self) -> Iterator[None]:
+    def heartbeat(self) -> Iterator[None]:
         """Also write while nothing happens, in a thread of its own."""
         ended = Event()
 
@@ -104,7 +104,7 @@ class Status(Observer):
                 self._refuse(client["name"], client["reason"], record["round"])
 
     def _node(self, name: str) -> dict[str, Any]:
-        return self._nodes.setdefault(name, unknown(name))
+        return self._nodes.setdefault(name, unknown_node(name))
 
     def _refuse(self, name: str, reason: str, number: int) -> None:
         before = self._refusals.pop((name, reason), {"count": 0})
@@ -127,4 +127,4 @@ class Status(Observer):
 
     def _save(self) -> None:
         with self._writing:
-            write(self._folder, live(self._told, self._traffic) | {"updated": self._time()})
+            write(self._folder, live_nodes(self._told, self._traffic) | {"updated": self._time()})

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.errors import ConfigError
-from server.transport.quota import Meter
+from server.transport.quota import TrafficMeter
 
 FILE = "status.json"
 _KEYS = {"round", "rounds", "phase", "done", "of", "listen", "health", "nodes", "refusals", "started", "updated"}
@@ -22,7 +22,7 @@ class Traffic(Protocol):
     """What a grid knows of its nodes."""
 
     @property
-    def meters(self) -> Mapping[str, Meter]:
+    def meters(self) -> Mapping[str, TrafficMeter]:
         """Of each node that has ever called, by name."""
         ...
 
@@ -31,17 +31,18 @@ class Traffic(Protocol):
         ...
 
 
-def unknown(name: str) -> dict[str, Any]:
+def unknown_node(name: str) -> dict[str, Any]:
     """A node of which nothing is known yet."""
     return {"name": name, "rank": None, "bytes_up": 0, "bytes_down": 0, "status": None, "reason": None}
 
 
-def live(told: Mapping[str, Any], traffic: Traffic) -> dict[str, Any]:
+def live_nodes(told: Mapping[str, Any], traffic: Traffic) -> dict[str, Any]:
     """The status with what its grid knows: who is connected, when each was seen, who was refused at the door."""
     meters, connected = traffic.meters, set() if told["phase"] == "finished" else {*traffic.names()}
-    nodes = {name: unknown(name) for name in connected} | told["nodes"]
+    nodes = {name: unknown_node(name) for name in connected} | told["nodes"]
     rows = [
-        nodes[name] | {"connected": name in connected, "last_seen": _seen(meters.get(name))} for name in sorted(nodes)
+        nodes[name] | {"connected": name in connected, "last_seen": _last_seen(meters.get(name))}
+        for name in sorted(nodes)
     ]
     at_door = [
         {"name": name, "reason": reason, "count": count, "round": None}
@@ -51,7 +52,7 @@ def live(told: Mapping[str, Any], traffic: Traffic) -> dict[str, Any]:
     return {**told, "nodes": rows, "refusals": told["refusals"] + at_door[:REFUSALS]}
 
 
-def _seen(meter: Meter | None) -> str | None:
+def _last_seen(meter: TrafficMeter | None) -> str | None:
     return datetime.fromtimestamp(meter.seen, UTC).isoformat(timespec="seconds") if meter and meter.seen else None
 
 

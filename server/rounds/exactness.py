@@ -5,15 +5,15 @@ from math import sqrt
 
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
-from server.algorithms.base import Algorithm, Weighted
+from server.algorithms.base import Algorithm, WeightedUpdate
 from server.algorithms.state import State
 from server.rounds.metrics import Exactness
 
 Modules = Mapping[str, Factors]
 
 
-def receipt(
-    before: Modules, after: Modules, lost: Modules, updates: Sequence[Weighted], starts: Mapping[int, Adapter]
+def aggregation_error(
+    before: Modules, after: Modules, lost: Modules, updates: Sequence[WeightedUpdate], starts: Mapping[int, Adapter]
 ) -> float:
     """||(S_t - S_{t-1}) - Delta|| / ||Delta|| with Delta = sum_i p_i (trained_i - start_i), over all modules.
 
@@ -34,14 +34,16 @@ def receipt(
     return sqrt(error / size) if size else sqrt(error)
 
 
-def _terms(updates: Sequence[Weighted], starts: Mapping[int, Adapter], name: str) -> Iterator[tuple[float, Factors]]:
+def _terms(
+    updates: Sequence[WeightedUpdate], starts: Mapping[int, Adapter], name: str
+) -> Iterator[tuple[float, Factors]]:
     for update in updates:
         yield update.share, update.modules[name]
         if (start := starts[update.rank][name]).b.any():
             yield -update.share, start
 
 
-def residual(mass: Modules, broadcast: Modules) -> float:
+def broadcast_gap(mass: Modules, broadcast: Modules) -> float:
     """||S - G|| / ||S||: the share of the global update that clients do not have yet, exact to 1e-8."""
     size = both = sent = 0.0
     for name, s in mass.items():
@@ -50,10 +52,16 @@ def residual(mass: Modules, broadcast: Modules) -> float:
     return sqrt(max(size - 2 * both + sent, 0.0) / size) if size else 0.0
 
 
-def exactness(algorithm: Algorithm, before: State, after: State, updates: Sequence[Weighted]) -> Exactness:
+def measure_exactness(
+    algorithm: Algorithm, before: State, after: State, updates: Sequence[WeightedUpdate]
+) -> Exactness:
     """How exact the reduction from `before` to `after` was."""
     starts = {update.rank: algorithm.assign(before, update.rank).start for update in updates}
-    mass, broadcast, lost = algorithm.mass(after), algorithm.broadcast(after), algorithm.lost(after)
-    exact = receipt(algorithm.mass(before), mass, lost, updates, starts)
+    mass, broadcast, lost = (
+        algorithm.total_update(after),
+        algorithm.broadcast_update(after),
+        algorithm.dropped_update(after),
+    )
+    exact = aggregation_error(algorithm.total_update(before), mass, lost, updates, starts)
     dropped = after.dropped / lowrank.total_norm(mass.values()) if after.dropped else 0.0
-    return Exactness(exact, residual(mass, broadcast), dropped, broadcast.rank)
+    return Exactness(exact, broadcast_gap(mass, broadcast), dropped, broadcast.rank)

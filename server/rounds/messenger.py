@@ -3,17 +3,19 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from common.protocol.messages import Reason
-from common.protocol.payload import Kind, Letter
+from common.protocol.messages import RejectionReason
+from common.protocol.payload import Kind, Payload
 
 
-class Exchange(Protocol):
+class Messenger(Protocol):
     """Letters out, replies in."""
 
     def nodes(self) -> Iterable[int]:
         """Numbers of the nodes that are connected now."""
         ...
 
-    def ask(self, kind: Kind, letters: Mapping[int, Letter], number: int) -> Iterator[tuple[int, Letter | Reason]]:
+    def request(
+        self, kind: Kind, letters: Mapping[int, Payload], number: int
+    ) -> Iterator[tuple[int, Payload | RejectionReason]]:
         """Each node's reply to its letter of round `number` as it arrives, or why there is none."""
         ...

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from common.protocol.messages import Reason
+from common.protocol.messages import RejectionReason
 
 
 @dataclass
-class ClientRecord:
+class ClientMetrics:
     """What one client did in one round.
 
     Args:
@@ -31,9 +31,9 @@ class ClientRecord:
     share: float = 0.0
     update: str | None = None
     status: str = "ok"
-    reason: Reason | None = None
+    reason: RejectionReason | None = None
 
-    def refuse(self, reason: Reason) -> None:
+    def reject(self, reason: RejectionReason) -> None:
         """Note that the client does not count in this round, and why."""
         self.status, self.reason = ("absent" if reason == "absent" else "refused"), reason
 
@@ -49,22 +49,22 @@ class Exactness:
         rank_global: largest rank of a module of the broadcast.
     """
 
-    receipt: float | None = None
+    aggregation_error: float | None = None
     residual: float = 0.0
     dropped: float = 0.0
     rank_global: int = 0
 
 
 @dataclass(frozen=True)
-class Measured:
+class TestScore:
     """Loss and accuracy on test rows that the run's owner holds, if any."""
 
     loss: float | None = None
     accuracy: float | None = None
 
 
-def round_record(
-    number: int, seconds: float, tested: Measured, exactness: Exactness, clients: Iterable[ClientRecord]
+def round_metrics(
+    number: int, seconds: float, tested: TestScore, exactness: Exactness, clients: Iterable[ClientMetrics]
 ) -> dict[str, Any]:
     """The fields of a line of metrics.jsonl; round 0 is before training."""
     rows = [asdict(client) for client in clients]

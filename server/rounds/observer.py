@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-class Observer:
+class RunObserver:
     """Told what happens; by default it does not care."""
 
     def waiting(self, connected: int, needed: int) -> None:
@@ -29,10 +29,10 @@ class Observer:
         """A round is on disk; the record is its line of metrics.jsonl."""
 
 
-class Observers(Observer):
+class Observers(RunObserver):
     """Several observers as one."""
 
-    def __init__(self, observers: Sequence[Observer]) -> None:
+    def __init__(self, observers: Sequence[RunObserver]) -> None:
         self._all = observers
 
     def waiting(self, connected: int, needed: int) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 from common.errors import JournalError, RunError
 from common.protocol.announcement import Announcement, announced
-from common.protocol.messages import Reason
-from common.protocol.payload import Letter
-from common.seeding import stream
-from server.rounds.messenger import Exchange
-from server.rounds.metrics import ClientRecord
+from common.protocol.messages import RejectionReason
+from common.protocol.payload import Payload
+from common.seeding import rng
+from server.rounds.messenger import Messenger
+from server.rounds.metrics import ClientMetrics
 
 
-class Members:
+class Participants:
     """Announced nodes by name. The first that announce themselves fix the largest rank and, by majority, the model."""
 
     def __init__(self, base: str = "", max_rank: int = 0) -> None:
@@ -22,23 +22,23 @@ class Members:
         self._like: Announcement | None = None
         self.nodes: dict[str, Announcement] = {}
         self.ids: dict[str, int] = {}
-        self.turned_away: dict[int, tuple[Announcement, Reason]] = {}
+        self.rejected: dict[int, tuple[Announcement, RejectionReason]] = {}
 
-    def meet(self, exchange: Exchange, question: Mapping[str, Any]) -> None:
+    def refresh(self, exchange: Messenger, question: Mapping[str, Any]) -> None:
         """Ask nodes that are new who they are, and forget those that are gone."""
         connected = set(exchange.nodes())
         self.ids = {name: node for name, node in self.ids.items() if node in connected}
         self.nodes = {name: self.nodes[name] for name in self.ids}
         # Its name may be free by now, for example where the same client came back under another number.
-        self.turned_away = {n: entry for n, entry in self.turned_away.items() if n in connected and entry[1] != "name"}
-        unknown = connected - set(self.ids.values()) - self.turned_away.keys()
-        answers = dict(_announcements(exchange, {node: Letter(question) for node in sorted(unknown)}))
+        self.rejected = {n: entry for n, entry in self.rejected.items() if n in connected and entry[1] != "name"}
+        unknown = connected - set(self.ids.values()) - self.rejected.keys()
+        answers = dict(_announcements(exchange, {node: Payload(question) for node in sorted(unknown)}))
         if alike := [node for node in answers.values() if node.fingerprint == self.base or not self.base]:
             self._choose(alike)
         for node, announcement in sorted(answers.items(), key=lambda item: (item[1].name, item[0])):
-            self._admit(node, announcement)
+            self._accept(node, announcement)
 
-    def check_some(self) -> None:
+    def require_any(self) -> None:
         """Refuse to go on without any node.
 
         Raises:
@@ -56,34 +56,34 @@ class Members:
 
     def other_bases(self) -> list[str]:
         """Fingerprints of the nodes that were turned away for theirs."""
-        return sorted({node.fingerprint for node, reason in self.turned_away.values() if reason == "base"})
+        return sorted({node.fingerprint for node, reason in self.rejected.values() if reason == "base"})
 
-    def refused(self) -> list[ClientRecord]:
+    def rejected_metrics(self) -> list[ClientMetrics]:
         """A record of each node that was turned away."""
         return [
-            ClientRecord(node.name, node.rank, node.rows, status="refused", reason=reason)
-            for node, reason in self.turned_away.values()
+            ClientMetrics(node.name, node.rank, node.rows, status="refused", reason=reason)
+            for node, reason in self.rejected.values()
         ]
 
     def _choose(self, nodes: Sequence[Announcement]) -> None:
-        like = self._like = self._like or majority(nodes)
+        like = self._like = self._like or majority_model(nodes)
         self.base = like.fingerprint
         self.max_rank = self.max_rank or max(node.rank for node in nodes if node.model == like.model)
 
-    def _admit(self, node: int, announcement: Announcement) -> None:
+    def _accept(self, node: int, announcement: Announcement) -> None:
         like = self._like
-        reason = objection(announcement, self.nodes, like, self.max_rank) if like else "base"
+        reason = mismatch(announcement, self.nodes, like, self.max_rank) if like else "base"
         if reason:
-            self.turned_away[node] = announcement, reason
+            self.rejected[node] = announcement, reason
         else:
             self.nodes[announcement.name], self.ids[announcement.name] = announcement, node
 
 
-def _announcements(exchange: Exchange, letters: Mapping[int, Letter]) -> Iterator[tuple[int, Announcement]]:
+def _announcements(exchange: Messenger, letters: Mapping[int, Payload]) -> Iterator[tuple[int, Announcement]]:
     """What nodes say of themselves; one that says nothing, or nonsense, is asked again in the next round."""
-    for node, reply in exchange.ask("query", letters, 0):
+    for node, reply in exchange.request("query", letters, 0):
         try:
-            if isinstance(reply, Letter):
+            if isinstance(reply, Payload):
                 yield node, announced(reply.values)
         except (KeyError, TypeError, ValueError, OverflowError):
             continue
@@ -93,15 +93,15 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """The names that a node's own file may give it; each can name a file."""
 
 
-def majority(nodes: Sequence[Announcement]) -> Announcement:
+def majority_model(nodes: Sequence[Announcement]) -> Announcement:
     """A node whose model most have; of equally frequent ones the first by fingerprint."""
     counts = Counter(node.model for node in nodes)
     return min(nodes, key=lambda node: (-counts[node.model], node.fingerprint, str(node.model)))
 
 
-def objection(
+def mismatch(
     node: Announcement, known: Mapping[str, Announcement], like: Announcement, max_rank: int
-) -> Reason | None:
+) -> RejectionReason | None:
     """Why a node cannot take part beside the known ones, with a model like that one's; None if it can."""
     if node.name in known or not _NAME.fullmatch(node.name):
         return "name"
@@ -112,10 +112,10 @@ def objection(
     return "rank" if node.rank > max_rank else None
 
 
-def cohort(names: Sequence[str], size: int | None, seed: int, number: int) -> tuple[str, ...]:
+def sample_cohort(names: Sequence[str], size: int | None, seed: int, number: int) -> tuple[str, ...]:
     """The nodes that train in round `number`, in order of name; a seeded sample where `size` is below their number."""
     ordered = sorted(names)
     if size is None or size >= len(ordered):
         return tuple(ordered)
-    chosen = stream(seed, "cohort", number).choice(len(ordered), size, replace=False)
+    chosen = rng(seed, "cohort", number).choice(len(ordered), size, replace=False)
     return tuple(ordered[index] for index in sorted(chosen))

@@ -4,9 +4,9 @@ import time
 from collections.abc import Mapping
 
 from common.errors import RunError
-from server.rounds.messenger import Exchange
-from server.rounds.metrics import ClientRecord
-from server.rounds.observer import Observer
+from server.rounds.messenger import Messenger
+from server.rounds.metrics import ClientMetrics
+from server.rounds.observer import RunObserver
 
 POLL = 0.5
 """Seconds between two looks for connected nodes."""
@@ -14,7 +14,7 @@ PAUSE = 5.0
 """Seconds before the second attempt at a round; each further attempt waits as much longer."""
 
 
-def wait_for_nodes(exchange: Exchange, quorum: int, observer: Observer, poll: float = POLL) -> None:
+def wait_for_nodes(exchange: Messenger, quorum: int, observer: RunObserver, poll: float = POLL) -> None:
     """Return once so many nodes are connected; until then the observer is told whenever their number has changed."""
     told = None
     while (connected := len(list(exchange.nodes()))) < quorum:
@@ -24,14 +24,14 @@ def wait_for_nodes(exchange: Exchange, quorum: int, observer: Observer, poll: fl
         time.sleep(poll)
 
 
-def reasons(clients: Mapping[str, ClientRecord]) -> dict[str, str]:
+def rejection_reasons(clients: Mapping[str, ClientMetrics]) -> dict[str, str]:
     """The word for each client that does not count, by name."""
     return {client.name: client.reason for client in clients.values() if client.reason}
 
 
-def too_few(number: int, clients: Mapping[str, ClientRecord], quorum: int, attempts: int) -> RunError:
+def quorum_error(number: int, clients: Mapping[str, ClientMetrics], quorum: int, attempts: int) -> RunError:
     """The error for a round that did not come together, with what became of its clients in the last attempt."""
-    words = reasons(clients)
+    words = rejection_reasons(clients)
     what = f"every client of round {number} was refused"
     if len(words) < len(clients):
         what = f"round {number} needs {quorum} updates and {len(clients) - len(words)} of {len(clients)} nodes count"

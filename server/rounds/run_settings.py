@@ -13,7 +13,7 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunSettings:
     """What a run is asked to do.
 
     Args:
@@ -46,16 +46,16 @@ class Plan:
         )
 
 
-def plan_of(recipe: Recipe) -> Plan:
+def plan_of(recipe: Recipe) -> RunSettings:
     """The server's part of a recipe."""
-    return Plan(recipe.seed, recipe.lora, recipe.train, recipe.server, config_hash(recipe))
+    return RunSettings(recipe.seed, recipe.lora, recipe.train, recipe.server, config_hash(recipe))
 
 
-def plan_of_file(file: ServerFile) -> Plan:
+def plan_of_file(file: ServerFile) -> RunSettings:
     """The plan of a deployment."""
     train = Train(rounds=file.rounds, **asdict(file.train))
     server = Server(cohort=file.cohort, **asdict(file.server))
-    return Plan(file.seed, file.lora, train, server, config_hash(file), file.quorum, ATTEMPTS)
+    return RunSettings(file.seed, file.lora, train, server, config_hash(file), file.quorum, ATTEMPTS)
 
 
 def learning_rates(train: Train, number: int) -> tuple[float, ...]:

@@ -8,25 +8,25 @@ import numpy as np
 
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter
-from common.adapters.codec import Limits
+from common.adapters.codec import DecodeLimits
 from common.errors import CodecError
 from common.protocol.assignment import Assignment
-from common.protocol.messages import Order, Reason, order_of, unpack_update
+from common.protocol.messages import RejectionReason, RoundId, order_of, unpack_update
 
 MAX_COUNT = 10**9
 """Rows or tokens that a client may say it trained on in one round."""
 
 
-class Refused(Exception):
+class RejectedReply(Exception):
     """A reply that does not count, and why in one word."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: RejectionReason) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
 @dataclass(frozen=True)
-class Admitted:
+class ValidUpdate:
     """A reply that counts: its factors as views on the received buffer, and what they were trained on."""
 
     adapter: Adapter
@@ -35,7 +35,7 @@ class Admitted:
     loss: float
 
 
-def admit(values: Mapping[str, Any], blob: bytes, order: Order, assignment: Assignment) -> Admitted:
+def validate_reply(values: Mapping[str, Any], blob: bytes, order: RoundId, assignment: Assignment) -> ValidUpdate:
     """The reply, once everything about it has been checked.
 
     Args:
@@ -51,27 +51,27 @@ def admit(values: Mapping[str, Any], blob: bytes, order: Order, assignment: Assi
     examples, tokens = _count(values.get("examples")), _count(values.get("tokens"))
     loss = values.get("loss")
     if not isinstance(loss, float):
-        raise Refused("malformed")
+        raise RejectedReply("malformed")
     adapter = _decode(blob, assignment)
     if not np.isfinite(loss) or not _finite(adapter):
-        raise Refused("nan")
-    return Admitted(adapter, examples, tokens, loss)
+        raise RejectedReply("nan")
+    return ValidUpdate(adapter, examples, tokens, loss)
 
 
-def _check_order(values: Mapping[str, Any], order: Order) -> None:
+def _check_order(values: Mapping[str, Any], order: RoundId) -> None:
     try:
         received = order_of(values)
     except KeyError:
-        raise Refused("malformed") from None
+        raise RejectedReply("malformed") from None
     if received.base != order.base:
-        raise Refused("base")
+        raise RejectedReply("base")
     if received != order:
-        raise Refused("stale")
+        raise RejectedReply("stale")
 
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 1 <= value <= MAX_COUNT:
-        raise Refused("weight")
+        raise RejectedReply("weight")
     return value
 
 
@@ -79,15 +79,15 @@ def _decode(blob: bytes, assignment: Assignment) -> Adapter:
     asked = assignment.start
     size = sum(array.nbytes for array in asked.arrays().values())
     try:
-        adapter = unpack_update(blob, assignment, Limits(max_bytes=len(blob) + size))
+        adapter = unpack_update(blob, assignment, DecodeLimits(max_bytes=len(blob) + size))
     except CodecError:
-        raise Refused("codec") from None
+        raise RejectedReply("codec") from None
     if adapter.shapes != asked.shapes:
-        raise Refused("shape")
+        raise RejectedReply("shape")
     if any(adapter[name].rank != factors.rank for name, factors in asked.items()):
-        raise Refused("rank")
+        raise RejectedReply("rank")
     if assignment.trains == "b" and not all(np.array_equal(adapter[name].a, f.a) for name, f in asked.items()):
-        raise Refused("malformed")  # The sum of B's is under the common A.
+        raise RejectedReply("malformed")  # The sum of B's is under the common A.
     return adapter
 
 

@@ -13,12 +13,12 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         OSError: it is not there; no temporary file stays behind.
     """
-    with writing(path) as file:
+    with open_atomically(path) as file:
         file.write(data)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
+def open_atomically(path: Path) -> Iterator[BinaryIO]:
     """A file that is put at `path` when the block ends, whole or, if the block fails, not at all.
 
     Raises:
@@ -50,7 +50,7 @@ def append(path: Path, data: bytes, position: int) -> None:
         os.fsync(file.fileno())
 
 
-def cut(path: Path, length: int) -> None:
+def truncate(path: Path, length: int) -> None:
     """Drop the bytes of a file after the first `length`.
 
     Raises:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from common.adapters.adapter import Adapter
-from common.adapters.codec import Limits, decode, write
-from common.adapters.joined import join, split
+from common.adapters.codec import DecodeLimits, decode, write
+from common.adapters.joined import join_adapters, split_adapters
 from common.errors import JournalError
 from server.storage import atomic_files as durable
-from server.storage.disk_adapter import viewed
+from server.storage.disk_adapter import back_by_file
 from server.storage.hash_chain import Entry
 
 
-def path_of(folder: Path, number: int) -> Path:
+def checkpoint_path(folder: Path, number: int) -> Path:
     """Where the state after round `number` is."""
     return folder / f"round-{number:06d}.state"
 
@@ -26,8 +26,8 @@ def save(path: Path, parts: Mapping[str, Adapter]) -> str:
     Raises:
         OSError: it is not there.
     """
-    with durable.writing(path) as file:
-        write(file, join(**parts), "f64")
+    with durable.open_atomically(path) as file:
+        write(file, join_adapters(**parts), "f64")
     return _digest(path)
 
 
@@ -39,8 +39,8 @@ def load(path: Path) -> dict[str, Adapter]:
     """
     with path.open("rb") as file:
         view = mmap(file.fileno(), 0, access=ACCESS_READ)
-    joined = decode(view, Limits(max_bytes=len(view)), check=False)  # The journal has compared the file's hash.
-    return {part: viewed(path, view, adapter) for part, adapter in split(joined).items()}
+    joined = decode(view, DecodeLimits(max_bytes=len(view)), check=False)  # The journal has compared the file's hash.
+    return {part: back_by_file(path, view, adapter) for part, adapter in split_adapters(joined).items()}
 
 
 def check(folder: Path, entries: Sequence[Entry]) -> None:
@@ -49,7 +49,7 @@ def check(folder: Path, entries: Sequence[Entry]) -> None:
     Raises:
         JournalError: one was changed, is missing, or is later than the entries; names it and the last good round.
     """
-    beyond = [path for path in folder.glob("round-*.state") if path > path_of(folder, len(entries))]
+    beyond = [path for path in folder.glob("round-*.state") if path > checkpoint_path(folder, len(entries))]
     if beyond:
         raise JournalError(f"{min(beyond)} has no line in the log, which lost its end; restore the log from a copy")
     conditions = {entry["round"]: _condition(folder, entry) for entry in entries[-2:]}
@@ -57,12 +57,14 @@ def check(folder: Path, entries: Sequence[Entry]) -> None:
     last = len(entries) - 1
     for number, condition in conditions.items():
         if condition == "changed" or (condition == "missing" and number == last):
-            raise JournalError(f"{path_of(folder, number)} (round {number}) is {condition}; {_remedy(last, good)}")
+            raise JournalError(
+                f"{checkpoint_path(folder, number)} (round {number}) is {condition}; {_remedy(last, good)}"
+            )
 
 
 def tidy(folder: Path, entries: Sequence[Entry]) -> None:
     """Remove older checkpoints than the newest two, those without an entry, and temporary files."""
-    kept = [path_of(folder, entry["round"]) for entry in entries[-2:]]
+    kept = [checkpoint_path(folder, entry["round"]) for entry in entries[-2:]]
     for path in folder.glob("round-*"):
         if path not in kept:
             path.unlink()
@@ -70,7 +72,7 @@ def tidy(folder: Path, entries: Sequence[Entry]) -> None:
 
 def _condition(folder: Path, entry: Entry) -> Literal["intact", "changed", "missing"]:
     try:
-        digest = _digest(path_of(folder, entry["round"]))
+        digest = _digest(checkpoint_path(folder, entry["round"]))
     except FileNotFoundError:
         return "missing"
     return "intact" if digest == entry["state_hash"] else "changed"

@@ -13,7 +13,7 @@ from common.errors import RunError
 
 
 @dataclass(frozen=True)
-class Place:
+class ArrayLocation:
     """Where in a file an array lies."""
 
     offset: int
@@ -36,10 +36,10 @@ class Place:
             ) from error
 
 
-Side = Array | Place
+Side = Array | ArrayLocation
 
 
-class OnDisk(Adapter):
+class DiskAdapter(Adapter):
     """An adapter in a file."""
 
     def __init__(self, file: Path, sides: Mapping[str, tuple[Side, Side]]) -> None:
@@ -47,7 +47,7 @@ class OnDisk(Adapter):
         self._file, self._sides = file, dict(sorted(sides.items()))
 
     def __getitem__(self, name: str) -> Factors:
-        a, b = (side.read(self._file) if isinstance(side, Place) else side for side in self._sides[name])
+        a, b = (side.read(self._file) if isinstance(side, ArrayLocation) else side for side in self._sides[name])
         return Factors(a, b)
 
     def __iter__(self) -> Iterator[str]:
@@ -57,12 +57,12 @@ class OnDisk(Adapter):
         return len(self._sides)
 
 
-def viewed(file: Path, buffer: bytes | mmap, adapter: Adapter) -> OnDisk:
+def back_by_file(file: Path, buffer: bytes | mmap, adapter: Adapter) -> DiskAdapter:
     """An adapter of views on a buffer, read from a file of the same bytes; what is no view stays in memory."""
     start, size = np.frombuffer(buffer, np.uint8).ctypes.data, len(buffer)
 
     def side(array: Array) -> Side:
         offset = array.ctypes.data - start
-        return Place(offset, array.dtype, array.shape) if 0 <= offset < size else array
+        return ArrayLocation(offset, array.dtype, array.shape) if 0 <= offset < size else array
 
-    return OnDisk(file, {name: (side(f.a), side(f.b)) for name, f in adapter.items()})
+    return DiskAdapter(file, {name: (side(f.a), side(f.b)) for name, f in adapter.items()})

@@ -14,7 +14,7 @@ from common.errors import JournalError
 Entry = dict[str, Any]
 
 
-def seal(entry: Mapping[str, Any], before: Sequence[Entry]) -> bytes:
+def link_entry(entry: Mapping[str, Any], before: Sequence[Entry]) -> bytes:
     """The line, newline included, of an entry that follows the entries `before`.
 
     Raises:
@@ -24,7 +24,7 @@ def seal(entry: Mapping[str, Any], before: Sequence[Entry]) -> bytes:
     return _canonical({**linked, "hash": hashlib.sha256(_canonical(linked)).hexdigest()}) + b"\n"
 
 
-def read(log: bytes, path: Path) -> tuple[tuple[Entry, ...], int]:
+def read_chain(log: bytes, path: Path) -> tuple[tuple[Entry, ...], int]:
     """The entries of a log, numbered by `round` from 0, and the bytes that they take.
 
     What follows the last newline is the start of a line that was never finished, and is left out.
@@ -35,8 +35,8 @@ def read(log: bytes, path: Path) -> tuple[tuple[Entry, ...], int]:
     *lines, rest = log.split(b"\n")
     entries: list[Entry] = []
     for line in lines:
-        entries.append(_unseal(line, entries) or _refuse(path, len(entries)))
-    if rest and _unseal(rest[:-1], entries):  # a whole line, so its last byte was a newline once
+        entries.append(_read_line(line, entries) or _refuse(path, len(entries)))
+    if rest and _read_line(rest[:-1], entries):  # a whole line, so its last byte was a newline once
         _refuse(path, len(entries))
     return tuple(entries), len(log) - len(rest)
 
@@ -45,18 +45,18 @@ def _canonical(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _unseal(line: bytes, before: Sequence[Entry]) -> Entry | None:
+def _read_line(line: bytes, before: Sequence[Entry]) -> Entry | None:
     """The entry of a line without its newline; None if it isn't what `seal` writes after `before`."""
     try:
         entry = json.loads(line)
-        fits = isinstance(entry, dict) and entry.get("round") == len(before) and _reseal(entry, before) == line + b"\n"
+        fits = isinstance(entry, dict) and entry.get("round") == len(before) and _relink(entry, before) == line + b"\n"
     except (ValueError, RecursionError):
         return None
     return entry if fits else None
 
 
-def _reseal(entry: Entry, before: Sequence[Entry]) -> bytes:
-    return seal({key: value for key, value in entry.items() if key not in ("previous", "hash")}, before)
+def _relink(entry: Entry, before: Sequence[Entry]) -> bytes:
+    return link_entry({key: value for key, value in entry.items() if key not in ("previous", "hash")}, before)
 
 
 def _refuse(path: Path, number: int) -> NoReturn:

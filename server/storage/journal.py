@@ -41,8 +41,8 @@ class Journal:
         Raises:
             JournalError: another process holds the folder, `verify` finds damage, or it cannot be written.
         """
-        with _held(folder):
-            with _explained(folder):
+        with _lock(folder):
+            with _as_journal_errors(folder):
                 entries, length = _start(folder)
             yield cls(folder, entries, length)
 
@@ -62,8 +62,8 @@ class Journal:
         if not self._entries:
             raise JournalError(f"{self._folder} holds no committed round; start the run anew")
         entry = self._entries[-1]
-        with _explained(self._folder):
-            parts = checkpoints.load(checkpoints.path_of(self._folder, entry["round"]))
+        with _as_journal_errors(self._folder):
+            parts = checkpoints.load(checkpoints.checkpoint_path(self._folder, entry["round"]))
         return State(entry["round"], parts, entry["dropped"])
 
     def spool_path(self, name: str) -> Path:
@@ -82,7 +82,7 @@ class Journal:
         Raises:
             RunError: they cannot be written.
         """
-        return spool.kept(self._folder / "spool" / ".state", modules)  # No node's name begins with a dot.
+        return spool.spool_state(self._folder / "spool" / ".state", modules)  # No node's name begins with a dot.
 
     def commit(self, state: State, entry: Mapping[str, Any]) -> None:
         """Make the next round durable, with what `entry` says of it; the journal's own keys win over equal ones.
@@ -93,11 +93,11 @@ class Journal:
         """
         if state.round != len(self._entries):
             raise JournalError(f"{self._folder}: round {len(self._entries)} is next, not round {state.round}")
-        path = checkpoints.path_of(self._folder, state.round)
+        path = checkpoints.checkpoint_path(self._folder, state.round)
         own = {"round": state.round, "dropped": state.dropped, "state": path.name}
         with self._undone_on_failure(path):
             own["state_hash"] = checkpoints.save(path, state.parts)
-            line = chain.seal({**entry, **own}, self._entries)
+            line = chain.link_entry({**entry, **own}, self._entries)
             durable.append(_log(self._folder), line, self._length)
         self._entries, self._length = (*self._entries, json.loads(line)), self._length + len(line)
         with suppress(OSError):  # the round is committed: what cannot be removed now goes at the next commit
@@ -109,7 +109,7 @@ class Journal:
             yield
         except (OSError, ValueError) as error:
             with suppress(OSError):  # in this order, so that no line names a checkpoint that is gone
-                durable.cut(_log(self._folder), self._length)
+                durable.truncate(_log(self._folder), self._length)
                 path.unlink(missing_ok=True)
             number = len(self._entries)
             last = f"round {number - 1} is intact" if number else "no round was committed before"
@@ -129,21 +129,21 @@ def verify(folder: Path) -> tuple[Entry, ...]:
         raise JournalError(
             f"{folder.parent} is no run: it has no journal; give the folder that a run's last line names"
         )
-    with _explained(folder):
+    with _as_journal_errors(folder):
         return _read(folder)[0]
 
 
 def has_begun(folder: Path) -> bool:
     """Whether a round was committed, as a look from outside tells, which needs no lock and checks nothing."""
-    with _explained(folder), suppress(FileNotFoundError), _log(folder).open("rb") as log:
+    with _as_journal_errors(folder), suppress(FileNotFoundError), _log(folder).open("rb") as log:
         return log.readline().endswith(b"\n")
     return False
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
+def _lock(folder: Path) -> Iterator[None]:
     """Keep other processes out of a folder, which is made if need be."""
-    with _explained(folder):
+    with _as_journal_errors(folder):
         (folder / "spool").mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("a")
     with lock:
@@ -157,7 +157,7 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def _as_journal_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -169,13 +169,13 @@ def _start(folder: Path) -> tuple[tuple[Entry, ...], int]:
     if not _log(folder).exists():
         durable.write(_log(folder), b"")
     entries, length = _read(folder)
-    durable.cut(_log(folder), length)
+    durable.truncate(_log(folder), length)
     _tidy(folder, entries)
     return entries, length
 
 
 def _read(folder: Path) -> tuple[tuple[Entry, ...], int]:
-    entries, length = chain.read(_log(folder).read_bytes(), _log(folder))
+    entries, length = chain.read_chain(_log(folder).read_bytes(), _log(folder))
     checkpoints.check(folder, entries)
     return entries, length
 

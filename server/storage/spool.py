@@ -9,42 +9,42 @@ import numpy as np
 
 from common.adapters.adapter import Adapter, Array, Factors
 from common.errors import RunError
-from server.storage.disk_adapter import OnDisk, Place, viewed
+from server.storage.disk_adapter import ArrayLocation, DiskAdapter, back_by_file
 
 
-def spooled(file: Path, blob: bytes, adapter: Adapter) -> OnDisk:
+def spool_update(file: Path, blob: bytes, adapter: Adapter) -> DiskAdapter:
     """The adapter, which is a view on the blob, from a file that is written; factors that are no views stay in memory.
 
     Raises:
         RunError: it cannot be written.
     """
-    with _explained(file):
+    with _as_run_errors(file):
         file.write_bytes(blob)
-    return viewed(file, blob, adapter)
+    return back_by_file(file, blob, adapter)
 
 
-def kept(file: Path, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dict[str, Adapter]:
+def spool_state(file: Path, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dict[str, Adapter]:
     """The parts of a state, whose modules are written to a file as they come, each with its factors by part.
 
     Raises:
         RunError: it cannot be written.
     """
-    parts: dict[str, dict[str, tuple[Place, Place]]] = {}
-    with _explained(file), file.open("wb") as stream:
+    parts: dict[str, dict[str, tuple[ArrayLocation, ArrayLocation]]] = {}
+    with _as_run_errors(file), file.open("wb") as stream:
         for name, factors in modules:
             for part, each in factors.items():
                 parts.setdefault(part, {})[name] = _put(each.a, stream), _put(each.b, stream)
-    return {part: OnDisk(file, sides) for part, sides in parts.items()}
+    return {part: DiskAdapter(file, sides) for part, sides in parts.items()}
 
 
-def _put(array: Array, stream: BinaryIO) -> Place:
-    place = Place(stream.tell(), array.dtype, array.shape)
+def _put(array: Array, stream: BinaryIO) -> ArrayLocation:
+    place = ArrayLocation(stream.tell(), array.dtype, array.shape)
     stream.write(np.ascontiguousarray(array).data)
     return place
 
 
 @contextmanager
-def _explained(file: Path) -> Iterator[None]:
+def _as_run_errors(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -10,13 +10,13 @@ from common.errors import FedloraError, TransportError
 from server.transport.connections import Connection, Connections
 from server.transport.peer import Peer, peer_of
 
-Admit = Callable[[str, str, int], str | None]
+NodeCheck = Callable[[str, str, int], str | None]
 """Why the node of this name, key (`Peer.key`) and rank may not take part, in one word; None if it may."""
 
 log = logging.getLogger(__name__)
 
 
-class Entrance:
+class CallAuthenticator:
     """Ends calls that are refused, with one word that the node can explain.
 
     Args:
@@ -24,10 +24,10 @@ class Entrance:
         admit: the roster.
     """
 
-    def __init__(self, connections: Connections, admit: Admit) -> None:
-        self._connections, self._admit = connections, admit
+    def __init__(self, connections: Connections, admit: NodeCheck) -> None:
+        self._connections, self._authorize_node = connections, admit
 
-    async def peer(self, context: Any) -> Peer:
+    async def authenticate(self, context: Any) -> Peer:
         """Who calls."""
         try:
             (pem,) = context.auth_context()["x509_pem_cert"]
@@ -37,23 +37,23 @@ class Entrance:
         try:
             self._connections.meter(peer.name).call()
         except TransportError:
-            await self.refuse(peer, "rate", context, StatusCode.RESOURCE_EXHAUSTED)
+            await self.abort(peer, "rate", context, StatusCode.RESOURCE_EXHAUSTED)
         return peer
 
-    async def check(self, peer: Peer, rank: int, context: Any) -> None:
+    async def authorize(self, peer: Peer, rank: int, context: Any) -> None:
         """Let nobody on whom the roster does not admit; one that was admitted before is gone."""
-        if word := self._admit(peer.name, peer.key, rank):
-            if connection := self._connections.of(peer):
+        if word := self._authorize_node(peer.name, peer.key, rank):
+            if connection := self._connections.find(peer):
                 self._connections.leave(connection, "refused")
-            await self.refuse(peer, word, context, StatusCode.PERMISSION_DENIED)
+            await self.abort(peer, word, context, StatusCode.PERMISSION_DENIED)
 
-    def still(self, connection: Connection | None) -> None:
+    def recheck(self, connection: Connection | None) -> None:
         """End a connection that the roster no longer admits, though nothing came from it."""
-        if connection and (word := self._admit(connection.peer.name, connection.peer.key, connection.rank)):
+        if connection and (word := self._authorize_node(connection.peer.name, connection.peer.key, connection.rank)):
             self._note(connection.peer, word)
             self._connections.leave(connection, "refused")
 
-    async def refuse(
+    async def abort(
         self, peer: Peer, word: str, context: Any, status: StatusCode = StatusCode.FAILED_PRECONDITION
     ) -> NoReturn:
         """End the call."""

@@ -13,14 +13,14 @@ from common.errors import IdentityError
 from common.identity import project_files as overview
 from common.identity.documents import signatures as signing
 from common.identity.documents.roster import Roster
-from common.protocol.messages import Reason
+from common.protocol.messages import RejectionReason
 
 _NONCE = re.compile("[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
 
 
-class Door:
+class RosterGuard:
     """Asks the roster in the project's folder of keys, read again whenever it changes, so that a revocation counts.
 
     Args:
@@ -43,7 +43,7 @@ class Door:
         self._read_again()
         return self._signed
 
-    def admit(self, name: str, key: str, rank: int) -> str | None:
+    def authorize_node(self, name: str, key: str, rank: int) -> str | None:
         """Why the node of this name and key, with this rank, may not connect, in one word; None if it may."""
         self._read_again()
         member = self._roster.members.get(name)
@@ -54,13 +54,13 @@ class Door:
             return state
         return "rank" if rank > member.max_rank else None
 
-    def objection(self, name: str, values: Mapping[str, Any], blob: bytes) -> Reason | None:
+    def authorize_reply(self, name: str, values: Mapping[str, Any], blob: bytes) -> RejectionReason | None:
         """Why a reply of the node of this name does not count; looked at before its blob is decoded."""
-        if reason := self._objection(name, values, blob):
+        if reason := self._reject_reply(name, values, blob):
             log.warning("a reply of node %s does not count: %s", name, reason)
         return reason
 
-    def _objection(self, name: str, values: Mapping[str, Any], blob: bytes) -> Reason | None:
+    def _reject_reply(self, name: str, values: Mapping[str, Any], blob: bytes) -> RejectionReason | None:
         self._read_again()
         member, roster = self._roster.members.get(name), values.get("roster")
         if member is None or type(roster) is not int or roster > self._roster.version:
@@ -68,7 +68,9 @@ class Door:
         state = member.state(datetime.now(UTC))
         if state != "current":
             return state
-        if not signing.signed(values, hashlib.sha256(blob).hexdigest(), self._roster.project, name, member.public_key):
+        if not signing.is_signed_reply(
+            values, hashlib.sha256(blob).hexdigest(), self._roster.project, name, member.public_key
+        ):
             return "signature"
         nonce = name, str(values["nonce"])
         if not _NONCE.fullmatch(nonce[1]):

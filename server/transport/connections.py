@@ -10,7 +10,7 @@ from math import inf
 from typing import Literal, NamedTuple
 
 from server.transport.peer import Peer
-from server.transport.quota import Limits, Meter
+from server.transport.quota import NodeQuota, TrafficMeter
 
 End = Literal["over", "closing", "replaced", "malformed", "refused", "gone"]
 """Why a stream ends: the run is over, the server stops before that, the node connected again, it sent nonsense, it is
@@ -59,21 +59,21 @@ class Connections:
         limits: of each node.
     """
 
-    def __init__(self, lost: Callable[[int], None], limits: Limits) -> None:
-        self._lost, self._limits = lost, limits
+    def __init__(self, lost: Callable[[int], None], limits: NodeQuota) -> None:
+        self._lost, self._quota = lost, limits
         self._open: dict[int, Connection] = {}
         self._next = count(2)  # Flower's number 1 is the server.
-        self.meters: dict[str, Meter] = {}
+        self.meters: dict[str, TrafficMeter] = {}
 
     def numbers(self) -> list[int]:
         """Of the connected nodes, in the order in which they came."""
         return list(self._open)
 
-    def meter(self, name: str) -> Meter:
+    def meter(self, name: str) -> TrafficMeter:
         """What a node sends; it outlives its connections."""
-        return self.meters.setdefault(name, Meter(self._limits))
+        return self.meters.setdefault(name, TrafficMeter(self._quota))
 
-    def of(self, peer: Peer) -> Connection | None:
+    def find(self, peer: Peer) -> Connection | None:
         """The peer's connection."""
         return next((each for each in self._open.values() if each.peer == peer), None)
 
@@ -113,7 +113,7 @@ class Connections:
             if connection.peer.name == name:
                 connection.outbox.put_nowait(Outgoing("", frames))
 
-    def at(self, number: int) -> Connection | None:
+    def get(self, number: int) -> Connection | None:
         """The connection of this number."""
         return self._open.get(number)
 

@@ -13,28 +13,28 @@ from uuid import uuid4
 
 from flwr.app import Error, Message
 
-from common.protocol.channel import NOTICE, Pems
-from common.protocol.flower import GridOfOneRun, identify, with_id
+from common.protocol.channel import NOTICE, TlsMaterial
+from common.protocol.flower import GridOfOneRun, give_id, identify
 from common.protocol.frames import encode
-from common.protocol.messages import Reason
-from common.protocol.payload import Letter, pack, unpack
-from server.transport.authentication import Admit
+from common.protocol.messages import RejectionReason
+from common.protocol.payload import Payload, pack, unpack
+from server.transport.authentication import NodeCheck
 from server.transport.connections import Connections, Outgoing
 from server.transport.listener import Listener
-from server.transport.pending_replies import Inbox
-from server.transport.quota import Limits, Meter
-from server.transport.service import Service, refusal
+from server.transport.pending_replies import PendingReplies
+from server.transport.quota import NodeQuota, TrafficMeter
+from server.transport.service import Service, error_reply
 
-Greeting = Callable[[str], Iterable[Letter]]
+Greet = Callable[[str], Iterable[Payload]]
 """What the node of this name is told as it connects."""
-Objection = Callable[[str, Mapping[str, Any], bytes], Reason | None]
+ReplyCheck = Callable[[str, Mapping[str, Any], bytes], RejectionReason | None]
 """Why the reply of the node of this name, with these values and this blob, does not count; None if it may."""
 _ABSENT = 5
 """Flower's code for a node that cannot be reached."""
 
 
 @dataclass(frozen=True)
-class Gate:
+class NodeGuard:
     """What a server lets in.
 
     Args:
@@ -44,27 +44,34 @@ class Gate:
         limits: of each node.
     """
 
-    admit: Admit
-    objection: Objection
-    greeting: Greeting
-    limits: Limits
+    authorize_node: NodeCheck
+    authorize_reply: ReplyCheck
+    greet: Greet
+    quota: NodeQuota
 
 
 class GrpcGrid(GridOfOneRun):
     """Nodes that connected to this server; a node's number is new at each of its connections."""
 
-    def __init__(self, address: str, pems: Pems, gate: Gate, spool: Path, health_port: int | None = None) -> None:
+    def __init__(
+        self, address: str, pems: TlsMaterial, gate: NodeGuard, spool: Path, health_port: int | None = None
+    ) -> None:
         """Listen at once; `spool` is a folder for files without a name, where large replies wait for the app.
 
         Raises:
             TransportError: it cannot listen at this address, or at the port of the health service.
         """
         identify()
-        self._objection = gate.objection
-        self._inbox: Inbox[Message] = Inbox()
-        self._connections = Connections(partial(self._inbox.lose, reply=_absent), gate.limits)
+        self._authorize_reply = gate.authorize_reply
+        self._pending: PendingReplies[Message] = PendingReplies()
+        self._connections = Connections(partial(self._pending.fail_node, reply=_absent), gate.quota)
         self._service = Service(
-            self._connections, self._inbox, gate.admit, partial(_greeted, gate.greeting), self._opened, spool
+            self._connections,
+            self._pending,
+            gate.authorize_node,
+            partial(_encode_greeting, gate.greet),
+            self._read_reply,
+            spool,
         )
         self._listener = Listener(address, pems, self._service.handler(), health_port)
 
@@ -77,7 +84,7 @@ class GrpcGrid(GridOfOneRun):
     def close(self, finished: bool) -> None:
         """Stop in a few seconds. Nodes end where the run has finished; else they try to connect again."""
         if self._listener.running:
-            self._listener.soon(self._connections.leave_all, "over" if finished else "closing")
+            self._listener.call_soon(self._connections.leave_all, "over" if finished else "closing")
             self._listener.close()
 
     @property
@@ -91,7 +98,7 @@ class GrpcGrid(GridOfOneRun):
         return self._listener.health_port
 
     @property
-    def meters(self) -> Mapping[str, Meter]:
+    def meters(self) -> Mapping[str, TrafficMeter]:
         """What passed between the server and each node that has ever called, by name."""
         return dict(self._connections.meters)
 
@@ -103,50 +110,50 @@ class GrpcGrid(GridOfOneRun):
         """Of the nodes that are connected now."""
         return self._connections.names()
 
-    def notify(self, name: str, notice: Letter) -> None:
+    def notify(self, name: str, notice: Payload) -> None:
         """Tell the node of this name, if it is connected; it does not answer."""
-        self._listener.soon(self._connections.notify, name, _framed(notice))
+        self._listener.call_soon(self._connections.notify, name, _encode_notice(notice))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Put each message into its node's stream; one to a node that is gone is answered as absent."""
-        return [self._push(with_id(message, uuid4().hex)) for message in messages]
+        return [self._push(give_id(message, uuid4().hex)) for message in messages]
 
     def _push(self, message: Message) -> str:
         m, frames = message.metadata, encode(message)
-        self._inbox.ask(m.message_id, m.dst_node_id, message, m.ttl)
+        self._pending.expect(m.message_id, m.dst_node_id, message, m.ttl)
         outgoing = Outgoing(m.group_id, frames, time.monotonic() + m.ttl)
-        self._listener.soon(self._service.send, m.dst_node_id, outgoing)
+        self._listener.call_soon(self._service.send, m.dst_node_id, outgoing)
         return m.message_id
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
         """The replies that are there, each once; each is read when it is its turn, so that memory holds one."""
-        replies = (self._inbox.take(message_id) for message_id in message_ids)
+        replies = (self._pending.pop(message_id) for message_id in message_ids)
         return (reply() for reply in replies if reply)
 
-    def _opened(self, node: str, asked: Message, read: Callable[[], Message]) -> Message:
+    def _read_reply(self, node: str, asked: Message, read: Callable[[], Message]) -> Message:
         """A reply, once its signature is checked; its metadata follow from the message, not from the node."""
         reply = read()
         if reply.has_error():
             return Message(reply.error, reply_to=asked)
         letter = unpack(reply)
-        if not isinstance(letter, Letter):
-            return refusal(letter, asked)
-        objection = self._objection(node, letter.values, letter.blob)
-        return refusal(objection, asked) if objection else Message(reply.content, reply_to=asked)
+        if not isinstance(letter, Payload):
+            return error_reply(letter, asked)
+        objection = self._authorize_reply(node, letter.values, letter.blob)
+        return error_reply(objection, asked) if objection else Message(reply.content, reply_to=asked)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, wait for all or until the timeout in seconds, pull."""
         ids = list(self.push_messages(messages))
-        self._inbox.wait(ids, timeout)
+        self._pending.wait(ids, timeout)
         return list(self.pull_messages(ids))
 
 
-def _framed(notice: Letter) -> Iterator[bytes]:
+def _encode_notice(notice: Payload) -> Iterator[bytes]:
     return encode(Message(pack(notice), 0, NOTICE))
 
 
-def _greeted(greeting: Greeting, name: str) -> list[Iterator[bytes]]:
-    return [_framed(notice) for notice in greeting(name)]
+def _encode_greeting(greeting: Greet, name: str) -> list[Iterator[bytes]]:
+    return [_encode_notice(notice) for notice in greeting(name)]
 
 
 def _absent(asked: Message) -> Message:

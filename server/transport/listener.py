@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from common.errors import TransportError
-from common.protocol.channel import CHANNEL, SERVICE, Pems
+from common.protocol.channel import CHANNEL, SERVICE, TlsMaterial
 
 _CHANNEL = (
     *CHANNEL,
@@ -41,7 +41,7 @@ class Listener:
         TransportError: it cannot listen there.
     """
 
-    def __init__(self, address: str, pems: Pems, handler: Any, health_port: int | None) -> None:
+    def __init__(self, address: str, pems: TlsMaterial, handler: Any, health_port: int | None) -> None:
         self._stopped: Future[None] = Future()
         started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]] = Future()
         serving = self._serve(address, pems, handler, health_port, started)
@@ -54,7 +54,7 @@ class Listener:
         """Whether it was not told to stop."""
         return not self._stopped.done()
 
-    def soon(self, function: Callable[..., None], *arguments: Any) -> None:
+    def call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call a function in the thread of the event loop."""
         self._loop.call_soon_threadsafe(function, *arguments)
 
@@ -66,12 +66,12 @@ class Listener:
     async def _serve(
         self,
         address: str,
-        pems: Pems,
+        pems: TlsMaterial,
         handler: Any,
         health_port: int | None,
         started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]],
     ) -> None:
-        most = ("grpc.max_allowed_incoming_connections", for_connections())
+        most = ("grpc.max_allowed_incoming_connections", connection_limit())
         servers = [grpc.aio.server(options=(*_CHANNEL, most))]
         servers[0].add_generic_rpc_handlers((handler,))
         try:
@@ -100,7 +100,7 @@ def _bind(address: str, add_port: Callable[[], int]) -> int:
         ) from error
 
 
-def _credentials(pems: Pems) -> grpc.ServerCredentials:
+def _credentials(pems: TlsMaterial) -> grpc.ServerCredentials:
     pair = pems.key_pem, pems.certificate_pem
     return grpc.ssl_server_credentials([pair], root_certificates=pems.ca_pem, require_client_auth=True)
 
@@ -117,7 +117,7 @@ async def _health_server(port: int) -> tuple[grpc.aio.Server, int]:
 _MOST = 10**6
 
 
-def allow_many() -> int:
+def raise_open_file_limit() -> int:
     """The most that the system lets this process have open at once, which it may have from now on."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:  # where macOS says so, it refuses that as a limit
@@ -126,7 +126,7 @@ def allow_many() -> int:
     return hard
 
 
-def for_connections() -> int:
+def connection_limit() -> int:
     """How many of them may be connections: strangers must not use up those that the journal needs."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if soft == resource.RLIM_INFINITY else min(soft * 3 // 4, _MOST)

@@ -26,7 +26,7 @@ def peer_of(pem: bytes) -> Peer:
         IdentityError: it does not name exactly one node.
     """
     certificate = certificates.from_pem(pem)
-    names = certificates.names_of(certificate)
+    names = certificates.subject_names(certificate)
     if len(names) != 1:
         raise IdentityError(f"is a certificate of {len(names)} names; a node's has one")
     return Peer(names[0], certificates.key_hash(certificates.public_key(certificate)))

@@ -14,7 +14,7 @@ Message = TypeVar("Message")
 
 
 @dataclass
-class Asked(Generic[Message]):
+class PendingReply(Generic[Message]):
     """A message to a node.
 
     Args:
@@ -32,53 +32,53 @@ class Asked(Generic[Message]):
     claimed: bool = False
 
 
-class Inbox(Generic[Message]):
+class PendingReplies(Generic[Message]):
     """Messages by id, until their replies are taken."""
 
     def __init__(self) -> None:
         self._changed = Condition()
-        self._asked: dict[str, Asked[Message]] = {}
+        self._pending: dict[str, PendingReply[Message]] = {}
 
-    def ask(self, message_id: str, node: int, message: Message, seconds: float) -> None:
+    def expect(self, message_id: str, node: int, message: Message, seconds: float) -> None:
         """A reply to this message is awaited for so many seconds; those that nobody waits for are forgotten."""
         now = time.monotonic()
         with self._changed:
-            self._asked = {i: asked for i, asked in self._asked.items() if asked.expires > now}
-            self._asked[message_id] = Asked(node, message, now + seconds)
+            self._pending = {i: asked for i, asked in self._pending.items() if asked.expires > now}
+            self._pending[message_id] = PendingReply(node, message, now + seconds)
 
-    def claim(self, message_id: str, node: int) -> Asked[Message] | None:
+    def claim(self, message_id: str, node: int) -> PendingReply[Message] | None:
         """The message that this node begins to reply to; None if it has none of this id to reply to."""
         with self._changed:
-            asked = self._asked.get(message_id)
+            asked = self._pending.get(message_id)
             if asked is None or asked.node != node or asked.claimed or asked.reply or asked.expires < time.monotonic():
                 return None
             asked.claimed = True
             return asked
 
-    def release(self, asked: Asked[Message]) -> None:
+    def release(self, asked: PendingReply[Message]) -> None:
         """The reply broke off; the node may send it again."""
         with self._changed:
             asked.claimed = False
 
-    def answer(self, asked: Asked[Message], reply: Callable[[], Message]) -> None:
+    def resolve(self, asked: PendingReply[Message], reply: Callable[[], Message]) -> None:
         """Take this reply; nothing if there is one."""
         with self._changed:
             if asked.reply is None:
                 asked.reply = reply
                 self._changed.notify_all()
 
-    def lose(self, node: int, reply: Callable[[Message], Message]) -> None:
+    def fail_node(self, node: int, reply: Callable[[Message], Message]) -> None:
         """The node is gone: each of its messages without a reply gets this one."""
         with self._changed:
-            lost = [asked for asked in self._asked.values() if asked.node == node]
+            lost = [asked for asked in self._pending.values() if asked.node == node]
         for asked in lost:
-            self.answer(asked, partial(reply, asked.message))
+            self.resolve(asked, partial(reply, asked.message))
 
-    def take(self, message_id: str) -> Callable[[], Message] | None:
+    def pop(self, message_id: str) -> Callable[[], Message] | None:
         """The reply to this message, if there is one; the message is then forgotten."""
         with self._changed:
-            asked = self._asked.get(message_id)
-            return self._asked.pop(message_id).reply if asked and asked.reply else None
+            asked = self._pending.get(message_id)
+            return self._pending.pop(message_id).reply if asked and asked.reply else None
 
     def wait(self, message_ids: Collection[str], timeout: float | None) -> None:
         """Until each has a reply or is forgotten, or so many seconds have passed."""
@@ -86,5 +86,5 @@ class Inbox(Generic[Message]):
             self._changed.wait_for(lambda: not any(self._waits(i) for i in message_ids), timeout)
 
     def _waits(self, message_id: str) -> bool:
-        asked = self._asked.get(message_id)
+        asked = self._pending.get(message_id)
         return asked is not None and asked.reply is None

@@ -8,7 +8,7 @@ from common.errors import TransportError
 
 
 @dataclass(frozen=True)
-class Limits:
+class NodeQuota:
     """What each node may send.
 
     Args:
@@ -23,7 +23,7 @@ class Limits:
 
 
 @dataclass
-class Meter:
+class TrafficMeter:
     """What passed between one node and the server.
 
     Args:
@@ -34,7 +34,7 @@ class Meter:
         refused: how often it was refused, by reason.
     """
 
-    limits: Limits
+    quota: NodeQuota
     received: int = 0
     sent: int = 0
     seen: float = 0.0
@@ -57,10 +57,10 @@ class Meter:
         """
         now = time.monotonic()
         self.seen = time.time()
-        self._calls = max(0.0, self._calls - (now - self._counted) * self.limits.calls)
+        self._calls = max(0.0, self._calls - (now - self._counted) * self.quota.calls)
         self._counted = now
-        if self._calls + 1 > self.limits.calls:
-            raise TransportError(f"more than {self.limits.calls:g} calls a second")
+        if self._calls + 1 > self.quota.calls:
+            raise TransportError(f"more than {self.quota.calls:g} calls a second")
         self._calls += 1
 
     def receive(self, size: int) -> None:
@@ -72,5 +72,5 @@ class Meter:
         self.received += size
         self._in_round += size
         self.seen = time.time()
-        if self._in_round > self.limits.round:
-            raise TransportError(f"more than {self.limits.round} bytes in one round")
+        if self._in_round > self.quota.round:
+            raise TransportError(f"more than {self.quota.round} bytes in one round")

@@ -20,15 +20,15 @@ from grpc import StatusCode
 
 from common.errors import TransportError
 from common.protocol.channel import FRAME, INBOX, REPLY, SERVICE
-from common.protocol.frames import Incoming, announced
-from common.protocol.message_header import Head
-from server.transport.authentication import Admit, Entrance
+from common.protocol.frames import IncomingMessage, read_first_frame
+from common.protocol.message_header import MessageHeader
+from server.transport.authentication import CallAuthenticator, NodeCheck
 from server.transport.connections import Connection, Connections, End, Outgoing
 from server.transport.peer import Peer
-from server.transport.pending_replies import Asked, Inbox
+from server.transport.pending_replies import PendingReplies, PendingReply
 
-Greeted = Callable[[str], Iterable[Iterator[bytes]]]
-Opened = Callable[[str, Message, Callable[[], Message]], Message]
+EncodeGreeting = Callable[[str], Iterable[Iterator[bytes]]]
+ReadReply = Callable[[str, Message, Callable[[], Message]], Message]
 """The reply of the node of this name to this message, which is read where it is taken."""
 FAILED = 2
 """Flower's code for an app that failed."""
@@ -42,7 +42,7 @@ _ENDS = {
 log = logging.getLogger(__name__)
 
 
-def refusal(word: str, asked: Message) -> Message:
+def error_reply(word: str, asked: Message) -> Message:
     """What the server's app gets in place of a reply that does not count."""
     return Message(Error(FAILED, word), reply_to=asked)
 
@@ -62,14 +62,18 @@ class Service:
     def __init__(
         self,
         connections: Connections,
-        inbox: Inbox[Message],
-        admit: Admit,
-        greeted: Greeted,
-        opened: Opened,
+        inbox: PendingReplies[Message],
+        admit: NodeCheck,
+        greeted: EncodeGreeting,
+        opened: ReadReply,
         spool: Path,
     ) -> None:
-        self._connections, self._inbox, self._entrance = connections, inbox, Entrance(connections, admit)
-        self._greeted, self._opened, self._spool = greeted, opened, spool
+        self._connections, self._pending, self._authenticator = (
+            connections,
+            inbox,
+            CallAuthenticator(connections, admit),
+        )
+        self._encode_greeting, self._read_reply, self._spool = greeted, opened, spool
 
     def handler(self) -> Any:
         """What a gRPC server needs of it."""
@@ -81,18 +85,18 @@ class Service:
 
     def send(self, number: int, message: Outgoing) -> None:
         """Send a message to the node of this number, if the roster still admits it."""
-        self._entrance.still(self._connections.at(number))
+        self._authenticator.recheck(self._connections.get(number))
         self._connections.send(number, message)
 
     async def _open(self, request: bytes, context: Any) -> None:
-        peer = await self._entrance.peer(context)
+        peer = await self._authenticator.authenticate(context)
         rank = _rank(request)
         if rank is None:
-            await self._entrance.refuse(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
-        await self._entrance.check(peer, rank, context)
+            await self._authenticator.abort(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
+        await self._authenticator.authorize(peer, rank, context)
         connection = self._connections.enter(peer, rank)
         try:
-            for notice in self._greeted(peer.name):
+            for notice in self._encode_greeting(peer.name):
                 self._connections.notify(peer.name, notice)
             await context.send_initial_metadata((("admitted", "yes"),))
             why = await self._deliver(connection, context)
@@ -112,53 +116,53 @@ class Service:
         return item
 
     async def _reply(self, frames: AsyncIterator[bytes], context: Any) -> bytes:
-        peer = await self._entrance.peer(context)
-        connection = self._connections.of(peer)
+        peer = await self._authenticator.authenticate(context)
+        connection = self._connections.find(peer)
         if connection is None:
-            await self._entrance.refuse(peer, "stale", context)
-        await self._entrance.check(peer, connection.rank, context)
+            await self._authenticator.abort(peer, "stale", context)
+        await self._authenticator.authorize(peer, connection.rank, context)
         asked, head = await self._begin(connection, frames, context)
         try:
             async with asyncio.timeout(asked.expires - time.monotonic()):
                 incoming = await self._receive(head, frames, peer)
         except TimeoutError:
-            self._inbox.release(asked)
-            await self._entrance.refuse(peer, "stale", context)
+            self._pending.release(asked)
+            await self._authenticator.abort(peer, "stale", context)
         except (TransportError, OSError) as error:
-            await self._spoilt(peer, asked, error, context)
+            await self._give_up(peer, asked, error, context)
         except BaseException:
-            self._inbox.release(asked)
+            self._pending.release(asked)
             raise
         if incoming.left:  # It broke off, which ends the frames as their last one does; it may come again.
             incoming.discard()
-            self._inbox.release(asked)
-            await self._entrance.refuse(peer, "broken", context)
-        self._inbox.answer(asked, partial(self._opened, peer.name, asked.message, incoming.finish))
+            self._pending.release(asked)
+            await self._authenticator.abort(peer, "broken", context)
+        self._pending.resolve(asked, partial(self._read_reply, peer.name, asked.message, incoming.finish))
         return b""
 
     async def _begin(
         self, connection: Connection, frames: AsyncIterator[bytes], context: Any
-    ) -> tuple[Asked[Message], Head]:
+    ) -> tuple[PendingReply[Message], MessageHeader]:
         """What the reply answers, and what it announces; its bytes have no place yet."""
         peer, meter = connection.peer, self._connections.meter(connection.peer.name)
         try:
             first = await anext(aiter(frames), b"")
             meter.receive(len(first))
-            head = announced(first, meter.limits.reply)
+            head = read_first_frame(first, meter.quota.reply)
         except TransportError as error:
             log.error("a reply of node %s: %s", peer.name, error)
             self._connections.leave(connection, "malformed")  # It is unknown which message it answers: it is gone.
-            await self._entrance.refuse(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
-        asked = self._inbox.claim(head.message.metadata.reply_to_message_id, connection.number)
+            await self._authenticator.abort(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
+        asked = self._pending.claim(head.message.metadata.reply_to_message_id, connection.number)
         if asked is None:
-            await self._entrance.refuse(peer, "stale", context)
+            await self._authenticator.abort(peer, "stale", context)
         if head.size and asked.message.metadata.message_type != "train":
             unasked = TransportError(f"{head.size} bytes of arrays where none were asked for")
-            await self._spoilt(peer, asked, unasked, context)
+            await self._give_up(peer, asked, unasked, context)
         return asked, head
 
-    async def _receive(self, head: Head, frames: AsyncIterator[bytes], peer: Peer) -> Incoming:
-        meter, incoming = self._connections.meter(peer.name), Incoming(head, self._store)
+    async def _receive(self, head: MessageHeader, frames: AsyncIterator[bytes], peer: Peer) -> IncomingMessage:
+        meter, incoming = self._connections.meter(peer.name), IncomingMessage(head, self._store)
         try:
             async for frame in frames:
                 meter.receive(len(frame))
@@ -171,12 +175,12 @@ class Service:
     def _store(self, size: int) -> IO[bytes]:
         return BytesIO() if size <= FRAME else TemporaryFile(dir=self._spool)
 
-    async def _spoilt(self, peer: Peer, asked: Asked[Message], error: Exception, context: Any) -> NoReturn:
+    async def _give_up(self, peer: Peer, asked: PendingReply[Message], error: Exception, context: Any) -> NoReturn:
         """The node was asked and has sent nonsense, or there is no place for it: nobody waits for it any longer."""
         log.error("a reply of node %s: %s", peer.name, error)
         word = "malformed" if isinstance(error, TransportError) else "failed"
-        self._inbox.answer(asked, partial(refusal, word, asked.message))
-        await self._entrance.refuse(peer, word, context)
+        self._pending.resolve(asked, partial(error_reply, word, asked.message))
+        await self._authenticator.abort(peer, word, context)
 
 
 def _rank(request: bytes) -> int | None:

@@ -12,7 +12,7 @@ from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from common.adapters.adapter import Adapter, Factors
 from common.adapters.codec import decode, encode
 from common.errors import CodecError
-from simulations.bench.measure import Comparison, interleaved, require
+from simulations.bench.measure import Comparison, require, time_in_turn
 
 MODULES, SIZE, RANK = 1024, 1024, 8  # as 512 layers with two adapted modules each: 2 arrays of 32 KiB a module
 REPETITIONS = 15
@@ -24,7 +24,7 @@ def measure() -> list[Comparison]:
     adapter = _adapter()
     ours, theirs = encode(adapter), _to_protobuf(adapter)
     gate = _gate(adapter, ours, theirs)
-    seconds = interleaved(
+    seconds = time_in_turn(
         {
             "encode": lambda: encode(adapter),
             "their encode": lambda: _to_protobuf(adapter),
@@ -69,14 +69,14 @@ def _gate(adapter: Adapter, ours: bytes, theirs: bytes) -> str:
     flipped = bytearray(ours)
     flipped[-1] ^= 1
     same = all(_equal(adapter, arrays) for arrays in (decode(ours).arrays(), _from_protobuf(theirs)))
-    return require(same and _refused(bytes(flipped)), "every bit comes back from both; ours refuses a flipped one")
+    return require(same and _is_refused(bytes(flipped)), "every bit comes back from both; ours refuses a flipped one")
 
 
 def _equal(adapter: Adapter, arrays: Mapping[str, Any]) -> bool:
     return all(np.array_equal(array, arrays[name]) for name, array in adapter.arrays().items())
 
 
-def _refused(buffer: bytes) -> bool:
+def _is_refused(buffer: bytes) -> bool:
     try:
         decode(buffer)
     except CodecError:

@@ -78,7 +78,7 @@ def _medians(ours: tuple[Run, ...], theirs: tuple[Run, ...], field: str) -> tupl
 
 
 def _ours(folder: Path) -> Run:
-    run = _prepared(folder)
+    run = _prepare(folder)
     process = psutil.Popen([sys.executable, "-c", _COMMAND, str(run)], cwd=ROOT, stdout=PIPE, text=True)
     with _peak_pss(process) as peak:
         began = time.perf_counter()
@@ -89,7 +89,7 @@ def _ours(folder: Path) -> Run:
 
 
 def _theirs(folder: Path) -> Run:
-    run = _prepared(folder)
+    run = _prepare(folder)
     with flower_engine(folder / "home", run / "nodes") as engine, _peak_pss(engine.process) as peak:
         began = time.perf_counter()
         engine.run(run, CLIENTS)
@@ -97,7 +97,7 @@ def _theirs(folder: Path) -> Run:
     return Run(run, seconds, _rounds(run), max(peak), {})
 
 
-def _prepared(folder: Path) -> Path:
+def _prepare(folder: Path) -> Path:
     with redirect_stderr(StringIO()):
         return simulate(RECIPE, [f"train.rounds={ROUNDS}", "data.test_rows=0"], "run", folder, None, prepare_only=True)
 

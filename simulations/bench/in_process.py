@@ -10,7 +10,7 @@ from typing import Any
 from flwr.app import Message
 
 import client.app
-from client.node import LocalNode, adapted, load_node
+from client.node import LocalNode, attach_lora, load_node
 from client.training.evaluate import evaluate
 from client.training.train import train
 from common.adapters.adapter import Adapter
@@ -20,7 +20,7 @@ from common.protocol.messages import training_of, unpack_assignment
 from common.settings.reader import parse, read_toml
 from common.settings.recipe import Recipe
 from server.app import make_app
-from server.rounds.observer import Observer
+from server.rounds.observer import RunObserver
 from simulations.grid import InProcessGrid
 
 
@@ -38,7 +38,7 @@ class RecordingGrid(InProcessGrid):
         return load_node(Path(str(self._contexts[message.metadata.dst_node_id].node_config["node"])))
 
 
-class Repeat(Observer):
+class Repeat(RunObserver):
     """Times each round to its very end, then what its clients computed in it: training and evaluation, nothing else."""
 
     def __init__(self, grid: RecordingGrid) -> None:
@@ -55,7 +55,7 @@ class Repeat(Observer):
 
     def _again(self) -> float:
         grid = self._grid
-        trains = [partial(_train, grid.node(message), *_assigned(message)) for message in grid.pushed["train"]]
+        trains = [partial(_train, grid.node(message), *_assignment(message)) for message in grid.pushed["train"]]
         tests = [partial(_evaluate, grid.node(m), decode(_blob(m))) for m in grid.pushed["evaluate"]]
         began = time.perf_counter()
         for works in (trains, tests):
@@ -67,17 +67,17 @@ def _blob(message: Message) -> bytes:
     return message.content.array_records["adapter"]["adapter"].data
 
 
-def _assigned(message: Message) -> tuple[Assignment, Training]:
+def _assignment(message: Message) -> tuple[Assignment, Training]:
     values: Mapping[str, Any] = message.content.config_records["values"]
     return unpack_assignment(_blob(message), values["trains"], values["scaling"]), training_of(values)
 
 
 def _train(node: LocalNode, assignment: Assignment, training: Training) -> None:
-    train(*adapted(node.base, tuple(assignment.start)), [assignment], [node.settings.name], [node.train], training)
+    train(*attach_lora(node.base, tuple(assignment.start)), [assignment], [node.settings.name], [node.train], training)
 
 
 def _evaluate(node: LocalNode, adapter: Adapter) -> None:
-    evaluate(*adapted(node.base, tuple(adapter)), adapter, node.held)
+    evaluate(*attach_lora(node.base, tuple(adapter)), adapter, node.held)
 
 
 def main(run: Path) -> None:

@@ -64,7 +64,7 @@ def require(holds: bool, gate: str) -> str:
     return gate
 
 
-def interleaved(works: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
+def time_in_turn(works: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
     """Median seconds of each work, after one run unmeasured; in turn, so that what slows one slows all."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repetitions + 1):
@@ -76,7 +76,9 @@ def interleaved(works: Mapping[str, Callable[[], object]], repetitions: int) -> 
     return {name: median(values[1:]) for name, values in seconds.items()}
 
 
-def in_fresh_process(work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+def run_in_fresh_process(
+    work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> Result:
     """The result of work done in a new Python process, whose memory nothing else has touched."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *args, **kwargs).result()

@@ -35,7 +35,7 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def documented(path: Path, module: str) -> Iterator[Documented]:
+def read_documented(path: Path, module: str) -> Iterator[Documented]:
     """What has a docstring in this file, in order; nothing if it is not valid Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a library's odd escapes are not our business

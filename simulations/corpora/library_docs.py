@@ -16,7 +16,7 @@ from pathlib import Path
 from common.errors import DataError
 from simulations.cache import build_once
 from simulations.corpora.corpus import Corpus, from_jsonl, to_jsonl
-from simulations.corpora.docstrings import Documented, documented, sources, text_hash
+from simulations.corpora.docstrings import Documented, read_documented, sources, text_hash
 
 MASK = "[LIB]"
 ROWS_PER_LIBRARY = 600
@@ -114,7 +114,7 @@ def _candidates(library: Library) -> dict[str, Documented]:
     folder = _folder(library)
     found: dict[str, Documented] = {}
     for path in sources(folder):
-        for item in documented(path, _module(path.relative_to(folder), library)):
+        for item in read_documented(path, _module(path.relative_to(folder), library)):
             text = mask(item.sentence)
             if len(text.split()) in _WORDS:
                 found.setdefault(text, item)

@@ -20,10 +20,10 @@ def load() -> Corpus:
         DataError: a library is not installed, or without its sources.
     """
     libraries = groupby(library_docs.load().rows, key=lambda row: row["label"])
-    return from_jsonl(to_jsonl(_asked(row) for _, own in libraries for row in islice(own, ROWS_PER_LIBRARY)))
+    return from_jsonl(to_jsonl(_is_asked(row) for _, own in libraries for row in islice(own, ROWS_PER_LIBRARY)))
 
 
-def _asked(row: Row) -> dict[str, str]:
+def _is_asked(row: Row) -> dict[str, str]:
     signature = shorten(row["signature"], _LONGEST_SIGNATURE, placeholder=" ...")
     return {
         "prompt": f"What does {row['name']} do?\n{signature}\nAnswer:",

@@ -12,8 +12,8 @@ from textwrap import shorten
 from types import MappingProxyType
 from typing import Any
 
-from client.data.row_checks import read_each, text_of
-from client.data.rows import Row, columns_of, read_rows
+from client.data.row_checks import read_each, read_text
+from client.data.rows import Row, column_names, read_rows
 from common.errors import DataError
 from simulations.corpora.corpus import Corpus, from_jsonl, to_jsonl
 
@@ -110,16 +110,16 @@ def _hub_rows(public: Public) -> tuple[Row, ...]:
     except Exception as error:  # The libraries that reach for the hub raise many kinds.
         reason = shorten(str(error), 200, placeholder=" ...")
         raise DataError(f"cannot load {public.hub} from the hub: {reason}; {_remedies(public)}") from error
-    return tuple(Row(number, _with_text(fields)) for number, fields in enumerate(table, 1))
+    return tuple(Row(number, _digits_as_text(fields)) for number, fields in enumerate(table, 1))
 
 
-def _with_text(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+def _digits_as_text(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """The fields with whole numbers, such as of a class, as their digits."""
     return {key: str(value) if type(value) is int else value for key, value in fields.items()}
 
 
 def _corpus(file: Path, rows: Sequence[Row], layout: Layout) -> Corpus:
-    found = columns_of(rows)
+    found = column_names(rows)
     if missing := [column for column in layout.columns if column not in found]:
         raise DataError(f"{file} has the columns {', '.join(found)}, but not {', '.join(missing)}; rename or add them")
     kept = ((row.line, row) for row in rows if layout.keep(row.fields))
@@ -127,5 +127,5 @@ def _corpus(file: Path, rows: Sequence[Row], layout: Layout) -> Corpus:
 
 
 def _ours(layout: Layout, row: Row) -> dict[str, str]:
-    theirs = {column: text_of(row.fields, column) for column in layout.columns}
+    theirs = {column: read_text(row.fields, column) for column in layout.columns}
     return {column: template.format_map(theirs) for column, template in layout.templates.items()}

@@ -35,7 +35,7 @@ def cards(
         _rounds(records),
         _clients(nodes),
         _traffic(nodes, full_bytes),
-        _receipt(records),
+        _aggregation_error(records),
     )
     return [card for card in found if card is not None]
 
@@ -96,7 +96,7 @@ def _traffic(nodes: Sequence[Node], full_bytes: int | None) -> Card | None:
     return Card("Traffic", size(up + down), note)
 
 
-def _receipt(records: Sequence[Record]) -> Card | None:
+def _aggregation_error(records: Sequence[Record]) -> Card | None:
     receipts = [record["receipt"] for record in records if record["receipt"] is not None]
     if not receipts:
         return None

@@ -54,7 +54,7 @@ def draw(
             "perplexity": curves.perplexity(records) if perplexity else None,
             "clients": rows.clients(nodes),
             "traffic": curves.traffic(records),
-            "receipt": curves.receipt(records),
+            "receipt": curves.aggregation_error(records),
             "residual": curves.residual(records),
             "rank": curves.rank(records),
             "spectrum": rows.singular_values(spectrum),

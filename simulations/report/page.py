@@ -10,7 +10,7 @@ from common.settings.reader import read_toml
 from simulations.report import formats
 from simulations.report.cards import cards
 from simulations.report.figures import draw
-from simulations.report.records import nodes_of, read_records, troubles_of
+from simulations.report.records import list_nodes, list_troubles, read_records
 
 
 def write_report(
@@ -36,7 +36,7 @@ def write_report(
         ConfigError: `config.toml` cannot be read.
     """
     records, config = read_records(run), read_toml(run / "config.toml")
-    nodes = nodes_of(records)
+    nodes = list_nodes(records)
     language = config.get("data", {}).get("task") == "causal-lm"
     drawn = draw(records, nodes, spectrum, chance, perplexity=language)
     page = _template().render(
@@ -44,7 +44,7 @@ def write_report(
         facts=facts,
         cards=cards(records, nodes, chance, full_bytes, perplexity=language),
         figures={name: Markup(svg) for name, svg in drawn.items()},  # noqa: S704 - matplotlib escapes its text
-        troubles=troubles_of(records),
+        troubles=list_troubles(records),
         nodes=nodes,
         records=records,
         samples=samples,

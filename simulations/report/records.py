@@ -85,7 +85,7 @@ def histories(records: Sequence[Record]) -> dict[str, list[tuple[int, Record]]]:
     return dict(sorted(by_name.items()))
 
 
-def nodes_of(records: Sequence[Record]) -> list[Node]:
+def list_nodes(records: Sequence[Record]) -> list[Node]:
     """Every client of the run, by falling rank, then by name."""
     nodes = [_node(name, history) for name, history in histories(records).items()]
     return sorted(nodes, key=lambda node: (-node.rank, node.name))
@@ -125,7 +125,7 @@ def held_out(record: Record) -> float | None:
     return sum(losses) / len(losses) if losses else None
 
 
-def troubles_of(records: Sequence[Record]) -> list[Trouble]:
+def list_troubles(records: Sequence[Record]) -> list[Trouble]:
     """Refused and absent clients, each reason once with its rounds; refusals first."""
     rounds: dict[tuple[str, str, str], list[int]] = {}
     for record in records:

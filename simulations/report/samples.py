@@ -7,7 +7,7 @@ import numpy as np
 
 from client.data.batches import Examples
 from client.data.tokens import IGNORE, Example
-from client.finished_run import Trained, load, load_test, write_on
+from client.finished_run import Trained, continue_text, load, load_test
 from common.adapters.adapter import Adapter
 
 
@@ -34,8 +34,8 @@ def _sample(trained: Trained, row: Example, tokens: int) -> dict[str, str]:
     return {
         "prompt": trained.base.tokenizer.decode(prompt, skip_special_tokens=True),
         "expected": trained.base.tokenizer.decode(answer, skip_special_tokens=True),
-        "before": write_on(trained, Adapter({}), prompt, tokens),
-        "after": write_on(trained, trained.adapter, prompt, tokens),
+        "before": continue_text(trained, Adapter({}), prompt, tokens),
+        "after": continue_text(trained, trained.adapter, prompt, tokens),
     }
 
 

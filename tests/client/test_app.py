@@ -1,9 +1,9 @@
 import pytest
 
-from client.node import adapted, load_node
+from client.node import attach_lora, load_node
 from client.training.evaluate import evaluate
 from client.training.train import train
-from common.adapters.codec import Limits
+from common.adapters.codec import DecodeLimits
 from common.protocol.announcement import announced
 from common.protocol.messages import order_of, unpack_update
 from tests.helpers.client.nodes import write_node
@@ -12,7 +12,7 @@ from tests.helpers.client.training import PLAIN, same_bits
 
 
 def _update(reply, assignment):
-    return unpack_update(reply.content["adapter"]["adapter"].data, assignment, Limits(max_bytes=1 << 20))
+    return unpack_update(reply.content["adapter"]["adapter"].data, assignment, DecodeLimits(max_bytes=1 << 20))
 
 
 @pytest.mark.parametrize("targets", ["query-value", ["query", "value"]])
@@ -38,7 +38,7 @@ def test_a_trained_round_is_what_the_engine_trains(tmp_path, kind, task, trains)
 
 
 def _direct(node, assignment):
-    skeleton, lora = adapted(node.base, tuple(assignment.start))
+    skeleton, lora = attach_lora(node.base, tuple(assignment.start))
     return train(skeleton, lora, [assignment], [node.settings.name], [node.train], PLAIN)[0]
 
 
@@ -68,7 +68,7 @@ def test_a_reply_depends_on_the_nodes_name_and_not_on_flowers_numbers(tmp_path):
 def test_the_loss_of_an_update_is_measured_on_rows_that_are_not_trained_on(server):
     values = values_of(server.evaluate())
     node = load_node(server.file)
-    skeleton, lora = adapted(node.base, tuple(server.node.shapes))
+    skeleton, lora = attach_lora(node.base, tuple(server.node.shapes))
     held, trained = (evaluate(skeleton, lora, server.assignment.frozen, rows) for rows in (node.held, node.train))
     assert order_of(values) == server.order
     assert (values["loss"], values["count"]) == (held.loss, len(node.held))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import client.app
-from client.node import adapted, load_node
+from client.node import attach_lora, load_node
 from client.training.evaluate import Score
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode
@@ -32,7 +32,7 @@ def test_an_order_for_another_base_is_refused_before_any_step(server, kind):
 
 
 def _count_passes(server):
-    skeleton, _ = adapted(load_node(server.file).base, tuple(server.node.shapes))
+    skeleton, _ = attach_lora(load_node(server.file).base, tuple(server.node.shapes))
     passes = []
     skeleton.model.bert.register_forward_hook(lambda *_: passes.append(1))
     return passes

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from client.finished_run import generate, load, score
+from client.finished_run import evaluate_run, generate, load
 from client.model.lora import frozen_lane
 from common.errors import ConfigError, JournalError
 from tests.client.conftest import RUNS
@@ -16,7 +16,7 @@ PROMPT = "a cow by the old barn is seen at the"
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_evaluate_gives_the_runs_last_numbers(run_of, kind):
-    last, measured = records(run_of(kind))[-1], score(run_of(kind))
+    last, measured = records(run_of(kind))[-1], evaluate_run(run_of(kind))
     assert measured.loss == pytest.approx(last["test_loss"], abs=1e-5)
     assert measured.accuracy == last["test_accuracy"]
     assert abs(measured.loss - records(run_of(kind))[0]["test_loss"]) > 1e-3  # control: the untrained base

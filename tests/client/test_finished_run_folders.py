@@ -9,7 +9,7 @@ from peft import AutoPeftModelForSequenceClassification, PeftModel
 from peft.utils import ModulesToSaveWrapper
 from transformers import AutoTokenizer
 
-from client.finished_run import export, load, merge_into_base, score
+from client.finished_run import evaluate_run, export, load, merge_into_base
 from common.errors import ConfigError, ModelError
 from common.huggingface.peft_folder import read
 from tests.client.conftest import RUNS
@@ -116,10 +116,10 @@ def test_a_merge_leaves_the_base_and_the_run_as_they_were(run_of, tmp_path):
     run = run_of("bert")
     before = load(run)
     tensors = {name: tensor.clone() for name, tensor in before.base.model.state_dict().items()}
-    measured = score(run)
+    measured = evaluate_run(run)
     merge_into_base(run, tmp_path / "out")
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in before.base.model.state_dict().items())
-    assert score(run) == measured
+    assert evaluate_run(run) == measured
 
 
 def test_a_tied_tensor_is_not_merged_but_exported(run_of, tmp_path):

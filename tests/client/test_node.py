@@ -4,7 +4,7 @@ import threading
 import pytest
 import torch
 
-from client.node import adapted, announce, check_rank, load_node
+from client.node import attach_lora, check_rank, describe_node, load_node
 from client.settings import read_node
 from common.errors import ConfigError, DataError, ModelError
 from simulations.tiny_base import tiny_base
@@ -13,7 +13,7 @@ from tests.helpers.common.models import logits
 
 
 def _announced(file, targets="query-value"):
-    return announce(load_node(file), targets)
+    return describe_node(load_node(file), targets)
 
 
 def test_a_node_says_who_it_is_and_what_it_can_train(tmp_path):
@@ -72,7 +72,7 @@ def test_a_rank_above_every_target_is_refused(tmp_path):
     with pytest.raises(
         ConfigError, match=r"rank = 33 .*exceeds min\(d, k\) of every target module, .*at most 32; lower"
     ):
-        announce(node, "query-value")
+        describe_node(node, "query-value")
     check_rank(5, {"small": (2, 9), "large": (5, 9)})
     with pytest.raises(ConfigError, match="at most 5"):
         check_rank(6, {"small": (2, 9), "large": (5, 9)})
@@ -163,10 +163,10 @@ def test_a_nodes_threads_are_those_of_its_file(tmp_path):
 def test_adapters_are_attached_once_a_thread(tmp_path):
     base = load_node(write_node(tmp_path)).base
     names = ("bert.encoder.layer.0.attention.self.query",)
-    here, elsewhere = adapted(base, names), []
-    assert adapted(base, names) is here
-    assert adapted(base, ("classifier",)) is not here
-    thread = threading.Thread(target=lambda: elsewhere.append(adapted(base, names)))
+    here, elsewhere = attach_lora(base, names), []
+    assert attach_lora(base, names) is here
+    assert attach_lora(base, ("classifier",)) is not here
+    thread = threading.Thread(target=lambda: elsewhere.append(attach_lora(base, names)))
     thread.start()
     thread.join()
     (other,) = elsewhere

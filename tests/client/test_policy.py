@@ -7,16 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.policy import MAY_LEAVE, Ask, Past, leaving, needed_bytes, objection
+from client.policy import MAY_LEAVE, TrainingHistory, TrainingRequest, needed_bytes, outgoing_values, training_violation
 from common.protocol.assignment import Assignment, Training
-from common.protocol.messages import Order
+from common.protocol.messages import RoundId
 from common.settings.node import Policy
 from tests.helpers.common.models import random_adapter
 
 SHAPES = {"layers.0.q_proj": (4, 6), "layers.0.v_proj": (2, 6)}
 FROZEN, START = random_adapter(SHAPES, (3,), 1), random_adapter(SHAPES, (2,), 2)
-ASK = Ask(Order("run", 4, "parent", "base"), Assignment(FROZEN, START), Training((1e-3, 1e-2, 5e-3), 8), cohort=3)
-PAST = Past(trainings=4, seconds=30.0)
+ASK = TrainingRequest(
+    RoundId("run", 4, "parent", "base"), Assignment(FROZEN, START), Training((1e-3, 1e-2, 5e-3), 8), cohort=3
+)
+PAST = TrainingHistory(trainings=4, seconds=30.0)
 BYTES = 4 * (3 * (4 + 6) + 2 * (2 + 6) + 4 * (2 * (4 + 6) + 2 * (2 + 6)))  # rank 3 of a (2, 6) module is 2
 LIMITS = [
     ("max_rank", 2, 1),
@@ -35,13 +37,13 @@ LIMITS = [
 
 
 def test_a_policy_without_limits_allows_anything():
-    assert objection(Policy(), ASK, PAST) is None
+    assert training_violation(Policy(), ASK, PAST) is None
 
 
 @pytest.mark.parametrize(("key", "at", "beyond"), LIMITS)
 def test_a_limit_holds_from_one_beyond_it(key, at, beyond):
-    assert objection(Policy(**{key: at}), ASK, PAST) is None
-    text = objection(Policy(**{key: beyond}), ASK, PAST)
+    assert training_violation(Policy(**{key: at}), ASK, PAST) is None
+    text = training_violation(Policy(**{key: beyond}), ASK, PAST)
     limit = list(beyond) if isinstance(beyond, tuple) else beyond
     assert text.startswith(f"[policy] {key} = {limit!r}, asked is ")
 
@@ -51,7 +53,7 @@ def test_a_limit_holds_from_one_beyond_it(key, at, beyond):
     [("max_rank", 1, "2"), ("max_rounds", 4, "5"), ("min_lr", 2e-3, "0.001"), ("base", "x", "'base'")],
 )
 def test_the_text_says_what_was_asked(key, beyond, asked):
-    assert objection(Policy(**{key: beyond}), ASK, PAST).endswith(f"asked is {asked}")
+    assert training_violation(Policy(**{key: beyond}), ASK, PAST).endswith(f"asked is {asked}")
 
 
 def test_every_key_of_a_policy_is_tried():
@@ -62,18 +64,18 @@ def test_every_key_of_a_policy_is_tried():
 def test_a_rate_that_is_no_number_is_beyond_every_limit(key):
     for rates in [(nan, 1e-3), (1e-3, nan)]:
         ask = replace(ASK, training=replace(ASK.training, learning_rates=rates))
-        assert objection(Policy(**{key: 1e-3}), ask, PAST).endswith("asked is nan")
+        assert training_violation(Policy(**{key: 1e-3}), ask, PAST).endswith("asked is nan")
 
 
 def test_rounds_are_those_of_the_run_and_those_of_the_process():
     policy = Policy(max_rounds=4)
-    assert objection(policy, ASK, Past(3, 9.0)) is None
-    assert objection(policy, ASK, Past(4, 9.0)) is not None
-    assert objection(policy, replace(ASK, order=replace(ASK.order, round=5)), Past()) is not None
+    assert training_violation(policy, ASK, TrainingHistory(3, 9.0)) is None
+    assert training_violation(policy, ASK, TrainingHistory(4, 9.0)) is not None
+    assert training_violation(policy, replace(ASK, order=replace(ASK.order, round=5)), TrainingHistory()) is not None
 
 
 def test_the_first_training_need_not_wait():
-    assert objection(Policy(min_seconds=1e9), ASK, Past()) is None
+    assert training_violation(Policy(min_seconds=1e9), ASK, TrainingHistory()) is None
 
 
 def test_a_factor_that_is_not_trained_needs_no_gradient_and_no_state():
@@ -88,8 +90,8 @@ WHOLE = {str: "a", int: 1, float: 0.5, list[str]: ["a", "b"], list[int]: [1, 2],
 
 def test_what_is_named_and_of_its_type_may_leave():
     values = {name: WHOLE[kind] for name, kind in MAY_LEAVE.items()}
-    assert leaving(values) == values
-    assert leaving({}) == {}
+    assert outgoing_values(values) == values
+    assert outgoing_values({}) == {}
 
 
 @pytest.mark.parametrize("name", MAY_LEAVE)
@@ -98,10 +100,10 @@ def test_nothing_of_another_type_may_leave(name):
     mixed = [WHOLE[MAY_LEAVE[name]] + [b"a"]] if isinstance(WHOLE[MAY_LEAVE[name]], list) else []
     for value in wrong + mixed:
         with pytest.raises(ValueError, match=f"^{name} must not leave"):
-            leaving({"loss": 0.5, name: value})
+            outgoing_values({"loss": 0.5, name: value})
 
 
 @given(st.text().filter(lambda name: name not in MAY_LEAVE))
 def test_nothing_of_another_name_may_leave(name):
     with pytest.raises(ValueError, match="must not leave"):
-        leaving({"loss": 0.5, name: 0.5})
+        outgoing_values({"loss": 0.5, name: 0.5})

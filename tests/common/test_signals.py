@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from common.signals import ends_on
+from common.signals import exit_on_signal
 
 SCRIPT = """
 import signal, time
@@ -30,7 +30,7 @@ def test_a_library_that_swallows_every_exception_does_not_keep_the_process():
 
 
 def test_after_the_block_ctrl_c_is_what_it_was():
-    with ends_on(signal.SIGINT, status=130, message="never printed"):
+    with exit_on_signal(signal.SIGINT, status=130, message="never printed"):
         pass
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 
 from common.identity.credentials import load_node
 from common.settings.recipe import Recipe
-from common.settings.resume import config_hash, read_begun
+from common.settings.resume import config_hash, read_run_settings
 from common.settings.server import ServerFile
 from tests.helpers.end_to_end.command import call, end, refusal, settings, start
 from tests.helpers.end_to_end.old_runs import OldDeployment, old_simulation, whole
@@ -60,8 +60,10 @@ def test_a_simulation_resumes_and_ends_as_the_code_that_began_it_ends(simulation
 
 def test_its_settings_have_the_hash_they_had(simulation, deployment):
     _, run = simulation
-    assert entries(run)[0]["config"] == config_hash(read_begun(Recipe, run / "config.toml"))
-    assert entries(deployment.run)[0]["config"] == config_hash(read_begun(ServerFile, deployment.run / "config.toml"))
+    assert entries(run)[0]["config"] == config_hash(read_run_settings(Recipe, run / "config.toml"))
+    assert entries(deployment.run)[0]["config"] == config_hash(
+        read_run_settings(ServerFile, deployment.run / "config.toml")
+    )
 
 
 def test_a_simulation_that_resumed_is_evaluated_and_exported(simulation, tmp_path):

@@ -9,8 +9,8 @@ from common.huggingface import peft_folder as peft_format
 from common.settings.reader import parse, to_tables
 from common.settings.recipe import Recipe
 from server.app import make_app
-from server.rounds.metrics import Measured
-from server.rounds.observer import Observer
+from server.rounds.metrics import TestScore
+from server.rounds.observer import RunObserver
 from server.run_folder import RunFolder
 from server.storage.journal import verify
 from tests.helpers.common.recipes import with_keys
@@ -48,9 +48,9 @@ def test_it_runs_to_the_end(folder):
 
 
 def test_whoever_starts_it_may_watch_and_test(folder):
-    observer, rounds = Observer(), []
+    observer, rounds = RunObserver(), []
     observer.round_committed = lambda record: rounds.append(record["round"])
-    serve(folder, observer=observer, test=lambda adapter: Measured(adapter.rank, 0.5))
+    serve(folder, observer=observer, test=lambda adapter: TestScore(adapter.rank, 0.5))
     assert rounds == [0, 1, 2, 3]
     assert [line["test_loss"] for line in metrics(folder)] == [0, 6, 6, 6]
 
@@ -63,7 +63,7 @@ def test_it_goes_on_where_it_was_stopped(folder, tmp_path):
             folder.path.joinpath("metrics.jsonl").write_text('{"round": 0')
             raise Stop
 
-    observer = Observer()
+    observer = RunObserver()
     observer.round_committed = stop
     with pytest.raises(Stop):
         serve(folder, observer=observer)

@@ -16,7 +16,7 @@ from pathlib import Path
 names = [".".join(path.with_suffix("").parts) for room in ("common", "server") for path in Path(room).rglob("*.py")]
 for name in names:
     import_module(name.removesuffix(".__init__"))
-assert "server.transport.flower_exchange" in sys.modules and "server.algorithms.increments" in sys.modules
+assert "server.transport.flower_messenger" in sys.modules and "server.algorithms.increments" in sys.modules
 """
 AGGREGATE = """
 from tests.helpers.server.runs import fresh, hashes, plan, run

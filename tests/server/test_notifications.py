@@ -6,13 +6,13 @@ import pytest
 
 from common.identity.documents import signatures as envelope
 from common.identity.documents.signatures import Receipt
-from common.protocol.payload import Letter
+from common.protocol.payload import Payload
 from common.protocol.round_notice import line_of
-from server.notifications import Bulletin, Herald
+from server.notifications import NoticeBroadcaster, Notices
 from server.storage.journal import Journal
-from server.transport.authorization import Door
-from server.transport.grid import Gate, GrpcGrid
-from server.transport.quota import Limits
+from server.transport.authorization import RosterGuard
+from server.transport.grid import GrpcGrid, NodeGuard
+from server.transport.quota import NodeQuota
 from tests.helpers.end_to_end.identities import Identities
 from tests.helpers.end_to_end.transport import Node, TestNotary, until
 from tests.helpers.server.runs import fresh, plan, run
@@ -36,14 +36,14 @@ def journal(tmp_path):
 @pytest.fixture
 def bulletin(identities, journal):
     credentials = identities.server()
-    return Bulletin(
-        journal, Door(identities.keys, credentials.roster, credentials.roster_bytes, "examples"), credentials
+    return Notices(
+        journal, RosterGuard(identities.keys, credentials.roster, credentials.roster_bytes, "examples"), credentials
     )
 
 
 @pytest.fixture
 def grid(identities, bulletin, tmp_path):
-    gate = Gate(lambda *who: None, lambda *reply: None, bulletin.greeting, Limits())
+    gate = NodeGuard(lambda *who: None, lambda *reply: None, bulletin.on_connect, NodeQuota())
     with GrpcGrid("localhost:0", identities.server(), gate, tmp_path) as grid:
         yield grid
 
@@ -53,7 +53,7 @@ def record_of(journal, name):
 
 
 def test_a_line_has_what_a_node_may_know(bulletin, journal, identities):
-    line, entry, own = line_of(bulletin.line("ada").values), journal.entries[-1], record_of(journal, "ada")
+    line, entry, own = line_of(bulletin.round_notice("ada").values), journal.entries[-1], record_of(journal, "ada")
     assert (line.run, line.round, line.adapter) == (entry["config"], 2, entry["adapter_hash"])
     assert line.parent == journal.entries[-2]["adapter_hash"]
     assert (line.reason, line.weight) == ("", own["share"])
@@ -73,12 +73,12 @@ def test_a_line_has_what_a_node_may_know(bulletin, journal, identities):
 
 
 def test_a_node_that_was_refused_gets_the_reason_and_no_receipt(bulletin):
-    line = line_of(bulletin.line("bob").values)
+    line = line_of(bulletin.round_notice("bob").values)
     assert (line.reason, line.weight, line.signature) == ("nan", 0.0, "")
 
 
 def test_a_node_that_was_not_asked_gets_the_line_alone(bulletin):
-    line = line_of(bulletin.line("nobody").values)
+    line = line_of(bulletin.round_notice("nobody").values)
     assert (line.reason, line.weight, line.signature, line.round) == ("", 0.0, "", 2)
 
 
@@ -86,19 +86,19 @@ def test_a_node_that_connects_learns_the_roster_and_the_last_round(grid, identit
     heard = TestNotary()
     node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", notary=heard)
     until(lambda: len(heard.notices) == 2)
-    assert heard.notices == [({}, identities.roster), (dict(bulletin.line("ada").values), b"")]
+    assert heard.notices == [({}, identities.roster), (dict(bulletin.round_notice("ada").values), b"")]
     node.stop()
 
 
 def test_a_run_that_has_not_begun_has_no_line(identities, tmp_path):
     credentials = identities.server()
-    door = Door(identities.keys, credentials.roster, credentials.roster_bytes, "examples")
+    door = RosterGuard(identities.keys, credentials.roster, credentials.roster_bytes, "examples")
     with Journal.open(tmp_path / "new") as journal:
-        assert Bulletin(journal, door, credentials).greeting("ada") == [Letter({}, identities.roster)]
+        assert Notices(journal, door, credentials).greeting("ada") == [Payload({}, identities.roster)]
 
 
 def test_each_round_and_each_new_roster_are_told_once(grid, identities, bulletin, journal):
-    heard, herald = TestNotary(), Herald(grid, bulletin)
+    heard, herald = TestNotary(), NoticeBroadcaster(grid, bulletin)
     node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", notary=heard)
     until(lambda: len(heard.notices) == 2)
     herald.round_started(3, 2)
@@ -115,7 +115,7 @@ def test_the_last_notice_comes_before_the_end(grid, identities, bulletin, journa
     heard = TestNotary()
     node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", notary=heard)
     until(lambda: len(heard.notices) == 2)
-    Herald(grid, bulletin).round_committed(journal.entries[-1]["metrics"])
+    NoticeBroadcaster(grid, bulletin).round_committed(journal.entries[-1]["metrics"])
     grid.close(finished=True)
     assert node.ended() is None
     assert len(heard.notices) == 3

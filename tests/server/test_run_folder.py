@@ -9,7 +9,7 @@ from common.errors import JournalError
 from common.huggingface import peft_folder as peft_format
 from common.huggingface.new_head import HeadModule
 from common.settings.reader import read_toml
-from server.rounds.metrics import ClientRecord, Exactness, Measured, round_record
+from server.rounds.metrics import ClientMetrics, Exactness, TestScore, round_metrics
 from server.run_folder import CURVES, RunFolder
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.exchange import NumpyNode, dense
@@ -23,8 +23,8 @@ def folder(tmp_path):
 
 
 def record(number, loss=None):
-    clients = [ClientRecord("ada", 4, 10, bytes_up=7)]
-    return round_record(number, 1.5, Measured(loss, loss), Exactness(1e-9 if number else None), clients)
+    clients = [ClientMetrics("ada", 4, 10, bytes_up=7)]
+    return round_metrics(number, 1.5, TestScore(loss, loss), Exactness(1e-9 if number else None), clients)
 
 
 def lines(folder):

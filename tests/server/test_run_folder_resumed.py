@@ -6,7 +6,7 @@ from common.errors import ConfigError
 from common.settings.reader import parse, read_toml
 from common.settings.recipe import Lora
 from common.settings.server import ServerFile
-from server.run_folder import folder_of
+from server.run_folder import open_run_folder
 
 
 @pytest.fixture
@@ -20,31 +20,31 @@ def kept(folder):
 
 
 def test_settings_are_written(settings):
-    assert kept(folder_of(settings, begun=False)) == settings
+    assert kept(open_run_folder(settings, begun=False)) == settings
 
 
 def test_a_run_without_a_round_may_have_others(settings):
-    folder_of(settings, begun=False)
+    open_run_folder(settings, begun=False)
     other = replace(settings, seed=5, lora=Lora(alpha=16.0))
-    assert kept(folder_of(other, begun=False)) == other
+    assert kept(open_run_folder(other, begun=False)) == other
 
 
 def test_a_run_that_began_keeps_its_settings(settings):
-    folder_of(settings, begun=False)
+    open_run_folder(settings, begun=False)
     other = replace(settings, seed=5, lora=Lora(alpha=16.0), quorum=3)
     with pytest.raises(ConfigError, match=r"other settings \(\[lora\] alpha, seed\); give this one another `run`"):
-        folder_of(other, begun=True)
-    assert kept(folder_of(settings, begun=True)) == settings
+        open_run_folder(other, begun=True)
+    assert kept(open_run_folder(settings, begun=True)) == settings
 
 
 def test_what_changes_no_bit_may_change(settings):
-    folder_of(settings, begun=False)
+    open_run_folder(settings, begun=False)
     other = replace(settings, listen="127.0.0.1:9000", health=9001, quorum=3, deadline=5.0)
-    assert kept(folder_of(other, begun=True)) == other
+    assert kept(open_run_folder(other, begun=True)) == other
 
 
 def test_a_folder_of_a_simulation_is_left_alone(settings, tmp_path):
     (tmp_path / "run" / "config.toml").write_text("workers = 2\n")
     with pytest.raises(ConfigError, match="workers"):
-        folder_of(settings, begun=False)
+        open_run_folder(settings, begun=False)
     assert (tmp_path / "run" / "config.toml").read_text() == "workers = 2\n"

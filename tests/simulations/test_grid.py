@@ -11,7 +11,7 @@ import client.app
 from common.settings.reader import to_tables
 from server.app import make_app
 from server.run_folder import RunFolder
-from server.transport.flower_exchange import FlowerExchange, Letter
+from server.transport.flower_messenger import FlowerMessenger, Letter
 from simulations.grid import InProcessGrid
 from simulations.prepare import prepare, write_nodes
 from simulations.recipe import read_recipe
@@ -114,7 +114,7 @@ def test_a_message_that_no_app_answers_fails_alone(grid):
 
 def test_the_exchange_calls_it_failed(grid):
     letters = dict.fromkeys(grid.get_node_ids(), Letter({"fail": "node-1.toml"}))
-    replies = [reply for _, reply in FlowerExchange(grid, deadline=60).ask("train", letters, 1)]
+    replies = [reply for _, reply in FlowerMessenger(grid, deadline=60).ask("train", letters, 1)]
     assert replies.count("failed") == 1
     assert sum(isinstance(reply, Letter) for reply in replies) == 2
 

@@ -8,7 +8,7 @@ from common.identity.documents import roster
 from common.identity.documents import signed_json as documents
 from common.identity.documents.names import HostNames, NodeName, ProjectName
 from common.identity.documents.signed_json import STRICT, SigningKey
-from common.identity.keys.certificates import from_pem, is_issued_by, key_hash, names_of, public_key
+from common.identity.keys.certificates import from_pem, is_issued_by, key_hash, public_key, subject_names
 from common.identity.keys.private_keys import TlsKey
 
 
@@ -31,19 +31,19 @@ class Invite:
         return Ed25519PublicKey.from_public_bytes(self.roster_key)
 
 
-def sign(invite: Invite, key: Ed25519PrivateKey) -> bytes:
+def sign_invite(invite: Invite, key: Ed25519PrivateKey) -> bytes:
     """The invite as its file holds it."""
-    return documents.seal("invite", invite, key)
+    return documents.sign_document("invite", invite, key)
 
 
-def read(data: bytes) -> tuple[Invite, roster.Roster]:
+def read_invite(data: bytes) -> tuple[Invite, roster.Roster]:
     """The invite in these bytes, and the roster in it.
 
     Raises:
         IdentityError: the form or a signature is wrong, or it names a node that the roster does not.
     """
-    invite = documents.unseal("invite", Invite, data, lambda it: it.roster_public_key)
-    members = roster.read(invite.signed_roster.encode(), invite.roster_public_key)
+    invite = documents.open_document("invite", Invite, data, lambda it: it.roster_public_key)
+    members = roster.read_roster(invite.signed_roster.encode(), invite.roster_public_key)
     if members.project != invite.project:
         raise IdentityError(
             f"project {invite.project} comes with the roster of {members.project}; ask for a new invite"
@@ -66,7 +66,7 @@ def check_holder(
     for right, fault in (
         (invite.name == name, f"is for node {invite.name}, not for {name}"),
         (is_issued_by(certificate, authority), "holds a certificate of another authority than its own"),
-        (names_of(certificate) == (name,), f"holds no certificate for {name}"),
+        (subject_names(certificate) == (name,), f"holds no certificate for {name}"),
         (key_hash(public_key(certificate)) == member.certificate, "holds a certificate that its roster does not know"),
         ((member.certificate, member.signing_key) == own, f"is for other keys than {name}.key and {name}.sign.key"),
     ):

@@ -20,7 +20,7 @@ _DAMAGED = "does not prove that its maker holds the node's keys; make it again w
 
 
 @dataclass(frozen=True, config=STRICT)
-class Request:
+class JoinRequest:
     """A node's claim to its name and keys (`tls_key` is SPKI, DER); `proof` is that claim signed with the TLS key."""
 
     name: NodeName
@@ -50,21 +50,23 @@ class Request:
         raise IdentityError(_DAMAGED)
 
 
-def make(name: str, tls_key: TlsKey, signing_key: Ed25519PrivateKey) -> bytes:
+def make_request(name: str, tls_key: TlsKey, signing_key: Ed25519PrivateKey) -> bytes:
     """A request of the holder of these keys, as its file holds it."""
     public = tls_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     signing = signing_key.public_key().public_bytes_raw()
     proof = tls_key.sign(_claim(name, public, signing), ec.ECDSA(SHA384()))
-    return documents.seal("request", Request(name, public, signing, proof), signing_key)
+    return documents.sign_document("request", JoinRequest(name, public, signing, proof), signing_key)
 
 
-def read(data: bytes) -> Request:
+def read_request(data: bytes) -> JoinRequest:
     """The request in these bytes, made by the holder of both private keys.
 
     Raises:
         IdentityError: it isn't.
     """
-    request = documents.unseal("request", Request, data, lambda it: Ed25519PublicKey.from_public_bytes(it.signing_key))
+    request = documents.open_document(
+        "request", JoinRequest, data, lambda it: Ed25519PublicKey.from_public_bytes(it.signing_key)
+    )
     claim = _claim(request.name, request.tls_key, request.signing_key)
     try:
         request.public_key.verify(request.proof, claim, ec.ECDSA(SHA384()))
@@ -74,4 +76,4 @@ def read(data: bytes) -> Request:
 
 
 def _claim(name: str, tls_key: bytes, signing_key: bytes) -> bytes:
-    return documents.message("claim", {"name": name, "tls_key": tls_key.hex(), "signing_key": signing_key.hex()})
+    return documents.signed_bytes("claim", {"name": name, "tls_key": tls_key.hex(), "signing_key": signing_key.hex()})

@@ -53,7 +53,7 @@ class Roster:
     members: Mapping[str, Member]
 
     @model_validator(mode="after")
-    def _named(self) -> "Roster":
+    def _check_names(self) -> "Roster":
         if any(name != member.name for name, member in self.members.items()):
             raise ValueError("a member stands under another name than its own")
         return self
@@ -74,18 +74,18 @@ class Roster:
         return replace(self, version=self.version + 1, members={**self.members, member.name: member})
 
 
-def sign(roster: Roster, key: Ed25519PrivateKey) -> bytes:
+def sign_roster(roster: Roster, key: Ed25519PrivateKey) -> bytes:
     """The roster as its file holds it."""
-    return documents.seal("roster", roster, key)
+    return documents.sign_document("roster", roster, key)
 
 
-def read(data: bytes, key: Ed25519PublicKey, at_least: int = 0) -> Roster:
+def read_roster(data: bytes, key: Ed25519PublicKey, at_least: int = 0) -> Roster:
     """The roster in these bytes.
 
     Raises:
         IdentityError: its form or signature is wrong, or its version is below `at_least`.
     """
-    roster = documents.unseal("roster", Roster, data, lambda _: key)
+    roster = documents.open_document("roster", Roster, data, lambda _: key)
     if roster.version < at_least:
         raise IdentityError(
             f"roster version {roster.version} is older than version {at_least}, seen before; use the newest roster.json"

@@ -12,11 +12,11 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from common.identity.documents.signed_json import from_hex, message
+from common.identity.documents.signed_json import from_hex, signed_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statement:
+class UpdateStatement:
     """What a node says of its update; hashes and nonce are hexadecimal."""
 
     project: str
@@ -46,12 +46,12 @@ class Receipt:
     adapter_hash: str
 
 
-def sign(value: Statement | Receipt, key: Ed25519PrivateKey) -> bytes:
+def sign(value: UpdateStatement | Receipt, key: Ed25519PrivateKey) -> bytes:
     """The signature, 64 bytes."""
     return key.sign(_bytes(value))
 
 
-def verify(value: Statement | Receipt, signature: bytes, public: Ed25519PublicKey) -> bool:
+def verify(value: UpdateStatement | Receipt, signature: bytes, public: Ed25519PublicKey) -> bool:
     """Whether the holder of the key signed exactly this."""
     try:
         public.verify(signature, _bytes(value))
@@ -60,16 +60,16 @@ def verify(value: Statement | Receipt, signature: bytes, public: Ed25519PublicKe
     return True
 
 
-def _bytes(value: Statement | Receipt) -> bytes:
-    kind = "update" if isinstance(value, Statement) else "receipt"
-    return message(kind, asdict(value))
+def _bytes(value: UpdateStatement | Receipt) -> bytes:
+    kind = "update" if isinstance(value, UpdateStatement) else "receipt"
+    return signed_bytes(kind, asdict(value))
 
 
 _ORDER = {"run": "", "round": 0, "attempt": 1, "parent": "", "base": ""}
 """What a reply that answers no order, an announcement, is signed with."""
 
 
-def added(
+def sign_reply(
     values: Mapping[str, Any], blob_hash: str, project: str, node: str, roster: int, key: Ed25519PrivateKey
 ) -> dict[str, Any]:
     """The values to add to a reply with these values and a blob of this SHA-256."""
@@ -78,7 +78,7 @@ def added(
     return {**more, "signature": signature.hex()}
 
 
-def signed(values: Mapping[str, Any], blob_hash: str, project: str, node: str, key: Ed25519PublicKey) -> bool:
+def is_signed_reply(values: Mapping[str, Any], blob_hash: str, project: str, node: str, key: Ed25519PublicKey) -> bool:
     """Whether this node of this project signed exactly this reply."""
     try:
         signature = from_hex(values["signature"])
@@ -87,10 +87,10 @@ def signed(values: Mapping[str, Any], blob_hash: str, project: str, node: str, k
         return False
 
 
-def _statement(values: Mapping[str, Any], blob_hash: str, project: str, node: str) -> Statement:
+def _statement(values: Mapping[str, Any], blob_hash: str, project: str, node: str) -> UpdateStatement:
     order = {key: values.get(key, default) for key, default in _ORDER.items()}
     rest = {key: value for key, value in values.items() if key not in {*order, "roster", "nonce", "signature"}}
-    return Statement(
+    return UpdateStatement(
         project=project,
         run=order["run"],
         roster_version=values["roster"],

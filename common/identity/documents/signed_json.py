@@ -40,7 +40,7 @@ SigningKey = Annotated[HexBytes, Field(min_length=32, max_length=32)]
 Document = TypeVar("Document")
 
 
-def message(kind: str, body: Any) -> bytes:
+def signed_bytes(kind: str, body: Any) -> bytes:
     """The bytes that are signed: what is signed, of which kind; keys sorted, so that equal bodies are equal bytes.
 
     The loss of an update may be NaN: it is signed as it is, so that the server can say what is wrong with it.
@@ -48,13 +48,15 @@ def message(kind: str, body: Any) -> bytes:
     return f"fedlora {kind} 1\n".encode() + _json(body, allow_nan=True)
 
 
-def seal(kind: str, document: object, key: Ed25519PrivateKey) -> bytes:
+def sign_document(kind: str, document: object, key: Ed25519PrivateKey) -> bytes:
     """The document, a dataclass of ours, as signed JSON."""
     body = TypeAdapter(type(document)).dump_python(document, mode="json")
-    return _spelt(kind, body, key.sign(message(kind, body)).hex())
+    return _spell(kind, body, key.sign(signed_bytes(kind, body)).hex())
 
 
-def unseal(kind: str, shape: type[Document], data: bytes, key_of: Callable[[Document], Ed25519PublicKey]) -> Document:
+def open_document(
+    kind: str, shape: type[Document], data: bytes, key_of: Callable[[Document], Ed25519PublicKey]
+) -> Document:
     """The document in these bytes, signed by the key that `key_of` finds for it.
 
     Raises:
@@ -66,7 +68,7 @@ def unseal(kind: str, shape: type[Document], data: bytes, key_of: Callable[[Docu
     except ValidationError as error:
         raise IdentityError(f"is no {kind} of this version of fedlora ({_first(error)}); ask for a new one") from None
     try:
-        key_of(document).verify(signature, message(kind, body))
+        key_of(document).verify(signature, signed_bytes(kind, body))
     except InvalidSignature:
         raise IdentityError(
             f"the signature of this {kind} is wrong: it was changed, or another key made it; ask its maker for it again"
@@ -78,14 +80,14 @@ def _parts(kind: str, data: bytes) -> tuple[Any, bytes]:
     try:
         document = json.loads(data.decode())
         body, signature = document["body"], from_hex(document["signature"])
-        if data == _spelt(kind, body, signature.hex()):
+        if data == _spell(kind, body, signature.hex()):
             return body, signature
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
     raise IdentityError(f"is no whole {kind} of fedlora; copy it again")
 
 
-def _spelt(kind: str, body: Any, signature: str) -> bytes:
+def _spell(kind: str, body: Any, signature: str) -> bytes:
     return _json({"body": body, "kind": kind, "signature": signature}) + b"\n"
 
 

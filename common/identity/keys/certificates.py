@@ -46,13 +46,15 @@ def new_authority(project: str, key: TlsKey, now: datetime) -> Authority:
     return Authority(builder.sign(key, SHA384()), key)
 
 
-def for_server(hosts: Iterable[str], key: PublicKey, authority: Authority, now: datetime) -> x509.Certificate:
+def make_server_certificate(
+    hosts: Iterable[str], key: PublicKey, authority: Authority, now: datetime
+) -> x509.Certificate:
     """A server's certificate of 90 days with these DNS names and IP addresses, never past the authority's end."""
     names = [_general_name(host) for host in hosts]
     return _leaf(names, ExtendedKeyUsageOID.SERVER_AUTH, key, authority, now, SERVER_LIFE)
 
 
-def for_node(name: str, key: PublicKey, authority: Authority, now: datetime) -> x509.Certificate:
+def make_node_certificate(name: str, key: PublicKey, authority: Authority, now: datetime) -> x509.Certificate:
     """A node's certificate of 365 days, never past the authority's end."""
     return _leaf([x509.DNSName(name)], ExtendedKeyUsageOID.CLIENT_AUTH, key, authority, now, NODE_LIFE)
 
@@ -90,7 +92,7 @@ def public_key(certificate: x509.Certificate) -> PublicKey:
     return key
 
 
-def names_of(certificate: x509.Certificate) -> tuple[str, ...]:
+def subject_names(certificate: x509.Certificate) -> tuple[str, ...]:
     """The subject alternative names, DNS names and IP addresses alike; none where they cannot be read."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

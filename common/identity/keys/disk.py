@@ -24,7 +24,7 @@ _FAULTS = {
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def as_identity_errors(path: Path) -> Iterator[None]:
     """Turn what the system says of this path into our error."""
     try:
         yield
@@ -68,12 +68,12 @@ def sync(folder: Path) -> None:
     Raises:
         OSError: they may not be.
     """
-    with opened(folder) as descriptor:
+    with open_folder(folder) as descriptor:
         os.fsync(descriptor)
 
 
 @contextmanager
-def opened(folder: Path) -> Iterator[int]:
+def open_folder(folder: Path) -> Iterator[int]:
     """The descriptor of a folder.
 
     Raises:

@@ -19,7 +19,7 @@ def create(path: Path, data: bytes) -> None:
     Raises:
         IdentityError: there is one, or it cannot be written.
     """
-    with disk.explained(path), _written_beside(path, data) as temporary:
+    with disk.as_identity_errors(path), _written_beside(path, data) as temporary:
         path.hardlink_to(temporary)  # unlike a rename, it never replaces
 
 
@@ -29,7 +29,7 @@ def replace(path: Path, data: bytes) -> None:
     Raises:
         IdentityError: it cannot be written; the old file is intact.
     """
-    with disk.explained(path), _written_beside(path, data) as temporary:
+    with disk.as_identity_errors(path), _written_beside(path, data) as temporary:
         temporary.replace(path)
 
 
@@ -40,7 +40,7 @@ def read_private(path: Path) -> bytes:
         IdentityError: others may read it, it is a link or no plain file, or it cannot be read.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | disk.NOT_THROUGH_LINKS  # a pipe must not keep us waiting
-    with disk.explained(path), os.fdopen(os.open(path, flags), "rb") as file:
+    with disk.as_identity_errors(path), os.fdopen(os.open(path, flags), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
             raise IdentityError(f"{path} is no plain file; put the key itself there")
@@ -54,7 +54,7 @@ def read_public(path: Path) -> bytes:
     Raises:
         IdentityError: it is too large, or cannot be read.
     """
-    with disk.explained(path), path.open("rb") as file:
+    with disk.as_identity_errors(path), path.open("rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise IdentityError(f"{path} is larger than {LARGEST} bytes, so it is none of ours; give the right file")
@@ -62,7 +62,7 @@ def read_public(path: Path) -> bytes:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def prefix_errors(path: Path) -> Iterator[None]:
     """Put the file's path before what is wrong with its content."""
     try:
         yield

@@ -16,7 +16,7 @@ def make(folder: Path, contents: Mapping[str, bytes]) -> None:
         IdentityError: it holds files, or cannot be made.
     """
     fresh = disk.beside(folder)
-    with disk.explained(folder):
+    with disk.as_identity_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             fresh.mkdir(mode=0o700)
@@ -35,19 +35,19 @@ def ensure(folder: Path) -> None:
     Raises:
         IdentityError: it cannot be made.
     """
-    with disk.explained(folder):
+    with disk.as_identity_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[None]:
     """Keep other commands out of a folder; temporary files that a crash left there are removed.
 
     Raises:
         IdentityError: others may enter the folder, or it cannot be used.
     """
     check(folder)
-    with disk.explained(folder), disk.opened(folder) as descriptor:
+    with disk.as_identity_errors(folder), disk.open_folder(folder) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         for stray in folder.glob(".*.tmp"):
             stray.unlink()
@@ -60,5 +60,5 @@ def check(folder: Path) -> None:
     Raises:
         IdentityError: they may, or there is no such folder.
     """
-    with disk.explained(folder):
+    with disk.as_identity_errors(folder):
         disk.refuse_shared(folder, folder.stat().st_mode, "700")

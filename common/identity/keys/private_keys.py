@@ -76,7 +76,7 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
     raise IdentityError(f"{path} holds no Ed25519 key; put the key back that was made with the others")
 
 
-def kept_or_new(path: Path, read: Callable[[Path], Key], make: Callable[[], Key]) -> Key:
+def load_or_make(path: Path, read: Callable[[Path], Key], make: Callable[[], Key]) -> Key:
     """The key in a file, which is made if there is none.
 
     Raises:

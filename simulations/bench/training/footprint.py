@@ -7,7 +7,7 @@ small model has less to save.
 from dataclasses import replace
 from math import isfinite
 
-from simulations.bench.measure import Comparison, in_fresh_process, require
+from simulations.bench.measure import Comparison, require, run_in_fresh_process
 from simulations.bench.training.bases import Case, cases
 from simulations.bench.training.fine_tuning import Footprint, adapters, whole_model
 
@@ -30,7 +30,7 @@ def compare(case: Case) -> list[Comparison]:
     Raises:
         GateError: a side does not learn.
     """
-    one, other = in_fresh_process(adapters, case), in_fresh_process(whole_model, case)
+    one, other = run_in_fresh_process(adapters, case), run_in_fresh_process(whole_model, case)
     gate = require(learns(one.losses) and learns(other.losses), f"loss falls: ours {_fall(one)}, theirs {_fall(other)}")
     figures = [
         ("trainable parameters", one.parameters, other.parameters, "numbers"),

@@ -16,7 +16,7 @@ from statistics import median
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Shapes
 from common.protocol.assignment import Assignment
-from simulations.bench.measure import Comparison, in_fresh_process, interleaved, peak_growth, require
+from simulations.bench.measure import Comparison, peak_growth, require, run_in_fresh_process, time_in_turn
 from simulations.bench.training.bases import Case, assignment, attach, cases, one_thread
 from simulations.bench.training.peft_engine import peft_engine
 from simulations.bench.training.tensors import tensor_peak
@@ -51,7 +51,7 @@ def compare(case: Case) -> list[Comparison]:
     works = {"ours": partial(ours, start), "theirs": partial(theirs, start)}
     tensors = {side: float(tensor_peak(work)) for side, work in works.items()}
     works["branch"] = partial(ours, assignment(shapes, BRANCH))
-    seconds = {name: each / case.steps for name, each in interleaved(works, case.repetitions).items()}
+    seconds = {name: each / case.steps for name, each in time_in_turn(works, case.repetitions).items()}
     bounded = (("step", seconds, "s", 1.05), ("peak of memory", _peaks(case, shapes), "bytes", 1.0))
     return [
         *(
@@ -90,7 +90,9 @@ def distance(one: Adapter, other: Adapter) -> float:
 def _peaks(case: Case, shapes: Shapes) -> dict[str, float]:
     """Median bytes by which memory grows in a call, each call in a process of its own."""
     engines = {"ours": Case.engine, "theirs": peft_engine}
-    rounds = [{side: in_fresh_process(_peak, e, case, shapes) for side, e in engines.items()} for _ in range(PROCESSES)]
+    rounds = [
+        {side: run_in_fresh_process(_peak, e, case, shapes) for side, e in engines.items()} for _ in range(PROCESSES)
+    ]
     return {side: median(peaks[side] for peaks in rounds) for side in engines}
 
 

@@ -12,19 +12,19 @@ from typing import Any
 from flwr.app import Context, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.network.audit import Notary
+from client.network.audit import LogAuditor
 from client.network.link import Link
-from client.network.responder import Answers
-from client.network.responder import Notary as AnyNotary
+from client.network.responder import Auditor as AnyNotary
+from client.network.responder import Responder
 from common.identity import node as node_keys
 from common.identity import operator as project
 from common.identity.credentials import load_node, load_server
-from common.protocol.channel import Pems
+from common.protocol.channel import TlsMaterial
 from common.protocol.flower import identify
-from common.protocol.payload import Letter
-from server.transport.authorization import Door
-from server.transport.grid import Gate, GrpcGrid
-from server.transport.quota import Limits
+from common.protocol.payload import Payload
+from server.transport.authorization import RosterGuard
+from server.transport.grid import GrpcGrid, NodeGuard
+from server.transport.quota import NodeQuota
 
 HOST = "127.0.0.1"
 PATIENCE = 120.0
@@ -46,29 +46,33 @@ def make_project(folder: Path, names: Iterable[str] = ()) -> None:
 
 
 @contextmanager
-def serving(folder: Path, spool: Path) -> Iterator[GrpcGrid]:
+def serve_grid(folder: Path, spool: Path) -> Iterator[GrpcGrid]:
     """The grid of `fedlora server` in this process: roster, signatures, greeting and limits as there."""
     credentials = load_server(folder / "keys")
-    door = Door(folder / "keys", credentials.roster, credentials.roster_bytes, "examples")
-    gate = Gate(door.admit, door.objection, lambda name: [Letter({}, door.signed_roster)], Limits())
+    door = RosterGuard(folder / "keys", credentials.roster, credentials.roster_bytes, "examples")
+    gate = NodeGuard(
+        door.authorize_node, door.authorize_reply, lambda name: [Payload({}, door.signed_roster)], NodeQuota()
+    )
     with GrpcGrid(f"{HOST}:0", credentials, gate, spool) as grid:
         yield grid
 
 
 @contextmanager
-def connected(grid: GrpcGrid, folder: Path, processes: Sequence[Ranks], app: Callable[[], ClientApp]) -> Iterator[None]:
+def connect_nodes(
+    grid: GrpcGrid, folder: Path, processes: Sequence[Ranks], app: Callable[[], ClientApp]
+) -> Iterator[None]:
     """While the block runs, each process holds the nodes of its names, all of them connected, with an app each.
 
     Raises:
         TimeoutError: they do not connect.
     """
-    with running([(take_part, (folder, grid.port, ranks, app)) for ranks in processes]):
+    with run_processes([(run_nodes, (folder, grid.port, ranks, app)) for ranks in processes]):
         await_nodes(grid, sum(map(len, processes)))
         yield
 
 
 @contextmanager
-def running(works: Sequence[tuple[Callable[..., None], tuple[Any, ...]]]) -> Iterator[None]:
+def run_processes(works: Sequence[tuple[Callable[..., None], tuple[Any, ...]]]) -> Iterator[None]:
     """Functions with their arguments, each in a new process, ended at the end of the block."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=work, args=arguments, daemon=True) for work, arguments in works]
@@ -95,15 +99,15 @@ def await_nodes(grid: GrpcGrid, count: int) -> None:
         time.sleep(0.02)
 
 
-def take_part(folder: Path, port: int, ranks: Ranks, app: Callable[[], ClientApp]) -> None:
+def run_nodes(folder: Path, port: int, ranks: Ranks, app: Callable[[], ClientApp]) -> None:
     """Be these nodes, until the process ends."""
     identify()
     for name, rank in ranks.items():
         own = load_node(folder / "nodes", name)
-        Thread(target=link(port, own, name, rank, app, Notary(folder / "nodes", own)).run).start()
+        Thread(target=link(port, own, name, rank, app, LogAuditor(folder / "nodes", own)).run).start()
 
 
-def link(port: int, pems: Pems, name: str, rank: int, app: Callable[[], ClientApp], notary: AnyNotary) -> Link:
+def link(port: int, pems: TlsMaterial, name: str, rank: int, app: Callable[[], ClientApp], notary: AnyNotary) -> Link:
     """A node's connection to the server on this machine."""
-    answers = Answers(app, Context(1, 2, {"node": name}, RecordDict(), {}), notary)
+    answers = Responder(app, Context(1, 2, {"node": name}, RecordDict(), {}), notary)
     return Link(f"{HOST}:{port}", pems, rank, answers)

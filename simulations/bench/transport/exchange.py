@@ -19,12 +19,12 @@ import numpy as np
 
 from common.adapters.adapter import Adapter, Factors
 from common.adapters.codec import encode
-from common.protocol.payload import Letter
+from common.protocol.payload import Payload
 from server.algorithms.state import State
 from server.storage.journal import Journal
-from server.transport.flower_exchange import FlowerExchange
-from simulations.bench.measure import Comparison, in_fresh_process, interleaved, require
-from simulations.bench.transport.deployment import connected, make_project, serving
+from server.transport.flower_messenger import FlowerMessenger
+from simulations.bench.measure import Comparison, require, run_in_fresh_process, time_in_turn
+from simulations.bench.transport.deployment import connect_nodes, make_project, serve_grid
 from simulations.bench.transport.synthetic import echo
 from simulations.bench.transport.tls_copy import tls_copy
 
@@ -45,7 +45,7 @@ def measure() -> list[Comparison]:
     """
     with TemporaryDirectory() as scratch:
         make_project(Path(scratch), NODES)
-        seconds, gate = in_fresh_process(timed, Path(scratch), MODULES, (EMPTY_ROUNDS, LARGE_ROUNDS))
+        seconds, gate = run_in_fresh_process(time_rounds, Path(scratch), MODULES, (EMPTY_ROUNDS, LARGE_ROUNDS))
     empty, large, copy, commit = (seconds[name] for name in ("empty", "large", "copy", "commit"))
     size = MODULES * SIZE * RANK * 8 // 2**20
     round_ = f"{size} MiB each way, two nodes"
@@ -56,7 +56,7 @@ def measure() -> list[Comparison]:
     ]
 
 
-def timed(folder: Path, modules: int, repetitions: tuple[int, int]) -> tuple[dict[str, float], str]:
+def time_rounds(folder: Path, modules: int, repetitions: tuple[int, int]) -> tuple[dict[str, float], str]:
     """Median seconds of each work, and the gate; this process is the server.
 
     Args:
@@ -67,25 +67,25 @@ def timed(folder: Path, modules: int, repetitions: tuple[int, int]) -> tuple[dic
     factors = _factors(modules)
     blob = encode(factors)
     with (
-        serving(folder, folder) as grid,
-        connected(grid, folder, [{name: RANK} for name in NODES], echo),
+        serve_grid(folder, folder) as grid,
+        connect_nodes(grid, folder, [{name: RANK} for name in NODES], echo),
         tls_copy(folder / "keys", 4 * len(blob)) as copy,
         Journal.open(folder / "journal") as journal,
     ):
-        ask = partial(asked, FlowerExchange(grid, DEADLINE))
+        ask = partial(request_replies, FlowerMessenger(grid, DEADLINE))
         gate = require(ask(blob) == [blob] * len(NODES), f"{len(NODES)} nodes send back each bit of {len(blob)} bytes")
         large: dict[str, Callable[[], object]] = {
             "large": partial(ask, blob),
             "copy": copy,
             "commit": _commits(journal, factors),
         }
-        return interleaved({"empty": ask}, repetitions[0]) | interleaved(large, repetitions[1]), gate
+        return time_in_turn({"empty": ask}, repetitions[0]) | time_in_turn(large, repetitions[1]), gate
 
 
-def asked(exchange: FlowerExchange, blob: bytes = b"") -> list[bytes]:
+def request_replies(exchange: FlowerMessenger, blob: bytes = b"") -> list[bytes]:
     """What the connected nodes reply to these bytes."""
-    replies = exchange.ask("train", dict.fromkeys(exchange.nodes(), Letter(ORDER, blob)), 1)
-    return [reply.blob for _, reply in replies if isinstance(reply, Letter)]
+    replies = exchange.request("train", dict.fromkeys(exchange.nodes(), Payload(ORDER, blob)), 1)
+    return [reply.blob for _, reply in replies if isinstance(reply, Payload)]
 
 
 def _factors(modules: int) -> Adapter:

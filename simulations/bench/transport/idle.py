@@ -15,9 +15,9 @@ from typing import Any
 
 from common.protocol.flower import identify
 from server.transport.grid import GrpcGrid
-from server.transport.listener import allow_many
-from simulations.bench.measure import Comparison, in_fresh_process, peak, require
-from simulations.bench.transport.deployment import await_nodes, link, make_project, running, serving
+from server.transport.listener import raise_open_file_limit
+from simulations.bench.measure import Comparison, peak, require, run_in_fresh_process
+from simulations.bench.transport.deployment import await_nodes, link, make_project, run_processes, serve_grid
 from simulations.bench.transport.members import Pem, admit_all
 from simulations.bench.transport.synthetic import echo
 
@@ -36,10 +36,10 @@ class Deaf:
         """Nothing."""
         return {}
 
-    def asked(self, values: Mapping[str, Any]) -> None:
+    def on_request(self, values: Mapping[str, Any]) -> None:
         """Nothing."""
 
-    def told(self, values: Mapping[str, Any], blob: bytes) -> None:
+    def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
         """Nothing."""
 
 
@@ -50,17 +50,17 @@ def measure() -> list[Comparison]:
         GateError: a node was gone at the end.
     """
     with TemporaryDirectory() as scratch:
-        most, there = in_fresh_process(with_nodes, Path(scratch), NODES, SETTLED)
+        most, there = run_in_fresh_process(measure_with_nodes, Path(scratch), NODES, SETTLED)
     gate = require(there == NODES, f"{there:,} of {NODES:,} idle nodes are connected at the end")
     return [Comparison(f"peak with {NODES:,} idle nodes", most, BOUND, "bytes", "the bound", at_most=1.0, gate=gate)]
 
 
-def with_nodes(folder: Path, count: int, seconds: float) -> tuple[int, int]:
+def measure_with_nodes(folder: Path, count: int, seconds: float) -> tuple[int, int]:
     """The peak in bytes with so many nodes, and how many are there so many seconds after the last one came."""
-    allow_many()
+    raise_open_file_limit()
     make_project(folder)
     members = admit_all(folder / "keys", [f"node-{number:04}" for number in range(count)])
-    with serving(folder, folder) as grid, running([(_connect, (grid.port, members))]):
+    with serve_grid(folder, folder) as grid, run_processes([(_connect, (grid.port, members))]):
         return peak(partial(_settle, grid, count, seconds)), len(grid.names())
 
 
@@ -70,7 +70,7 @@ def _settle(grid: GrpcGrid, count: int, seconds: float) -> None:
 
 
 def _connect(port: int, members: Mapping[str, Pem]) -> None:
-    allow_many()
+    raise_open_file_limit()
     identify()
     for name, pem in members.items():
         Thread(target=link(port, pem, name, 1, echo, Deaf()).run).start()

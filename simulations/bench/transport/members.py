@@ -27,16 +27,16 @@ def admit_all(folder: Path, names: Iterable[str]) -> dict[str, Pem]:
     public = certificates.from_pem(files.read_public(folder / "ca.pem"))
     authority = Authority(public, keys.read_tls_key(folder / "ca.key"))
     roster_key = keys.read_signing_key(folder / "roster.key")
-    before = roster.read(files.read_public(folder / "roster.json"), roster_key.public_key())
+    before = roster.read_roster(files.read_public(folder / "roster.json"), roster_key.public_key())
     made = [_member(name, authority) for name in names]
     after = Roster(before.project, before.version + 1, {member.name: member for member, _ in made})
-    files.replace(folder / "roster.json", roster.sign(after, roster_key))
+    files.replace(folder / "roster.json", roster.sign_roster(after, roster_key))
     return {member.name: pem for member, pem in made}
 
 
 def _member(name: str, authority: Authority) -> tuple[Member, Pem]:
     key, signing_key = keys.new_tls_key(), keys.new_signing_key()
-    certificate = certificates.for_node(name, key.public_key(), authority, datetime.now(UTC))
+    certificate = certificates.make_node_certificate(name, key.public_key(), authority, datetime.now(UTC))
     member = Member(
         name=name,
         signing_key=signing_key.public_key().public_bytes_raw(),

@@ -16,14 +16,14 @@ from tempfile import TemporaryDirectory
 
 from common.adapters.adapter import Adapter
 from common.settings.recipe import Lora, Server, Train
-from server.rounds.loop import Rounds
-from server.rounds.run_settings import Plan
+from server.rounds.loop import RoundLoop
+from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder
 from server.storage.journal import Journal
-from server.transport.flower_exchange import FlowerExchange
+from server.transport.flower_messenger import FlowerMessenger
 from server.transport.grid import GrpcGrid
-from simulations.bench.measure import Comparison, in_fresh_process, peak_growth, require
-from simulations.bench.transport.deployment import Ranks, connected, make_project, serving
+from simulations.bench.measure import Comparison, peak_growth, require, run_in_fresh_process
+from simulations.bench.transport.deployment import Ranks, connect_nodes, make_project, serve_grid
 from simulations.bench.transport.synthetic import random_factors
 
 COUNTS = (2, 20)
@@ -65,7 +65,7 @@ def compare(ranks: Ranks, modules: int, size: int) -> Comparison:
     """
     with TemporaryDirectory() as scratch:
         make_project(Path(scratch), ranks)
-        held = in_fresh_process(through_rounds, Path(scratch), ranks, modules, size)
+        held = run_in_fresh_process(through_rounds, Path(scratch), ranks, modules, size)
     figure, bound, gate = f"growth through {ROUNDS} rounds, {len(ranks)} nodes", 3 * held.sent + held.kept, exact(held)
     return Comparison(figure, held.growth, bound, "bytes", "3 G + S", at_most=1.0, gate=gate)
 
@@ -91,8 +91,8 @@ def through_rounds(folder: Path, ranks: Ranks, modules: int, size: int) -> Held:
     run.path.mkdir()
     with (
         Journal.open(run.journal) as journal,
-        serving(folder, run.journal) as grid,
-        connected(grid, folder, processes, partial(random_factors, shapes, ranks)),
+        serve_grid(folder, run.journal) as grid,
+        connect_nodes(grid, folder, processes, partial(random_factors, shapes, ranks)),
     ):
         growth = peak_growth(partial(_rounds, grid, journal, run))
         parts = journal.last_state().parts
@@ -103,9 +103,9 @@ def through_rounds(folder: Path, ranks: Ranks, modules: int, size: int) -> Held:
 
 
 def _rounds(grid: GrpcGrid, journal: Journal, run: RunFolder) -> None:
-    plan = Plan(0, Lora(), Train(rounds=ROUNDS), Server(), "bench")
+    plan = RunSettings(0, Lora(), Train(rounds=ROUNDS), Server(), "bench")
     publish = partial(run.publish, base="bench")
-    Rounds(FlowerExchange(grid, DEADLINE), plan, journal, run, publish).run()
+    RoundLoop(FlowerMessenger(grid, DEADLINE), plan, journal, run, publish).run()
 
 
 def _bytes(adapter: Adapter) -> int:

@@ -18,12 +18,12 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from threading import Thread
 
-from server.transport.flower_exchange import FlowerExchange
-from server.transport.listener import allow_many
-from simulations.bench.measure import Comparison, in_fresh_process, require
-from simulations.bench.transport.deployment import connected, make_project, running, serving
-from simulations.bench.transport.exchange import NODES, asked
-from simulations.bench.transport.sockets import PREFACE, client_hello, plain, secured
+from server.transport.flower_messenger import FlowerMessenger
+from server.transport.listener import raise_open_file_limit
+from simulations.bench.measure import Comparison, require, run_in_fresh_process
+from simulations.bench.transport.deployment import connect_nodes, make_project, run_processes, serve_grid
+from simulations.bench.transport.exchange import NODES, request_replies
+from simulations.bench.transport.sockets import PREFACE, client_hello, plain_socket, tls_socket
 from simulations.bench.transport.synthetic import echo
 
 HALF_OPEN = 500
@@ -42,16 +42,16 @@ def measure() -> list[Comparison]:
     """
     with TemporaryDirectory() as scratch:
         make_project(Path(scratch), [*NODES, SLOW_MEMBER])
-        return [in_fresh_process(compare, Path(scratch), HALF_OPEN, ROUNDS)]
+        return [run_in_fresh_process(compare, Path(scratch), HALF_OPEN, ROUNDS)]
 
 
 def compare(folder: Path, half_open: int, rounds: int) -> Comparison:
     """The row for so many half-open connections; this process is the server."""
-    allow_many()
+    raise_open_file_limit()
     calm, besieged = list[float](), list[float]()
     standing = []
-    with serving(folder, folder) as grid, connected(grid, folder, [{name: 1} for name in NODES], echo):
-        exchange = FlowerExchange(grid, DEADLINE)
+    with serve_grid(folder, folder) as grid, connect_nodes(grid, folder, [{name: 1} for name in NODES], echo):
+        exchange = FlowerMessenger(grid, DEADLINE)
         for _ in range(TURNS):
             calm += _seconds(exchange, rounds)
             with _siege(grid.port, folder, half_open) as count:
@@ -65,10 +65,10 @@ def compare(folder: Path, half_open: int, rounds: int) -> Comparison:
     return Comparison(figure, median(besieged), median(calm) + ALLOWED, "s", peer, at_most=1.0, gate=gate)
 
 
-def _seconds(exchange: FlowerExchange, rounds: int) -> Iterator[float]:
+def _seconds(exchange: FlowerMessenger, rounds: int) -> Iterator[float]:
     for _ in range(rounds):
         began = time.perf_counter()
-        answers = asked(exchange)
+        answers = request_replies(exchange)
         yield time.perf_counter() - began
         require(len(answers) == len(NODES), "every node answers in every round")
         time.sleep(PAUSE)
@@ -78,7 +78,7 @@ def _seconds(exchange: FlowerExchange, rounds: int) -> Iterator[float]:
 def _siege(port: int, folder: Path, half_open: int) -> Iterator[Callable[[], tuple[int, int]]]:
     """While the block runs, strangers hold connections; the function counts the half-open and the slow ones."""
     here, there = Pipe()
-    with running([(_besiege, (there, port, folder, half_open))]):
+    with run_processes([(_besiege, (there, port, folder, half_open))]):
         there.close()  # so that the end of the other process is the end of the pipe
         here.recv()
         yield partial(_asked_for, here)
@@ -91,12 +91,12 @@ def _asked_for(pipe: Connection) -> tuple[int, int]:
 
 
 def _besiege(pipe: Connection, port: int, folder: Path, half_open: int) -> None:
-    allow_many()
-    held, hello = [plain(port) for _ in range(half_open)], client_hello()
+    raise_open_file_limit()
+    held, hello = [plain_socket(port) for _ in range(half_open)], client_hello()
     for each in held[::2]:
         each.sendall(hello[:3])
-    slow = [Thread(target=_trickle, args=(plain(port), hello), daemon=True)]
-    slow.append(Thread(target=_trickle, args=(secured(port, folder, SLOW_MEMBER), PREFACE), daemon=True))
+    slow = [Thread(target=_trickle, args=(plain_socket(port), hello), daemon=True)]
+    slow.append(Thread(target=_trickle, args=(tls_socket(port, folder, SLOW_MEMBER), PREFACE), daemon=True))
     for thread in slow:
         thread.start()
     pipe.send(None)

@@ -14,12 +14,12 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0
 """What a client of HTTP/2 sends first (RFC 9113, section 3.4): 24 fixed bytes, and here no settings."""
 
 
-def plain(port: int) -> socket.socket:
+def plain_socket(port: int) -> socket.socket:
     """A connection without TLS."""
     return socket.create_connection((HOST, port), TIMEOUT)
 
 
-def secured(port: int, folder: Path | None = None, name: str = "") -> ssl.SSLSocket:
+def tls_socket(port: int, folder: Path | None = None, name: str = "") -> ssl.SSLSocket:
     """A connection under TLS and HTTP/2, as the node of this name in the project in this folder, or as nobody.
 
     Raises:
@@ -33,7 +33,7 @@ def secured(port: int, folder: Path | None = None, name: str = "") -> ssl.SSLSoc
             file.write(load_node(folder / "nodes", name).certificate_pem)
             file.flush()
             context.load_cert_chain(file.name, folder / "nodes" / f"{name}.key")
-    return context.wrap_socket(plain(port))
+    return context.wrap_socket(plain_socket(port))
 
 
 def client_hello() -> bytes:

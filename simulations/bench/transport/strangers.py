@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from server.transport.flower_exchange import FlowerExchange
-from simulations.bench.measure import Comparison, in_fresh_process, peak_growth, require
-from simulations.bench.transport.deployment import connected, make_project, serving
-from simulations.bench.transport.exchange import NODES, asked
-from simulations.bench.transport.sockets import PREFACE, plain, secured
+from server.transport.flower_messenger import FlowerMessenger
+from simulations.bench.measure import Comparison, peak_growth, require, run_in_fresh_process
+from simulations.bench.transport.deployment import connect_nodes, make_project, serve_grid
+from simulations.bench.transport.exchange import NODES, request_replies
+from simulations.bench.transport.sockets import PREFACE, plain_socket, tls_socket
 from simulations.bench.transport.synthetic import echo
 
 SIZE = 200 * 2**20
@@ -46,28 +46,28 @@ def measure() -> list[Comparison]:
         ours, theirs = Path(scratch) / "ours", Path(scratch) / "theirs"
         make_project(ours, NODES)
         make_project(theirs, [OTHER])
-        return in_fresh_process(compare, ours, theirs, SIZE)
+        return run_in_fresh_process(compare, ours, theirs, SIZE)
 
 
 def compare(ours: Path, theirs: Path, size: int) -> list[Comparison]:
     """The rows for strangers that send so many bytes; this process is the server of the project in `ours`."""
-    with serving(ours, ours) as grid, connected(grid, ours, [{name: 1} for name in NODES], echo):
-        ask = partial(asked, FlowerExchange(grid, PATIENCE))
+    with serve_grid(ours, ours) as grid, connect_nodes(grid, ours, [{name: 1} for name in NODES], echo):
+        ask = partial(request_replies, FlowerMessenger(grid, PATIENCE))
         require(len(ask()) == len(NODES), "the nodes answer before the strangers come")
-        heard = in_fresh_process(listen, partial(secured, grid.port, ours, MEMBER))
+        heard = run_in_fresh_process(listen, partial(tls_socket, grid.port, ours, MEMBER))
         rows = [
-            _row("raw", partial(plain, grid.port), size, heard),
-            _row("no certificate", partial(secured, grid.port), size, heard),
-            _row("another authority's", partial(secured, grid.port, theirs, OTHER), size, heard),
+            _row("raw", partial(plain_socket, grid.port), size, heard),
+            _row("no certificate", partial(tls_socket, grid.port), size, heard),
+            _row("another authority's", partial(tls_socket, grid.port, theirs, OTHER), size, heard),
         ]
         require(len(ask()) == len(NODES), "the nodes answer after the strangers came")
         return rows
 
 
 def _row(kind: str, dial: Dial, size: int, member: int) -> Comparison:
-    told = in_fresh_process(listen, dial)
+    told = run_in_fresh_process(listen, dial)
     floods: list[tuple[int, int]] = []
-    growth = peak_growth(lambda: floods.append(in_fresh_process(flood, dial, size)))
+    growth = peak_growth(lambda: floods.append(run_in_fresh_process(flood, dial, size)))
     ((sent, back),) = floods
     gate = require(
         sent >= size and told + back == 0 < member,
@@ -82,7 +82,7 @@ def listen(dial: Dial) -> int:
     with suppress(OSError), dial() as peer:
         with suppress(OSError):
             peer.sendall(PREFACE)
-        return _heard(peer)
+        return _listen_until_closed(peer)
     return 0
 
 
@@ -93,7 +93,7 @@ def flood(dial: Dial, size: int) -> tuple[int, int]:
     while sent < size and time.monotonic() < end:
         with suppress(OSError), dial() as peer:
             sent += _pour(peer, size - sent)
-            back += _heard(peer)
+            back += _listen_until_closed(peer)
     return sent, back
 
 
@@ -106,7 +106,7 @@ def _pour(peer: socket.socket, most: int) -> int:
     return sent
 
 
-def _heard(peer: socket.socket) -> int:
+def _listen_until_closed(peer: socket.socket) -> int:
     heard = 0
     with suppress(OSError):
         while data := peer.recv(CHUNK):

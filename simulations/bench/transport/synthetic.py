@@ -11,7 +11,7 @@ from common.adapters.adapter import Adapter, Factors, Shapes
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Update
 from common.protocol.messages import ADAPTER_STYPE, order_of, pack_update, unpack_assignment
-from common.seeding import stream
+from common.seeding import rng
 
 ROWS = 10
 
@@ -42,8 +42,8 @@ def random_factors(shapes: Shapes, ranks: Mapping[str, int]) -> ClientApp:
         content: Any = message.content
         values = content["values"]
         assignment = unpack_assignment(content["adapter"]["adapter"].data, values["trains"], values["scaling"])
-        draws = stream(str(context.node_config["node"]), values["round"])
-        update = Update(Adapter({name: _drawn(f, draws) for name, f in assignment.start.items()}), ROWS, ROWS, 1.0)
+        draws = rng(str(context.node_config["node"]), values["round"])
+        update = Update(Adapter({name: _draw(f, draws) for name, f in assignment.start.items()}), ROWS, ROWS, 1.0)
         counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
         return _reply(message, vars(order_of(values)) | counts, pack_update(update, assignment.trains))
 
@@ -55,7 +55,7 @@ def random_factors(shapes: Shapes, ranks: Mapping[str, int]) -> ClientApp:
     return app
 
 
-def _drawn(like: Factors, draws: np.random.Generator) -> Factors:
+def _draw(like: Factors, draws: np.random.Generator) -> Factors:
     return Factors(draws.standard_normal(like.a.shape, np.float32), draws.standard_normal(like.b.shape, np.float32))
 
 

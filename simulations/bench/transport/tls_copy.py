@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from simulations.bench.transport.deployment import HOST, running
+from simulations.bench.transport.deployment import HOST, run_processes
 
 CHUNK = 2**20
 
@@ -18,7 +18,10 @@ def tls_copy(keys: Path, size: int) -> Iterator[Callable[[], None]]:
     context.load_cert_chain(keys / "server.pem", keys / "server.key")
     with socket.create_server((HOST, 0)) as server:
         port = server.getsockname()[1]
-        with running([(_send, (keys, port, size))]), context.wrap_socket(server.accept()[0], server_side=True) as peer:
+        with (
+            run_processes([(_send, (keys, port, size))]),
+            context.wrap_socket(server.accept()[0], server_side=True) as peer,
+        ):
             yield lambda: _receive(peer, size)
 
 

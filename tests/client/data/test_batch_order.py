@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.data.batch_order import Indices, by_length, epochs
-from common.seeding import stream
+from client.data.batch_order import Indices, batches_by_length, bucketed_epochs
+from common.seeding import rng
 
 LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=300).map(np.array)
 
@@ -14,7 +14,7 @@ LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=300).map(np.array)
 def epoch(lengths: Indices, batch: int, *key: str | int) -> list[Indices]:
     """The batches of one epoch."""
     pieces, seen = [], 0
-    for piece in epochs(lengths, batch, stream(*key)):
+    for piece in bucketed_epochs(lengths, batch, rng(*key)):
         pieces.append(piece)
         seen += len(piece)
         if seen >= len(lengths):
@@ -31,7 +31,7 @@ def padding(lengths: Indices, pieces: list[Indices]) -> float:
 @settings(deadline=None)
 @given(LENGTHS, st.integers(1, 40), st.integers(0, 2**31))
 def test_every_epoch_has_every_row_once(lengths: Indices, batch: int, seed: int) -> None:
-    order = epochs(lengths, batch, stream(seed))
+    order = bucketed_epochs(lengths, batch, rng(seed))
     for _ in range(2):
         seen: list[int] = []
         while len(seen) < len(lengths):
@@ -53,7 +53,7 @@ def test_seventeen_rows_in_batches_of_sixteen_are_nine_and_eight() -> None:
 
 def test_rows_of_like_length_save_padding() -> None:
     lengths = np.random.default_rng(0).integers(5, 120, 2000)
-    at_random = np.array_split(stream(0).permutation(len(lengths)), 125)
+    at_random = np.array_split(rng(0).permutation(len(lengths)), 125)
     assert padding(lengths, epoch(lengths, 16, 0)) < 0.1
     assert padding(lengths, at_random) > 0.4  # control: without buckets
 
@@ -62,7 +62,7 @@ def test_few_rows_meet_other_rows_in_every_epoch() -> None:
     lengths = np.arange(64)
     first, second = ({frozenset(piece) for piece in epoch(lengths, 8, seed)} for seed in (0, 1))
     assert not first & second
-    whole = {frozenset(piece) for piece in by_length(np.arange(64), lengths, 8)}
+    whole = {frozenset(piece) for piece in batches_by_length(np.arange(64), lengths, 8)}
     assert whole == {frozenset(range(n, n + 8)) for n in range(0, 64, 8)}  # control: one bucket pins the company
 
 
@@ -75,7 +75,7 @@ def test_the_order_of_batches_does_not_follow_length() -> None:
 @settings(deadline=None)
 @given(LENGTHS, st.integers(1, 40))
 def test_by_length_is_sorted_and_whole(lengths: Indices, batch: int) -> None:
-    pieces = by_length(np.arange(len(lengths)), lengths, batch)
+    pieces = batches_by_length(np.arange(len(lengths)), lengths, batch)
     order = np.concatenate(pieces)
     assert sorted(order) == list(range(len(lengths)))
     assert (np.diff(lengths[order]) >= 0).all()
@@ -84,4 +84,4 @@ def test_by_length_is_sorted_and_whole(lengths: Indices, batch: int) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_batches_go_on_as_long_as_one_asks(count: int) -> None:
-    assert len(list(islice(epochs(np.array([3, 4]), 1, stream(0)), count))) == count
+    assert len(list(islice(bucketed_epochs(np.array([3, 4]), 1, rng(0)), count))) == count

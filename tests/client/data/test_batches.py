@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.data.batches import Batch, Examples, batches, eval_batches, hold_out, tokenize
+from client.data.batches import Batch, Examples, batches, eval_batches, split_held_out, tokenize
 from client.data.rows import Row, read_rows
 from client.data.tokens import IGNORE, Example
 from common.errors import DataError
@@ -127,7 +127,7 @@ def test_chats_become_batches_in_which_the_assistant_alone_is_learned() -> None:
 
 def test_cut_rows_are_counted_in_each_part() -> None:
     examples = texts(*[{"text": "w1 w2 w3 w4"}] * 5, *[{"text": "w1"}] * 15, max_length=3)
-    train, held = hold_out(examples, "clinic")
+    train, held = split_held_out(examples, "clinic")
     assert examples.truncated == 5 == train.truncated + held.truncated
     assert examples.lengths.max() == 3
 
@@ -166,7 +166,7 @@ def test_pinned_batches_reach_the_device() -> None:
 @given(st.integers(2, 1500), st.text("abc", min_size=1))
 def test_a_hold_out_is_a_partition_within_its_bounds(count: int, name: str) -> None:
     examples = numbered([1] * count)
-    train, held = hold_out(examples, name)
+    train, held = split_held_out(examples, name)
     numbers = [row.targets for part in (train, held) for row in part.rows]
     assert sorted(numbers) == list(range(count))
     assert len(held) == min(64, max(1, round(count / 10)))
@@ -175,17 +175,17 @@ def test_a_hold_out_is_a_partition_within_its_bounds(count: int, name: str) -> N
 
 def test_a_hold_out_depends_on_the_name_alone() -> None:
     def held(name: str) -> list[object]:
-        return [row.targets for row in hold_out(numbered([1] * 100), name)[1].rows]
+        return [row.targets for row in split_held_out(numbered([1] * 100), name)[1].rows]
 
     assert held("clinic") == held("clinic")
     assert held("clinic") != held("hospital")
 
 
 def test_a_large_share_still_leaves_a_row_to_train_on() -> None:
-    train, held = hold_out(numbered([1, 1]), "clinic", share=0.9)
+    train, held = split_held_out(numbered([1, 1]), "clinic", share=0.9)
     assert (len(train), len(held)) == (1, 1)
 
 
 def test_one_row_cannot_be_split() -> None:
     with pytest.raises(DataError, match="node clinic has 1 row of data, but needs 2"):
-        hold_out(numbered([1]), "clinic")
+        split_held_out(numbered([1]), "clinic")

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from client.data.row_checks import BadRow, read_each, require, text_of
+from client.data.row_checks import BadRow, read_each, read_text, require_columns
 from common.errors import DataError
 
 FILE = Path("rows.csv")
@@ -35,9 +35,9 @@ def test_five_bad_rows_are_all_named() -> None:
 
 
 def test_a_missing_column_names_what_is_there_and_the_key_to_set() -> None:
-    require(FILE, ("texts", "label"), text="texts", label="label")
+    require_columns(FILE, ("texts", "label"), text="texts", label="label")
     with pytest.raises(DataError) as error:
-        require(FILE, ("texts", "label"), text="text", label="label")
+        require_columns(FILE, ("texts", "label"), text="text", label="label")
     assert str(error.value) == (
         "rows.csv has the columns 'texts', 'label', but no 'text'; did you mean 'texts'?; "
         'set text = "COLUMN" (in a recipe: [data] text)'
@@ -58,8 +58,8 @@ def test_a_missing_column_names_what_is_there_and_the_key_to_set() -> None:
 )
 def test_what_is_no_text_is_refused(fields: dict[str, object], reason: str) -> None:
     with pytest.raises(BadRow, match=reason):
-        text_of(fields, "text")
+        read_text(fields, "text")
 
 
 def test_text_is_left_as_it_is() -> None:
-    assert text_of({"text": " hi \U0001f600\n"}, "text") == " hi \U0001f600\n"
+    assert read_text({"text": " hi \U0001f600\n"}, "text") == " hi \U0001f600\n"

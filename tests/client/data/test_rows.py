@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from client.data.rows import Row, columns_of, read_rows
+from client.data.rows import Row, column_names, read_rows
 from common.errors import DataError
 
 
@@ -37,7 +37,7 @@ def test_csv_with_quoted_newlines_counts_physical_lines(tmp_path: Path) -> None:
 
 
 def test_csv_from_a_spreadsheet_has_no_mark_in_its_first_column(tmp_path: Path) -> None:
-    assert columns_of(read_rows(write(tmp_path, "rows.csv", "\ufefftext\nhi\n"))) == ("text",)
+    assert column_names(read_rows(write(tmp_path, "rows.csv", "\ufefftext\nhi\n"))) == ("text",)
 
 
 def test_quotes_in_tsv_are_plain_characters(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
 
 
 def test_columns_are_those_of_any_row() -> None:
-    assert columns_of([Row(1, {"b": 1}), Row(2, {"a": 1, "b": 2})]) == ("b", "a")
+    assert column_names([Row(1, {"b": 1}), Row(2, {"a": 1, "b": 2})]) == ("b", "a")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers.models.bart.modeling_bart import BartScaledWordEmbedding
 
-from client.model.lora import Branch, Lane, Lora, shape_of
+from client.model.lora import Branch, Lane, Lora, module_shape
 from common.errors import ModelError
 from tests.helpers.common.models import load, logits
 from tests.helpers.common.toy_network import SHAPES, branches, lane, toy, words
@@ -33,7 +33,7 @@ def _inputs(module):
     torch.manual_seed(3)
     if isinstance(module, nn.Embedding):
         return words(8)
-    return torch.randn(8, 4, shape_of("x", module)[1], requires_grad=True)
+    return torch.randn(8, 4, module_shape("x", module)[1], requires_grad=True)
 
 
 def _peft(network, r, alpha):

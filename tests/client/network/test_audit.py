@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from client.network.audit import Notary
+from client.network.audit import LogAuditor
 from common.errors import IdentityError, TransportError
 from common.identity.documents import signatures as envelope
 from common.identity.documents import signatures as signing
 from common.identity.documents.signatures import Receipt
-from common.protocol.round_notice import Line
+from common.protocol.round_notice import RoundNotice
 from tests.helpers.end_to_end.identities import Identities
 
 RUN, BLOB = "ab" * 32, b"factors"
 HASH = hashlib.sha256(BLOB).hexdigest()
 VALUES = {"run": RUN, "round": 3, "attempt": 1, "parent": "02", "base": "ef", "examples": 10, "tokens": 10, "loss": 1.0}
-LINE = Line(run=RUN, round=3, parent="02", adapter="03", updates=["00" * 32, HASH], weight=0.25)
+LINE = RoundNotice(run=RUN, round=3, parent="02", adapter="03", updates=["00" * 32, HASH], weight=0.25)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def identities(tmp_path):
 @pytest.fixture
 def notary(identities, caplog):
     caplog.set_level(logging.INFO)
-    return Notary(identities.folder / "b", identities.node("b"))
+    return LogAuditor(identities.folder / "b", identities.node("b"))
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def signed(identities):
 
 
 def told(notary, line):
-    notary.told(line.values(), b"")
+    notary.on_notice(line.values(), b"")
 
 
 def kept(identities):
@@ -63,8 +63,8 @@ def kept(identities):
 def test_a_reply_is_signed_for_this_node(notary, identities):
     added = notary.sign(VALUES, BLOB)
     b = identities.node("b")
-    assert signing.signed(VALUES | added, HASH, "demo", "b", b.signing_key.public_key())
-    assert not signing.signed(VALUES | added, HASH, "demo", "a", b.signing_key.public_key())
+    assert signing.is_signed_reply(VALUES | added, HASH, "demo", "b", b.signing_key.public_key())
+    assert not signing.is_signed_reply(VALUES | added, HASH, "demo", "a", b.signing_key.public_key())
     assert added["roster"] == b.roster.version
 
 
@@ -139,12 +139,12 @@ def test_an_announcement_is_no_update(notary, caplog):
 
 def test_rounds_must_follow_one_another(notary, caplog):
     told(notary, LINE)
-    notary.asked({"run": RUN, "round": 4, "parent": "03"})
-    notary.asked({"run": "other", "round": 4, "parent": "xx"})  # another run
-    notary.asked({"run": RUN, "round": 6, "parent": "xx"})  # the node was away
+    notary.on_request({"run": RUN, "round": 4, "parent": "03"})
+    notary.on_request({"run": "other", "round": 4, "parent": "xx"})  # another run
+    notary.on_request({"run": RUN, "round": 6, "parent": "xx"})  # the node was away
     told(notary, replace(LINE, round=4, parent="03", adapter="04"))
     assert not caplog.records
-    notary.asked({"run": RUN, "round": 5, "parent": "03"})
+    notary.on_request({"run": RUN, "round": 5, "parent": "03"})
     assert "round 5 starts from adapter 03, by its log round 4 ended with 04" in caplog.text
     caplog.clear()
     told(notary, replace(LINE, round=5, parent="03", adapter="05"))
@@ -154,7 +154,7 @@ def test_rounds_must_follow_one_another(notary, caplog):
 def test_a_newer_roster_is_kept_and_signed_for(notary, identities):
     before = identities.node("b").roster.version
     identities.revoke("a")
-    notary.told({}, identities.roster)
+    notary.on_notice({}, identities.roster)
     assert notary.sign(VALUES, BLOB)["roster"] == before + 1
     assert identities.node("b").roster.version == before + 1  # also after a restart
 
@@ -162,26 +162,26 @@ def test_a_newer_roster_is_kept_and_signed_for(notary, identities):
 def test_an_older_roster_is_refused(notary, identities):
     older = identities.roster
     identities.revoke("a")
-    notary.told({}, identities.roster)
+    notary.on_notice({}, identities.roster)
     with pytest.raises(IdentityError, match="older"):
-        notary.told({}, older)
+        notary.on_notice({}, older)
 
 
 def test_a_roster_that_another_key_signed_is_refused(notary, tmp_path):
     with pytest.raises(IdentityError):
-        notary.told({}, Identities(tmp_path / "other", "b").roster)
+        notary.on_notice({}, Identities(tmp_path / "other", "b").roster)
 
 
 def test_a_roster_that_bars_the_node_ends_it(notary, identities):
     identities.revoke("b")
     with pytest.raises(IdentityError, match="b is revoked since roster version"):
-        notary.told({}, identities.roster)
+        notary.on_notice({}, identities.roster)
 
 
 @pytest.mark.parametrize("values", [{}, LINE.values() | {"round": "3"}, LINE.values() | {"more": 1}])
 def test_a_notice_of_another_form_is_refused(notary, values):
     with pytest.raises(TransportError, match="same release"):
-        notary.told(values, b"")
+        notary.on_notice(values, b"")
 
 
 def test_a_receipt_that_cannot_be_kept_ends_nothing(notary, identities, signed, caplog):

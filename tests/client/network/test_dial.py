@@ -4,7 +4,7 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from client.network.dial import Deadline, connected, dial
+from client.network.dial import Deadline, connect_first, dial
 from tests.helpers.end_to_end.fake_servers import FAMILIES, black_hole, closed_port
 
 
@@ -32,7 +32,7 @@ def place():
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_address_that_takes_no_connection_leaves_time_for_the_next(place, first, count):
     addresses = [place[first]("::1")] * count + [place["good"]("127.0.0.1")]
-    with closing(connected(addresses, Deadline(0.5))) as connection:
+    with closing(connect_first(addresses, Deadline(0.5))) as connection:
         assert connection.getpeername()[:2] == addresses[0 if first == "good" else -1][4][:2]
 
 
@@ -48,21 +48,21 @@ def test_an_address_that_takes_no_connection_leaves_time_for_the_next(place, fir
 )
 def test_where_no_address_takes_one_the_last_says_why(place, kinds, error):
     with pytest.raises(error):
-        connected([place[kind]("127.0.0.1") for kind in kinds], Deadline(0.5))
+        connect_first([place[kind]("127.0.0.1") for kind in kinds], Deadline(0.5))
 
 
 def test_the_deadline_is_one_for_all_addresses(place):
     deadline = Deadline(0.4)
     with pytest.raises(TimeoutError):
-        connected([place["hole"](host) for host in FAMILIES] * 4, deadline)
+        connect_first([place["hole"](host) for host in FAMILIES] * 4, deadline)
     with pytest.raises(TimeoutError):
-        deadline.left()
+        deadline.seconds_left()
 
 
 def test_what_is_left_of_the_time_falls():
     deadline = Deadline(60)
-    first = deadline.left()
-    assert 0 < deadline.left() <= first <= 60
+    first = deadline.seconds_left()
+    assert 0 < deadline.seconds_left() <= first <= 60
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from client.network.dial import Deadline
-from client.network.proxy import ProxyError, proxy_of, tunnel
+from client.network.proxy import ProxyError, find_proxy, tunnel
 from common.errors import ConfigError
 from tests.helpers.end_to_end.connect_proxy import ConnectProxy
 from tests.helpers.end_to_end.fake_servers import closed_port
@@ -19,22 +19,22 @@ def environment(monkeypatch):
 
 
 def test_without_a_variable_there_is_none(environment):
-    assert proxy_of("fed.example.org") is None
+    assert find_proxy("fed.example.org") is None
     environment.setenv("http_proxy", "http://plain:1")
-    assert proxy_of("fed.example.org") is None
+    assert find_proxy("fed.example.org") is None
 
 
 @pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY"])
 def test_the_variable_names_it(environment, name):
     environment.setenv(name, "http://proxy:3128")
-    assert proxy_of("fed.example.org") == "http://proxy:3128"
+    assert find_proxy("fed.example.org") == "http://proxy:3128"
 
 
 def test_a_host_may_be_exempt(environment):
     environment.setenv("https_proxy", "http://proxy:3128")
     environment.setenv("no_proxy", "example.org,10.0.0.5")
     hosts = ["fed.example.org", "10.0.0.5", "fed.example.com"]
-    assert [proxy_of(host) for host in hosts] == [None, None, "http://proxy:3128"]
+    assert [find_proxy(host) for host in hosts] == [None, None, "http://proxy:3128"]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_host_may_be_exempt(environment):
 )
 def test_it_is_a_url_with_a_port(environment, written, meant):
     environment.setenv("https_proxy", written)
-    assert proxy_of("fed.example.org") == meant
+    assert find_proxy("fed.example.org") == meant
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_it_is_a_url_with_a_port(environment, written, meant):
 def test_what_is_no_http_proxy_is_refused_without_its_password(environment, written):
     environment.setenv("https_proxy", written)
     with pytest.raises(ConfigError, match="https_proxy is no HTTP proxy") as refused:
-        proxy_of("fed.example.org")
+        find_proxy("fed.example.org")
     assert "secret" not in str(refused.value)
 
 

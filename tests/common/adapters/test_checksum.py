@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.adapters import checksum as buffers
-from common.adapters.checksum import seal
+from common.adapters.checksum import join_with_crc
 
 
 def start(crc):
@@ -14,7 +14,7 @@ def start(crc):
 
 
 def of_all(parts):
-    return seal(start, sum(map(len, parts)), iter(parts))
+    return join_with_crc(start, sum(map(len, parts)), iter(parts))
 
 
 def joined(parts):

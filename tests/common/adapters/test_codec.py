@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.adapters.adapter import Adapter, Array, Factors
-from common.adapters.codec import Dtype, Limits, decode, encode, write
+from common.adapters.codec import DecodeLimits, Dtype, decode, encode, write
 from common.errors import CodecError
 from tests.helpers.common.buffers import PREFIX, claim, data_of, header_of, random_adapter, sealed
 
@@ -224,22 +224,22 @@ def test_another_version_is_named() -> None:
 @pytest.mark.parametrize("omit", [(), ("q.b", "v.b")])
 def test_max_bytes_counts_arrays_that_were_not_sent(omit: tuple[str, ...]) -> None:
     size, blob = sum(array.nbytes for array in SMALL.arrays().values()), encode(SMALL, omit=omit)
-    assert decode(blob, Limits(max_bytes=size)).shapes == SMALL.shapes
+    assert decode(blob, DecodeLimits(max_bytes=size)).shapes == SMALL.shapes
     with pytest.raises(CodecError, match=f"{size} bytes exceed the limit of {size - 1}"):
-        decode(blob, Limits(max_bytes=size - 1))
+        decode(blob, DecodeLimits(max_bytes=size - 1))
 
 
 def test_max_header() -> None:
     length = len(header_of(BLOB))
-    assert decode(BLOB, Limits(max_header=length)).shapes == SMALL.shapes
+    assert decode(BLOB, DecodeLimits(max_header=length)).shapes == SMALL.shapes
     with pytest.raises(CodecError, match=f"header of {length} bytes"):
-        decode(BLOB, Limits(max_header=length - 1))
+        decode(BLOB, DecodeLimits(max_header=length - 1))
 
 
 def test_max_rank() -> None:
-    assert decode(BLOB, Limits(max_rank=2)).rank == 2
+    assert decode(BLOB, DecodeLimits(max_rank=2)).rank == 2
     with pytest.raises(CodecError, match="rank 2 exceeds the limit of 1"):
-        decode(BLOB, Limits(max_rank=1))
+        decode(BLOB, DecodeLimits(max_rank=1))
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ def test_max_rank() -> None:
 )
 def test_shapes_are_exact(shapes: Any, message: str) -> None:
     with pytest.raises(CodecError, match=message):
-        decode(BLOB, Limits(shapes=shapes))
-    assert decode(BLOB, Limits(shapes=SMALL.shapes)).shapes == SMALL.shapes
+        decode(BLOB, DecodeLimits(shapes=shapes))
+    assert decode(BLOB, DecodeLimits(shapes=SMALL.shapes)).shapes == SMALL.shapes
 
 
 def peak_of(blob: bytes) -> int:

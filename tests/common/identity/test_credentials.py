@@ -192,16 +192,18 @@ def test_a_clock_that_is_off_is_named(tmp_path: Path) -> None:
 def test_a_node_pins_the_newest_roster(operator: Path, node: Path, tmp_path: Path) -> None:
     first = load_node(node, "hospital-a")
     new_node(operator, tmp_path / "b", "hospital-b")
-    second = credentials.pin(node, first, (operator / "roster.json").read_bytes())
+    second = credentials.pin_newer_roster(node, first, (operator / "roster.json").read_bytes())
     assert second.roster.version == first.roster.version + 1
     assert load_node(node, "hospital-a").roster == second.roster
     with pytest.raises(IdentityError, match="older than version 3"):
-        credentials.pin(node, second, invite.read((node / "hospital-a.invite").read_bytes())[0].signed_roster.encode())
+        credentials.pin_newer_roster(
+            node, second, invite.read_invite((node / "hospital-a.invite").read_bytes())[0].signed_roster.encode()
+        )
     assert load_node(node, "hospital-a").roster == second.roster
 
 
 def test_a_newer_invite_counts_more_than_the_pinned_roster(operator: Path, node: Path) -> None:
-    credentials.pin(node, load_node(node, "hospital-a"), (operator / "roster.json").read_bytes())
+    credentials.pin_newer_roster(node, load_node(node, "hospital-a"), (operator / "roster.json").read_bytes())
     shutil.copy(project.renew_node(operator, "hospital-a", NOW), node)
     assert load_node(node, "hospital-a").roster.version == 3
 
@@ -210,16 +212,16 @@ def test_two_rosters_of_one_version_are_refused(operator: Path, node: Path, tmp_
     fork = Path(shutil.copytree(operator, tmp_path / "fork"))
     own = load_node(node, "hospital-a")
     new_node(operator, tmp_path / "b", "hospital-b")
-    pinned_now = credentials.pin(node, own, (operator / "roster.json").read_bytes())
+    pinned_now = credentials.pin_newer_roster(node, own, (operator / "roster.json").read_bytes())
     new_node(fork, tmp_path / "c", "hospital-c")
     with pytest.raises(IdentityError, match="two rosters of version 3"):
-        credentials.pin(node, pinned_now, (fork / "roster.json").read_bytes())
+        credentials.pin_newer_roster(node, pinned_now, (fork / "roster.json").read_bytes())
 
 
 def test_a_roster_of_another_project_is_not_pinned(node: Path, tmp_path: Path) -> None:
     other = new_project(tmp_path / "other")
     with pytest.raises(IdentityError, match="signature"):
-        credentials.pin(node, load_node(node, "hospital-a"), (other / "roster.json").read_bytes())
+        credentials.pin_newer_roster(node, load_node(node, "hospital-a"), (other / "roster.json").read_bytes())
     assert not (node / "hospital-a.roster").exists()
 
 
@@ -227,7 +229,7 @@ def test_a_revoked_node_is_told(operator: Path, node: Path) -> None:
     own = load_node(node, "hospital-a")
     project.revoke(operator, "hospital-a", NOW)
     with pytest.raises(IdentityError, match="hospital-a is revoked since roster version 3"):
-        credentials.pin(node, own, (operator / "roster.json").read_bytes())
+        credentials.pin_newer_roster(node, own, (operator / "roster.json").read_bytes())
     with pytest.raises(IdentityError, match="hospital-a is revoked since roster version 3"):
         load_node(node, "hospital-a")  # It has kept the roster.
 
@@ -243,8 +245,8 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_changed_invite_is_refused(fuzzed: Path, data: st.DataObject) -> None:
     whole = (fuzzed.parent / "operator" / "hospital-a.invite").read_bytes()
     with pytest.raises(IdentityError):
-        invite.read(data.draw(mutations(whole)))
-    assert invite.read(whole)
+        invite.read_invite(data.draw(mutations(whole)))
+    assert invite.read_invite(whole)
 
 
 FIELDS = ("authority", "certificate", "signed_roster")
@@ -254,9 +256,9 @@ FIELDS = ("authority", "certificate", "signed_roster")
 def test_an_invite_with_other_content_is_refused_though_signed(fuzzed: Path, data: st.DataObject, field: str) -> None:
     """As a holder of the roster's key could make it."""
     key = read_signing_key(fuzzed.parent / "operator" / "roster.key")
-    document, _ = invite.read((fuzzed.parent / "operator" / "hospital-a.invite").read_bytes())
+    document, _ = invite.read_invite((fuzzed.parent / "operator" / "hospital-a.invite").read_bytes())
     pem = data.draw(mutations(getattr(document, field).encode())).decode(errors="replace")
-    signed = documents.seal("invite", dataclasses.replace(document, **{field: pem}), key)
+    signed = documents.sign_document("invite", dataclasses.replace(document, **{field: pem}), key)
     (fuzzed / "hospital-a.invite").write_bytes(signed)
     try:
         loaded = load_node(fuzzed, "hospital-a")
@@ -266,6 +268,6 @@ def test_an_invite_with_other_content_is_refused_though_signed(fuzzed: Path, dat
 
 
 def test_an_invite_signed_by_a_stranger_is_refused(fuzzed: Path) -> None:
-    document, _ = invite.read((fuzzed.parent / "operator" / "hospital-a.invite").read_bytes())
+    document, _ = invite.read_invite((fuzzed.parent / "operator" / "hospital-a.invite").read_bytes())
     with pytest.raises(IdentityError, match="signature of this invite"):
-        invite.read(invite.sign(document, new_signing_key()))
+        invite.read_invite(invite.sign_invite(document, new_signing_key()))

@@ -57,10 +57,10 @@ def test_an_admitted_node_is_in_the_roster_with_its_limits(operator: Path, tmp_p
     assert (members.version, member.max_rank, member.max_weight, member.revoked) == (2, 16, 5000, False)
     assert member.signing_key == request.signing_key
     assert member.certificate == certificates.key_hash(request.public_key)
-    document, invited = invite.read(path.read_bytes())
+    document, invited = invite.read_invite(path.read_bytes())
     assert invited == members
     certificate = certificates.from_pem(document.certificate.encode())
-    assert certificates.names_of(certificate) == ("hospital-a",)
+    assert certificates.subject_names(certificate) == ("hospital-a",)
     assert certificate.not_valid_after_utc == member.expires
     assert document.servers == HOSTS
 
@@ -118,7 +118,7 @@ def test_a_nodes_new_certificate_is_for_its_old_key(tmp_path: Path) -> None:
     operator = new_project(tmp_path / "operator", days_ago(360))
     new_node(operator, tmp_path / "a", now=days_ago(350))
     old = overview.read(operator).roster
-    document, invited = invite.read(project.renew_node(operator, "hospital-a", NOW).read_bytes())
+    document, invited = invite.read_invite(project.renew_node(operator, "hospital-a", NOW).read_bytes())
     assert invited == overview.read(operator).roster
     assert invited.version == old.version + 1
     member, before = invited.member("hospital-a"), old.member("hospital-a")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode
-from common.adapters.joined import join, split
+from common.adapters.joined import join_adapters, split_adapters
 from tests.helpers.common.buffers import random_adapter
 
 words = st.text("abc./-", min_size=1, max_size=4)
@@ -15,8 +15,8 @@ adapters = st.builds(random_adapter, st.dictionaries(words, st.just((3, 2, 1)), 
 
 @given(st.dictionaries(parts, adapters, max_size=4))
 def test_what_is_joined_comes_apart_as_it_was(held):
-    joined = join(**held)
-    back = split(joined)
+    joined = join_adapters(**held)
+    back = split_adapters(joined)
     assert back.keys() == held.keys()
     assert all(encode(back[part]) == encode(adapter) for part, adapter in held.items())
     flat = {f"{part}/{name}": factors for part, adapter in held.items() for name, factors in adapter.items()}
@@ -36,6 +36,6 @@ class Counted(Adapter):
 
 def test_a_joined_module_is_read_when_it_is_asked_for():
     part = Counted(random_adapter({"q": (3, 2, 1), "v": (3, 2, 1)}))
-    joined = join(frozen=part)
+    joined = join_adapters(frozen=part)
     assert (list(joined), len(joined), part.asked) == (["frozen/q", "frozen/v"], 2, 0)
     assert joined["frozen/v"] is part["v"]

@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, Metadata,
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from common.protocol.flower import identify, with_id
+from common.protocol.flower import give_id, identify
 
 ROOT = Path(__file__).parents[3]
 CONTENT = {"values": ConfigRecord({"round": 3}), "adapter": ArrayRecord({"adapter": Array("uint8", (1,), "x", b"f")})}
@@ -50,7 +50,7 @@ def test_without_an_identity_there_is_no_message():
 
 
 def test_a_message_keeps_all_but_its_id(message):
-    delivered = with_id(message, "its own")
+    delivered = give_id(message, "its own")
     expected = {name: getattr(message.metadata, name) for name in OURS} | {"message_id": "its own"}
     assert {name: getattr(delivered.metadata, name) for name in OURS} == expected
     assert dict(delivered.content) == CONTENT
@@ -63,13 +63,13 @@ def test_metadata_are_made_of_what_we_pass():
 
 def test_a_delivered_message_has_records_of_its_own(message):
     """A client that adds one does not add it to the sender's."""
-    delivered = with_id(message, "its own")
+    delivered = give_id(message, "its own")
     delivered.content["more"] = ConfigRecord({"x": 1})
     assert "more" not in message.content
 
 
 def test_replies_answer_the_message_by_its_id(message):
-    delivered = with_id(message, "its own")
+    delivered = give_id(message, "its own")
     for reply in (Message(RecordDict(), reply_to=delivered), Message(Error(2, "failed"), reply_to=delivered)):
         assert reply.metadata.reply_to_message_id == "its own"
         assert (reply.metadata.group_id, reply.metadata.message_type) == ("3", "train")

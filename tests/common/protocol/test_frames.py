@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from common.errors import TransportError
 from common.protocol.channel import FRAME
-from common.protocol.flower import identify, with_id
-from common.protocol.frames import Incoming, announced, decode, encode
-from common.protocol.message_header import MOST
+from common.protocol.flower import give_id, identify
+from common.protocol.frames import IncomingMessage, decode, encode, read_first_frame
+from common.protocol.message_header import MAX_ENTRIES
 
 SIZES = [0, 1, FRAME, 2 * FRAME + 5]
 LIMIT = 2**24
@@ -25,7 +25,7 @@ def data(size: int) -> bytes:
 
 def message_of(records) -> Message:
     identify()
-    return with_id(Message(RecordDict(records), 7, "train", ttl=60, group_id="3"), "an id")
+    return give_id(Message(RecordDict(records), 7, "train", ttl=60, group_id="3"), "an id")
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def framed(plain) -> bytes:
 def test_many_small_things_are_refused_before_they_are_built(kind, frames, monkeypatch):
     monkeypatch.setattr("common.protocol.message_header._record", lambda *parts: pytest.fail("it was built"))
     one = {"arrays": ["u1", [0], "x", 0], "config": [1]}[kind]
-    plain = head(frames) | {"records": [["r", kind, [[f"{n}", *one] for n in range(MOST)]]]}
+    plain = head(frames) | {"records": [["r", kind, [[f"{n}", *one] for n in range(MAX_ENTRIES)]]]}
     with pytest.raises(TransportError, match="malformed"):
-        announced(framed(plain), LIMIT)
+        read_first_frame(framed(plain), LIMIT)
 
 
 def test_a_message_comes_back(message, frames):
@@ -102,7 +102,7 @@ def test_a_message_takes_no_more_frames_than_it_has(frames):
 
 @pytest.mark.parametrize("frame", [b"", b"x", b"x" * FRAME])
 def test_a_frame_too_many_is_refused(frames, frame):
-    incoming = Incoming(announced(frames[0], LIMIT))
+    incoming = IncomingMessage(read_first_frame(frames[0], LIMIT))
     for good in frames[1:]:
         incoming.add(good)
     assert incoming.left == 0
@@ -127,10 +127,12 @@ def test_a_missing_frame_is_refused(frames):
 def test_more_than_the_limit_is_refused_before_there_is_a_place_for_it(frames):
     places = []
     total = sum(SIZES)
-    assert Incoming(announced(frames[0], total), lambda size: places.append(size) or BytesIO()).left == total
+    assert (
+        IncomingMessage(read_first_frame(frames[0], total), lambda size: places.append(size) or BytesIO()).left == total
+    )
     assert places == [total]
     with pytest.raises(TransportError, match="limit"):
-        announced(frames[0], total - 1)
+        read_first_frame(frames[0], total - 1)
 
 
 def test_a_size_without_bytes_costs_no_memory():
@@ -138,7 +140,7 @@ def test_a_size_without_bytes_costs_no_memory():
     plain["records"] = [["r", "arrays", [["k", "uint8", [1], "x", 2**30]]]]
     tracemalloc.start()
     with pytest.raises(TransportError):
-        announced(framed(plain), 2**30 - 1)
+        read_first_frame(framed(plain), 2**30 - 1)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
@@ -194,7 +196,7 @@ def test_a_head_that_lies_is_refused(frames, change):
 def test_a_head_nested_without_end_is_refused():
     text = b"[" * 200_000
     with pytest.raises(TransportError):
-        announced(len(text).to_bytes(4, "little") + text, LIMIT)
+        read_first_frame(len(text).to_bytes(4, "little") + text, LIMIT)
 
 
 @given(st.binary(max_size=200))

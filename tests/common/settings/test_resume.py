@@ -14,7 +14,14 @@ from common.errors import ConfigError
 from common.settings.marks import OPERATIONAL, AddedLater, is_operational
 from common.settings.reader import parse, to_tables
 from common.settings.recipe import Recipe
-from common.settings.resume import Change, changes, config_hash, decisive_tables, over_begun, read_begun
+from common.settings.resume import (
+    Change,
+    config_hash,
+    decisive_tables,
+    find_changes,
+    read_run_settings,
+    resume_settings,
+)
 from common.settings.server import ServerFile
 
 STRICT = ConfigDict(extra="forbid", strict=True)
@@ -90,14 +97,14 @@ olds = st.builds(
 
 @given(old=olds)
 def test_a_run_keeps_its_hash_and_what_it_did_as_settings_grow(tmp_path_factory, old):
-    now = read_begun(New, begun(tmp_path_factory.mktemp("run"), old))
+    now = read_run_settings(New, begun(tmp_path_factory.mktemp("run"), old))
     assert config_hash(now) == config_hash(old)
     assert (now.cohort, now.train.lr, now.train.names) == (old.cohort, old.train.lr, old.train.names)
     assert (now.train.wire, now.every, now.limits.share, now.base) == ("float32", 1, None, None)
 
 
 def test_a_later_key_that_does_something_else_is_another_run(tmp_path):
-    now = read_begun(New, begun(tmp_path, Old(3)))
+    now = read_run_settings(New, begun(tmp_path, Old(3)))
     others = [
         replace(now, every=2),
         replace(now, cohort=7),
@@ -112,39 +119,39 @@ def test_a_later_key_that_does_something_else_is_another_run(tmp_path):
 
 def test_an_operational_key_changes_no_hash_and_is_taken_from_the_run(tmp_path):
     file = begun(tmp_path, Old(3, port=8))
-    now = read_begun(New, file)
+    now = read_run_settings(New, file)
     assert (now.port, now.patience) == (8, 9)
     assert config_hash(replace(now, port=4, patience=4)) == config_hash(now)
 
 
 def test_a_forgotten_mark_refuses_to_resume(tmp_path):
     """Negative control: without its mark, the same key makes another run of every old one."""
-    assert config_hash(read_begun(Forgotten, begun(tmp_path, Old(3)))) != config_hash(Old(3))
+    assert config_hash(read_run_settings(Forgotten, begun(tmp_path, Old(3)))) != config_hash(Old(3))
 
 
 def test_unset_keys_are_the_runs_own_and_never_new_defaults(tmp_path):
     file = begun(tmp_path, Old(3, cohort=5, train=OldTable(lr=0.7)))
-    typed = over_begun(New, {"rounds": 3, "port": 6, "train": {"names": ["q"]}}, file)
-    assert typed == replace(read_begun(New, file), port=6)
+    typed = resume_settings(New, {"rounds": 3, "port": 6, "train": {"names": ["q"]}}, file)
+    assert typed == replace(read_run_settings(New, file), port=6)
     assert typed.train.lr == 0.7  # neither 0.1 nor 0.2
-    assert over_begun(New, {"rounds": 4}, file).rounds == 4
+    assert resume_settings(New, {"rounds": 4}, file).rounds == 4
 
 
 def test_a_run_with_later_keys_written_out_is_read_back_equal(tmp_path):
-    now = replace(read_begun(New, begun(tmp_path, Old(3))), every=4)
-    assert read_begun(New, begun(tmp_path, now)) == now
-    assert read_begun(New, begun(tmp_path, New(3))).train.wire == "int8"  # a new run, with its own defaults
+    now = replace(read_run_settings(New, begun(tmp_path, Old(3))), every=4)
+    assert read_run_settings(New, begun(tmp_path, now)) == now
+    assert read_run_settings(New, begun(tmp_path, New(3))).train.wire == "int8"  # a new run, with its own defaults
 
 
 def test_changes_name_key_value_and_what_is_typed(tmp_path):
-    now = read_begun(New, begun(tmp_path, Old(3)))
+    now = read_run_settings(New, begun(tmp_path, Old(3)))
     typed = {"rounds": 3, "port": 99, "every": 2, "cohort": 4, "train": {"lr": 0.1, "names": ["q", "o"]}}
-    assert changes(now, typed) == [
+    assert find_changes(now, typed) == [
         Change(("cohort",), None, 4),
         Change(("every",), 1, 2),
         Change(("train", "names"), ("q",), ["q", "o"]),
     ]
-    assert changes(now, to_tables(now)) == []
+    assert find_changes(now, to_tables(now)) == []
 
 
 def test_a_wrong_key_in_a_marked_table_is_named():

@@ -8,8 +8,8 @@ from client.app import app
 from common.adapters.codec import encode
 from common.protocol.announcement import announced
 from common.protocol.assignment import Assignment
-from common.protocol.flower import identify, with_id
-from common.protocol.messages import Order, assignment_values, pack_assignment
+from common.protocol.flower import give_id, identify
+from common.protocol.messages import RoundId, assignment_values, pack_assignment
 from tests.helpers.client.training import PLAIN
 from tests.helpers.common.models import random_adapter
 
@@ -21,7 +21,7 @@ def ask(file, kind, values, blob=b"", node_id=7, message_id="a"):
     if blob:
         content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), "fedlora.v1", blob)})
     context = Context(1, node_id, {"node": str(file)}, RecordDict(), {})
-    return app(with_id(Message(content, node_id, kind), message_id), context)
+    return app(give_id(Message(content, node_id, kind), message_id), context)
 
 
 class Server:
@@ -30,7 +30,7 @@ class Server:
     def __init__(self, file, trains="both"):
         self.file = file
         self.node = announced(dict(ask(file, "query", {"targets": "query-value"}).content["values"]))
-        self.order, self.cohort = Order("run 1", 1, "parent", self.node.fingerprint), 3
+        self.order, self.cohort = RoundId("run 1", 1, "parent", self.node.fingerprint), 3
         frozen, start = (random_adapter(self.node.shapes, (rank,), rank) for rank in (3, 2))
         self.assignment = Assignment(frozen, start, trains, 0.5)
 

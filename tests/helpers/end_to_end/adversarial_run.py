@@ -85,7 +85,7 @@ def let_expire(project: Project, name: str) -> None:
     folder = project.folder / "keys"
     before = overview.read(folder).roster
     past = replace(before.member(name), expires=datetime.now(UTC) - timedelta(days=1))
-    signed = roster.sign(before.successor(past), keys.read_signing_key(folder / "roster.key"))
+    signed = roster.sign_roster(before.successor(past), keys.read_signing_key(folder / "roster.key"))
     (folder / "roster.json").write_bytes(signed)
 
 
@@ -93,5 +93,7 @@ def expired_certificate(project: Project, name: str) -> Pem:
     """A certificate of this name by the project's authority, whose year is over."""
     folder, key = project.folder / "keys", keys.new_tls_key()
     authority = Authority(overview.read(folder).authority, keys.read_tls_key(folder / "ca.key"))
-    made = certificates.for_node(name, key.public_key(), authority, datetime.now(UTC) - timedelta(days=366))
+    made = certificates.make_node_certificate(
+        name, key.public_key(), authority, datetime.now(UTC) - timedelta(days=366)
+    )
     return Pem((folder / "ca.pem").read_bytes(), certificates.to_pem(made), keys.to_plain_pem(key))

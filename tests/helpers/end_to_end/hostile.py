@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from client.network.link import Link
-from client.network.responder import Answers
+from client.network.responder import Responder
 from client.node import read_node
 from common.protocol.flower import identify
 from tests.helpers.end_to_end.hostile_nodes import KINDS, Node
 
 
 def _take_part(node: Node) -> None:
-    answers = Answers(lambda: node.answer, node.context, node)
+    answers = Responder(lambda: node.answer, node.context, node)
     Link(node.settings.server, node.credentials, node.rank, answers).run()
 
 

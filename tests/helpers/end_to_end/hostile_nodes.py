@@ -57,7 +57,7 @@ class Node:
 
     def sign_as(self, who: NodeCredentials, values: Mapping[str, Any], blob: bytes) -> Values:
         blob_hash = hashlib.sha256(blob).hexdigest()
-        return signing.added(values, blob_hash, who.project, who.name, who.roster.version, who.signing_key)
+        return signing.sign_reply(values, blob_hash, who.project, who.name, who.roster.version, who.signing_key)
 
 
 class Spoiler(Node):

@@ -13,9 +13,9 @@ from common.identity import node as node_keys
 from common.identity import operator as project
 from common.identity import project_files as overview
 from common.identity.keys import private_keys as keys
-from server.transport.authorization import Door
-from server.transport.grid import Gate, GrpcGrid
-from server.transport.quota import Limits
+from server.transport.authorization import RosterGuard
+from server.transport.grid import GrpcGrid, NodeGuard
+from server.transport.quota import NodeQuota
 from tests.helpers.client.nodes import write_node
 from tests.helpers.common.identity_parties import NOW, days_ago
 from tests.helpers.end_to_end.command import start
@@ -39,8 +39,13 @@ class Clinic:
         ca, own = ((self.keys / name).read_bytes() for name in ("ca.pem", "server.pem"))
         pems = Pem(ca, own, keys.to_plain_pem(keys.read_tls_key(self.keys / "server.key")))
         public = overview.read(self.keys)
-        door = Door(self.keys, public.roster, public.signed_roster, "examples")
-        grid = GrpcGrid("127.0.0.1:0", pems, Gate(door.admit, door.objection, lambda name: (), Limits()), self.folder)
+        door = RosterGuard(self.keys, public.roster, public.signed_roster, "examples")
+        grid = GrpcGrid(
+            "127.0.0.1:0",
+            pems,
+            NodeGuard(door.authorize_node, door.authorize_reply, lambda name: (), NodeQuota()),
+            self.folder,
+        )
         self.grid = grid
         yield grid.port
         grid.close(finished=True)

@@ -33,12 +33,16 @@ class TestAuthority:
 
     def server(self, *hosts: str, days_ago: int = 0) -> Pem:
         key = keys.new_tls_key()
-        made = certificates.for_server(hosts or LOOPBACK, key.public_key(), self._authority, _then(days_ago))
+        made = certificates.make_server_certificate(
+            hosts or LOOPBACK, key.public_key(), self._authority, _then(days_ago)
+        )
         return self._pem(made, key)
 
     def node(self, name: str, days_ago: int = 0) -> Pem:
         key = keys.new_tls_key()
-        return self._pem(certificates.for_node(name, key.public_key(), self._authority, _then(days_ago)), key)
+        return self._pem(
+            certificates.make_node_certificate(name, key.public_key(), self._authority, _then(days_ago)), key
+        )
 
     def _pem(self, certificate, key) -> Pem:
         ca = certificates.to_pem(self._authority.certificate)

@@ -10,20 +10,20 @@ import grpc
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client.network.link import Link
-from client.network.responder import Answers
+from client.network.responder import Responder
 from common.protocol.channel import FRAME, INBOX, REPLY, SERVICE
 from common.protocol.frames import decode, encode
 from common.protocol.messages import ADAPTER_STYPE
-from server.transport.grid import Gate, GrpcGrid
-from server.transport.quota import Limits
+from server.transport.grid import GrpcGrid, NodeGuard
+from server.transport.quota import NodeQuota
 
-OPEN = Gate(lambda name, key, rank: None, lambda name, values, blob: None, lambda name: (), Limits())
+OPEN = NodeGuard(lambda name, key, rank: None, lambda name, values, blob: None, lambda name: (), NodeQuota())
 """Lets in whoever has a certificate."""
 
 
-def gate(admit=OPEN.admit, verify=lambda name, values, blob: True, greeting=OPEN.greeting, **limits) -> Gate:
+def gate(admit=OPEN.admit, verify=lambda name, values, blob: True, greeting=OPEN.greeting, **limits) -> NodeGuard:
     """A gate that takes the replies for which `verify` holds."""
-    return Gate(admit, lambda *reply: None if verify(*reply) else "signature", greeting, Limits(**limits))
+    return NodeGuard(admit, lambda *reply: None if verify(*reply) else "signature", greeting, NodeQuota(**limits))
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
@@ -87,7 +87,7 @@ class Node:
     def __init__(self, server, pems, name: str, app=echo, rank: int = 4, notary: object = SILENT) -> None:
         server = server if isinstance(server, str) else f"127.0.0.1:{server}"
         context = Context(1, 1, {"node": name}, RecordDict(), {})
-        self.link = Link(server, pems, rank, Answers(lambda: app, context, notary))
+        self.link = Link(server, pems, rank, Responder(lambda: app, context, notary))
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()

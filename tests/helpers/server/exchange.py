@@ -9,9 +9,9 @@ from common.adapters import codec
 from common.adapters.adapter import Adapter, Array, Factors, Shapes
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment, Training, Update
-from common.protocol.messages import Reason, order_of, pack_update, training_of, unpack_assignment
-from common.protocol.payload import Kind, Letter
-from common.seeding import stream
+from common.protocol.messages import RejectionReason, order_of, pack_update, training_of, unpack_assignment
+from common.protocol.payload import Kind, Payload
+from common.seeding import rng
 
 SHAPES = {"head": (3, 8), "query": (8, 8), "value": (6, 10)}
 
@@ -29,17 +29,17 @@ class NumpyNode:
     def announcement(self) -> Announcement:
         return Announcement(self.name, self.rank, self.rows, self.base, self.shapes, (), (), "classification")
 
-    def answer(self, kind: Kind, letter: Letter) -> Letter:
+    def answer(self, kind: Kind, letter: Payload) -> Payload:
         """The reply that a client app would give."""
         if kind == "query":
-            return Letter(self.announcement().values())
+            return Payload(self.announcement().values())
         order = vars(order_of(letter.values))
         if kind == "evaluate":
-            return Letter(order | {"loss": self.loss(codec.decode(letter.blob))})
+            return Payload(order | {"loss": self.loss(codec.decode(letter.blob))})
         assignment = unpack_assignment(letter.blob, letter.values["trains"], letter.values["scaling"])
         update = self.train(assignment, training_of(letter.values))
         counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
-        return Letter(order | counts, pack_update(update, assignment.trains))
+        return Payload(order | counts, pack_update(update, assignment.trains))
 
     def loss(self, adapter: Adapter) -> float:
         return sum(float(np.sum(self._gap(name, dense(factors)) ** 2)) / 2 for name, factors in adapter.items())
@@ -61,10 +61,10 @@ class NumpyNode:
         return Factors(a, s * b)
 
     def _gap(self, name: str, weight: Array) -> Array:
-        return weight - stream(self.name, name).standard_normal(weight.shape)
+        return weight - rng(self.name, name).standard_normal(weight.shape)
 
 
-Tamper = Callable[[str, Kind, int, Letter], Letter | Reason]
+Tamper = Callable[[str, Kind, int, Payload], Payload | RejectionReason]
 """What becomes of a reply on its way, by the node's name, the kind and the round."""
 
 
@@ -80,7 +80,9 @@ class MemoryExchange:
     def nodes(self) -> Iterable[int]:
         return list(self.connected)
 
-    def ask(self, kind: Kind, letters: Mapping[int, Letter], number: int) -> Iterator[tuple[int, Letter | Reason]]:
+    def ask(
+        self, kind: Kind, letters: Mapping[int, Payload], number: int
+    ) -> Iterator[tuple[int, Payload | RejectionReason]]:
         self.asked.append((kind, number, [self.connected[node].name for node in letters if node in self.connected]))
         for node in self.arrange(list(letters)):
             who = self.connected.get(node)
@@ -92,10 +94,12 @@ class Recorded(MemoryExchange):
 
     def __init__(self, nodes: Iterable[NumpyNode]) -> None:
         super().__init__(nodes)
-        self.letters: dict[tuple[Kind, int, str], Letter] = {}
-        self.replies: dict[tuple[Kind, int, str], Letter | Reason] = {}
+        self.letters: dict[tuple[Kind, int, str], Payload] = {}
+        self.replies: dict[tuple[Kind, int, str], Payload | RejectionReason] = {}
 
-    def ask(self, kind: Kind, letters: Mapping[int, Letter], number: int) -> Iterator[tuple[int, Letter | Reason]]:
+    def ask(
+        self, kind: Kind, letters: Mapping[int, Payload], number: int
+    ) -> Iterator[tuple[int, Payload | RejectionReason]]:
         for node, reply in super().ask(kind, letters, number):
             key = kind, number, self.connected[node].name
             self.letters[key], self.replies[key] = letters[node], reply

@@ -6,8 +6,8 @@ from typing import Any
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from common.protocol.flower import identify, with_id
-from common.protocol.payload import Letter, pack, unpack
+from common.protocol.flower import give_id, identify
+from common.protocol.payload import Payload, pack, unpack
 from tests.helpers.server.exchange import NumpyNode
 
 Answer = Callable[[Message], Iterable[Message]]
@@ -34,7 +34,7 @@ class MemoryGrid(Grid):
         if message.metadata.dst_node_id in self.gone:
             return None  # as Flower's own grid over HTTP does
         message_id = f"message {len(self.pushed)}"
-        self.pushed.append(with_id(message, message_id))
+        self.pushed.append(give_id(message, message_id))
         self._open[message_id] = self.pushed[-1]
         return message_id
 
@@ -60,7 +60,7 @@ class MemoryGrid(Grid):
         raise NotImplementedError
 
 
-def reply(message: Message, letter: Letter) -> Message:
+def reply(message: Message, letter: Payload) -> Message:
     """A client app's reply with this letter."""
     return Message(pack(letter), reply_to=message)
 
@@ -70,7 +70,7 @@ def answering(node: NumpyNode) -> Answer:
 
     def answer(message: Message) -> Iterable[Message]:
         letter = unpack(message)
-        assert isinstance(letter, Letter)
+        assert isinstance(letter, Payload)
         return [reply(message, node.answer(message.metadata.message_type, letter))]
 
     return answer

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from common.adapters.adapter import Adapter, Array, Factors
-from common.adapters.codec import Limits
+from common.adapters.codec import DecodeLimits
 from common.protocol.assignment import Assignment, Update
 from common.protocol.messages import pack_update, unpack_update
-from common.seeding import stream
+from common.seeding import rng
 from common.settings.recipe import Lora, Server
-from server.algorithms import Algorithm, Settings, Weighted, create
+from server.algorithms import Algorithm, AlgorithmSettings, WeightedUpdate, create
 from server.algorithms.state import State
 from tests.helpers.common.buffers import data_of, header_of, sealed
 from tests.helpers.server.exchange import dense
@@ -34,18 +34,18 @@ class Sent:
 
     @property
     def modules(self) -> Adapter:
-        return unpack_update(self.blob, self.assignment, Limits())
+        return unpack_update(self.blob, self.assignment, DecodeLimits())
 
     @property
-    def weighted(self) -> Weighted:
-        return Weighted(self.share, self.rank, self.modules)
+    def weighted(self) -> WeightedUpdate:
+        return WeightedUpdate(self.share, self.rank, self.modules)
 
 
 def make(algorithm: str = "increments", ranks: Sequence[int] = MIXED, **options: Any) -> Algorithm:
     """An algorithm; options are those of [server], `alpha`, `seed` and `head`."""
     lora, seed = Lora(alpha=options.pop("alpha", "rank")), options.pop("seed", 0)
     head = frozenset(options.pop("head", ()))
-    return create(Settings(seed, tuple(ranks), lora, Server(algorithm, **options), head))
+    return create(AlgorithmSettings(seed, tuple(ranks), lora, Server(algorithm, **options), head))
 
 
 def send(algorithm: Algorithm, state: State, ranks: Sequence[int], shares: Sequence[float] = ()) -> list[Sent]:
@@ -62,7 +62,7 @@ def _send(algorithm: Algorithm, state: State, rank: int, share: float, number: i
 
 def _noisy(start: Factors, assignment: Assignment, key: tuple[object, ...]) -> Factors:
     """Factors as far from their start as a client of this rank and scale may go."""
-    noise = stream(*key)
+    noise = rng(*key)
     b = start.b + assignment.scaling * noise.standard_normal(start.b.shape)
     a = start.a + 0.3 * noise.standard_normal(start.a.shape) * (assignment.trains == "both")
     return Factors(a, b)
@@ -102,7 +102,7 @@ def product(adapter: Mapping[str, Factors]) -> dict[str, Array]:
 
 def dense_receipt(algorithm: Algorithm, before: State, after: State, sent: Sequence[Sent]) -> float:
     """||(S_t + lost - S_{t-1}) - Delta|| / ||Delta|| from dense matrices."""
-    old, new = product(algorithm.mass(before)), product(algorithm.mass(after))
-    lost, truth = product(algorithm.lost(after)), {name: delta(sent, name) for name in old}
+    old, new = product(algorithm.total_update(before)), product(algorithm.total_update(after))
+    lost, truth = product(algorithm.dropped_update(after)), {name: delta(sent, name) for name in old}
     moved = {name: new[name] + lost.get(name, 0.0) - old[name] for name in old}
     return distance(moved, truth) / size(truth)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from common.settings.recipe import Lora, Server, Train
-from server.rounds.loop import Rounds, Test
-from server.rounds.messenger import Exchange
-from server.rounds.observer import Observer
-from server.rounds.run_settings import Plan
+from server.rounds.loop import RoundLoop, Test
+from server.rounds.messenger import Messenger
+from server.rounds.observer import RunObserver
+from server.rounds.run_settings import RunSettings
 from server.storage.journal import Journal
 from tests.helpers.server.exchange import MemoryExchange, NumpyNode
 
@@ -20,7 +20,7 @@ FOUR = (NumpyNode("ada", 8), NumpyNode("bob", 1, rows=20), NumpyNode("cyd", 2, r
 """Four nodes of four ranks."""
 
 
-class Each(Observer):
+class Each(RunObserver):
     """Does something as each round starts, or once it is committed; told its number."""
 
     def __init__(self, started: Act = lambda number: None, committed: Act = lambda number: None) -> None:
@@ -33,21 +33,21 @@ class Each(Observer):
         self._committed(record["round"])
 
 
-def plan(rounds: int = 3, config: str = "settings", alpha: Any = "rank", **server: Any) -> Plan:
+def plan(rounds: int = 3, config: str = "settings", alpha: Any = "rank", **server: Any) -> RunSettings:
     """A plan of a few quick rounds."""
-    return Plan(7, Lora(alpha=alpha), Train(rounds=rounds, steps=3, lr=0.1), Server(**server), config)
+    return RunSettings(7, Lora(alpha=alpha), Train(rounds=rounds, steps=3, lr=0.1), Server(**server), config)
 
 
 def run(
     folder: Path,
-    exchange: Exchange,
-    settings: Plan,
-    observer: Observer | None = None,
+    exchange: Messenger,
+    settings: RunSettings,
+    observer: RunObserver | None = None,
     test: Test | None = None,
 ) -> Entries:
     """What is committed once the run has ended; it begins where the journal in the folder ends."""
     with Journal.open(folder) as journal:
-        Rounds(exchange, settings, journal, observer or Observer(), lambda adapter, node: None, test).run()
+        RoundLoop(exchange, settings, journal, observer or RunObserver(), lambda adapter, node: None, test).run()
         return journal.entries
 
 

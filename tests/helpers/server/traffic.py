@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from server.transport.quota import Limits, Meter
+from server.transport.quota import NodeQuota, TrafficMeter
 
 
 @dataclass
@@ -10,13 +10,13 @@ class Nodes:
     """Connected nodes, and meters of all that have called."""
 
     connected: list[str] = field(default_factory=list)
-    meters: dict[str, Meter] = field(default_factory=dict)
+    meters: dict[str, TrafficMeter] = field(default_factory=dict)
 
     def names(self):
         return self.connected
 
     def call(self, name):
-        self.meters.setdefault(name, Meter(Limits())).call()
+        self.meters.setdefault(name, TrafficMeter(NodeQuota())).call()
 
 
 NOBODY = Nodes()

@@ -3,7 +3,7 @@ import pytest
 
 from common.adapters.adapter import Adapter, Factors
 from common.errors import ConfigError
-from server.algorithms import Weighted
+from server.algorithms import WeightedUpdate
 from tests.helpers.server import oracle
 from tests.helpers.server.exchange import dense
 from tests.helpers.server.oracle import SHAPES, dense_receipt, make, send
@@ -20,7 +20,7 @@ def one_round(shares=SHARES, **options):
 
 def test_each_factor_is_the_weighted_mean():
     algorithm, _, sent, after = one_round()
-    for name, factors in algorithm.broadcast(after).items():
+    for name, factors in algorithm.broadcast_update(after).items():
         a = np.sum([u.share * u.modules[name].a.astype("f8") for u in sent], axis=0)
         b = np.sum([u.share * u.modules[name].b.astype("f8") for u in sent], axis=0)
         assert np.allclose(factors.a, a, rtol=1e-6, atol=1e-7)
@@ -29,7 +29,7 @@ def test_each_factor_is_the_weighted_mean():
 
 def test_the_error_is_the_covariance_of_the_factors():
     algorithm, _, sent, after = one_round()
-    for name, mean in algorithm.mass(after).items():
+    for name, mean in algorithm.total_update(after).items():
         pairs = [(u.share, u.modules[name].astype("f8")) for u in sent]
         error = sum(p * (f.b - mean.b) @ (f.a - mean.a) for p, f in pairs)
         truth = sum(p * dense(f) for p, f in pairs)
@@ -49,7 +49,7 @@ def test_a_round_goes_on_from_the_means():
     for state in (before, after):
         assignment = algorithm.assign(state, 4)
         assert (dict(assignment.frozen), assignment.trains, assignment.scaling) == ({}, "both", 2.0)
-        assert assignment.start is algorithm.broadcast(state)
+        assert assignment.start is algorithm.broadcast_update(state)
 
 
 def test_the_first_a_is_the_papers():
@@ -72,8 +72,8 @@ def test_sums_are_made_in_float64():
     algorithm = make("fedit", (1,))
     state = algorithm.initial({"q": (1, 1)})
     third = Adapter({"q": Factors(np.float32([[1 / 3]]), np.float32([[1 / 3]]))})
-    after = algorithm.reduce(state, [Weighted(1e-3, 1, third)] * 1000)
-    assert algorithm.broadcast(after)["q"].a == third["q"].a
+    after = algorithm.reduce(state, [WeightedUpdate(1e-3, 1, third)] * 1000)
+    assert algorithm.broadcast_update(after)["q"].a == third["q"].a
     drifted = np.float32(0)
     for _ in range(1000):
         drifted += np.float32(1e-3) * np.float32(1 / 3)

@@ -3,7 +3,7 @@ import pytest
 
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter
-from server.algorithms import Weighted
+from server.algorithms import WeightedUpdate
 from tests.helpers.server import oracle
 from tests.helpers.server.oracle import SHAPES, dense_receipt, make, product, send, size
 
@@ -30,7 +30,7 @@ def test_padded_factors_are_averaged_by_the_norm_of_each_update(algorithm, ranks
     norms = [size(product(update.modules)) for update in sent]
     shares = np.array(norms) / sum(norms)
     assert np.abs(shares - 1 / 3).max() > 0.01
-    for name, factors in algorithm.broadcast(after).items():
+    for name, factors in algorithm.broadcast_update(after).items():
         a = sum(p * padded(u.modules[name].a, factors.a.shape) for p, u in zip(shares, sent, strict=True))
         b = sum(p * padded(u.modules[name].b, factors.b.shape) for p, u in zip(shares, sent, strict=True))
         assert np.allclose(factors.a, a, rtol=1e-5, atol=1e-6)
@@ -43,7 +43,7 @@ def test_a_client_gets_its_first_directions(algorithm):
         assignment = algorithm.assign(state, rank)
         assert (dict(assignment.frozen), assignment.trains) == ({}, "both")
         for name, factors in assignment.start.items():
-            whole = algorithm.broadcast(state)[name]
+            whole = algorithm.broadcast_update(state)[name]
             assert np.array_equal(factors.a, whole.a[:rank])
             assert np.array_equal(factors.b, whole.b[:, :rank])
 
@@ -57,8 +57,8 @@ def test_the_padding_shows_in_the_receipt(algorithm):
 def test_directions_that_nobody_trained_stay_alive(algorithm):
     before = algorithm.initial(SHAPES)
     _, after = one_round(algorithm, before, (1, 4))
-    for name, factors in algorithm.broadcast(after).items():
-        old = algorithm.broadcast(before)[name]
+    for name, factors in algorithm.broadcast_update(after).items():
+        old = algorithm.broadcast_update(before)[name]
         assert np.array_equal(factors.a[4:], old.a[4:])
         assert factors.a.any(axis=1).all()
         assert not np.allclose(factors.a[:4], old.a[:4])
@@ -66,22 +66,22 @@ def test_directions_that_nobody_trained_stay_alive(algorithm):
 
 def test_directions_of_a_client_that_moved_nothing_stay_alive(algorithm):
     before = algorithm.initial(SHAPES)
-    idle = Weighted(0.5, 16, algorithm.assign(before, 16).start)
+    idle = WeightedUpdate(0.5, 16, algorithm.assign(before, 16).start)
     (moved,) = send(algorithm, before, (4,), (0.5,))
     after = algorithm.reduce(before, [idle, moved.weighted])
-    assert all(factors.a.any(axis=1).all() for factors in algorithm.broadcast(after).values())
+    assert all(factors.a.any(axis=1).all() for factors in algorithm.broadcast_update(after).values())
 
 
 def test_directions_that_come_back_learn_again(algorithm):
     _, state = one_round(algorithm, algorithm.initial(SHAPES), (1, 1))
     _, state = one_round(algorithm, state, (16, 1))
-    assert lowrank.spectrum(algorithm.broadcast(state)["square"]).size == 16
+    assert lowrank.spectrum(algorithm.broadcast_update(state)["square"]).size == 16
 
 
 def test_if_nobody_moved_anything_all_stays_as_it_was(algorithm):
     before = algorithm.initial(SHAPES)
-    idle = [Weighted(0.5, rank, algorithm.assign(before, rank).start) for rank in (16, 4)]
-    after = algorithm.broadcast(algorithm.reduce(before, idle))
+    idle = [WeightedUpdate(0.5, rank, algorithm.assign(before, rank).start) for rank in (16, 4)]
+    after = algorithm.broadcast_update(algorithm.reduce(before, idle))
     assert not any(factors.b.any() for factors in after.values())
-    assert np.array_equal(after["square"].a[:4], algorithm.broadcast(before)["square"].a[:4])
+    assert np.array_equal(after["square"].a[:4], algorithm.broadcast_update(before)["square"].a[:4])
     assert isinstance(after, Adapter)

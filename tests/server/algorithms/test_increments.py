@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
-from server.algorithms import Weighted
-from server.rounds.exactness import receipt, residual
+from server.algorithms import WeightedUpdate
+from server.rounds.exactness import aggregation_error, broadcast_gap
 from tests.helpers.server import oracle
 from tests.helpers.server.oracle import MIXED, SHAPES, dense_receipt, distance, flipped, make, product, send, size
 
@@ -32,7 +32,9 @@ def reported(algorithm, before, after, sent):
     """The receipt as the server computes it."""
     starts = {update.rank: update.assignment.start for update in sent}
     updates = [update.weighted for update in sent]
-    return receipt(algorithm.mass(before), algorithm.mass(after), algorithm.lost(after), updates, starts)
+    return aggregation_error(
+        algorithm.total_update(before), algorithm.total_update(after), algorithm.dropped_update(after), updates, starts
+    )
 
 
 @pytest.mark.parametrize("mode", ["both", "b"])
@@ -77,20 +79,20 @@ def test_a_cap_on_the_kept_rank_tells_what_it_drops():
     for before, sent, after in rounds(algorithm, SHAPES, [(4, 8, 8)] * 4):
         assert dense_receipt(algorithm, before, after, sent) <= EXACT
         assert reported(algorithm, before, after, sent) <= EXACT
-        whole = {name: product(algorithm.mass(before))[name] + oracle.delta(sent, name) for name in SHAPES}
+        whole = {name: product(algorithm.total_update(before))[name] + oracle.delta(sent, name) for name in SHAPES}
         lost = {name: matrix - best(matrix, 6) for name, matrix in whole.items()}
         dropped += size(lost)
-        assert distance(product(algorithm.lost(after)), lost) <= EXACT * size(lost)
+        assert distance(product(algorithm.dropped_update(after)), lost) <= EXACT * size(lost)
         assert after.dropped == pytest.approx(dropped, rel=EXACT)
-        assert max(factors.rank for factors in algorithm.mass(after).values()) == 6
+        assert max(factors.rank for factors in algorithm.total_update(after).values()) == 6
         truth = {name: truth[name] + oracle.delta(sent, name) for name in SHAPES}
-    assert distance(product(algorithm.mass(after)), truth) > 0.01 * size(truth)
+    assert distance(product(algorithm.total_update(after)), truth) > 0.01 * size(truth)
 
 
 def test_without_a_cap_that_bites_nothing_is_lost():
     algorithm = make(ranks=(4, 8), rank_global=4, rank_kept=1000)
     for _, _, after in rounds(algorithm, SHAPES, [(4, 8, 8)] * 3):
-        assert size(product(algorithm.lost(after))) == after.dropped == 0.0
+        assert size(product(algorithm.dropped_update(after))) == after.dropped == 0.0
 
 
 def best(matrix, rank):
@@ -102,11 +104,13 @@ def best(matrix, rank):
 def test_the_broadcast_is_the_best_approximation_and_its_residual_is_told():
     algorithm = make(ranks=(4, 8), rank_global=5)
     for _, _, after in rounds(algorithm, SHAPES, [(4, 8, 8)] * 3):
-        mass, broadcast = product(algorithm.mass(after)), product(algorithm.broadcast(after))
+        mass, broadcast = product(algorithm.total_update(after)), product(algorithm.broadcast_update(after))
         assert distance(broadcast, {name: best(mass[name], 5) for name in mass}) <= EXACT * size(mass)
         truth = distance(broadcast, mass) / size(mass)
         assert truth > 0.1
-        assert residual(algorithm.mass(after), algorithm.broadcast(after)) == pytest.approx(truth, rel=EXACT)
+        assert broadcast_gap(algorithm.total_update(after), algorithm.broadcast_update(after)) == pytest.approx(
+            truth, rel=EXACT
+        )
 
 
 def test_no_mass_is_lost_by_a_small_broadcast():
@@ -114,8 +118,8 @@ def test_no_mass_is_lost_by_a_small_broadcast():
     truth = dict.fromkeys(SHAPES, 0.0)
     for _, sent, after in rounds(algorithm, SHAPES, [(4, 8, 8)] * 5):
         truth = {name: truth[name] + oracle.delta(sent, name) for name in SHAPES}
-        assert distance(product(algorithm.mass(after)), truth) <= EXACT * size(truth)
-        assert distance(product(algorithm.broadcast(after)), truth) > 0.1 * size(truth)
+        assert distance(product(algorithm.total_update(after)), truth) <= EXACT * size(truth)
+        assert distance(product(algorithm.broadcast_update(after)), truth) > 0.1 * size(truth)
 
 
 def test_what_a_broadcast_left_out_comes_back_when_it_grows():
@@ -123,6 +127,6 @@ def test_what_a_broadcast_left_out_comes_back_when_it_grows():
     state, broadcasts = algorithm.initial({"q": (6, 5)}), []
     for strengths in [(10, 9, 1), (0, 0, 4), (0, 0, 5)]:
         update = Factors(np.eye(3, 5), np.eye(6, 3) * strengths)
-        state = algorithm.reduce(state, [Weighted(1.0, 3, Adapter({"q": update}))])
-        broadcasts.append(lowrank.spectrum(algorithm.broadcast(state)["q"]))
+        state = algorithm.reduce(state, [WeightedUpdate(1.0, 3, Adapter({"q": update}))])
+        broadcasts.append(lowrank.spectrum(algorithm.broadcast_update(state)["q"]))
     assert np.allclose(broadcasts, [[10, 9], [10, 9], [10, 10]])  # 1 + 4 + 5: nothing of the third was forgotten

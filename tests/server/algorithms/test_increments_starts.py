@@ -8,7 +8,7 @@ from common.adapters.codec import encode
 from common.protocol.assignment import Update
 from common.protocol.messages import pack_update
 from common.settings.recipe import Lora
-from server.algorithms import Weighted
+from server.algorithms import WeightedUpdate
 from tests.helpers.server import oracle
 from tests.helpers.server.exchange import dense
 from tests.helpers.server.oracle import MIXED, SHAPES, delta, make, send
@@ -109,10 +109,10 @@ def test_what_completes_a_warm_a_is_drawn_anew_in_each_round():
 def test_a_sum_of_zero_starts_fresh():
     algorithm = make(ranks=(16,))
     state = algorithm.initial(SHAPES)
-    idle = Weighted(1.0, 16, start(algorithm, state))
+    idle = WeightedUpdate(1.0, 16, start(algorithm, state))
     after = algorithm.reduce(state, [idle])
     assert all(orthonormal(factors.a) for factors in start(algorithm, after).values())
-    assert lowrank.total_norm(algorithm.mass(after).values()) == 0
+    assert lowrank.total_norm(algorithm.total_update(after).values()) == 0
 
 
 # --- one common A, of which only B is trained ---
@@ -131,7 +131,7 @@ def test_the_plain_sum_of_b_is_the_stack():
     algorithm, state, sent = after_rounds(1, mode="b", ranks=MIXED, cohort=MIXED)
     for name in SHAPES:
         stacked = dense(lowrank.stack((update.share, update.modules[name]) for update in sent))
-        gap = np.linalg.norm(dense(algorithm.mass(state)[name]) - stacked)
+        gap = np.linalg.norm(dense(algorithm.total_update(state)[name]) - stacked)
         assert gap <= 1e-12 * np.linalg.norm(stacked)
 
 

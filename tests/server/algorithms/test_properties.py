@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from common.adapters.adapter import Adapter, Factors
 from common.adapters.codec import encode
-from common.adapters.joined import join
+from common.adapters.joined import join_adapters
 from common.errors import ConfigError
-from server.algorithms import ALGORITHMS, Weighted
+from server.algorithms import ALGORITHMS, WeightedUpdate
 from tests.helpers.server import oracle
 from tests.helpers.server.exchange import dense
 from tests.helpers.server.oracle import SHAPES, dense_receipt, distance, make, product, send, size
@@ -30,7 +30,7 @@ def nodes(name):
 
 
 def bits(state):
-    return state.round, state.dropped, encode(join(**state.parts), "f64")
+    return state.round, state.dropped, encode(join_adapters(**state.parts), "f64")
 
 
 def test_one_client_alone_is_the_sum(algorithm):
@@ -45,7 +45,7 @@ def test_one_client_alone_is_the_sum(algorithm):
 def test_one_client_alone_decides_the_first_broadcast(algorithm):
     before = algorithm.initial(SHAPES)
     sent = send(algorithm, before, [4])
-    after = product(algorithm.broadcast(oracle.reduce(algorithm, before, sent)))
+    after = product(algorithm.broadcast_update(oracle.reduce(algorithm, before, sent)))
     truth = product(sent[0].modules)
     assert distance(after, truth) <= 1e-6 * size(truth)
 
@@ -58,9 +58,9 @@ def test_a_scale_is_folded_once(name, ranks):
     for rank in ranks:
         assignment = algorithm.assign(state, rank)
         a, b = rng.standard_normal((rank, 20)), rng.standard_normal((12, rank))
-        updates.append(Weighted(1 / len(ranks), rank, Adapter({"q": Factors(a, assignment.scaling * b)})))
+        updates.append(WeightedUpdate(1 / len(ranks), rank, Adapter({"q": Factors(a, assignment.scaling * b)})))
         truth += 16 / rank * b @ a / len(ranks)
-    after = dense(algorithm.mass(algorithm.reduce(state, updates))["q"])
+    after = dense(algorithm.total_update(algorithm.reduce(state, updates))["q"])
     assert np.linalg.norm(after - truth) <= 1e-6 * np.linalg.norm(truth)
 
 
@@ -68,12 +68,12 @@ def test_under_one_common_a_all_rules_are_the_exact_mean():
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((4, 20)), rng.standard_normal((12, 4))
     turns = [np.linalg.qr(rng.standard_normal((12, 12)))[0] for _ in range(3)]  # the norms stay equal
-    updates = [Weighted(1 / 3, 4, Adapter({"q": Factors(a, turn @ b)})) for turn in turns]
+    updates = [WeightedUpdate(1 / 3, 4, Adapter({"q": Factors(a, turn @ b)})) for turn in turns]
     truth = sum(dense(update.modules["q"]) for update in updates) / 3
     for name in ALL:
         algorithm = make(name, (4,))
         after = algorithm.reduce(algorithm.initial({"q": (12, 20)}), updates)
-        assert np.linalg.norm(dense(algorithm.broadcast(after)["q"]) - truth) <= 1e-6 * np.linalg.norm(truth)
+        assert np.linalg.norm(dense(algorithm.broadcast_update(after)["q"]) - truth) <= 1e-6 * np.linalg.norm(truth)
 
 
 def test_a_reduction_is_a_pure_function(algorithm):
@@ -94,8 +94,8 @@ def moved(name, seed):
     algorithm = make(name, RANKS[name], rank_global=5)
     before = algorithm.initial(SHAPES)
     sent = [update.weighted for update in send(algorithm, before, RANKS[name])]
-    turned = [Weighted(u.share, u.rank, Adapter({n: turn(f, rng) for n, f in u.modules.items()})) for u in sent]
-    one, two = (product(algorithm.broadcast(algorithm.reduce(before, updates))) for updates in (sent, turned))
+    turned = [WeightedUpdate(u.share, u.rank, Adapter({n: turn(f, rng) for n, f in u.modules.items()})) for u in sent]
+    one, two = (product(algorithm.broadcast_update(algorithm.reduce(before, updates))) for updates in (sent, turned))
     return distance(one, two) / size(one)
 
 

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from common.errors import ConfigError
-from server.monitoring.status import Status
+from server.monitoring.status import ServerStatus
 from server.monitoring.status_file import FILE, REFUSALS, read_status
 from tests.helpers.end_to_end.transport import until
 from tests.helpers.server.runs import FOUR, fresh, plan, run
@@ -26,7 +26,7 @@ class Clock:
         return BEGAN + timedelta(seconds=next(self._seconds))
 
 
-class Kept(Status):
+class Kept(ServerStatus):
     """Keeps every status that was on disk."""
 
     def __init__(self, folder):
@@ -39,7 +39,7 @@ class Kept(Status):
 
 
 def status_of(folder, traffic=NOBODY):
-    return Status(folder, traffic, "here:1", "here:2")
+    return ServerStatus(folder, traffic, "here:1", "here:2")
 
 
 def nodes(status):
@@ -109,7 +109,7 @@ def test_it_is_written_while_nothing_happens(tmp_path, monkeypatch):
     status.waiting(0, 3)
     traffic.connected = ["ada"]
     assert not nodes(read_status(tmp_path))
-    with status.beating():
+    with status.heartbeat():
         until(lambda: nodes(read_status(tmp_path)))
 
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from server.monitoring.status import Status
+from server.monitoring.status import ServerStatus
 from server.monitoring.status_file import read_status
 from server.monitoring.status_view import view
 from tests.helpers.server.traffic import NOBODY
@@ -75,5 +75,5 @@ def test_a_name_cannot_draw_on_the_terminal():
 
 
 def test_it_shows_what_a_run_has_written(tmp_path):
-    Status(tmp_path, NOBODY, "", "", lambda: NOW).waiting(1, 3)
+    ServerStatus(tmp_path, NOBODY, "", "", lambda: NOW).waiting(1, 3)
     assert view(read_status(tmp_path), NOW).startswith("round 0/0: waiting, 1 of 3 nodes; started 0 s ago")

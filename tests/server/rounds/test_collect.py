@@ -9,9 +9,9 @@ import pytest
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode
 from common.protocol.assignment import Training
-from common.protocol.messages import Order
-from server.rounds.collect import Call, collect
-from server.rounds.metrics import ClientRecord
+from common.protocol.messages import RoundId
+from server.rounds.collect import RoundRequest, collect_updates
+from server.rounds.metrics import ClientMetrics
 from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode
 from tests.helpers.server.oracle import make
 
@@ -28,13 +28,13 @@ class Once:
         algorithm = make(ranks=(1, 2, 8))
         state = algorithm.initial(SHAPES)
         assignments = {rank: algorithm.assign(state, rank) for rank in (1, 2, 8)}
-        self.call = Call(Order("run", 1, "parent", "base"), Training((0.1, 0.1), 4), assignments)
+        self.call = RoundRequest(RoundId("run", 1, "parent", "base"), Training((0.1, 0.1), 4), assignments)
 
     def collect(self, numbers=(31, 17, 23), weights="examples"):
         self.done = []
-        self.records = {n: ClientRecord(NODES[n].name, NODES[n].rank, NODES[n].rows) for n in numbers}
+        self.records = {n: ClientMetrics(NODES[n].name, NODES[n].rank, NODES[n].rows) for n in numbers}
         path, done = self.folder.joinpath, lambda *told: self.done.append(told)
-        return collect(self.exchange, self.call, self.records, path, weights, done)
+        return collect_updates(self.exchange, self.call, self.records, path, weights, done)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.adapters.adapter import Adapter, Factors
-from server.algorithms import Weighted
-from server.rounds.exactness import receipt, residual
+from server.algorithms import WeightedUpdate
+from server.rounds.exactness import aggregation_error, broadcast_gap
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.exchange import dense
 
@@ -27,23 +27,25 @@ def norm(modules):
 @given(st.tuples(sizes, sizes), ranks, st.integers(0, 2), st.integers(0, 3))
 def test_the_receipt_is_that_of_dense_matrices(shape, ranks, start_rank, lost_rank):
     before, after, lost = made(shape, 2, 1), made(shape, 5, 2), made(shape, lost_rank, 3)
-    updates = [Weighted(1 / len(ranks), rank, made(shape, rank, 10 + rank)) for rank in ranks]
+    updates = [WeightedUpdate(1 / len(ranks), rank, made(shape, rank, 10 + rank)) for rank in ranks]
     starts = {rank: made(shape, start_rank, 20 + rank) for rank in ranks}
     delta, error = {}, {}
     for name in before:
         moves = [u.share * (dense(u.modules[name]) - dense(starts[u.rank][name])) for u in updates]
         delta[name] = np.sum(moves, axis=0)
         error[name] = dense(after[name]) + dense(lost[name]) - dense(before[name]) - delta[name]
-    assert receipt(before, after, lost, updates, starts) == pytest.approx(norm(error) / norm(delta), rel=1e-9)
+    assert aggregation_error(before, after, lost, updates, starts) == pytest.approx(norm(error) / norm(delta), rel=1e-9)
 
 
 def test_a_start_without_b_costs_nothing():
     """Its product is zero, whatever its A is."""
     after, start = made((5, 6), 3, 1), {2: Adapter({n: f.leading(0) for n, f in made((5, 6), 3, 2).items()})}
     idle = {2: Adapter({n: Factors(f.a, np.zeros((f.shape[0], 3))) for n, f in made((5, 6), 3, 3).items()})}
-    updates = [Weighted(1.0, 2, made((5, 6), 2, 4))]
+    updates = [WeightedUpdate(1.0, 2, made((5, 6), 2, 4))]
     before = made((5, 6), 1, 5)
-    assert receipt(before, after, Adapter(), updates, start) == receipt(before, after, Adapter(), updates, idle)
+    assert aggregation_error(before, after, Adapter(), updates, start) == aggregation_error(
+        before, after, Adapter(), updates, idle
+    )
 
 
 def test_small_errors_of_large_terms_keep_their_digits():
@@ -57,15 +59,17 @@ def test_small_errors_of_large_terms_keep_their_digits():
     starts = {3: made((50, 60), 0, 0)}
     truth = norm({n: dense(f) for n, f in wrong.items()}) / norm({n: dense(f) for n, f in delta.items()})
     assert truth < 1e-8
-    assert receipt(before, after, {}, [Weighted(1.0, 3, delta)], starts) == pytest.approx(truth, rel=1e-2)
+    assert aggregation_error(before, after, {}, [WeightedUpdate(1.0, 3, delta)], starts) == pytest.approx(
+        truth, rel=1e-2
+    )
 
 
 def test_where_nothing_was_sent_any_change_is_an_error():
-    nothing, idle = made((5, 6), 0, 0), [Weighted(1.0, 2, made((5, 6), 0, 0))]
+    nothing, idle = made((5, 6), 0, 0), [WeightedUpdate(1.0, 2, made((5, 6), 0, 0))]
     change = made((5, 6), 2, 1)
-    assert receipt(nothing, nothing, {}, idle, {2: nothing}) == 0.0
+    assert aggregation_error(nothing, nothing, {}, idle, {2: nothing}) == 0.0
     size = norm({name: dense(factors) for name, factors in change.items()})
-    assert receipt(nothing, change, {}, idle, {2: nothing}) == pytest.approx(size)
+    assert aggregation_error(nothing, change, {}, idle, {2: nothing}) == pytest.approx(size)
 
 
 @settings(max_examples=30)
@@ -74,8 +78,8 @@ def test_the_residual_is_that_of_dense_matrices(shape, sent, kept):
     mass, broadcast = made(shape, kept, 1), made(shape, sent, 2)
     gap = {name: dense(mass[name]) - dense(broadcast[name]) for name in mass}
     truth = norm(gap) / norm({name: dense(factors) for name, factors in mass.items()})
-    assert residual(mass, broadcast) == pytest.approx(truth, rel=1e-9)
+    assert broadcast_gap(mass, broadcast) == pytest.approx(truth, rel=1e-9)
 
 
 def test_the_residual_of_nothing_is_zero():
-    assert residual(made((5, 6), 0, 0), made((5, 6), 0, 0)) == 0.0
+    assert broadcast_gap(made((5, 6), 0, 0), made((5, 6), 0, 0)) == 0.0

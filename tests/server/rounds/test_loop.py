@@ -9,11 +9,11 @@ import pytest
 
 from common.adapters.adapter import zeros
 from common.adapters.codec import decode
-from common.adapters.joined import split
+from common.adapters.joined import split_adapters
 from common.settings.recipe import Train
 from server.rounds.loop import adapter_hash
-from server.rounds.metrics import Measured
-from server.rounds.observer import Observer
+from server.rounds.metrics import TestScore
+from server.rounds.observer import RunObserver
 from server.rounds.run_settings import learning_rates
 from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode, Recorded, dense
 from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, run
@@ -39,7 +39,7 @@ def test_round_0_is_before_training(tmp_path):
 
 @pytest.mark.parametrize("algorithm", ["increments", "hetlora"])
 def test_a_record_has_these_fields(algorithm, tmp_path):
-    observer, records = Observer(), []
+    observer, records = RunObserver(), []
     observer.round_committed = records.append
     entries = run(tmp_path, fresh(), plan(2, algorithm=algorithm), observer)
     assert [entry["metrics"] for entry in entries] == json.loads(json.dumps(records, allow_nan=False))
@@ -86,7 +86,7 @@ def test_the_receipt_is_the_dense_truth_of_what_was_on_the_wire(tmp_path):
 
     def keep(number):
         blob = (tmp_path / f"round-{number:06d}.state").read_bytes()
-        states.append({name: dense(factors) for name, factors in split(decode(blob))["mass"].items()})
+        states.append({name: dense(factors) for name, factors in split_adapters(decode(blob))["mass"].items()})
 
     entries = run(tmp_path, exchange, plan(3), Each(committed=keep))
     for number in (1, 2, 3):
@@ -110,7 +110,7 @@ def test_test_rows_are_measured_on_each_broadcast(tmp_path):
 
     def measure(adapter):
         seen.append(adapter_hash(adapter))
-        return Measured(len(seen) / 10, 0.5)
+        return TestScore(len(seen) / 10, 0.5)
 
     entries = run(tmp_path, fresh(), plan(2), test=measure)
     assert seen == hashes(entries)

@@ -8,7 +8,7 @@ import pytest
 from common.adapters.adapter import Adapter, Factors
 from common.adapters.codec import decode, encode
 from common.errors import RunError
-from server.rounds.observer import Observer
+from server.rounds.observer import RunObserver
 from server.storage.journal import verify
 from tests.helpers.server.exchange import MemoryExchange
 from tests.helpers.server.runs import FOUR, clients, fresh, hashes, plan, run
@@ -82,7 +82,7 @@ def tampering(change, names=("eve",), number=1):
 def without_eve(tmp_path_factory):
     """Two rounds, of which eve is connected only in the second."""
     exchange = fresh()
-    eve, observer = exchange.connected.pop(103), Observer()
+    eve, observer = exchange.connected.pop(103), RunObserver()
     observer.round_committed = lambda record: record["round"] == 1 and exchange.connected.update({103: eve})
     return hashes(run(tmp_path_factory.mktemp("run"), exchange, plan(2), observer))
 

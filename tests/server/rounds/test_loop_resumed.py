@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from common.errors import JournalError, RunError
-from server.rounds.observer import Observer
+from server.rounds.observer import RunObserver
 from server.storage.journal import verify
 from tests.helpers.server.runs import clients, fresh, hashes, plan, run
 from tests.server.storage.test_atomic_files import largest_file
@@ -18,7 +18,7 @@ class Stop(Exception):
     """Someone pulled the plug."""
 
 
-class Stopper(Observer):
+class Stopper(RunObserver):
     """Stops the run at one event of one round."""
 
     def __init__(self, event, number):

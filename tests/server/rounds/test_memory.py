@@ -7,11 +7,11 @@ import pytest
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode, encode
-from server.algorithms import Weighted, increments
-from server.algorithms.base import in_memory
-from server.rounds.exactness import exactness, receipt
+from server.algorithms import WeightedUpdate, increments
+from server.algorithms.base import store_in_memory
+from server.rounds.exactness import aggregation_error, measure_exactness
 from server.storage.journal import Journal
-from server.storage.spool import spooled
+from server.storage.spool import spool_update
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.exchange import dense
 from tests.helpers.server.oracle import make
@@ -36,12 +36,12 @@ def updates_of(folder, shapes, ranks):
     updates = []
     for number, rank in enumerate(ranks):
         blob = encode(random_adapter({name: (*shape, rank) for name, shape in shapes.items()}, number))
-        updates.append(Weighted(1 / len(ranks), rank, spooled(folder / str(number), blob, decode(blob))))
+        updates.append(WeightedUpdate(1 / len(ranks), rank, spool_update(folder / str(number), blob, decode(blob))))
     return updates
 
 
 def held(updates):
-    return [Weighted(u.share, u.rank, Adapter(dict(u.modules))) for u in updates]
+    return [WeightedUpdate(u.share, u.rank, Adapter(dict(u.modules))) for u in updates]
 
 
 def test_a_round_of_a_large_module_stays_below_one_dense_matrix(tmp_path):
@@ -50,8 +50,8 @@ def test_a_round_of_a_large_module_stays_below_one_dense_matrix(tmp_path):
     before, updates = algorithm.initial(shapes), updates_of(tmp_path / "many", shapes, MANY)
     reducing, after = peak(lambda: algorithm.reduce(before, updates))
     starts = {rank: algorithm.assign(before, rank).start for rank in MANY}
-    parts = algorithm.mass(before), algorithm.mass(after), algorithm.lost(after)
-    checking, error = peak(lambda: receipt(*parts, updates, starts))
+    parts = algorithm.total_update(before), algorithm.total_update(after), algorithm.dropped_update(after)
+    checking, error = peak(lambda: aggregation_error(*parts, updates, starts))
     assert error <= 1e-6
     assert max(reducing, checking) < 0.75 * dense_matrix
     assert peak(lambda: dense(updates[0].modules["q"]))[0] > dense_matrix
@@ -80,8 +80,11 @@ def test_a_module_costs_no_more_than_a_few_dense_ones_however_many_clients(tmp_p
     before = algorithm.initial(shapes)
     few, many = updates_of(tmp_path / "few", shapes, (16,) * 20), updates_of(tmp_path / "many", shapes, (16,) * 200)
     (small, _), (large, after) = (peak(partial(algorithm.reduce, before, updates)) for updates in (few, many))
-    parts, start = (algorithm.mass(before), algorithm.mass(after), algorithm.lost(after)), algorithm.assign(before, 16)
-    checking, error = peak(lambda: receipt(*parts, many, {16: start.start}))
+    parts, start = (
+        (algorithm.total_update(before), algorithm.total_update(after), algorithm.dropped_update(after)),
+        algorithm.assign(before, 16),
+    )
+    checking, error = peak(lambda: aggregation_error(*parts, many, {16: start.start}))
     assert error <= 1e-6
     assert max(large, checking) < 1.5 * small
 
@@ -96,12 +99,12 @@ def test_a_round_holds_little_of_what_it_writes(tmp_path):
         def round_(keep):
             before = journal.last_state()
             after = algorithm.reduce(before, updates, keep)
-            exactness(algorithm, before, after, updates)
+            measure_exactness(algorithm, before, after, updates)
             journal.commit(after, {})
 
         round_(journal.keep)
         held, _ = peak(partial(round_, journal.keep))
-        control, _ = peak(partial(round_, in_memory))
+        control, _ = peak(partial(round_, store_in_memory))
         size = sum(
             array.nbytes for adapter in journal.last_state().parts.values() for array in adapter.arrays().values()
         )

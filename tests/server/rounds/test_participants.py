@@ -5,21 +5,21 @@ from dataclasses import asdict
 
 import pytest
 
-from common.protocol.payload import Letter
-from server.rounds.participants import Members
+from common.protocol.payload import Payload
+from server.rounds.participants import Participants
 from tests.helpers.server.exchange import MemoryExchange, NumpyNode
 
 ADA, BOB, CYD = NumpyNode("ada", 4, rows=11), NumpyNode("bob", 2), NumpyNode("cyd", 8)
 
 
 def joined(exchange, members=None):
-    members = members or Members()
-    members.meet(exchange, {"targets": "query-value"})
+    members = members or Participants()
+    members.refresh(exchange, {"targets": "query-value"})
     return members
 
 
 def refused(members):
-    return {(record.name, record.reason) for record in members.refused()}
+    return {(record.name, record.reason) for record in members.rejected_metrics()}
 
 
 def asked(exchange):
@@ -33,7 +33,7 @@ def test_the_first_to_come_fix_base_and_largest_rank():
     assert list(members.nodes) == ["ada", "bob", "cyd"]
     assert members.ids == {"ada": 100, "bob": 101, "cyd": 102}
     assert members.nodes["ada"] == ADA.announcement()
-    assert members.refused() == []
+    assert members.rejected_metrics() == []
 
 
 def test_the_question_reaches_each_node_once():
@@ -65,13 +65,13 @@ def test_a_node_with_the_base_and_false_shapes_fixes_nothing():
 
 
 def test_a_refusal_is_a_record():
-    (record,) = joined(MemoryExchange([ADA]), Members("other", 4)).refused()
+    (record,) = joined(MemoryExchange([ADA]), Participants("other", 4)).refused()
     expected = {"name": "ada", "rank": 4, "rows": 11, "status": "refused", "reason": "base", "share": 0.0}
     assert expected.items() <= asdict(record).items()
 
 
 def test_a_run_that_goes_on_keeps_its_base_and_rank():
-    members = joined(MemoryExchange([ADA, CYD, NumpyNode("dan", 1, base="old")]), Members("old", 2))
+    members = joined(MemoryExchange([ADA, CYD, NumpyNode("dan", 1, base="old")]), Participants("old", 2))
     assert (members.base, members.max_rank) == ("old", 2)
     assert list(members.nodes) == ["dan"]
     assert refused(members) == {("ada", "base"), ("cyd", "base")}
@@ -154,7 +154,7 @@ def nonsense(**changes):
 )
 def test_one_that_says_nonsense_is_left_out_and_asked_again(change):
     exchange = MemoryExchange([ADA, BOB])
-    exchange.tamper = lambda name, kind, number, reply: Letter(change(reply.values)) if name == "bob" else reply
+    exchange.tamper = lambda name, kind, number, reply: Payload(change(reply.values)) if name == "bob" else reply
     members = joined(exchange)
     assert list(members.nodes) == ["ada"]
     exchange.tamper = lambda name, kind, number, reply: reply

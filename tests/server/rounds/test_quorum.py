@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 
 from common.errors import RunError
-from server.rounds.observer import Observer
+from server.rounds.observer import RunObserver
 from server.rounds.quorum import wait_for_nodes
 from server.storage.journal import verify
 from tests.helpers.server.exchange import MemoryExchange, NumpyNode, Recorded
 from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, run
 
 
-class Watcher(Observer):
+class Watcher(RunObserver):
     """Keeps what it is told of waiting and of abandoned rounds."""
 
     def __init__(self):

@@ -40,12 +40,12 @@ def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path: Path, size: int)
 
 def test_a_block_that_fails_leaves_the_old_file_alone(tmp_path: Path) -> None:
     durable.write(tmp_path / "file", b"old")
-    with pytest.raises(ZeroDivisionError), durable.writing(tmp_path / "file") as file:
+    with pytest.raises(ZeroDivisionError), durable.open_atomically(tmp_path / "file") as file:
         file.write(b"new" * 2**20)
         raise ZeroDivisionError
     assert (tmp_path / "file").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    with durable.writing(tmp_path / "file") as file:
+    with durable.open_atomically(tmp_path / "file") as file:
         file.write(b"new")
         assert (tmp_path / "file").read_bytes() == b"old"
     assert (tmp_path / "file").read_bytes() == b"new"
@@ -64,5 +64,5 @@ def test_cut_undoes_an_append_that_failed(tmp_path: Path) -> None:
     with largest_file(6), pytest.raises(OSError, match="File too large"):
         durable.append(tmp_path / "log", b"too long", 4)
     assert (tmp_path / "log").read_bytes() == b"kepttoo long"[:6]
-    durable.cut(tmp_path / "log", 4)
+    durable.truncate(tmp_path / "log", 4)
     assert (tmp_path / "log").read_bytes() == b"kept"

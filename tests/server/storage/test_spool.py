@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from common.adapters.adapter import Adapter, Factors
-from common.adapters.codec import Limits, decode, encode
+from common.adapters.codec import DecodeLimits, decode, encode
 from common.errors import RunError
 from common.protocol.assignment import Assignment, Update
 from common.protocol.messages import pack_update, unpack_update
-from server.algorithms.base import in_memory
-from server.storage.spool import kept, spooled
+from server.algorithms.base import store_in_memory
+from server.storage.spool import spool_state, spool_update
 from tests.helpers.common.buffers import random_adapter
 from tests.server.storage.test_atomic_files import largest_file
 
@@ -24,7 +24,7 @@ def same(left, right):
 def test_it_reads_back_what_was_sent(dtype, tmp_path):
     blob = encode(ADAPTER, dtype)
     sent = decode(blob)
-    back = spooled(tmp_path / "ada", blob, sent)
+    back = spool_update(tmp_path / "ada", blob, sent)
     assert list(back) == list(sent)
     assert len(back) == 3
     for name, factors in sent.items():
@@ -37,30 +37,30 @@ def test_what_was_not_sent_stays_in_memory(tmp_path):
     assignment = Assignment(Adapter(), random_adapter({"q": (6, 5, 4)}, seed=1), "b")
     lent = Factors(assignment.start["q"].a[:2], ADAPTER["q"].b)
     blob = pack_update(Update(Adapter({"q": lent}), 1, 1, 0.0), "b")
-    back = spooled(tmp_path / "ada", blob, unpack_update(blob, assignment, Limits()))
+    back = spool_update(tmp_path / "ada", blob, unpack_update(blob, assignment, DecodeLimits()))
     (tmp_path / "ada").write_bytes(bytes(len(blob)))
     assert same(back["q"].a, lent.a)
     assert not back["q"].b.any()
     blob = encode(ADAPTER, omit={"q.b"})
-    zero = spooled(tmp_path / "bob", blob, decode(blob))["q"]
+    zero = spool_update(tmp_path / "bob", blob, decode(blob))["q"]
     assert same(zero.a, ADAPTER["q"].a)
     assert same(zero.b, np.zeros((6, 2), "f4"))
 
 
 def test_what_it_gives_cannot_be_changed(tmp_path):
     blob = encode(ADAPTER)
-    factors = spooled(tmp_path / "ada", blob, decode(blob))["q"]
+    factors = spool_update(tmp_path / "ada", blob, decode(blob))["q"]
     with pytest.raises(ValueError, match="read-only"):
         factors.a[0] = 1
     with pytest.raises(KeyError):
-        spooled(tmp_path / "ada", blob, decode(blob))["k"]
+        spool_update(tmp_path / "ada", blob, decode(blob))["k"]
 
 
 def test_a_full_disk_is_told_by_file_and_cause(tmp_path):
     blob = encode(ADAPTER)
     with largest_file(len(blob) - 1), pytest.raises(RunError, match=r"cannot keep .*ada .*: File too large.*--resume"):
-        spooled(tmp_path / "ada", blob, decode(blob))
-    spooled(tmp_path / "ada", blob, decode(blob))
+        spool_update(tmp_path / "ada", blob, decode(blob))
+    spool_update(tmp_path / "ada", blob, decode(blob))
 
 
 def modules(dtype="f4"):
@@ -71,7 +71,7 @@ def modules(dtype="f4"):
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 def test_the_parts_of_a_state_are_read_back(dtype, tmp_path):
-    parts, expected = kept(tmp_path / "state", iter(modules(dtype))), in_memory(modules(dtype))
+    parts, expected = spool_state(tmp_path / "state", iter(modules(dtype))), store_in_memory(modules(dtype))
     assert parts.keys() == expected.keys() == {"mass", "next"}
     for part, adapter in expected.items():
         assert list(parts[part]) == list(adapter)
@@ -89,17 +89,17 @@ def test_a_module_is_on_disk_before_the_next_one_is_asked_for(tmp_path):
             yield module
 
     large = [(name, {"mass": random_adapter({"m": (512, 512, 512)})["m"]}) for name in "abc"]
-    assert len(kept(tmp_path / "state", each())["mass"]) == 3
+    assert len(spool_state(tmp_path / "state", each())["mass"]) == 3
 
 
 def test_factors_in_any_order_in_memory_are_kept(tmp_path):
     turned = Factors(np.asfortranarray(ADAPTER["up"].a), ADAPTER["up"].b[:, ::-1])
-    back = kept(tmp_path / "state", [("up", {"mass": turned})])["mass"]["up"]
+    back = spool_state(tmp_path / "state", [("up", {"mass": turned})])["mass"]["up"]
     assert same(back.a, turned.a)
     assert same(back.b, turned.b)
 
 
 def test_a_full_disk_costs_the_state_and_not_the_run(tmp_path):
     with largest_file(100), pytest.raises(RunError, match=r"cannot keep .*state .*: File too large.*--resume"):
-        kept(tmp_path / "state", modules())
-    kept(tmp_path / "state", modules())
+        spool_state(tmp_path / "state", modules())
+    spool_state(tmp_path / "state", modules())

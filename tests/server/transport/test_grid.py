@@ -13,7 +13,7 @@ from grpc import StatusCode
 
 from common.protocol.frames import encode
 from server.transport.connections import Outgoing
-from server.transport.flower_exchange import FlowerExchange, Letter
+from server.transport.flower_messenger import FlowerMessenger, Letter
 from server.transport.grid import GrpcGrid
 from tests.helpers.end_to_end.throwaway_ca import TestAuthority
 from tests.helpers.end_to_end.transport import (
@@ -96,7 +96,7 @@ def test_three_nodes_answer_with_their_names(grid, authority):
 def test_the_exchange_of_rounds_runs_over_it(grid, authority):
     with nodes(grid.port, authority, "a", "b"):
         letters = dict.fromkeys(connected(grid, 2), Letter({"x": 1}, b"blob"))
-        replies = list(FlowerExchange(grid, deadline=30).ask("train", letters, 1))
+        replies = list(FlowerMessenger(grid, deadline=30).ask("train", letters, 1))
     assert sorted(reply.values["name"] for _, reply in replies) == ["a", "b"]
 
 
@@ -125,9 +125,9 @@ def test_a_large_reply_waits_in_the_folder_and_not_in_memory(grid, raw, tmp_path
 def test_what_came_too_late_for_a_node_is_dropped(grid, raw):
     node = raw("a")
     (number,) = connected(grid, 1)
-    outbox = grid._connections.at(number).outbox
-    grid._listener.soon(outbox._queue.append, Outgoing("1", iter([]), 0.0))  # expired, and not on its way
-    grid._listener.soon(outbox._queue.append, Outgoing("", iter([])))
+    outbox = grid._connections.get(number).outbox
+    grid._listener.call_soon(outbox._queue.append, Outgoing("1", iter([]), 0.0))  # expired, and not on its way
+    grid._listener.call_soon(outbox._queue.append, Outgoing("", iter([])))
     ids = grid.push_messages(ask(grid, x=1))
     message = node.receive()
     assert values_of(message) == {"x": 1}
@@ -299,8 +299,8 @@ def test_a_node_that_hangs_up_is_absent_at_once(grid, raw):
 def test_a_message_to_a_node_that_is_gone_is_answered_as_absent(grid):
     (reply,) = grid.send_and_receive(ask(grid, [77]), timeout=30)
     assert reply.error == Error(5, "absent")
-    exchange = FlowerExchange(grid, deadline=30)
-    assert list(exchange.ask("train", {77: Letter({})}, 1)) == [(77, "absent")]
+    exchange = FlowerMessenger(grid, deadline=30)
+    assert list(exchange.request("train", {77: Letter({})}, 1)) == [(77, "absent")]
 
 
 def test_sending_hands_back_what_is_there_at_the_timeout(grid, raw):

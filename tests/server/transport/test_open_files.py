@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from server.transport.listener import allow_many, for_connections
+from server.transport.listener import connection_limit, raise_open_file_limit
 
 
 @pytest.fixture
@@ -19,18 +19,18 @@ def test_the_soft_limit_becomes_the_hard_one(limits):
     soft, hard = limits
     lower = min(soft, 256)
     resource.setrlimit(resource.RLIMIT_NOFILE, (lower, hard))
-    assert allow_many() == hard
+    assert raise_open_file_limit() == hard
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
-    assert allow_many() == hard
+    assert raise_open_file_limit() == hard
 
 
 @pytest.mark.parametrize(("soft", "connections"), [(1024, 768), (resource.RLIM_INFINITY, 10**6), (2**30, 10**6)])
 def test_connections_leave_some_for_files(monkeypatch, soft, connections):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (soft, soft))
-    assert for_connections() == connections
+    assert connection_limit() == connections
 
 
 def test_where_there_is_no_hard_limit_nothing_changes(limits, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda which: (256, resource.RLIM_INFINITY))
     monkeypatch.setattr(resource, "setrlimit", lambda which, values: pytest.fail(f"{values} was set"))
-    assert allow_many() == 256
+    assert raise_open_file_limit() == 256

@@ -2,7 +2,7 @@ import pytest
 
 from common.errors import TransportError
 from server.transport import quota as limits
-from server.transport.quota import Limits, Meter
+from server.transport.quota import NodeQuota, TrafficMeter
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def clock(monkeypatch):
     return clock
 
 
-def calls_taken(meter: Meter) -> int:
+def calls_taken(meter: TrafficMeter) -> int:
     taken = 0
     while taken < 1000:
         try:
@@ -24,7 +24,7 @@ def calls_taken(meter: Meter) -> int:
 
 
 def test_as_many_calls_as_a_second_has_may_come_at_once(clock):
-    meter = Meter(Limits(calls=10))
+    meter = TrafficMeter(NodeQuota(calls=10))
     assert calls_taken(meter) == 10
     clock[0] += 0.55
     assert calls_taken(meter) == 5
@@ -33,7 +33,7 @@ def test_as_many_calls_as_a_second_has_may_come_at_once(clock):
 
 
 def test_a_call_that_is_refused_does_not_prolong_the_wait(clock):
-    meter = Meter(Limits(calls=10))
+    meter = TrafficMeter(NodeQuota(calls=10))
     for _ in range(100):
         calls_taken(meter)
     clock[0] += 0.15
@@ -41,7 +41,7 @@ def test_a_call_that_is_refused_does_not_prolong_the_wait(clock):
 
 
 def test_bytes_count_by_round():
-    meter = Meter(Limits(round=100))
+    meter = TrafficMeter(NodeQuota(round=100))
     meter.begin("1")
     meter.receive(100)
     meter.begin("1")

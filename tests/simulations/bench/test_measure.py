@@ -3,7 +3,7 @@ import time
 import numpy as np
 import pytest
 
-from simulations.bench.measure import Comparison, GateError, in_fresh_process, interleaved, peak_growth, require
+from simulations.bench.measure import Comparison, GateError, peak_growth, require, run_in_fresh_process, time_in_turn
 
 MEGABYTE = 2**20
 
@@ -41,7 +41,7 @@ def test_a_gate_comes_back_only_if_it_holds():
 
 def test_works_are_called_in_turn_and_once_more_than_they_are_timed():
     calls = []
-    medians = interleaved({name: lambda name=name: calls.append(name) for name in ("ours", "theirs")}, 3)
+    medians = time_in_turn({name: lambda name=name: calls.append(name) for name in ("ours", "theirs")}, 3)
     assert calls == ["ours", "theirs"] * 4
     assert medians.keys() == {"ours", "theirs"}
 
@@ -49,7 +49,7 @@ def test_works_are_called_in_turn_and_once_more_than_they_are_timed():
 def test_the_first_run_is_not_measured_and_the_median_is(monkeypatch):
     clock = iter([0, 100, 0, 1, 0, 9, 0, 2])  # start and end of the unmeasured run, then of three
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    assert interleaved({"ours": lambda: None}, 3) == {"ours": 2}
+    assert time_in_turn({"ours": lambda: None}, 3) == {"ours": 2}
 
 
 def grown(megabytes):
@@ -57,8 +57,8 @@ def grown(megabytes):
 
 
 def test_the_peak_of_a_process_of_its_own_shows_what_was_allocated_and_freed():
-    assert 56 * MEGABYTE < in_fresh_process(grown, 64) < 72 * MEGABYTE  # The kernel counts pages roughly.
-    assert in_fresh_process(grown, 0) < 8 * MEGABYTE  # control
+    assert 56 * MEGABYTE < run_in_fresh_process(grown, 64) < 72 * MEGABYTE  # The kernel counts pages roughly.
+    assert run_in_fresh_process(grown, 0) < 8 * MEGABYTE  # control
 
 
 def held_before():
@@ -67,7 +67,7 @@ def held_before():
 
 
 def test_memory_from_before_is_no_growth():
-    assert in_fresh_process(held_before) < 8 * MEGABYTE
+    assert run_in_fresh_process(held_before) < 8 * MEGABYTE
 
 
 def refuse():
@@ -76,4 +76,4 @@ def refuse():
 
 def test_a_process_of_its_own_hands_errors_back():
     with pytest.raises(GateError, match="in the other process"):
-        in_fresh_process(refuse)
+        run_in_fresh_process(refuse)

@@ -127,7 +127,7 @@ def test_documented_objects_of_a_file(tmp_path):
         '            "Its area."\n'
         "def undocumented(): ...\n"
     )
-    found = [(item.name, item.signature, item.sentence) for item in docstrings.documented(path, "lib.shapes")]
+    found = [(item.name, item.signature, item.sentence) for item in docstrings.read_documented(path, "lib.shapes")]
     assert found == [
         ("lib.shapes.Circle", "class Circle(Shape)", "A round shape."),
         ("lib.shapes.Circle.area", "async def area(self, unit: str='m', *, n=1) -> float", "Its area."),
@@ -136,7 +136,7 @@ def test_documented_objects_of_a_file(tmp_path):
 
 def test_a_file_that_is_not_python_has_nothing(tmp_path):
     (tmp_path / "broken.py").write_text("def (:")
-    assert list(docstrings.documented(tmp_path / "broken.py", "broken")) == []
+    assert list(docstrings.read_documented(tmp_path / "broken.py", "broken")) == []
 
 
 def test_tests_and_bundled_packages_are_left_out(tmp_path):

@@ -1,12 +1,12 @@
 import pytest
 
 from simulations.report.cards import cards
-from simulations.report.records import nodes_of
+from simulations.report.records import list_nodes
 from tests.helpers.simulations.metrics import client, record, rounds
 
 
 def found(records, chance=None, full_bytes=None, perplexity=False):
-    return {card.label: card for card in cards(records, nodes_of(records), chance, full_bytes, perplexity)}
+    return {card.label: card for card in cards(records, list_nodes(records), chance, full_bytes, perplexity)}
 
 
 def test_accuracy_and_loss_go_from_the_first_to_the_last_round():

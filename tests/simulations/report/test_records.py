@@ -3,7 +3,7 @@ import math
 import pytest
 
 from common.errors import JournalError
-from simulations.report.records import exp, held_out, histories, nodes_of, read_records, troubles_of
+from simulations.report.records import exp, held_out, histories, list_nodes, list_troubles, read_records
 from tests.helpers.simulations.metrics import client, record, rounds, write_run
 
 
@@ -38,30 +38,30 @@ def test_a_folder_without_metrics_is_named(tmp_path):
 
 
 def test_a_node_sums_its_rounds_and_keeps_its_first_and_last_loss():
-    node = next(node for node in nodes_of(rounds(3)) if node.name == "client-01")
+    node = next(node for node in list_nodes(rounds(3)) if node.name == "client-01")
     assert (node.rank, node.rows, node.examples, node.tokens, node.rounds) == (4, 101, 480, 480, 3)
     assert (node.bytes_up, node.bytes_down) == (3000, 9000)
     assert (node.start, node.end) == pytest.approx((2.8, 2.5))
 
 
 def test_nodes_stand_by_falling_rank():
-    assert [node.rank for node in nodes_of(rounds(1, clients=8))] == [16, 16, 8, 8, 4, 4, 2, 2]
+    assert [node.rank for node in list_nodes(rounds(1, clients=8))] == [16, 16, 8, 8, 4, 4, 2, 2]
 
 
 def test_a_client_that_never_trained_has_no_loss_at_the_end():
     refused = client(0, 1, status="refused", loss_before=None, loss_after=None)
-    (node,) = nodes_of([record(0, [client(0, 0)]), record(1, [refused])])
+    (node,) = list_nodes([record(0, [client(0, 0)]), record(1, [refused])])
     assert (node.start, node.end, node.rounds) == (2.8, None, 0)
 
 
 def test_a_late_client_starts_from_the_model_it_first_received():
-    (node,) = nodes_of([record(0, []), record(1, []), record(2, [client(0, 2, loss_before=2.2, loss_after=2.0)])])
+    (node,) = list_nodes([record(0, []), record(1, []), record(2, [client(0, 2, loss_before=2.2, loss_after=2.0)])])
     assert (node.start, node.end) == (2.2, 2.0)
 
 
 def test_counts_may_be_missing():
     empty = dict.fromkeys(("rank", "rows", "examples", "tokens", "loss_before", "loss_after", "bytes_up", "bytes_down"))
-    (node,) = nodes_of([record(0, []), {"round": 1, "clients": [client(0, 1, status="absent", **empty)]}])
+    (node,) = list_nodes([record(0, []), {"round": 1, "clients": [client(0, 1, status="absent", **empty)]}])
     assert (node.rank, node.rows, node.examples, node.bytes_up, node.start) == (0, 0, 0, 0, None)
 
 
@@ -81,7 +81,7 @@ def test_troubles_gather_rounds_by_reason_and_leave_good_and_idle_clients_out():
         for r in (1, 2)
     ]
     records.append(record(3, [client(0, 3, status="idle"), client(2, 3, status="refused", reason="other base")]))
-    assert [(t.name, t.status, t.reason, t.rounds) for t in troubles_of(records)] == [
+    assert [(t.name, t.status, t.reason, t.rounds) for t in list_troubles(records)] == [
         ("client-02", "refused", "other base", (3,)),
         ("client-02", "refused", "wrong shape", (1, 2)),
         ("client-01", "absent", "no reason given", (1, 2)),

@@ -17,7 +17,7 @@ KEY = new_signing_key()
 PUBLIC = KEY.public_key()
 MEMBER = Member("hospital-a", b"k" * 32, "0f" * 32, 16, 5000, NOW)
 ROSTER = Roster("cardio", 1, {}).successor(MEMBER).successor(replace(MEMBER, name="b", revoked=True))
-SIGNED = roster.sign(ROSTER, KEY)
+SIGNED = roster.sign_roster(ROSTER, KEY)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -26,16 +26,16 @@ JSON = st.recursive(
 
 
 def test_a_roster_is_read_as_it_was_signed() -> None:
-    assert roster.read(SIGNED, PUBLIC) == ROSTER
-    assert roster.sign(roster.read(SIGNED, PUBLIC), KEY) == SIGNED
-    assert roster.read(SIGNED, PUBLIC).members["b"].expires.tzinfo is not None
+    assert roster.read_roster(SIGNED, PUBLIC) == ROSTER
+    assert roster.sign_roster(roster.read_roster(SIGNED, PUBLIC), KEY) == SIGNED
+    assert roster.read_roster(SIGNED, PUBLIC).members["b"].expires.tzinfo is not None
 
 
 def test_versions_only_grow() -> None:
     assert ROSTER.version == 3
-    assert roster.read(SIGNED, PUBLIC, 3) == ROSTER
+    assert roster.read_roster(SIGNED, PUBLIC, 3) == ROSTER
     with pytest.raises(IdentityError, match="version 3 is older than version 4"):
-        roster.read(SIGNED, PUBLIC, 4)
+        roster.read_roster(SIGNED, PUBLIC, 4)
 
 
 def test_a_member_is_current_until_it_is_revoked_or_expires() -> None:
@@ -54,15 +54,18 @@ def test_a_successor_leaves_the_roster_before_it_alone() -> None:
 
 
 def test_another_key_is_refused() -> None:
-    for data, key in ((roster.sign(ROSTER, new_signing_key()), PUBLIC), (SIGNED, new_signing_key().public_key())):
+    for data, key in (
+        (roster.sign_roster(ROSTER, new_signing_key()), PUBLIC),
+        (SIGNED, new_signing_key().public_key()),
+    ):
         with pytest.raises(IdentityError, match="signature of this roster is wrong"):
-            roster.read(data, key)
+            roster.read_roster(data, key)
 
 
 @given(mutations(SIGNED))
 def test_changed_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(IdentityError):
-        roster.read(data, PUBLIC)
+        roster.read_roster(data, PUBLIC)
 
 
 @given(st.sampled_from(["project", "version", "members", "other"]), JSON)
@@ -71,7 +74,7 @@ def test_a_signed_document_of_another_form_is_refused(field: str, value: object)
     if body.get(field, ...) == value:
         return
     with pytest.raises(IdentityError):
-        roster.read(signed_body({**body, field: value}), PUBLIC, 1 << 100)
+        roster.read_roster(signed_body({**body, field: value}), PUBLIC, 1 << 100)
 
 
 @given(st.sampled_from(list(json.loads(SIGNED)["body"]["members"]["b"])), JSON)
@@ -79,12 +82,12 @@ def test_a_signed_member_of_another_form_is_refused(field: str, value: object) -
     body = json.loads(SIGNED)["body"]
     body["members"]["b"][field] = value
     with pytest.raises(IdentityError):
-        roster.read(signed_body(body), PUBLIC, 4)
+        roster.read_roster(signed_body(body), PUBLIC, 4)
 
 
 def signed_body(body: object) -> bytes:
     """Any JSON, signed as a roster."""
-    signature = KEY.sign(documents.message("roster", body)).hex()
+    signature = KEY.sign(documents.signed_bytes("roster", body)).hex()
     document = {"body": body, "kind": "roster", "signature": signature}
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 
@@ -94,12 +97,12 @@ def test_the_forms_above_are_refused_for_their_content_alone() -> None:
     body = json.loads(SIGNED)["body"]
     body["members"]["b"]["expires"] = "2030-01-01T00:00:00"
     with pytest.raises(IdentityError, match=r"members\.b\.expires.*timezone"):
-        roster.read(signed_body(body), PUBLIC)
+        roster.read_roster(signed_body(body), PUBLIC)
     body["members"]["b"]["expires"] = "2030-01-01T00:00:00Z"
-    assert roster.read(signed_body(body), PUBLIC).members["b"].expires == datetime(2030, 1, 1, tzinfo=UTC)
+    assert roster.read_roster(signed_body(body), PUBLIC).members["b"].expires == datetime(2030, 1, 1, tzinfo=UTC)
     body["members"]["c"] = body["members"].pop("b")
     with pytest.raises(IdentityError, match="another name"):
-        roster.read(signed_body(body), PUBLIC)
+        roster.read_roster(signed_body(body), PUBLIC)
 
 
 @pytest.mark.parametrize(
@@ -121,4 +124,4 @@ def test_the_forms_above_are_refused_for_their_content_alone() -> None:
 )
 def test_another_spelling_is_refused(data: bytes) -> None:
     with pytest.raises(IdentityError):
-        roster.read(data, PUBLIC)
+        roster.read_roster(data, PUBLIC)

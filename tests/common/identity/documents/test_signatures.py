@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.identity.documents import signatures as envelope
-from common.identity.documents.signatures import Receipt, Statement
-from common.identity.documents.signed_json import message
+from common.identity.documents.signatures import Receipt, UpdateStatement
+from common.identity.documents.signed_json import signed_bytes
 from common.identity.keys.private_keys import new_signing_key
 
 KEY = new_signing_key()
 PUBLIC = KEY.public_key()
 COMMON = {"project": "cardio", "run": "r1", "round": 3, "node": "a", "blob_hash": "ab" * 32}
-STATEMENT = Statement(
+STATEMENT = UpdateStatement(
     **COMMON,
     roster_version=2,
     attempt=1,
@@ -33,7 +33,7 @@ def other(value: object) -> object:
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_what_was_signed_verifies(value: Statement | Receipt) -> None:
+def test_what_was_signed_verifies(value: UpdateStatement | Receipt) -> None:
     signature = envelope.sign(value, KEY)
     assert len(signature) == 64
     assert envelope.verify(replace(value), signature, PUBLIC)
@@ -42,7 +42,7 @@ def test_what_was_signed_verifies(value: Statement | Receipt) -> None:
 
 
 @pytest.mark.parametrize(("value", "field"), [(value, field.name) for value in VALUES for field in fields(value)])
-def test_each_field_is_signed(value: Statement | Receipt, field: str) -> None:
+def test_each_field_is_signed(value: UpdateStatement | Receipt, field: str) -> None:
     changed = replace(value, **{field: other(getattr(value, field))})
     assert not envelope.verify(changed, envelope.sign(value, KEY), PUBLIC)
     assert envelope.verify(changed, envelope.sign(changed, KEY), PUBLIC)
@@ -61,8 +61,8 @@ def test_values_do_not_slide_from_one_field_into_the_next() -> None:
 
 @pytest.mark.parametrize(("value", "own"), [(STATEMENT, "update"), (RECEIPT, "receipt")])
 @pytest.mark.parametrize("kind", ["update", "receipt", "roster"])
-def test_a_signature_of_another_kind_is_none(value: Statement | Receipt, own: str, kind: str) -> None:
-    signature = KEY.sign(message(kind, asdict(value)))
+def test_a_signature_of_another_kind_is_none(value: UpdateStatement | Receipt, own: str, kind: str) -> None:
+    signature = KEY.sign(signed_bytes(kind, asdict(value)))
     assert envelope.verify(value, signature, PUBLIC) == (kind == own)
 
 

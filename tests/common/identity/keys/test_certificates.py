@@ -131,8 +131,8 @@ def test_others_do_not_meet(pems: Path, client: str, trusted: str, server: str, 
 def test_no_certificate_outlives_its_authority() -> None:
     key = keys.new_tls_key()
     authority = certificates.new_authority("cardio", key, days_ago(3620))
-    server = certificates.for_server(HOSTS, key.public_key(), authority, NOW)
-    node = certificates.for_node("a", key.public_key(), authority, NOW)
+    server = certificates.make_server_certificate(HOSTS, key.public_key(), authority, NOW)
+    node = certificates.make_node_certificate("a", key.public_key(), authority, NOW)
     assert server.not_valid_after_utc == node.not_valid_after_utc == authority.certificate.not_valid_after_utc
     assert server.not_valid_after_utc.tzinfo is not None
 
@@ -140,8 +140,8 @@ def test_no_certificate_outlives_its_authority() -> None:
 def test_names_and_serial_numbers() -> None:
     key = keys.new_tls_key()
     authority = certificates.new_authority("cardio", key, NOW)
-    first, second = (certificates.for_server(HOSTS, key.public_key(), authority, NOW) for _ in range(2))
-    assert certificates.names_of(first) == HOSTS
+    first, second = (certificates.make_server_certificate(HOSTS, key.public_key(), authority, NOW) for _ in range(2))
+    assert certificates.subject_names(first) == HOSTS
     assert first.serial_number != second.serial_number
     assert list(first.subject) == []
     assert authority.certificate.subject.rfc4514_string() == "CN=fedlora CA cardio"

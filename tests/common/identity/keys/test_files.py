@@ -117,10 +117,10 @@ def test_one_command_at_a_time_holds_a_folder(tmp_path: Path) -> None:
     seen: list[str] = []
 
     def second() -> None:
-        with folders.held(tmp_path):
+        with folders.lock(tmp_path):
             seen.append("second")
 
-    with folders.held(tmp_path):
+    with folders.lock(tmp_path):
         other = threading.Thread(target=second)
         other.start()
         other.join(0.2)
@@ -132,5 +132,5 @@ def test_one_command_at_a_time_holds_a_folder(tmp_path: Path) -> None:
 def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".a.key.0123.tmp").touch()
     (tmp_path / "a.key").touch()
-    with folders.held(tmp_path):
+    with folders.lock(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["a.key"]

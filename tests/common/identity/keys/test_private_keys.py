@@ -12,9 +12,9 @@ KINDS = [(keys.new_tls_key, keys.read_tls_key), (keys.new_signing_key, keys.read
 
 @pytest.mark.parametrize(("make", "read"), KINDS)
 def test_a_key_is_made_once_and_read_back(tmp_path: Path, make, read) -> None:
-    made = keys.kept_or_new(tmp_path / "a.key", read, make)
+    made = keys.load_or_make(tmp_path / "a.key", read, make)
     content = (tmp_path / "a.key").read_bytes()
-    kept = keys.kept_or_new(tmp_path / "a.key", read, make)
+    kept = keys.load_or_make(tmp_path / "a.key", read, make)
     assert made.public_key() == kept.public_key() == read(tmp_path / "a.key").public_key() != make().public_key()
     assert (tmp_path / "a.key").read_bytes() == content
     assert content.startswith(b"-----BEGIN PRIVATE KEY-----")
@@ -23,7 +23,7 @@ def test_a_key_is_made_once_and_read_back(tmp_path: Path, make, read) -> None:
 @pytest.mark.parametrize(("make", "read"), KINDS)
 def test_a_passphrase_encrypts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make, read) -> None:
     monkeypatch.setenv(keys.VARIABLE, "correct horse")
-    made = keys.kept_or_new(tmp_path / "a.key", read, make)
+    made = keys.load_or_make(tmp_path / "a.key", read, make)
     assert (tmp_path / "a.key").read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
     assert read(tmp_path / "a.key").public_key() == made.public_key()
     for wrong, said in ("", "is encrypted; set FEDLORA_PASSPHRASE"), ("wrong", "cannot be read.*FEDLORA_PASSPHRASE"):
@@ -33,7 +33,7 @@ def test_a_passphrase_encrypts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_plain_key_is_read_though_there_is_a_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = keys.kept_or_new(tmp_path / "a.key", keys.read_tls_key, keys.new_tls_key)
+    made = keys.load_or_make(tmp_path / "a.key", keys.read_tls_key, keys.new_tls_key)
     monkeypatch.setenv(keys.VARIABLE, "correct horse")
     assert keys.read_tls_key(tmp_path / "a.key").public_key() == made.public_key()
 

@@ -2,7 +2,7 @@ from math import inf, nan
 
 import pytest
 
-from simulations.bench.measure import GateError, in_fresh_process
+from simulations.bench.measure import GateError, run_in_fresh_process
 from simulations.bench.training.bases import RANK, attach
 from simulations.bench.training.fine_tuning import adapters, whole_model
 from simulations.bench.training.footprint import compare, learns
@@ -20,7 +20,7 @@ def moments(side, tensors):
 def test_what_is_trained_held_and_stored(kind):
     case = tiny_case(kind, steps=3, batches=1)
     base, lora = attach(case.base())
-    one, other = in_fresh_process(adapters, case), in_fresh_process(whole_model, case)
+    one, other = run_in_fresh_process(adapters, case), run_in_fresh_process(whole_model, case)
     assert one.parameters == sum(min(RANK, d, k) * (d + k) for d, k in lora.shapes.values())
     assert one.optimizer == moments(one, 2 * len(lora.shapes))
     parameters = list(base.model.parameters())

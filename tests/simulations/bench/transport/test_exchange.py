@@ -5,7 +5,7 @@ from flwr.clientapp import ClientApp
 from simulations.bench.measure import GateError
 from simulations.bench.transport import exchange
 from simulations.bench.transport.deployment import make_project
-from simulations.bench.transport.exchange import NODES, timed
+from simulations.bench.transport.exchange import NODES, time_rounds
 from simulations.bench.transport.tls_copy import tls_copy
 from tests.helpers.end_to_end.transport import blob_of, content
 
@@ -17,7 +17,7 @@ def project(tmp_path):
 
 
 def test_two_nodes_send_back_what_they_got_beside_a_copy_and_a_commit(project):
-    seconds, gate = timed(project, 2, (1, 2))
+    seconds, gate = time_rounds(project, 2, (1, 2))
     assert seconds.keys() == {"empty", "large", "copy", "commit"}
     assert min(seconds.values()) > 0
     assert gate.startswith("2 nodes send back each bit of 131")
@@ -38,7 +38,7 @@ def changing():
 def test_a_changed_byte_is_refused(project, monkeypatch):
     monkeypatch.setattr(exchange, "echo", changing)
     with pytest.raises(GateError, match="each bit"):
-        timed(project, 1, (1, 1))
+        time_rounds(project, 1, (1, 1))
 
 
 def test_a_copy_is_whole_each_time(project):

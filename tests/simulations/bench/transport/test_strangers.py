@@ -4,8 +4,8 @@ import pytest
 
 from simulations.bench.measure import GateError
 from simulations.bench.transport import strangers
-from simulations.bench.transport.deployment import make_project, serving
-from simulations.bench.transport.sockets import client_hello, secured
+from simulations.bench.transport.deployment import make_project, serve_grid
+from simulations.bench.transport.sockets import client_hello, tls_socket
 from simulations.bench.transport.strangers import MEMBER, OTHER, _row, compare
 
 
@@ -25,14 +25,14 @@ def test_each_stranger_sends_all_and_gets_nothing(projects):
 
 def test_one_who_gets_a_byte_is_no_stranger(projects):
     ours, _ = projects
-    with serving(ours, ours) as grid, pytest.raises(GateError, match=r"a stranger .* got [1-9]"):
-        _row("a member", partial(secured, grid.port, ours, MEMBER), 1, 100)
+    with serve_grid(ours, ours) as grid, pytest.raises(GateError, match=r"a stranger .* got [1-9]"):
+        _row("a member", partial(tls_socket, grid.port, ours, MEMBER), 1, 100)
 
 
 def test_where_a_member_gets_nothing_the_count_says_nothing(projects):
     ours, _ = projects
-    with serving(ours, ours) as grid, pytest.raises(GateError, match="a member got 0"):
-        _row("nobody", partial(secured, grid.port), 1, 0)
+    with serve_grid(ours, ours) as grid, pytest.raises(GateError, match="a member got 0"):
+        _row("nobody", partial(tls_socket, grid.port), 1, 0)
 
 
 def test_a_hello_is_a_handshake_of_tls():

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from common.protocol.messages import Reason
-from common.protocol.payload import Kind, Letter, pack, unpack
+from common.protocol.messages import RejectionReason
+from common.protocol.payload import Kind, Payload, pack, unpack
 
 SHORTEST, LONGEST = 0.001, 0.02
 """Seconds between two looks for replies; they double while none comes, as looking takes time from nodes nearby."""
 
 
-class FlowerExchange:
+class FlowerMessenger:
     """An exchange of letters over a Flower grid."""
 
     def __init__(self, grid: Grid, deadline: float) -> None:
@@ -28,7 +28,9 @@ class FlowerExchange:
         """Flower's numbers of the connected nodes."""
         return self._grid.get_node_ids()
 
-    def ask(self, kind: Kind, letters: Mapping[int, Letter], number: int) -> Iterator[tuple[int, Letter | Reason]]:
+    def request(
+        self, kind: Kind, letters: Mapping[int, Payload], number: int
+    ) -> Iterator[tuple[int, Payload | RejectionReason]]:
         """Replies as they arrive; `absent` for those that miss the deadline."""
         messages = [
             Message(pack(letter), node, kind, ttl=self._deadline, group_id=str(number))

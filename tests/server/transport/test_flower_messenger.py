@@ -5,15 +5,15 @@ from typing import get_args
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
-from common.protocol.messages import ADAPTER_STYPE, Reason
-from common.protocol.payload import Letter, pack, unpack
-from server.transport.flower_exchange import FlowerExchange
+from common.protocol.messages import ADAPTER_STYPE, RejectionReason
+from common.protocol.payload import Payload, pack, unpack
+from server.transport.flower_messenger import FlowerMessenger
 from tests.helpers.server.grid import MemoryGrid, answering, reply
 from tests.helpers.server.runs import FOUR, clients, fresh, hashes, plan, run
 
 CANARY = "/home/ada/patients.csv line 7: John Smith"
-ASKED = Letter({"round": 3, "scaling": 0.5, "trains": "both", "learning_rates": [0.1, 0.2], "clip": True}, b"factors")
-ECHO = Letter({"loss": 0.25, "examples": 3}, b"trained")
+ASKED = Payload({"round": 3, "scaling": 0.5, "trains": "both", "learning_rates": [0.1, 0.2], "clip": True}, b"factors")
+ECHO = Payload({"loss": 0.25, "examples": 3}, b"trained")
 
 
 def echo(message):
@@ -29,7 +29,7 @@ def silent(message):
 
 
 def ask(grid, nodes=(4, 5), deadline=5.0, letter=ASKED):
-    return dict(FlowerExchange(grid, deadline).ask("train", dict.fromkeys(nodes, letter), 3))
+    return dict(FlowerMessenger(grid, deadline).ask("train", dict.fromkeys(nodes, letter), 3))
 
 
 def test_a_letter_arrives_as_one_array_of_our_type():
@@ -47,27 +47,27 @@ def test_a_letter_arrives_as_one_array_of_our_type():
 
 def test_a_letter_without_factors_has_no_array():
     grid = MemoryGrid({4: echo})
-    ask(grid, [4], letter=Letter({"targets": ["q", "v"]}))
+    ask(grid, [4], letter=Payload({"targets": ["q", "v"]}))
     assert not grid.pushed[0].content.array_records
-    assert unpack(grid.pushed[0]) == Letter({"targets": ["q", "v"]})
+    assert unpack(grid.pushed[0]) == Payload({"targets": ["q", "v"]})
 
 
 def test_replies_come_back_as_letters():
-    assert ask(MemoryGrid({4: echo, 5: lambda message: [reply(message, Letter({"loss": 1.0}))]})) == {
+    assert ask(MemoryGrid({4: echo, 5: lambda message: [reply(message, Payload({"loss": 1.0}))]})) == {
         4: ECHO,
-        5: Letter({"loss": 1.0}),
+        5: Payload({"loss": 1.0}),
     }
 
 
 def test_nodes_are_flowers_numbers():
-    assert list(FlowerExchange(MemoryGrid({7: echo, 4: echo}), 1.0).nodes()) == [7, 4]
+    assert list(FlowerMessenger(MemoryGrid({7: echo, 4: echo}), 1.0).nodes()) == [7, 4]
 
 
 def test_nobody_asked_is_nobody_waited_for():
     assert ask(MemoryGrid({4: echo}), []) == {}
 
 
-@pytest.mark.parametrize("word", get_args(Reason))
+@pytest.mark.parametrize("word", get_args(RejectionReason))
 def test_an_error_of_our_own_words_is_taken_over(word):
     assert ask(MemoryGrid({4: failing(word), 5: echo})) == {4: word, 5: ECHO}
 
@@ -82,7 +82,7 @@ def test_an_errors_text_is_written_nowhere(tmp_path):
         return failing(CANARY)(message) if message.metadata.message_type == "train" else answering(FOUR[3])(message)
 
     grid = MemoryGrid({number: answering(node) for number, node in enumerate(FOUR)} | {3: fails_to_train})
-    entries = run(tmp_path, FlowerExchange(grid, 5.0), plan(2))
+    entries = run(tmp_path, FlowerMessenger(grid, 5.0), plan(2))
     assert (clients(entries[1])["eve"]["status"], clients(entries[1])["eve"]["reason"]) == ("refused", "failed")
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"failed" in written
@@ -92,7 +92,7 @@ def test_an_errors_text_is_written_nowhere(tmp_path):
 def test_a_run_over_flower_ends_with_the_same_bits(tmp_path):
     """As over the exchange in memory, whatever numbers Flower gives the nodes."""
     grid = MemoryGrid({2**63 - number: answering(node) for number, node in enumerate(FOUR)})
-    over_flower = run(tmp_path / "one", FlowerExchange(grid, 5.0), plan(3))
+    over_flower = run(tmp_path / "one", FlowerMessenger(grid, 5.0), plan(3))
     assert hashes(over_flower) == hashes(run(tmp_path / "two", fresh(), plan(3)))
     assert {message.metadata.message_type for message in grid.pushed} == {"query", "train", "evaluate"}
 
@@ -103,7 +103,7 @@ def test_whoever_misses_the_deadline_is_absent():
 
 def test_a_late_reply_counts_up_to_the_deadline():
     grid = MemoryGrid({4: silent, 5: echo})
-    replies = FlowerExchange(grid, 5.0).ask("train", {4: ASKED, 5: ASKED}, 3)
+    replies = FlowerMessenger(grid, 5.0).ask("train", {4: ASKED, 5: ASKED}, 3)
     assert next(replies) == (5, ECHO)
     grid.strays = echo(grid.pushed[0])
     assert list(replies) == [(4, ECHO)]
@@ -117,8 +117,8 @@ def test_one_that_cannot_be_reached_is_absent():
 def test_a_second_reply_and_a_strangers_are_ignored():
     grid = MemoryGrid({4: lambda message: [*echo(message), *failing("nan")(message)], 5: echo})
     ask(grid, [4])  # leaves an answered message behind
-    grid.strays = [reply(grid.pushed[0], Letter({"loss": 9.0}))]
-    replies = list(FlowerExchange(grid, 5.0).ask("train", {4: ASKED, 5: ASKED}, 4))
+    grid.strays = [reply(grid.pushed[0], Payload({"loss": 9.0}))]
+    replies = list(FlowerMessenger(grid, 5.0).ask("train", {4: ASKED, 5: ASKED}, 4))
     assert replies == [(4, ECHO), (5, ECHO)]
 
 
