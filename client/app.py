@@ -25,15 +25,9 @@ from client.training.train import train
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode
 from common.errors import CodecError, FedloraError
-from common.protocol.flower import read_content
-from common.protocol.messages import (
-    ADAPTER_STYPE,
-    RejectionReason,
-    order_of,
-    pack_update,
-    training_of,
-    unpack_assignment,
-)
+from common.protocol.assignment import Training
+from common.protocol.messages import ADAPTER_STYPE, RejectionReason, RoundId, pack_update, unpack_assignment
+from common.protocol.payload import Payload
 from common.settings.node import Policy
 
 ERROR_CODE = 2
@@ -76,7 +70,8 @@ Work = Callable[[Path, Values, bytes], tuple[Values, bytes]]
 def _answer(message: Message, context: Context, work: Work) -> Message:
     """The reply to a message, or the word for what went wrong."""
     try:
-        values, blob = work(_node_file(context), *read_content(message))
+        payload = Payload.from_message(message)
+        values, blob = work(_node_file(context), payload.values, payload.blob)
         content = RecordDict({"values": ConfigRecord(outgoing_values(values))})
     except Exception as error:  # Flower would send the text of any that passes here to the server.
         return _error_reply(message, error)
@@ -104,26 +99,26 @@ def _node_file(context: Context) -> Path:
 
 def _announce(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     targets = values["targets"]
-    return describe_node(load_node(file), targets if isinstance(targets, str) else tuple(targets)).values(), b""
+    return describe_node(load_node(file), targets if isinstance(targets, str) else tuple(targets)).to_values(), b""
 
 
 def _train(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     assignment = unpack_assignment(blob, values["trains"], values["scaling"])
-    order, training = order_of(values), training_of(values)
-    _check_policy(file, TrainingRequest(order, assignment, training, values.get("cohort", 0)))
+    round_id, training = RoundId.from_values(values), Training.from_values(values)
+    _check_policy(file, TrainingRequest(round_id, assignment, training, values.get("cohort", 0)))
     node = load_node(file)
     skeleton, lora = _attach(node, values, assignment.start)
-    log.info("round %s: %s steps at rank %s", order.round, len(training.learning_rates), assignment.start.rank)
+    log.info("round %s: %s steps at rank %s", round_id.round, len(training.learning_rates), assignment.start.rank)
     _trainings(file).append(time.monotonic())
     (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training)
     counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
-    return vars(order) | counts, pack_update(update, assignment.trains)
+    return round_id.to_values() | counts, pack_update(update, assignment.trains)
 
 
-def _check_policy(file: Path, ask: TrainingRequest) -> None:
+def _check_policy(file: Path, request: TrainingRequest) -> None:
     begun = _trainings(file)
-    past = TrainingHistory(len(begun), time.monotonic() - begun[-1]) if begun else TrainingHistory()
-    _decline(file, training_violation(_policy(file), ask, past))
+    history = TrainingHistory(len(begun), time.monotonic() - begun[-1]) if begun else TrainingHistory()
+    _decline(file, training_violation(_policy(file), request, history))
 
 
 def _decline(file: Path, text: str | None) -> None:
@@ -145,17 +140,17 @@ def _trainings(file: Path) -> list[float]:
 
 def _evaluate(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     adapter: Adapter = decode(blob)
-    _decline(file, evaluation_violation(_policy(file), order_of(values), adapter))
+    _decline(file, evaluation_violation(_policy(file), RoundId.from_values(values), adapter))
     node = load_node(file)
     skeleton, lora = _attach(node, values, adapter)
     score = evaluate(skeleton, lora, adapter, node.held)
-    return vars(order_of(values)) | {"loss": score.loss, "count": score.count}, b""
+    return RoundId.from_values(values).to_values() | {"loss": score.loss, "count": score.count}, b""
 
 
 def _attach(node: LocalNode, values: Values, adapter: Adapter) -> tuple[BaseModel, Lora]:
     """The node's model, ready for an adapter on these modules, if the order is for this base."""
     modules = tuple(adapter)
-    asked, own = order_of(values).base, fingerprint_node(node, modules)
+    asked, own = RoundId.from_values(values).base, fingerprint_node(node, modules)
     if asked != own:
         raise DeclinedRequest(
             "base", f"asked is base {asked!r}, the node has {own}: other weights, tokenizer, targets or task"

@@ -24,7 +24,7 @@ from client.training.evaluate import Score, evaluate
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Array, Factors
 from common.errors import ConfigError, JournalError
-from common.huggingface import peft_folder as peft_format
+from common.huggingface import peft_folder
 from common.huggingface.new_head import initial_weight
 from common.settings.node import Node
 
@@ -43,7 +43,6 @@ class Trained:
     base: BaseModel
     adapter: Adapter
 
-    @property
     def attach(self) -> tuple[BaseModel, Lora]:
         """A model to which this update, or part of it, can be added."""
         return attach_lora(self.base, tuple(self.adapter))
@@ -64,7 +63,7 @@ def load(run: Path) -> Trained:
         )
     node = read_node(run / "test.toml")
     base = load_node_base(node)
-    stored = peft_format.read(run / "adapter")
+    stored = peft_folder.read(run / "adapter")
     return Trained(node, base, Adapter({**stored.adapter, **_head(base, stored.saved)}))
 
 
@@ -96,7 +95,7 @@ def evaluate_run(run: Path) -> Score:
         JournalError, DataError: the folder is no run, or it has no test rows.
     """
     trained = load(run)
-    skeleton, lora = trained.attach
+    skeleton, lora = trained.attach()
     return evaluate(skeleton, lora, trained.adapter, load_test(run)[1])
 
 
@@ -115,7 +114,7 @@ def export(run: Path, out: Path, rank: int | None) -> tuple[Adapter, Adapter]:
     cut = Adapter({n: lowrank.truncate(f, rank).astype("f4") for n, f in trained.adapter.items() if n not in names})
     embeddings = [n for n in cut if isinstance(trained.base.model.get_submodule(n), torch.nn.Embedding)]
     folder, task = str(trained.base.folder), trained.node.task
-    peft_format.write(out, Adapter({**cut, **head}), trained.base.head, folder, task, embeddings)
+    peft_folder.write(out, Adapter({**cut, **head}), trained.base.head, folder, task, embeddings)
     return cut, head
 
 
@@ -128,7 +127,7 @@ def merge_into_base(run: Path, out: Path) -> float:
     """
     _check_new(out)
     trained = load(run)
-    skeleton, lora = trained.attach
+    skeleton, lora = trained.attach()
     lora.lanes = [frozen_lane(trained.adapter, skeleton.device)]
     expected = _probe(run, skeleton)
     lora.lanes = ()
@@ -161,7 +160,7 @@ def generate(run: Path, prompt: str, tokens: int) -> str:
 @torch.no_grad()
 def continue_text(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens: int) -> str:
     """What the base plus this adapter writes after these token ids, greedily, up to so many tokens."""
-    skeleton, lora = trained.attach
+    skeleton, lora = trained.attach()
     lora.lanes = [frozen_lane(adapter, skeleton.device)]
     given, tokenizer = torch.tensor([list(ids)], device=skeleton.device), trained.base.tokenizer
     output = skeleton.model.generate(

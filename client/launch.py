@@ -50,8 +50,8 @@ def _link(node: Node, file: Path) -> Link:
     for warning in own.warnings:
         log.warning("%s", warning)
     context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
-    answers = Responder(partial(_app, file), context, LogAuditor(Path(node.keys), own))
-    return Link(node.server, own, node.rank, answers)
+    responder = Responder(partial(_app, file), context, LogAuditor(Path(node.keys), own))
+    return Link(node.server, own, node.rank, responder)
 
 
 @cache

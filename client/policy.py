@@ -63,27 +63,27 @@ class TrainingHistory:
     seconds: float = inf
 
 
-def training_violation(policy: Policy, ask: TrainingRequest, past: TrainingHistory) -> str | None:
+def training_violation(policy: Policy, request: TrainingRequest, history: TrainingHistory) -> str | None:
     """Why the ask exceeds the policy: the key, what is asked and the limit. None if it does not."""
-    return next(_violations(policy, ask, past), None)
+    return next(_violations(policy, request, history), None)
 
 
-def evaluation_violation(policy: Policy, order: RoundId, adapter: Adapter) -> str | None:
+def evaluation_violation(policy: Policy, round_id: RoundId, adapter: Adapter) -> str | None:
     """The same for an order to measure an adapter."""
     size = FLOAT32 * sum(array.size for array in adapter.arrays().values())
     too_large = policy.max_bytes is not None and size > policy.max_bytes
     number = [f"[policy] max_bytes = {policy.max_bytes}, asked is {size}"] if too_large else []
-    return next(chain(_beyond_model(policy, order, adapter), number), None)
+    return next(chain(_beyond_model(policy, round_id, adapter), number), None)
 
 
-def _violations(policy: Policy, ask: TrainingRequest, past: TrainingHistory) -> Iterator[str]:
-    yield from _beyond_model(policy, ask.round_id, ask.assignment.start)
-    yield from _beyond_numbers(policy, ask, past)
+def _violations(policy: Policy, request: TrainingRequest, history: TrainingHistory) -> Iterator[str]:
+    yield from _beyond_model(policy, request.round_id, request.assignment.start)
+    yield from _beyond_numbers(policy, request, history)
 
 
-def _beyond_model(policy: Policy, order: RoundId, names: Iterable[str]) -> Iterator[str]:
-    if policy.base is not None and order.base != policy.base:
-        yield f"[policy] base = {policy.base!r}, asked is {order.base!r}"
+def _beyond_model(policy: Policy, round_id: RoundId, names: Iterable[str]) -> Iterator[str]:
+    if policy.base is not None and round_id.base != policy.base:
+        yield f"[policy] base = {policy.base!r}, asked is {round_id.base!r}"
     for name in names:
         if policy.targets is not None and not _matches_any(name, policy.targets):
             yield f"[policy] targets = {list(policy.targets)}, asked is {name!r}"
@@ -93,16 +93,20 @@ def _matches_any(name: str, targets: Sequence[str]) -> bool:
     return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
-def _beyond_numbers(policy: Policy, ask: TrainingRequest, past: TrainingHistory) -> Iterator[str]:
-    rates = ask.training.learning_rates
+def _beyond_numbers(policy: Policy, request: TrainingRequest, history: TrainingHistory) -> Iterator[str]:
+    rates = request.training.learning_rates
     most: dict[str, Sequence[float]] = {
-        "max_rank": [ask.assignment.start.rank],
+        "max_rank": [request.assignment.start.rank],
         "max_steps": [len(rates)],
-        "max_rounds": [ask.round_id.round, past.trainings + 1],
+        "max_rounds": [request.round_id.round, history.trainings + 1],
         "max_lr": rates,
-        "max_bytes": [needed_bytes(ask.assignment)],
+        "max_bytes": [needed_bytes(request.assignment)],
     }
-    least: dict[str, Sequence[float]] = {"min_lr": rates, "min_cohort": [ask.cohort], "min_seconds": [past.seconds]}
+    least: dict[str, Sequence[float]] = {
+        "min_lr": rates,
+        "min_cohort": [request.cohort],
+        "min_seconds": [history.seconds],
+    }
     for key, asked in (most | least).items():
         limit = getattr(policy, key)
         # Said so that NaN, which compares with nothing, is beyond every limit.

@@ -18,7 +18,7 @@ from common.settings.resume import read_run_settings
 from server.monitoring.console import ConsoleLog
 from server.rounds.loop import RoundLoop, Test
 from server.rounds.observer import Observers, RunObserver
-from server.rounds.run_settings import plan_of
+from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder
 from server.storage.journal import Journal
 from server.transport.flower_messenger import FlowerMessenger
@@ -45,7 +45,9 @@ def make_app(observer: RunObserver | None = None, test: Test | None = None, base
         with Journal.open(folder.journal) as journal:
             folder.restore(journal.entries)
             observers = Observers([folder, *([observer] if observer else [])])
-            RoundLoop(FlowerMessenger(grid, DEADLINE), plan_of(recipe), journal, observers, publish, test).run()
+            RoundLoop(
+                FlowerMessenger(grid, DEADLINE), RunSettings.from_recipe(recipe), journal, observers, publish, test
+            ).run()
 
     return app
 

@@ -16,7 +16,7 @@ from server.notifications import NoticeBroadcaster, Notices
 from server.rounds.loop import RoundLoop
 from server.rounds.observer import Observers
 from server.rounds.quorum import wait_for_nodes
-from server.rounds.run_settings import plan_of_file
+from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder, open_run_folder
 from server.settings import read_server
 from server.storage.journal import Journal
@@ -56,28 +56,30 @@ def serve(file: Path) -> Path:
 
 
 def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
-    door = RosterGuard(Path(settings.keys), credentials.roster, credentials.roster_bytes, settings.server.weights)
+    roster_guard = RosterGuard(
+        Path(settings.keys), credentials.roster, credentials.roster_bytes, settings.server.weights
+    )
     with Journal.open(Path(settings.folder) / "journal") as journal:
         folder = open_run_folder(settings, begun=bool(journal.entries))
         folder.restore(journal.entries)
         if len(journal.entries) > settings.rounds:
             log.info("all %s rounds are done; give another `run` for more", settings.rounds)
             return
-        bulletin = Notices(journal, door, credentials)
-        gate = NodeGuard(door.authorize_node, door.authorize_reply, bulletin.on_connect, NodeQuota())
-        with GrpcGrid(settings.listen, credentials, gate, folder.journal, settings.health) as grid:
+        notices = Notices(journal, roster_guard, credentials)
+        guard = NodeGuard(roster_guard.authorize_node, roster_guard.authorize_reply, notices.on_connect, NodeQuota())
+        with GrpcGrid(settings.listen, credentials, guard, folder.journal, settings.health) as grid:
             health = f"127.0.0.1:{grid.health_port}"
             log.info("listening at %s as %s; health at %s", settings.listen, settings.project, health)
             status = ServerStatus(folder.path, grid, settings.listen, health)
             status.restore(journal.entries)
-            observers = Observers([folder, status, ConsoleLog(log), NoticeBroadcaster(grid, bulletin)])
+            observers = Observers([folder, status, ConsoleLog(log), NoticeBroadcaster(grid, notices)])
             with status.heartbeat():
                 _rounds(settings, FlowerMessenger(grid, settings.deadline), journal, observers, folder)
 
 
 def _rounds(
-    settings: ServerFile, exchange: FlowerMessenger, journal: Journal, observers: Observers, folder: RunFolder
+    settings: ServerFile, messenger: FlowerMessenger, journal: Journal, observers: Observers, folder: RunFolder
 ) -> None:
-    wait_for_nodes(exchange, settings.quorum, observers)
+    wait_for_nodes(messenger, settings.quorum, observers)
     publish = partial(folder.publish, base=settings.project)
-    RoundLoop(exchange, plan_of_file(settings), journal, observers, publish).run()
+    RoundLoop(messenger, RunSettings.from_server_file(settings), journal, observers, publish).run()

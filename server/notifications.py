@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.identity.credentials import ServerCredentials
-from common.identity.documents import signatures as envelope
+from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt
 from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
@@ -23,8 +23,8 @@ class Notices:
         credentials: hold the key that signs receipts.
     """
 
-    def __init__(self, journal: Journal, door: RosterGuard, credentials: ServerCredentials) -> None:
-        self._journal, self._door, self._credentials = journal, door, credentials
+    def __init__(self, journal: Journal, roster_guard: RosterGuard, credentials: ServerCredentials) -> None:
+        self._journal, self._door, self._credentials = journal, roster_guard, credentials
 
     def on_connect(self, name: str) -> list[Payload]:
         """What a node learns when it connects; any thread may ask."""
@@ -42,7 +42,7 @@ class Notices:
             (client for client in clients if client["name"] == name), {"status": "", "reason": None}
         )
         accepted = own["status"] == "ok" and own["update"] is not None
-        line = RoundNotice(
+        notice = RoundNotice(
             run=entry["config"],
             round=entry["round"],
             parent=before[-1]["adapter_hash"] if before else "",
@@ -52,7 +52,7 @@ class Notices:
             weight=own["share"] if accepted else 0.0,
             signature=self._receipt(entry, own) if accepted else "",
         )
-        return Payload(line.values())
+        return Payload(notice.to_values())
 
     def _receipt(self, entry: Mapping[str, Any], client: Mapping[str, Any]) -> str:
         receipt = Receipt(
@@ -64,7 +64,7 @@ class Notices:
             weight=client["share"],
             adapter_hash=entry["adapter_hash"],
         )
-        return envelope.sign(receipt, self._credentials.receipt_key).hex()
+        return signatures.sign(receipt, self._credentials.receipt_key).hex()
 
 
 class NoticeBroadcaster(RunObserver):
@@ -75,9 +75,9 @@ class NoticeBroadcaster(RunObserver):
         bulletin: what they are told.
     """
 
-    def __init__(self, grid: GrpcGrid, bulletin: Notices) -> None:
-        self._grid, self._bulletin = grid, bulletin
-        self._roster = bulletin.roster_notice()
+    def __init__(self, grid: GrpcGrid, notices: Notices) -> None:
+        self._grid, self._bulletin = grid, notices
+        self._roster = notices.roster_notice()
 
     def round_started(self, number: int, clients: int) -> None:
         """Tell of a new roster before it counts in a round."""

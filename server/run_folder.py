@@ -11,16 +11,26 @@ from tensorboardX import SummaryWriter
 
 from common.adapters.adapter import Adapter
 from common.errors import ConfigError, JournalError
-from common.huggingface import peft_folder as peft_format
+from common.huggingface import peft_folder
 from common.huggingface.base_folder import resolve_base
 from common.protocol.announcement import Announcement
 from common.settings.reader import to_tables
 from common.settings.resume import config_hash, find_changes, read_run_settings
 from common.settings.server import ServerFile
+from server.rounds.metrics import with_current_keys
 from server.rounds.observer import RunObserver
-from server.storage import atomic_files as durable
+from server.storage import atomic_files
 
-CURVES = ("test_loss", "test_accuracy", "receipt", "residual", "rank_global", "bytes_up", "bytes_down", "seconds")
+CURVES = (
+    "test_loss",
+    "test_accuracy",
+    "aggregation_error",
+    "residual",
+    "rank_global",
+    "bytes_up",
+    "bytes_down",
+    "seconds",
+)
 """Numbers of a round that TensorBoard shows."""
 
 
@@ -49,7 +59,7 @@ class RunFolder(RunObserver):
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Write the run's settings, whole or not at all."""
-        durable.write(self.config, tomli_w.dumps(settings).encode())
+        atomic_files.write(self.config, tomli_w.dumps(settings).encode())
 
     @property
     def config(self) -> Path:
@@ -66,11 +76,11 @@ class RunFolder(RunObserver):
         (self.path / "metrics.jsonl").write_text("", encoding="utf-8")
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         for entry in entries:
-            self.round_committed(entry["metrics"])
+            self.round_committed(with_current_keys(entry["metrics"]))
 
     def publish(self, adapter: Adapter, node: Announcement, base: str) -> None:
         """Replace `adapter/` by the global update as a PEFT folder for this base."""
-        peft_format.write(
+        peft_folder.write(
             self.path / "adapter", adapter, node.head, str(resolve_base(base)), node.task, node.embeddings
         )
 

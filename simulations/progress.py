@@ -130,12 +130,13 @@ def _scores(record: Record) -> list[str]:
 
 
 def _exactness(record: Record) -> list[str]:
-    """The receipt, and how many of the clients asked are in the sum; nothing in round 0."""
+    """The aggregation error, and how many of the clients asked are in the sum; nothing in round 0."""
     if not record["round"]:
         return []
     asked = [client["status"] for client in record["clients"] if client["status"] != "idle"]
-    receipt = [] if record["receipt"] is None else [f"receipt {small(record['receipt'])}"]
-    return [*receipt, f"{asked.count('ok')}/{len(asked)} clients"]
+    error = record["aggregation_error"]
+    exact = [] if error is None else [f"aggregation error {small(error)}"]
+    return [*exact, f"{asked.count('ok')}/{len(asked)} clients"]
 
 
 def _refusals(record: Record) -> list[str]:

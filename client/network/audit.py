@@ -11,10 +11,9 @@ from typing import Any, NamedTuple
 
 from common.identity import credentials
 from common.identity.credentials import NodeCredentials
-from common.identity.documents import signatures as envelope
-from common.identity.documents import signatures as signing
+from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt
-from common.protocol.round_notice import RoundNotice, line_of
+from common.protocol.round_notice import RoundNotice
 
 _OUTSIDE = {
     "base": "its base model, tokenizer, targets or labels are not those of the run",
@@ -54,7 +53,7 @@ class LogAuditor:
         if blob:
             self._sent = SentUpdate(values["run"], values["round"], blob_hash)
         own = self._own
-        return signing.sign_reply(values, blob_hash, own.project, own.name, own.roster.version, own.signing_key)
+        return signatures.sign_reply(values, blob_hash, own.project, own.name, own.roster.version, own.signing_key)
 
     def on_request(self, values: Mapping[str, Any]) -> None:
         """The server asks for an update."""
@@ -70,14 +69,14 @@ class LogAuditor:
         if blob:
             self._own = credentials.pin_newer_roster(self._folder, self._own, blob)
             return
-        line = line_of(values)
-        self._check_parent(line.run, line.round, line.parent)
-        self._last = line
-        if line.reason and not self._sent:
-            log.warning("round %s went without this node: %s", line.round, _OUTSIDE.get(line.reason, line.reason))
-        if (sent := self._sent) and (line.run != sent.run or line.round >= sent.round):
+        notice = RoundNotice.from_values(values)
+        self._check_parent(notice.run, notice.round, notice.parent)
+        self._last = notice
+        if notice.reason and not self._sent:
+            log.warning("round %s went without this node: %s", notice.round, _OUTSIDE.get(notice.reason, notice.reason))
+        if (sent := self._sent) and (notice.run != sent.run or notice.round >= sent.round):
             self._sent = None
-            self._check_update(line, sent)
+            self._check_update(notice, sent)
 
     def _check_parent(self, run: str, number: int, parent: str) -> None:
         last = self._last
@@ -85,30 +84,30 @@ class LogAuditor:
             what = f"round {number} starts from adapter {parent:.12}, by its log round {last.round} ended with"
             log.error("%s %.12s: the server shows different things; ask its operator", what, last.adapter)
 
-    def _check_update(self, line: RoundNotice, sent: SentUpdate) -> None:
-        if (line.run, line.round) != (sent.run, sent.round):
+    def _check_update(self, notice: RoundNotice, sent: SentUpdate) -> None:
+        if (notice.run, notice.round) != (sent.run, sent.round):
             log.warning("round %s: the server did not tell whether this node's update counts", sent.round)
-        elif line.reason:
-            log.warning("round %s: this node's update does not count: %s", line.round, line.reason)
-        elif sent.blob_hash not in line.updates:
-            what = f"round {line.round}: this node's update {sent.blob_hash:.12}"
+        elif notice.reason:
+            log.warning("round %s: this node's update does not count: %s", notice.round, notice.reason)
+        elif sent.blob_hash not in notice.updates:
+            what = f"round {notice.round}: this node's update {sent.blob_hash:.12}"
             log.error(
                 "%s is missing from the server's log, which names no reason; unless it was for an attempt that "
                 "the server gave up, ask its operator",
                 what,
             )
         else:
-            self._keep(self._receipt(line, sent), line.signature)
+            self._keep(self._receipt(notice, sent), notice.signature)
 
-    def _receipt(self, line: RoundNotice, sent: SentUpdate) -> Receipt:
+    def _receipt(self, notice: RoundNotice, sent: SentUpdate) -> Receipt:
         return Receipt(
             project=self._own.project,
-            run=line.run,
-            round=line.round,
+            run=notice.run,
+            round=notice.round,
             node=self._own.name,
             blob_hash=sent.blob_hash,
-            weight=line.weight,
-            adapter_hash=line.adapter,
+            weight=notice.weight,
+            adapter_hash=notice.adapter,
         )
 
     def _keep(self, receipt: Receipt, signature: str) -> None:
@@ -129,6 +128,6 @@ def _private(path: str, flags: int) -> int:
 
 def _is_signed(receipt: Receipt, signature: str, own: NodeCredentials) -> bool:
     try:
-        return envelope.verify(receipt, bytes.fromhex(signature), own.receipt_public_key)
+        return signatures.verify(receipt, bytes.fromhex(signature), own.receipt_public_key)
     except ValueError:
         return False

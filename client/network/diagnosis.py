@@ -41,13 +41,13 @@ def explain_server_certificate(error: SSLCertVerificationError, server: str) -> 
     return f"{what} cannot be trusted: {error.verify_message}"
 
 
-def explain_node_certificate(pems: TlsMaterial) -> str | None:
+def explain_node_certificate(tls: TlsMaterial) -> str | None:
     """Why a server will not trust this node; None if its certificate is as it must be.
 
     gRPC's server does not tell: it hangs up.
     """
     try:
-        own, authority = certificates.from_pem(pems.certificate_pem), certificates.from_pem(pems.ca_pem)
+        own, authority = certificates.from_pem(tls.certificate_pem), certificates.from_pem(tls.ca_pem)
     except IdentityError as error:
         return f"this node's certificate {error}"
     now = datetime.now(UTC)

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from grpc import StatusCode
 
-from client.network import diagnosis as causes
+from client.network import diagnosis
 from client.network.probe import Unreachable, host_and_port, probe
 from client.network.proxy import find_proxy
 from client.network.responder import Responder
@@ -47,9 +47,9 @@ class Link:
         ConfigError: `server` is not a host and a port.
     """
 
-    def __init__(self, server: str, pems: TlsMaterial, rank: int, answers: Responder, limit: int = 2**31) -> None:
+    def __init__(self, server: str, tls: TlsMaterial, rank: int, responder: Responder, limit: int = 2**31) -> None:
         self._host, _ = host_and_port(server)
-        self._server, self._pems, self._answers, self._limit = server, pems, answers, limit
+        self._server, self._pems, self._answers, self._limit = server, tls, responder, limit
         self._hello = json.dumps({"rank": rank}).encode()
         self._stopped = Event()
         self._stream: Any = None
@@ -95,8 +95,8 @@ class Link:
     def _channel(self) -> grpc.Channel:
         proxy = find_proxy(self._host)
         way = [("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]
-        pems = self._pems
-        credentials = grpc.ssl_channel_credentials(pems.ca_pem, pems.key_pem, pems.certificate_pem)
+        tls = self._pems
+        credentials = grpc.ssl_channel_credentials(tls.ca_pem, tls.key_pem, tls.certificate_pem)
         return grpc.secure_channel(self._server, credentials, [*CHANNEL, *way])
 
     def _answer_all(self, channel: grpc.Channel) -> None:
@@ -119,5 +119,7 @@ class Link:
             return True
         word = error.details() or error.code().name
         if error.code() in _FINAL:
-            raise TransportError(f"{self._server} does not let this node in: {causes.explain_refusal(word)}") from error
+            raise TransportError(
+                f"{self._server} does not let this node in: {diagnosis.explain_refusal(word)}"
+            ) from error
         raise Unreachable(f"the connection to {self._server} is lost ({word})") from error

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from client.network import diagnosis as causes
+from client.network import diagnosis
 from client.network.dial import Deadline, dial
 from client.network.proxy import tunnel
 from common.errors import ConfigError, TransportError
@@ -49,17 +49,17 @@ def host_and_port(server: str) -> tuple[str, int]:
     return host, port
 
 
-def probe(server: str, pems: TlsMaterial, proxy: str | None) -> None:
+def probe(server: str, tls: TlsMaterial, proxy: str | None) -> None:
     """Nothing, if the server is there, proves who it is, and takes this node's certificate.
 
     Raises:
         Unreachable: it does not answer.
         TransportError: one of the two cannot prove who it is; that does not heal by itself.
     """
-    if cause := causes.explain_node_certificate(pems):
+    if cause := diagnosis.explain_node_certificate(tls):
         raise TransportError(cause)
     host, _ = host_and_port(server)
-    context, deadline, way = _context(pems), Deadline(TIMEOUT), urlsplit(proxy) if proxy else None
+    context, deadline, way = _context(tls), Deadline(TIMEOUT), urlsplit(proxy) if proxy else None
     named = f"{server} through the proxy {way.hostname}:{way.port}" if way else server
     with _dial(server, way, deadline) as connection, _as_unreachable(named), _explain_distrust(server):
         if way:
@@ -83,16 +83,16 @@ def _dial(server: str, proxy: SplitResult | None, deadline: Deadline) -> socket.
         return dial(proxy.hostname or "", proxy.port or 0, deadline)
 
 
-def _context(pems: TlsMaterial) -> ssl.SSLContext:
+def _context(tls: TlsMaterial) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
-    context.load_verify_locations(cadata=pems.ca_pem.decode())
+    context.load_verify_locations(cadata=tls.ca_pem.decode())
     with NamedTemporaryFile() as file:  # ssl takes files only; a password that nobody sees makes this one useless.
         password = secrets.token_hex(32).encode()
-        key = load_pem_private_key(pems.key_pem, None)
+        key = load_pem_private_key(tls.key_pem, None)
         sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
-        file.write(pems.certificate_pem + sealed)
+        file.write(tls.certificate_pem + sealed)
         file.flush()
         context.load_cert_chain(file.name, password=password)
     return context
@@ -121,7 +121,7 @@ def _explain_distrust(server: str) -> Iterator[None]:
     try:
         yield
     except ssl.SSLCertVerificationError as error:
-        raise TransportError(causes.explain_server_certificate(error, server)) from error
+        raise TransportError(diagnosis.explain_server_certificate(error, server)) from error
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
         raise Unreachable(f"{server} hung up in the TLS handshake") from error
     except ssl.SSLError as error:

@@ -8,8 +8,8 @@ from flwr.app import ConfigRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from common.protocol.channel import NOTICE
-from common.protocol.flower import read_content
 from common.protocol.frames import encode
+from common.protocol.payload import Payload
 
 _FAILED = 2
 """Flower's code for a client app that failed."""
@@ -42,8 +42,8 @@ class Responder:
         notary: signs each reply.
     """
 
-    def __init__(self, load: Callable[[], ClientApp], context: Context, notary: Auditor) -> None:
-        self._load, self._context, self._auditor = load, context, notary
+    def __init__(self, load: Callable[[], ClientApp], context: Context, auditor: Auditor) -> None:
+        self._load, self._context, self._auditor = load, context, auditor
         self._app: ClientApp | None = None
 
     def prepare(self) -> None:
@@ -53,7 +53,8 @@ class Responder:
     def reply_to(self, message: Message) -> Iterator[bytes] | None:
         """The frames of the reply; None to a notice, which has none."""
         if message.metadata.message_type == NOTICE:
-            self._auditor.on_notice(*read_content(message))
+            notice = Payload.from_message(message)
+            self._auditor.on_notice(notice.values, notice.blob)
             return None
         try:
             return encode(self._sign(self._reply(message)))
@@ -64,11 +65,12 @@ class Responder:
     def _reply(self, message: Message) -> Message:
         assert self._app is not None
         if message.metadata.message_type == "train":
-            self._auditor.on_request(read_content(message)[0])
+            self._auditor.on_request(Payload.from_message(message).values)
         return self._app(message, self._context)
 
     def _sign(self, reply: Message) -> Message:
         if reply.has_content():
-            values, blob = read_content(reply)
-            reply.content["values"] = ConfigRecord(values | dict(self._auditor.sign(values, blob)))
+            sent = Payload.from_message(reply)
+            signature = self._auditor.sign(sent.values, sent.blob)
+            reply.content["values"] = ConfigRecord({**sent.values, **signature})
         return reply

@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 from zlib_ng.zlib_ng import crc32
 
-from common.adapters import codec_header as layouts
+from common.adapters import codec_header
 from common.adapters.adapter import Adapter, Array, Factors, Shapes
 from common.adapters.checksum import join_with_crc
 from common.adapters.codec_header import CodecHeader, Dtype, ModuleHeader
@@ -104,7 +104,7 @@ def decode(
     """
     view = memoryview(buffer).toreadonly().cast("B")
     text = _header_bytes(view, limits, check)
-    layout = layouts.parse(text)
+    layout = codec_header.parse(text)
     _check_limits(layout, limits)
     arrays = _arrays(layout, view[_PREFIX + len(text) :])
     return Adapter({name: _factors(name, layout, arrays, known or Adapter()) for name in layout.modules})
@@ -116,8 +116,8 @@ def _start(crc: int) -> bytes:
 
 def _parts(adapter: Adapter, dtype: Dtype, omit: Container[str]) -> tuple[int, Iterator[bytes | memoryview]]:
     """What follows the checksum: its size in bytes, and its parts; an array is converted when it is its turn."""
-    layout = layouts.make_header(adapter, dtype, omit)
-    text = layouts.dump(layout)
+    layout = codec_header.make_header(adapter, dtype, omit)
+    text = codec_header.dump(layout)
     total = _PREFIX + len(text) + _size(layout)
     octets = (_octets(getattr(f, side), dtype) for name, f in adapter.items() for side in layout.modules[name].sides)
     return total - _START.size, chain([_LENGTHS.pack(len(text), total), text], octets)

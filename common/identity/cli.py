@@ -26,11 +26,10 @@ def init(
     folder: Folder = KEYS,
 ) -> None:
     """Make a project: its authority, the server's keys and certificate, and an empty signed roster."""
-    from common.identity import operator
-    from common.identity import project_files as overview
+    from common.identity import operator, project_files
 
     operator.init(folder, project, server, _now())
-    made = overview.read(folder)
+    made = project_files.read(folder)
     print(f"project {project} in {folder}: server {', '.join(made.hosts)}, until {_until(made)}")
     print(f"keep {folder / 'ca.key'} and {folder / 'roster.key'} safe: who has them can admit anyone")
 
@@ -67,9 +66,9 @@ def admit(
 @app.command()
 def show(folder: Folder = KEYS) -> None:
     """List the project, what expires when, and every member of the roster."""
-    from common.identity import project_files as overview
+    from common.identity import project_files
 
-    shown, now = overview.read(folder), _now()
+    shown, now = project_files.read(folder), _now()
     print(f"project {shown.roster.project}, authority until {shown.authority.not_valid_after_utc:%Y-%m-%d}")
     print(f"server {', '.join(shown.hosts)}, until {_until(shown)}\nroster version {shown.roster.version}")
     print(_line("name", "max rank", "max weight", "expires", "state"))

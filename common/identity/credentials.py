@@ -9,12 +9,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.errors import IdentityError
-from common.identity import node as pinned
-from common.identity import project_files as overview
+from common.identity import node, project_files
 from common.identity.documents import invite, names
 from common.identity.documents.roster import Roster
-from common.identity.keys import certificates, expiry, files, folders
-from common.identity.keys import private_keys as keys
+from common.identity.keys import certificates, expiry, files, folders, private_keys
 from common.identity.keys.private_keys import TlsKey
 
 
@@ -56,19 +54,19 @@ def load_server(folder: Path) -> ServerCredentials:
         IdentityError: a file is missing, damaged, expired or open to others, or does not belong to the rest.
     """
     now = datetime.now(UTC)
-    public = overview.read(folder)
+    public = project_files.read(folder)
     public.check_authority(now)
     public.check_server(now)
-    key = keys.read_tls_key(folder / "server.key")
+    key = private_keys.read_tls_key(folder / "server.key")
     certificates.check_key(public.server, key, folder / "server.key")
     return ServerCredentials(
         project=public.roster.project,
         ca_pem=certificates.to_pem(public.authority),
         certificate_pem=certificates.to_pem(public.server),
-        key_pem=keys.to_plain_pem(key),
+        key_pem=private_keys.to_plain_pem(key),
         roster=public.roster,
         roster_bytes=public.signed_roster,
-        receipt_key=keys.read_signing_key(folder / "receipt.key"),
+        receipt_key=private_keys.read_signing_key(folder / "receipt.key"),
         warnings=public.warnings(now),
     )
 
@@ -86,7 +84,7 @@ def load_node(folder: Path, name: str) -> NodeCredentials:
     with _read_from(folder, name) as data:
         document, invited = invite.read_invite(data)
         invite.check_holder(document, invited, name, tls_key, signing_key)
-    members = pinned.newest_roster(folder, name, invited, document.roster_public_key)
+    members = node.newest_roster(folder, name, invited, document.roster_public_key)
     _check_not_revoked(name, members)
     return NodeCredentials(
         project=document.project,
@@ -94,7 +92,7 @@ def load_node(folder: Path, name: str) -> NodeCredentials:
         servers=document.servers,
         ca_pem=document.authority.encode(),
         certificate_pem=document.certificate.encode(),
-        key_pem=keys.to_plain_pem(tls_key),
+        key_pem=private_keys.to_plain_pem(tls_key),
         signing_key=signing_key,
         roster=members,
         roster_key=document.roster_public_key,
@@ -110,7 +108,7 @@ def pin_newer_roster(folder: Path, credentials: NodeCredentials, signed_roster: 
         IdentityError: its form, signature or project is wrong, it is older than the last, or contradicts it; or it
             bars the node.
     """
-    roster = pinned.pin_roster(folder, credentials.name, credentials.roster, signed_roster, credentials.roster_key)
+    roster = node.pin_roster(folder, credentials.name, credentials.roster, signed_roster, credentials.roster_key)
     _check_not_revoked(credentials.name, roster)
     return replace(credentials, roster=roster)
 
@@ -123,7 +121,7 @@ def _check_not_revoked(name: str, members: Roster) -> None:
 def _own_keys(folder: Path, name: str) -> tuple[TlsKey, Ed25519PrivateKey]:
     path = folder / f"{name}.key"
     _require(path, f"run: fedlora keys join --name {name} --dir {folder}")
-    return keys.read_tls_key(path), keys.read_signing_key(folder / f"{name}.sign.key")
+    return private_keys.read_tls_key(path), private_keys.read_signing_key(folder / f"{name}.sign.key")
 
 
 @contextmanager

@@ -8,8 +8,7 @@ from common.errors import IdentityError
 from common.identity.documents import names, request, roster
 from common.identity.documents.request import JoinRequest
 from common.identity.documents.roster import Roster
-from common.identity.keys import files, folders
-from common.identity.keys import private_keys as keys
+from common.identity.keys import files, folders, private_keys
 
 
 def join(folder: Path, name: str) -> JoinRequest:
@@ -26,8 +25,10 @@ def join(folder: Path, name: str) -> JoinRequest:
     with folders.lock(folder):
         if path.exists():
             raise _refusal(path)
-        tls_key = keys.load_or_make(folder / f"{name}.key", keys.read_tls_key, keys.new_tls_key)
-        signing_key = keys.load_or_make(folder / f"{name}.sign.key", keys.read_signing_key, keys.new_signing_key)
+        tls_key = private_keys.load_or_make(folder / f"{name}.key", private_keys.read_tls_key, private_keys.new_tls_key)
+        signing_key = private_keys.load_or_make(
+            folder / f"{name}.sign.key", private_keys.read_signing_key, private_keys.new_signing_key
+        )
         data = request.make_request(name, tls_key, signing_key)
         files.create(path, data)
     return request.read_request(data)

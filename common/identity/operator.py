@@ -11,13 +11,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from common.errors import IdentityError
-from common.identity import project_files as overview
+from common.identity import project_files
 from common.identity.documents import invite, names, roster
 from common.identity.documents.invite import Invite
 from common.identity.documents.request import JoinRequest
 from common.identity.documents.roster import Member, Roster
-from common.identity.keys import certificates, files, folders
-from common.identity.keys import private_keys as keys
+from common.identity.keys import certificates, files, folders, private_keys
 from common.identity.keys.certificates import Authority, key_hash
 from common.identity.project_files import ProjectFiles
 
@@ -38,19 +37,19 @@ def init(folder: Path, project: str, hosts: Iterable[str], now: datetime) -> Non
         IdentityError: a name cannot be used, or the folder holds files.
     """
     project, hosts = names.project_name(project), names.host_names(hosts)
-    ca_key, server_key = keys.new_tls_key(), keys.new_tls_key()
-    roster_key, receipt_key = keys.new_signing_key(), keys.new_signing_key()
+    ca_key, server_key = private_keys.new_tls_key(), private_keys.new_tls_key()
+    roster_key, receipt_key = private_keys.new_signing_key(), private_keys.new_signing_key()
     authority = certificates.new_authority(project, ca_key, now)
     contents = {
-        "ca.key": keys.to_pem(ca_key),
+        "ca.key": private_keys.to_pem(ca_key),
         "ca.pem": certificates.to_pem(authority.certificate),
-        "server.key": keys.to_pem(server_key),
+        "server.key": private_keys.to_pem(server_key),
         "server.pem": certificates.to_pem(
             certificates.make_server_certificate(hosts, server_key.public_key(), authority, now)
         ),
-        "roster.key": keys.to_pem(roster_key),
+        "roster.key": private_keys.to_pem(roster_key),
         "roster.pub": _public_pem(roster_key),
-        "receipt.key": keys.to_pem(receipt_key),
+        "receipt.key": private_keys.to_pem(receipt_key),
         "receipt.pub": _public_pem(receipt_key),
         "roster.json": roster.sign_roster(Roster(project, 1, {}), roster_key),
     }
@@ -127,11 +126,11 @@ def revoke(folder: Path, name: str, now: datetime) -> Roster:
 @contextmanager
 def _open_project(folder: Path, now: datetime) -> Iterator[_Project]:
     with folders.lock(folder):
-        public = overview.read(folder)
+        public = project_files.read(folder)
         public.check_authority(now)
-        key = keys.read_tls_key(folder / "ca.key")
+        key = private_keys.read_tls_key(folder / "ca.key")
         certificates.check_key(public.authority, key, folder / "ca.key")
-        roster_key = keys.read_signing_key(folder / "roster.key")
+        roster_key = private_keys.read_signing_key(folder / "roster.key")
         if roster_key.public_key() != public.roster_key:
             raise IdentityError(
                 f"{folder / 'roster.key'} is another key than roster.pub; put back those of one project"

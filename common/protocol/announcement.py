@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 from common.adapters.adapter import Shapes
 from common.huggingface.new_head import HeadModule
@@ -41,8 +41,8 @@ class Announcement:
         """What is the same for all nodes of a run."""
         return self.fingerprint, tuple(sorted(self.shapes.items())), self.head, self.embeddings, self.task
 
-    def values(self) -> dict[str, Any]:
-        """Plain values for a message."""
+    def to_values(self) -> dict[str, Any]:
+        """Return plain values for a message."""
         return {
             "name": self.name,
             "rank": self.rank,
@@ -58,23 +58,23 @@ class Announcement:
             "task": self.task,
         }
 
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `to_values`.
 
-def announced(values: Mapping[str, Any]) -> Announcement:
-    """Undo `Announcement.values`.
-
-    Raises:
-        KeyError, TypeError, ValueError: a value is missing or of another kind.
-    """
-    shapes = dict(zip(values["modules"], zip(values["d"], values["k"], strict=True), strict=True))
-    head = zip(values["head"], values["head_last"], values["head_bias"], strict=True)
-    if not shapes or not all(type(n) is int and 0 < n <= MAX_DIMENSION for shape in shapes.values() for n in shape):
-        raise ValueError("a shape is not two positive integers of a model's size")
-    if type(values["rank"]) is not int or values["rank"] < 1:
-        raise ValueError("rank is not a positive integer")
-    modules = tuple(HeadModule(*module) for module in head)
-    name, fingerprint = str(values["name"]), str(values["fingerprint"])
-    embeddings = tuple(map(str, values["embeddings"]))
-    if values["task"] not in get_args(Task):
-        raise ValueError("task is none of ours")
-    rows, task = int(values["rows"]), values["task"]
-    return Announcement(name, values["rank"], rows, fingerprint, shapes, modules, embeddings, task)
+        Raises:
+            KeyError, TypeError, ValueError: a value is missing or of another kind.
+        """
+        shapes = dict(zip(values["modules"], zip(values["d"], values["k"], strict=True), strict=True))
+        head = zip(values["head"], values["head_last"], values["head_bias"], strict=True)
+        if not shapes or not all(type(n) is int and 0 < n <= MAX_DIMENSION for shape in shapes.values() for n in shape):
+            raise ValueError("a shape is not two positive integers of a model's size")
+        if type(values["rank"]) is not int or values["rank"] < 1:
+            raise ValueError("rank is not a positive integer")
+        modules = tuple(HeadModule(*module) for module in head)
+        name, fingerprint = str(values["name"]), str(values["fingerprint"])
+        embeddings = tuple(map(str, values["embeddings"]))
+        if values["task"] not in get_args(Task):
+            raise ValueError("task is none of ours")
+        rows, task = int(values["rows"]), values["task"]
+        return cls(name, values["rank"], rows, fingerprint, shapes, modules, embeddings, task)

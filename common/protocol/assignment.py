@@ -4,8 +4,9 @@ Every federated LoRA rule is a choice of what to freeze, where to start and what
 rule it serves.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
 
 from common.adapters.adapter import Adapter
 
@@ -51,6 +52,20 @@ class Training:
     checkpointing: bool = False
     seed: int = 0
     round: int = 1
+
+    def to_values(self) -> dict[str, Any]:
+        """Return plain values for a message."""
+        return dict(vars(self)) | {"learning_rates": list(self.learning_rates)}
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `to_values`, among whatever other values there are.
+
+        Raises:
+            KeyError: a value is missing.
+        """
+        plain = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**plain | {"learning_rates": tuple(plain["learning_rates"])})
 
 
 @dataclass(frozen=True)

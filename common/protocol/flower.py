@@ -34,18 +34,6 @@ def identify(run_id: int = 1, node_id: int = 1) -> None:
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run_id, node_id, 1
 
 
-def read_content(message: Message) -> tuple[dict[str, Any], bytes]:
-    """A message's values and its blob, empty if it has none; not through Flower's views by kind: each of these is a
-    cycle, which keeps the blob until the next collection.
-
-    Raises:
-        KeyError, TypeError, AttributeError, ValueError: it is no message of ours.
-    """
-    content: Any = message.content
-    blob: bytes = content["adapter"]["adapter"].data if "adapter" in content else b""
-    return dict(content["values"]), blob
-
-
 def give_id(message: Message, message_id: str) -> Message:
     """The message under an id of its own, its records in a new RecordDict, as a transport would deliver it."""
     m = message.metadata

@@ -1,8 +1,8 @@
 """What an assignment and an update look like on the wire: one buffer of factors beside a few plain values."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import DecodeLimits, decode, encode
@@ -53,30 +53,23 @@ class RoundId:
     base: str
     attempt: int = 1
 
+    def to_values(self) -> dict[str, Any]:
+        """Return plain values for a message."""
+        return dict(vars(self))
 
-def order_of(values: Mapping[str, Any]) -> RoundId:
-    """The order within a message's values.
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `to_values`, among whatever other values there are.
 
-    Raises:
-        KeyError: a value is missing.
-    """
-    return RoundId(**{field.name: values[field.name] for field in fields(RoundId)})
+        Raises:
+            KeyError: a value is missing.
+        """
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
 
 
 def assignment_values(assignment: Assignment, training: Training) -> dict[str, Any]:
-    """The plain values that go beside an assignment's buffer."""
-    plain = asdict(training) | {"learning_rates": list(training.learning_rates)}
-    return plain | {"trains": assignment.trains, "scaling": assignment.scaling}
-
-
-def training_of(values: Mapping[str, Any]) -> Training:
-    """The training within a message's values.
-
-    Raises:
-        KeyError: a value is missing.
-    """
-    plain = {field.name: values[field.name] for field in fields(Training)}
-    return Training(**plain | {"learning_rates": tuple(plain["learning_rates"])})
+    """Return the plain values that go beside an assignment's buffer."""
+    return training.to_values() | {"trains": assignment.trains, "scaling": assignment.scaling}
 
 
 def pack_assignment(assignment: Assignment) -> bytes:

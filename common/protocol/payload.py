@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from common.protocol.flower import read_content
 from common.protocol.messages import ADAPTER_STYPE, RejectionReason
 
 Kind = Literal["query", "train", "evaluate"]
@@ -14,26 +13,38 @@ Kind = Literal["query", "train", "evaluate"]
 
 @dataclass(frozen=True)
 class Payload:
-    """A message's content: plain values, and one buffer of factors where there are any."""
+    """The content of a message: plain values, and one buffer of factors where there are any."""
 
     values: Mapping[str, Any]
     blob: bytes = b""
 
+    def to_records(self) -> RecordDict:
+        """Return Flower records; the buffer is one array of a type of our own, so that no pickle is involved."""
+        content = RecordDict({"values": ConfigRecord(dict(self.values))})
+        if self.blob:
+            array = Array("uint8", (len(self.blob),), ADAPTER_STYPE, self.blob)
+            content["adapter"] = ArrayRecord({"adapter": array})
+        return content
 
-def pack(letter: Payload) -> RecordDict:
-    """The letter as Flower records; its buffer is one array of a type of our own, so that no pickle is involved."""
-    content = RecordDict({"values": ConfigRecord(dict(letter.values))})
-    if letter.blob:
-        content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(letter.blob),), ADAPTER_STYPE, letter.blob)})
-    return content
+    @classmethod
+    def from_message(cls, message: Message) -> Self:
+        """Undo `to_records`, in a message that has arrived.
+
+        Not through Flower's views by kind: each of these is a cycle, which keeps the blob until the next collection.
+
+        Raises:
+            KeyError, TypeError, AttributeError, ValueError: it is no message of ours.
+        """
+        content: Any = message.content
+        return cls(dict(content["values"]), content["adapter"]["adapter"].data if "adapter" in content else b"")
 
 
-def unpack(message: Message) -> Payload | RejectionReason:
-    """The letter in a reply, or why it is none. An error's text is taken only if it is one of our words."""
+def read_reply(message: Message) -> Payload | RejectionReason:
+    """Return the payload of a reply, or why it has none; an error's text counts only if it is one of our words."""
     if message.has_error():
         reason = message.error.reason
         return reason if reason in get_args(RejectionReason) else "failed"  # type: ignore[return-value]
     try:
-        return Payload(*read_content(message))
+        return Payload.from_message(message)
     except (KeyError, TypeError, AttributeError, ValueError):
         return "malformed"

@@ -1,8 +1,8 @@
 """What the server tells nodes without being asked: its newest roster, and what its log says of a round."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
 from common.errors import TransportError
 
@@ -31,18 +31,18 @@ class RoundNotice:
     weight: float = 0.0
     signature: str = ""
 
-    def values(self) -> dict[str, Any]:
-        """As plain values of a message."""
-        return asdict(self)
+    def to_values(self) -> dict[str, Any]:
+        """Return plain values for a message."""
+        return dict(vars(self))
 
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `to_values`.
 
-def line_of(values: Mapping[str, Any]) -> RoundNotice:
-    """Undo `Line.values`.
-
-    Raises:
-        TransportError: a value is missing, or of another type.
-    """
-    kinds = {field.name: list if field.name == "updates" else field.type for field in fields(RoundNotice)}
-    if values.keys() != kinds.keys() or any(type(values[name]) is not kind for name, kind in kinds.items()):
-        raise TransportError("the server tells of a round in another form; use the same release on both sides")
-    return RoundNotice(**values)
+        Raises:
+            TransportError: a value is missing, or of another type.
+        """
+        kinds = {field.name: list if field.name == "updates" else field.type for field in fields(cls)}
+        if values.keys() != kinds.keys() or any(type(values[name]) is not kind for name, kind in kinds.items()):
+            raise TransportError("the server tells of a round in another form; use the same release on both sides")
+        return cls(**values)

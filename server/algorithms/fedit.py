@@ -3,7 +3,7 @@
     A = sum_i p_i A_i        B = sum_i p_i s_i B_i
 
 The mean of products is not the product of means: the error is sum_i p_i (B_i - B)(A_i - A), and it shows in the
-receipt. A baseline, for clients of one rank.
+aggregation error. A baseline, for clients of one rank.
 """
 
 from collections.abc import Sequence

@@ -3,8 +3,8 @@
     p_i = ||dW_i|| / sum_j ||dW_j||       A = sum_i p_i [A_i; 0]       B = sum_i p_i [s_i B_i | 0]
 
 Ranks may differ, but the average is inexact and a low-rank client's zeros shrink the high ranks; both show in the
-receipt. The paper's self-pruning of ranks is left out. A column of B that nobody trained would pull its row of A to
-zero, where neither ever learns again; such a pair stays as it was.
+aggregation error. The paper's self-pruning of ranks is left out. A column of B that nobody trained would pull its row
+of A to zero, where neither ever learns again; such a pair stays as it was.
 """
 
 from collections.abc import Sequence

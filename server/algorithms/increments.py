@@ -10,7 +10,7 @@ The next A is `warm` (right-singular vectors of Delta_t, completed by fresh dire
 sum of B's (FFA-LoRA, arXiv 2403.12313; a new A each round as RAC-LoRA, arXiv 2410.08305). Parts of the idea: FLoRA
 (arXiv 2409.05976, exact stacking), FLoRIST (arXiv 2506.09199, truncation of the stack on factors).
 
-S itself is capped at rank_kept; what that drops is kept for one round, so that the receipt can account for it.
+S itself is capped at rank_kept; what that drops is kept for one round, so that the aggregation error accounts for it.
 
 State: `mass` S (float64), `global` G (float32, as sent), `next` A of the next round beside B = 0, `lost` what the cap
 dropped in the last round (float64).

@@ -34,5 +34,6 @@ class ConsoleLog(RunObserver):
         """A round is on disk."""
         losses = [client["loss_after"] for client in record["clients"] if client["loss_after"] is not None]
         loss = f", mean loss of the nodes {sum(losses) / len(losses):.3f}" if losses else ""
-        receipt = "" if record["receipt"] is None else f", receipt {record['receipt']:.1e}"
-        self._log.info("round %s is committed%s%s, %.1f s", record["round"], loss, receipt, record["seconds"])
+        error = record["aggregation_error"]
+        exact = "" if error is None else f", aggregation error {error:.1e}"
+        self._log.info("round %s is committed%s%s, %.1f s", record["round"], loss, exact, record["seconds"])

@@ -87,4 +87,4 @@ def _seconds(time: str, now: datetime) -> int:
 
 def _plain(name: str) -> str:
     """A name that was turned away may be anything; none may move the cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
+    return "".join(payload if payload.isprintable() else "?" for payload in name)

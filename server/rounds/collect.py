@@ -27,8 +27,8 @@ class RoundRequest:
 
 
 def collect_updates(
-    exchange: Messenger,
-    call: RoundRequest,
+    messenger: Messenger,
+    request: RoundRequest,
     cohort: Mapping[int, ClientMetrics],
     spool: Callable[[str], Path],
     weights: str,
@@ -44,16 +44,16 @@ def collect_updates(
         weights: `examples`, `tokens` or `uniform`.
         done: told the name and status of each client as its reply arrives.
     """
-    blobs = {rank: pack_assignment(assignment) for rank, assignment in call.assignments.items()}
-    shared = vars(call.round_id) | {"cohort": len(cohort)}
-    plain = {r: shared | assignment_values(a, call.training) for r, a in call.assignments.items()}
-    letters = {node: Payload(plain[record.rank], blobs[record.rank]) for node, record in cohort.items()}
+    blobs = {rank: pack_assignment(assignment) for rank, assignment in request.assignments.items()}
+    shared = request.round_id.to_values() | {"cohort": len(cohort)}
+    plain = {r: shared | assignment_values(a, request.training) for r, a in request.assignments.items()}
+    payloads = {node: Payload(plain[record.rank], blobs[record.rank]) for node, record in cohort.items()}
     admitted = {}
-    for node, reply in exchange.request("train", letters, call.round_id.round):
+    for node, reply in messenger.request("train", payloads, request.round_id.round):
         record = cohort[node]
         record.bytes_down += len(blobs[record.rank])
         try:
-            update, blob = _validate(reply, call, record)
+            update, blob = _validate(reply, request, record)
             modules = spool_update(spool(record.name), blob, update.adapter)
             admitted[record.name] = record, modules, _weight(update, weights)
         except RejectedReply as refused:
@@ -62,11 +62,13 @@ def collect_updates(
     return _share([admitted[name] for name in sorted(admitted)])
 
 
-def _validate(reply: Payload | RejectionReason, call: RoundRequest, record: ClientMetrics) -> tuple[ValidUpdate, bytes]:
+def _validate(
+    reply: Payload | RejectionReason, request: RoundRequest, record: ClientMetrics
+) -> tuple[ValidUpdate, bytes]:
     if not isinstance(reply, Payload):
         raise RejectedReply(reply)
     record.bytes_up += len(reply.blob)
-    update = validate_reply(reply.values, reply.blob, call.round_id, call.assignments[record.rank])
+    update = validate_reply(reply.values, reply.blob, request.round_id, request.assignments[record.rank])
     record.examples, record.tokens = update.examples, update.tokens
     record.update = hashlib.sha256(reply.blob).hexdigest()
     return update, reply.blob
@@ -83,7 +85,7 @@ def _share(admitted: list[tuple[ClientMetrics, DiskAdapter, int]]) -> list[Weigh
     return [WeightedUpdate(record.share, record.rank, modules) for record, modules, _ in admitted]
 
 
-def collect_losses(exchange: Messenger, names: Mapping[int, str], letter: Payload, number: int) -> dict[str, float]:
+def collect_losses(messenger: Messenger, names: Mapping[int, str], payload: Payload, number: int) -> dict[str, float]:
     """Each node's loss by name, in order of name; a node that says none, or none that is a number, is absent.
 
     Args:
@@ -93,7 +95,7 @@ def collect_losses(exchange: Messenger, names: Mapping[int, str], letter: Payloa
         number: of the round.
     """
     found = {}
-    for node, reply in exchange.request("evaluate", dict.fromkeys(names, letter), number):
+    for node, reply in messenger.request("evaluate", dict.fromkeys(names, payload), number):
         loss = reply.values.get("loss") if isinstance(reply, Payload) else None
         if isinstance(loss, float) and math.isfinite(loss):
             found[names[node]] = loss

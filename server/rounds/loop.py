@@ -39,8 +39,8 @@ class RoundLoop:
 
     def __init__(
         self,
-        exchange: Messenger,
-        plan: RunSettings,
+        messenger: Messenger,
+        settings: RunSettings,
         journal: Journal,
         observer: RunObserver,
         publish: Publish,
@@ -52,19 +52,21 @@ class RoundLoop:
             JournalError: the journal belongs to other settings or another base.
             RunError: no node answered.
         """
-        self._messenger, self._settings, self._journal, self._observer = exchange, plan, journal, observer
+        self._messenger, self._settings, self._journal, self._observer = messenger, settings, journal, observer
         self._publish = publish
         self._test: Test = test or (lambda adapter: TestScore())
-        nothing: dict[str, Any] = {"base": "", "max_rank": 0, "config": plan.config}
+        nothing: dict[str, Any] = {"base": "", "max_rank": 0, "config": settings.config}
         first = journal.entries[0] if journal.entries else nothing
-        if first["config"] != plan.config:
-            raise JournalError(f"the run began with settings {first['config']}, these are {plan.config}; use its own")
+        if first["config"] != settings.config:
+            raise JournalError(
+                f"the run began with settings {first['config']}, these are {settings.config}; use its own"
+            )
         self._participants = Participants(first["base"], first["max_rank"])
         self._refresh_participants()
         self._participants.require_any()
         ranks = (*(node.rank for node in self.nodes.values()), self._participants.max_rank)
         head = frozenset(module.name for module in self._any_node().head)
-        self._algorithm = create(AlgorithmSettings(plan.seed, ranks, plan.lora, plan.server, head))
+        self._algorithm = create(AlgorithmSettings(settings.seed, ranks, settings.lora, settings.server, head))
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
 
     @property
@@ -169,12 +171,14 @@ class RoundLoop:
         return committed
 
     def _evaluate(self, state: State, names: set[str], clients: Mapping[str, ClientMetrics]) -> dict[str, float]:
-        letter = Payload(vars(self._round_id(state, state.round)), encode(self._algorithm.broadcast_update(state)))
+        payload = Payload(
+            self._round_id(state, state.round).to_values(), encode(self._algorithm.broadcast_update(state))
+        )
         by_id = {self._participants.ids[name]: name for name in sorted(names & self.nodes.keys())}
         self._observer.evaluating(len(by_id))
         for name in names & self.nodes.keys() & clients.keys():
-            clients[name].bytes_down += len(letter.blob)
-        return collect_losses(self._messenger, by_id, letter, state.round)
+            clients[name].bytes_down += len(payload.blob)
+        return collect_losses(self._messenger, by_id, payload, state.round)
 
 
 def adapter_hash(adapter: Adapter) -> str:

@@ -15,7 +15,7 @@ class Messenger(Protocol):
         ...
 
     def request(
-        self, kind: Kind, letters: Mapping[int, Payload], number: int
+        self, kind: Kind, payloads: Mapping[int, Payload], number: int
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:
         """Each node's reply to its letter of round `number` as it arrives, or why there is none."""
         ...

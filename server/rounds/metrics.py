@@ -1,6 +1,6 @@
 """One committed round as people and programs read it: a line of metrics.jsonl."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -43,7 +43,7 @@ class Exactness:
     """How exact a round was.
 
     Args:
-        receipt: relative error of the sum, see server/rounds/exactness.py; absent where nothing was summed.
+        aggregation_error: relative error of the sum, see server/rounds/exactness.py; None where nothing was summed.
         residual: share of the global update that the broadcast leaves out, for now.
         dropped: what a cap on the rank has thrown away for good in all rounds so far, as a share of the global update.
         rank_global: largest rank of a module of the broadcast.
@@ -78,3 +78,12 @@ def round_metrics(
         "bytes_down": sum(row["bytes_down"] for row in rows),
         "clients": rows,
     }
+
+
+_EARLIER_KEYS = {"receipt": "aggregation_error"}
+"""Keys that the first release wrote, and what they are called now."""
+
+
+def with_current_keys(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of metrics.jsonl, which an older release may have written, under the keys of this one."""
+    return {_EARLIER_KEYS.get(key, key): value for key, value in record.items()}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from common.errors import JournalError, RunError
-from common.protocol.announcement import Announcement, announced
+from common.protocol.announcement import Announcement
 from common.protocol.messages import RejectionReason
 from common.protocol.payload import Payload
 from common.seeding import rng
@@ -24,15 +24,15 @@ class Participants:
         self.ids: dict[str, int] = {}
         self.rejected: dict[int, tuple[Announcement, RejectionReason]] = {}
 
-    def refresh(self, exchange: Messenger, question: Mapping[str, Any]) -> None:
+    def refresh(self, messenger: Messenger, question: Mapping[str, Any]) -> None:
         """Ask nodes that are new who they are, and forget those that are gone."""
-        connected = set(exchange.nodes())
+        connected = set(messenger.nodes())
         self.ids = {name: node for name, node in self.ids.items() if node in connected}
         self.nodes = {name: self.nodes[name] for name in self.ids}
         # Its name may be free by now, for example where the same client came back under another number.
         self.rejected = {n: entry for n, entry in self.rejected.items() if n in connected and entry[1] != "name"}
         unknown = connected - set(self.ids.values()) - self.rejected.keys()
-        answers = dict(_announcements(exchange, {node: Payload(question) for node in sorted(unknown)}))
+        answers = dict(_announcements(messenger, {node: Payload(question) for node in sorted(unknown)}))
         if alike := [node for node in answers.values() if node.fingerprint == self.base or not self.base]:
             self._choose(alike)
         for node, announcement in sorted(answers.items(), key=lambda item: (item[1].name, item[0])):
@@ -79,12 +79,12 @@ class Participants:
             self.nodes[announcement.name], self.ids[announcement.name] = announcement, node
 
 
-def _announcements(exchange: Messenger, letters: Mapping[int, Payload]) -> Iterator[tuple[int, Announcement]]:
+def _announcements(messenger: Messenger, payloads: Mapping[int, Payload]) -> Iterator[tuple[int, Announcement]]:
     """What nodes say of themselves; one that says nothing, or nonsense, is asked again in the next round."""
-    for node, reply in exchange.request("query", letters, 0):
+    for node, reply in messenger.request("query", payloads, 0):
         try:
             if isinstance(reply, Payload):
-                yield node, announced(reply.values)
+                yield node, Announcement.from_values(reply.values)
         except (KeyError, TypeError, ValueError, OverflowError):
             continue
 

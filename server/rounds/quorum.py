@@ -14,10 +14,10 @@ PAUSE = 5.0
 """Seconds before the second attempt at a round; each further attempt waits as much longer."""
 
 
-def wait_for_nodes(exchange: Messenger, quorum: int, observer: RunObserver, poll: float = POLL) -> None:
+def wait_for_nodes(messenger: Messenger, quorum: int, observer: RunObserver, poll: float = POLL) -> None:
     """Return once so many nodes are connected; until then the observer is told whenever their number has changed."""
     told = None
-    while (connected := len(list(exchange.nodes()))) < quorum:
+    while (connected := len(list(messenger.nodes()))) < quorum:
         if connected != told:
             observer.waiting(connected, quorum)
         told = connected

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from math import cos, pi
+from typing import Self
 
 from common.protocol.assignment import Training
 from common.settings.recipe import Lora, Recipe, Server, Train
@@ -45,17 +46,17 @@ class RunSettings:
             number,
         )
 
+    @classmethod
+    def from_recipe(cls, recipe: Recipe) -> Self:
+        """Return the server's part of a recipe."""
+        return cls(recipe.seed, recipe.lora, recipe.train, recipe.server, config_hash(recipe))
 
-def plan_of(recipe: Recipe) -> RunSettings:
-    """The server's part of a recipe."""
-    return RunSettings(recipe.seed, recipe.lora, recipe.train, recipe.server, config_hash(recipe))
-
-
-def plan_of_file(file: ServerFile) -> RunSettings:
-    """The plan of a deployment."""
-    train = Train(rounds=file.rounds, **asdict(file.train))
-    server = Server(cohort=file.cohort, **asdict(file.server))
-    return RunSettings(file.seed, file.lora, train, server, config_hash(file), file.quorum, ATTEMPTS)
+    @classmethod
+    def from_server_file(cls, file: ServerFile) -> Self:
+        """Return the settings of a deployment."""
+        train = Train(rounds=file.rounds, **asdict(file.train))
+        server = Server(cohort=file.cohort, **asdict(file.server))
+        return cls(file.seed, file.lora, train, server, config_hash(file), file.quorum, ATTEMPTS)
 
 
 def learning_rates(train: Train, number: int) -> tuple[float, ...]:

@@ -11,7 +11,7 @@ from common.adapters.adapter import Adapter
 from common.adapters.codec import DecodeLimits
 from common.errors import CodecError
 from common.protocol.assignment import Assignment
-from common.protocol.messages import RejectionReason, RoundId, order_of, unpack_update
+from common.protocol.messages import RejectionReason, RoundId, unpack_update
 
 MAX_COUNT = 10**9
 """Rows or tokens that a client may say it trained on in one round."""
@@ -35,7 +35,7 @@ class ValidUpdate:
     loss: float
 
 
-def validate_reply(values: Mapping[str, Any], blob: bytes, order: RoundId, assignment: Assignment) -> ValidUpdate:
+def validate_reply(values: Mapping[str, Any], blob: bytes, round_id: RoundId, assignment: Assignment) -> ValidUpdate:
     """The reply, once everything about it has been checked.
 
     Args:
@@ -47,7 +47,7 @@ def validate_reply(values: Mapping[str, Any], blob: bytes, order: RoundId, assig
     Raises:
         Refused: with the reason.
     """
-    _check_order(values, order)
+    _check_order(values, round_id)
     examples, tokens = _count(values.get("examples")), _count(values.get("tokens"))
     loss = values.get("loss")
     if not isinstance(loss, float):
@@ -58,14 +58,14 @@ def validate_reply(values: Mapping[str, Any], blob: bytes, order: RoundId, assig
     return ValidUpdate(adapter, examples, tokens, loss)
 
 
-def _check_order(values: Mapping[str, Any], order: RoundId) -> None:
+def _check_order(values: Mapping[str, Any], round_id: RoundId) -> None:
     try:
-        received = order_of(values)
+        received = RoundId.from_values(values)
     except KeyError:
         raise RejectedReply("malformed") from None
-    if received.base != order.base:
+    if received.base != round_id.base:
         raise RejectedReply("base")
-    if received != order:
+    if received != round_id:
         raise RejectedReply("stale")
 
 

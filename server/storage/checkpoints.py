@@ -10,7 +10,7 @@ from common.adapters.adapter import Adapter
 from common.adapters.codec import DecodeLimits, decode, write
 from common.adapters.joined import join_adapters, split_adapters
 from common.errors import JournalError
-from server.storage import atomic_files as durable
+from server.storage import atomic_files
 from server.storage.disk_adapter import back_by_file
 from server.storage.hash_chain import Entry
 
@@ -26,7 +26,7 @@ def save(path: Path, parts: Mapping[str, Adapter]) -> str:
     Raises:
         OSError: it is not there.
     """
-    with durable.open_atomically(path) as file:
+    with atomic_files.open_atomically(path) as file:
         write(file, join_adapters(**parts), "f64")
     return _digest(path)
 

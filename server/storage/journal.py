@@ -19,9 +19,7 @@ from typing import Any, Self
 from common.adapters.adapter import Adapter, Factors
 from common.errors import JournalError, RunError
 from server.algorithms.state import State
-from server.storage import atomic_files as durable
-from server.storage import checkpoints, spool
-from server.storage import hash_chain as chain
+from server.storage import atomic_files, checkpoints, hash_chain, spool
 from server.storage.hash_chain import Entry
 
 
@@ -97,8 +95,8 @@ class Journal:
         own = {"round": state.round, "dropped": state.dropped, "state": path.name}
         with self._undone_on_failure(path):
             own["state_hash"] = checkpoints.save(path, state.parts)
-            line = chain.link_entry({**entry, **own}, self._entries)
-            durable.append(_log(self._folder), line, self._length)
+            line = hash_chain.link_entry({**entry, **own}, self._entries)
+            atomic_files.append(_log(self._folder), line, self._length)
         self._entries, self._length = (*self._entries, json.loads(line)), self._length + len(line)
         with suppress(OSError):  # the round is committed: what cannot be removed now goes at the next commit
             _tidy(self._folder, self._entries)
@@ -109,7 +107,7 @@ class Journal:
             yield
         except (OSError, ValueError) as error:
             with suppress(OSError):  # in this order, so that no line names a checkpoint that is gone
-                durable.truncate(_log(self._folder), self._length)
+                atomic_files.truncate(_log(self._folder), self._length)
                 path.unlink(missing_ok=True)
             number = len(self._entries)
             last = f"round {number - 1} is intact" if number else "no round was committed before"
@@ -167,15 +165,15 @@ def _as_journal_errors(folder: Path) -> Iterator[None]:
 def _start(folder: Path) -> tuple[tuple[Entry, ...], int]:
     """The committed entries and their length in the log, after everything else is gone from the folder."""
     if not _log(folder).exists():
-        durable.write(_log(folder), b"")
+        atomic_files.write(_log(folder), b"")
     entries, length = _read(folder)
-    durable.truncate(_log(folder), length)
+    atomic_files.truncate(_log(folder), length)
     _tidy(folder, entries)
     return entries, length
 
 
 def _read(folder: Path) -> tuple[tuple[Entry, ...], int]:
-    entries, length = chain.read_chain(_log(folder).read_bytes(), _log(folder))
+    entries, length = hash_chain.read_chain(_log(folder).read_bytes(), _log(folder))
     checkpoints.check(folder, entries)
     return entries, length
 

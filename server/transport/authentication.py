@@ -8,7 +8,7 @@ from grpc import StatusCode
 
 from common.errors import FedloraError, TransportError
 from server.transport.connections import Connection, Connections
-from server.transport.peer import Peer, peer_of
+from server.transport.peer import Peer
 
 NodeCheck = Callable[[str, str, int], str | None]
 """Why the node of this name, key (`Peer.key`) and rank may not take part, in one word; None if it may."""
@@ -31,7 +31,7 @@ class CallAuthenticator:
         """Who calls."""
         try:
             (pem,) = context.auth_context()["x509_pem_cert"]
-            peer = peer_of(pem)
+            peer = Peer.from_certificate(pem)
         except (KeyError, ValueError, FedloraError):
             await context.abort(StatusCode.UNAUTHENTICATED, "certificate")
         try:

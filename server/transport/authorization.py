@@ -10,8 +10,8 @@ from threading import Lock
 from typing import Any
 
 from common.errors import IdentityError
-from common.identity import project_files as overview
-from common.identity.documents import signatures as signing
+from common.identity import project_files
+from common.identity.documents import signatures
 from common.identity.documents.roster import Roster
 from common.protocol.messages import RejectionReason
 
@@ -68,7 +68,7 @@ class RosterGuard:
         state = member.state(datetime.now(UTC))
         if state != "current":
             return state
-        if not signing.is_signed_reply(
+        if not signatures.is_signed_reply(
             values, hashlib.sha256(blob).hexdigest(), self._roster.project, name, member.public_key
         ):
             return "signature"
@@ -89,7 +89,7 @@ class RosterGuard:
             if (changed := _time(self._keys)) == self._changed:
                 return
             try:
-                public = overview.read(self._keys)
+                public = project_files.read(self._keys)
             except IdentityError as error:
                 log.error("the roster of before stays: %s", error)
                 return

@@ -11,7 +11,7 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from common.protocol.messages import RejectionReason
-from common.protocol.payload import Kind, Payload, pack, unpack
+from common.protocol.payload import Kind, Payload, read_reply
 
 SHORTEST, LONGEST = 0.001, 0.02
 """Seconds between two looks for replies; they double while none comes, as looking takes time from nodes nearby."""
@@ -29,22 +29,22 @@ class FlowerMessenger:
         return self._grid.get_node_ids()
 
     def request(
-        self, kind: Kind, letters: Mapping[int, Payload], number: int
+        self, kind: Kind, payloads: Mapping[int, Payload], number: int
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:
         """Replies as they arrive; `absent` for those that miss the deadline."""
         messages = [
-            Message(pack(letter), node, kind, ttl=self._deadline, group_id=str(number))
-            for node, letter in letters.items()
+            Message(payload.to_records(), node, kind, ttl=self._deadline, group_id=str(number))
+            for node, payload in payloads.items()
         ]
-        ids = zip(self._grid.push_messages(messages), letters, strict=True)
+        ids = zip(self._grid.push_messages(messages), payloads, strict=True)
         waiting = {message_id: node for message_id, node in ids if message_id}  # None: the node is gone
-        yield from ((node, "absent") for node in letters.keys() - waiting.values())
+        yield from ((node, "absent") for node in payloads.keys() - waiting.values())
         end, pause = time.monotonic() + self._deadline, SHORTEST
         while waiting and time.monotonic() < end:
             pause = min(2 * pause, LONGEST)
             for reply in self._grid.pull_messages(list(waiting)):  # one at a time, so that memory holds one
                 if (node := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
-                    yield node, unpack(reply)
+                    yield node, read_reply(reply)
                 pause = SHORTEST
             time.sleep(pause)
         for node in waiting.values():

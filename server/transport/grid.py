@@ -17,7 +17,7 @@ from common.protocol.channel import NOTICE, TlsMaterial
 from common.protocol.flower import GridOfOneRun, give_id, identify
 from common.protocol.frames import encode
 from common.protocol.messages import RejectionReason
-from common.protocol.payload import Payload, pack, unpack
+from common.protocol.payload import Payload, read_reply
 from server.transport.authentication import NodeCheck
 from server.transport.connections import Connections, Outgoing
 from server.transport.listener import Listener
@@ -54,7 +54,7 @@ class GrpcGrid(GridOfOneRun):
     """Nodes that connected to this server; a node's number is new at each of its connections."""
 
     def __init__(
-        self, address: str, pems: TlsMaterial, gate: NodeGuard, spool: Path, health_port: int | None = None
+        self, address: str, tls: TlsMaterial, guard: NodeGuard, spool: Path, health_port: int | None = None
     ) -> None:
         """Listen at once; `spool` is a folder for files without a name, where large replies wait for the app.
 
@@ -62,18 +62,18 @@ class GrpcGrid(GridOfOneRun):
             TransportError: it cannot listen at this address, or at the port of the health service.
         """
         identify()
-        self._authorize_reply = gate.authorize_reply
+        self._authorize_reply = guard.authorize_reply
         self._pending: PendingReplies[Message] = PendingReplies()
-        self._connections = Connections(partial(self._pending.fail_node, reply=_absent), gate.quota)
+        self._connections = Connections(partial(self._pending.fail_node, reply=_absent), guard.quota)
         self._service = Service(
             self._connections,
             self._pending,
-            gate.authorize_node,
-            partial(_encode_greeting, gate.greet),
+            guard.authorize_node,
+            partial(_encode_greeting, guard.greet),
             self._read_reply,
             spool,
         )
-        self._listener = Listener(address, pems, self._service.handler(), health_port)
+        self._listener = Listener(address, tls, self._service.handler(), health_port)
 
     def __enter__(self) -> Self:
         return self
@@ -135,10 +135,10 @@ class GrpcGrid(GridOfOneRun):
         reply = read()
         if reply.has_error():
             return Message(reply.error, reply_to=asked)
-        letter = unpack(reply)
-        if not isinstance(letter, Payload):
-            return error_reply(letter, asked)
-        objection = self._authorize_reply(node, letter.values, letter.blob)
+        payload = read_reply(reply)
+        if not isinstance(payload, Payload):
+            return error_reply(payload, asked)
+        objection = self._authorize_reply(node, payload.values, payload.blob)
         return error_reply(objection, asked) if objection else Message(reply.content, reply_to=asked)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
@@ -149,7 +149,7 @@ class GrpcGrid(GridOfOneRun):
 
 
 def _encode_notice(notice: Payload) -> Iterator[bytes]:
-    return encode(Message(pack(notice), 0, NOTICE))
+    return encode(Message(notice.to_records(), 0, NOTICE))
 
 
 def _encode_greeting(greeting: Greet, name: str) -> list[Iterator[bytes]]:

@@ -41,10 +41,10 @@ class Listener:
         TransportError: it cannot listen there.
     """
 
-    def __init__(self, address: str, pems: TlsMaterial, handler: Any, health_port: int | None) -> None:
+    def __init__(self, address: str, tls: TlsMaterial, handler: Any, health_port: int | None) -> None:
         self._stopped: Future[None] = Future()
         started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]] = Future()
-        serving = self._serve(address, pems, handler, health_port, started)
+        serving = self._serve(address, tls, handler, health_port, started)
         self._thread = Thread(target=asyncio.run, args=(serving,), name="grid")
         self._thread.start()
         self._loop, self.port, self.health_port = started.result()
@@ -66,7 +66,7 @@ class Listener:
     async def _serve(
         self,
         address: str,
-        pems: TlsMaterial,
+        tls: TlsMaterial,
         handler: Any,
         health_port: int | None,
         started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]],
@@ -75,7 +75,7 @@ class Listener:
         servers = [grpc.aio.server(options=(*_CHANNEL, most))]
         servers[0].add_generic_rpc_handlers((handler,))
         try:
-            port = _bind(address, lambda: servers[0].add_secure_port(address, _credentials(pems)))
+            port = _bind(address, lambda: servers[0].add_secure_port(address, _credentials(tls)))
             if health_port is not None:
                 health_server, health_port = await _health_server(health_port)
                 servers.append(health_server)
@@ -100,9 +100,9 @@ def _bind(address: str, add_port: Callable[[], int]) -> int:
         ) from error
 
 
-def _credentials(pems: TlsMaterial) -> grpc.ServerCredentials:
-    pair = pems.key_pem, pems.certificate_pem
-    return grpc.ssl_server_credentials([pair], root_certificates=pems.ca_pem, require_client_auth=True)
+def _credentials(tls: TlsMaterial) -> grpc.ServerCredentials:
+    pair = tls.key_pem, tls.certificate_pem
+    return grpc.ssl_server_credentials([pair], root_certificates=tls.ca_pem, require_client_auth=True)
 
 
 async def _health_server(port: int) -> tuple[grpc.aio.Server, int]:

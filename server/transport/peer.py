@@ -1,6 +1,7 @@
 """Who is at the other end of a connection: the name and the key in its certificate."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from common.errors import IdentityError
 from common.identity.keys import certificates
@@ -18,15 +19,15 @@ class Peer:
     name: str
     key: str
 
+    @classmethod
+    def from_certificate(cls, pem: bytes) -> Self:
+        """The node of a certificate whose signature TLS has checked.
 
-def peer_of(pem: bytes) -> Peer:
-    """The node of a certificate whose signature TLS has checked.
-
-    Raises:
-        IdentityError: it does not name exactly one node.
-    """
-    certificate = certificates.from_pem(pem)
-    names = certificates.subject_names(certificate)
-    if len(names) != 1:
-        raise IdentityError(f"is a certificate of {len(names)} names; a node's has one")
-    return Peer(names[0], certificates.key_hash(certificates.public_key(certificate)))
+        Raises:
+            IdentityError: it does not name exactly one node.
+        """
+        certificate = certificates.from_pem(pem)
+        names = certificates.subject_names(certificate)
+        if len(names) != 1:
+            raise IdentityError(f"is a certificate of {len(names)} names; a node's has one")
+        return cls(names[0], certificates.key_hash(certificates.public_key(certificate)))

@@ -62,7 +62,7 @@ class Service:
     def __init__(
         self,
         connections: Connections,
-        inbox: PendingReplies[Message],
+        pending: PendingReplies[Message],
         admit: NodeCheck,
         greeted: EncodeGreeting,
         opened: ReadReply,
@@ -70,7 +70,7 @@ class Service:
     ) -> None:
         self._connections, self._pending, self._authenticator = (
             connections,
-            inbox,
+            pending,
             CallAuthenticator(connections, admit),
         )
         self._encode_greeting, self._read_reply, self._spool = greeted, opened, spool

@@ -16,7 +16,7 @@ from client.training.train import train
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode
 from common.protocol.assignment import Assignment, Training
-from common.protocol.messages import training_of, unpack_assignment
+from common.protocol.messages import unpack_assignment
 from common.settings.reader import parse, read_toml
 from common.settings.recipe import Recipe
 from server.app import make_app
@@ -69,7 +69,7 @@ def _blob(message: Message) -> bytes:
 
 def _assignment(message: Message) -> tuple[Assignment, Training]:
     values: Mapping[str, Any] = message.content.config_records["values"]
-    return unpack_assignment(_blob(message), values["trains"], values["scaling"]), training_of(values)
+    return unpack_assignment(_blob(message), values["trains"], values["scaling"]), Training.from_values(values)
 
 
 def _train(node: LocalNode, assignment: Assignment, training: Training) -> None:

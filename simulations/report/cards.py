@@ -21,7 +21,7 @@ class Card:
 def cards(
     records: Sequence[Record], nodes: Sequence[Node], chance: float | None, full_bytes: int | None, perplexity: bool
 ) -> list[Card]:
-    """Accuracy, loss, rounds, clients, traffic and receipt, as far as the run has them.
+    """Accuracy, loss, rounds, clients, traffic and aggregation error, as far as the run has them.
 
     Args:
         chance: accuracy of guessing.
@@ -97,8 +97,9 @@ def _traffic(nodes: Sequence[Node], full_bytes: int | None) -> Card | None:
 
 
 def _aggregation_error(records: Sequence[Record]) -> Card | None:
-    receipts = [record["receipt"] for record in records if record["receipt"] is not None]
-    if not receipts:
+    errors = [error for record in records if (error := record["aggregation_error"]) is not None]
+    if not errors:
         return None
-    exact = max(receipts) <= EXACT
-    return Card("Worst receipt", small(max(receipts)), "exact: at most 1e-6" if exact else "not exact", good=exact)
+    exact = max(errors) <= EXACT
+    note = "exact: at most 1e-6" if exact else "not exact"
+    return Card("Worst aggregation error", small(max(errors)), note, good=exact)

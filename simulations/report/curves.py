@@ -13,9 +13,9 @@ from simulations.report.records import Record, exp, held_out, histories
 # Okabe and Ito's palette: told apart under every common colour blindness.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8F98"
 EXACT = 1e-6
-"""The largest receipt that counts as exact."""
+"""The largest aggregation error that counts as exact."""
 _ZERO = 1e-17
-"""Where a receipt of 0 stands on the logarithmic axis: below the rounding of float64."""
+"""Where an aggregation error of 0 stands on the logarithmic axis: below the rounding of float64."""
 
 Points = Sequence[tuple[int, float]]
 
@@ -80,10 +80,10 @@ def traffic(records: Sequence[Record]) -> Figure | None:
 
 def aggregation_error(records: Sequence[Record]) -> Figure | None:
     """Relative error of the aggregation, on a logarithmic axis that has a place for 0."""
-    points = _points(records, "receipt")
+    points = _points(records, "aggregation_error")
     if not points:
         return None
-    figure, axes = _axes(records, "Receipt: error of the aggregation", "‖(Sₜ − Sₜ₋₁) − Δ‖ / ‖Δ‖")
+    figure, axes = _axes(records, "Aggregation error of each round", "‖(Sₜ − Sₜ₋₁) − Δ‖ / ‖Δ‖")
     axes.set_yscale("log")
     _line(axes, [(number, max(value, _ZERO)) for number, value in points], color=BLUE, marker="o")
     axes.axhline(EXACT, color=RED, linestyle="--", label="exact up to here, 1e-6")

@@ -8,8 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from simulations.report import bars as rows
-from simulations.report import curves
+from simulations.report import bars, curves
 from simulations.report.curves import GREY
 from simulations.report.records import Node, Record
 
@@ -52,12 +51,12 @@ def draw(
             "loss": curves.loss(records),
             "accuracy": curves.accuracy(records, chance),
             "perplexity": curves.perplexity(records) if perplexity else None,
-            "clients": rows.clients(nodes),
+            "clients": bars.clients(nodes),
             "traffic": curves.traffic(records),
-            "receipt": curves.aggregation_error(records),
+            "aggregation_error": curves.aggregation_error(records),
             "residual": curves.residual(records),
             "rank": curves.rank(records),
-            "spectrum": rows.singular_values(spectrum),
+            "spectrum": bars.singular_values(spectrum),
         }
         return {name: _svg(name, figure) for name, figure in figures.items() if figure is not None}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import JournalError
+from server.rounds.metrics import with_current_keys
 
 Record = Mapping[str, Any]
 """One committed round; server and nodes measure `loss` in nats a token, or a row for classification."""
@@ -73,7 +74,7 @@ def _record(line: str, place: str) -> Record:
         raise JournalError(f"{place} is no JSON: {error.msg}; check the run with `fedlora verify`") from None
     if not isinstance(record, dict) or "round" not in record:
         raise JournalError(f'{place} is no record of a round: it has no "round"; check the run with `fedlora verify`')
-    return record
+    return with_current_keys(record)
 
 
 def histories(records: Sequence[Record]) -> dict[str, list[tuple[int, Record]]]:

@@ -4,8 +4,8 @@ from client.node import attach_lora, load_node
 from client.training.evaluate import evaluate
 from client.training.train import train
 from common.adapters.codec import DecodeLimits
-from common.protocol.announcement import announced
-from common.protocol.messages import order_of, unpack_update
+from common.protocol.announcement import Announcement
+from common.protocol.messages import RoundId, unpack_update
 from tests.helpers.client.nodes import write_node
 from tests.helpers.client.server import Server, ask, values_of
 from tests.helpers.client.training import PLAIN, same_bits
@@ -18,7 +18,7 @@ def _update(reply, assignment):
 @pytest.mark.parametrize("targets", ["query-value", ["query", "value"]])
 def test_a_query_is_answered_by_an_announcement(tmp_path, targets):
     reply = ask(write_node(tmp_path, name="clinic", rank=3), "query", {"targets": targets})
-    said = announced(values_of(reply))
+    said = Announcement.from_values(values_of(reply))
     assert (said.name, said.rank, said.rows, len(said.shapes)) == ("clinic", 3, 24, 5)
     assert not reply.content.array_records
 
@@ -29,7 +29,7 @@ def test_a_trained_round_is_what_the_engine_trains(tmp_path, kind, task, trains)
     server = Server(write_node(tmp_path, kind, task=task), trains)
     reply = server.train()
     values = values_of(reply)
-    assert order_of(values) == server.order
+    assert RoundId.from_values(values) == server.order
     node = load_node(server.file)
     expected = _direct(node, server.assignment)
     assert same_bits(_update(reply, server.assignment), expected.adapter)
@@ -70,7 +70,7 @@ def test_the_loss_of_an_update_is_measured_on_rows_that_are_not_trained_on(serve
     node = load_node(server.file)
     skeleton, lora = attach_lora(node.base, tuple(server.node.shapes))
     held, trained = (evaluate(skeleton, lora, server.assignment.frozen, rows) for rows in (node.held, node.train))
-    assert order_of(values) == server.order
+    assert RoundId.from_values(values) == server.order
     assert (values["loss"], values["count"]) == (held.loss, len(node.held))
     assert values["loss"] != trained.loss
     assert not {id(row) for row in node.held.rows} & {id(row) for row in node.train.rows}

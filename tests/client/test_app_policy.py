@@ -56,16 +56,16 @@ def test_one_beyond_a_limit_is_refused_before_any_step(key, server, tmp_path, tr
 
 def test_a_node_trains_no_more_rounds_than_it_allows(tmp_path, trained):
     server = limited(tmp_path, max_rounds=2)
-    assert reason_of(server.train(order=replace(server.order, round=3))) == "policy"
+    assert reason_of(server.train(round_id=replace(server.order, round=3))) == "policy"
     for number in (1, 2):
-        values_of(server.train(order=replace(server.order, round=number)))
-    assert reason_of(server.train(order=replace(server.order, round=1))) == "policy"  # in disguise
+        values_of(server.train(round_id=replace(server.order, round=number)))
+    assert reason_of(server.train(round_id=replace(server.order, round=1))) == "policy"  # in disguise
     assert trained == ["clinic"] * 2
 
 
 def test_what_was_refused_does_not_count_as_a_round(tmp_path, trained):
     server = limited(tmp_path, max_rounds=1)
-    assert reason_of(server.train(order=replace(server.order, base="0" * 64))) == "base"
+    assert reason_of(server.train(round_id=replace(server.order, base="0" * 64))) == "base"
     values_of(server.train())
     assert trained == ["clinic"]
 
@@ -73,7 +73,7 @@ def test_what_was_refused_does_not_count_as_a_round(tmp_path, trained):
 def test_a_node_rests_between_trainings(tmp_path, trained):
     hurried, patient = limited(tmp_path / "one", min_seconds=3600.0), limited(tmp_path / "two", min_seconds=1e-9)
     values_of(hurried.train())
-    assert reason_of(hurried.train(order=replace(hurried.order, round=2))) == "policy"
+    assert reason_of(hurried.train(round_id=replace(hurried.order, round=2))) == "policy"
     for _ in range(2):
         values_of(patient.train())
     assert trained == ["clinic"] * 3

@@ -24,7 +24,7 @@ def test_an_order_for_another_base_is_refused_before_any_step(server, kind):
     other = replace(server.order, base="0" * 64)
     passes = _count_passes(server)
     with gradients() as steps:
-        assert reason_of(getattr(server, kind)(order=other)) == "base"
+        assert reason_of(getattr(server, kind)(round_id=other)) == "base"
     assert (steps, passes) == ([], [])
     with gradients() as steps:
         values_of(getattr(server, kind)())  # control: the same order for this base
@@ -114,12 +114,16 @@ def test_what_went_wrong_stays_in_the_nodes_own_log(tmp_path, caplog, server, sp
     [
         ("train", lambda *args: [Update(Adapter(), 1, 1, CANARY)]),
         ("evaluate", lambda *args: Score(CANARY, None, 1)),
-        ("announce", lambda *args: SimpleNamespace(values=lambda: {"name": "clinic", "rows_seen": [CANARY]})),
+        ("describe_node", lambda *args: SimpleNamespace(to_values=lambda: {"name": "clinic", "rows_seen": [CANARY]})),
     ],
 )
 def test_a_value_that_must_not_leave_is_never_sent(server, monkeypatch, caplog, kind, planted):
     def reply():
-        return ask(server.file, "query", {"targets": "query-value"}) if kind == "announce" else getattr(server, kind)()
+        return (
+            ask(server.file, "query", {"targets": "query-value"})
+            if kind == "describe_node"
+            else getattr(server, kind)()
+        )
 
     values_of(reply())  # control
     monkeypatch.setattr(client.app, kind, planted)

@@ -41,7 +41,7 @@ def test_generate_goes_on_as_the_run_has_learned(run_of, prompt):
 def _greedy(run, prompt, trained):
     """Up to 8 words, each the likeliest after those before, without the loop and the cache of Transformers."""
     it = load(run)
-    (skeleton, lora), tokenizer = it.bench, it.base.tokenizer
+    (skeleton, lora), tokenizer = it.attach(), it.base.tokenizer
     lora.lanes = [frozen_lane(it.adapter)] if trained else []
     given = tokenizer(prompt, return_tensors="pt")["input_ids"]
     ids = given

@@ -71,7 +71,9 @@ def test_rounds_are_those_of_the_run_and_those_of_the_process():
     policy = Policy(max_rounds=4)
     assert training_violation(policy, ASK, TrainingHistory(3, 9.0)) is None
     assert training_violation(policy, ASK, TrainingHistory(4, 9.0)) is not None
-    assert training_violation(policy, replace(ASK, order=replace(ASK.order, round=5)), TrainingHistory()) is not None
+    assert (
+        training_violation(policy, replace(ASK, round_id=replace(ASK.round_id, round=5)), TrainingHistory()) is not None
+    )
 
 
 def test_the_first_training_need_not_wait():

@@ -9,8 +9,8 @@ from common.signals import exit_on_signal
 
 SCRIPT = """
 import signal, time
-from common.signals import ends_on
-with ends_on(signal.SIGINT, status=130, message="go on with: this"):
+from common.signals import exit_on_signal
+with exit_on_signal(signal.SIGINT, status=130, message="go on with: this"):
     try:
         print("ready", flush=True)
         time.sleep(60)

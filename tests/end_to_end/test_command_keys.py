@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from common.identity import operator as project
 from common.identity.credentials import load_node, load_server
 from common.identity.keys.private_keys import VARIABLE
 from tests.helpers.common.identity_parties import days_ago, new_node, new_project
@@ -82,7 +81,7 @@ def test_show_tells_what_there_is() -> None:
 def test_show_warns_and_renew_mends() -> None:
     operator = new_project(Path("keys"), days_ago(340))
     new_node(operator, Path("node"), now=days_ago(340))
-    project.renew_server(operator, days_ago(85))
+    operator.renew_server(operator, days_ago(85))
     warned = keys("show")
     assert warned.status == 0
     commands = re.findall(r"run: fedlora (keys renew.*?--dir keys)", warned.err)

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import client.app
 from common.identity.credentials import load_node
-from common.identity.documents import signatures as envelope
+from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt
 from common.protocol.channel import SERVICE
 from common.settings.reader import read_toml
@@ -59,8 +59,8 @@ def test_each_node_has_signed_receipts_for_its_updates(project):
         key = load_node(project.folder / name, name).receipt_public_key
         for receipt in receipts:
             signature = bytes.fromhex(receipt.pop("signature"))
-            assert envelope.verify(Receipt(**receipt), signature, key)
-            assert not envelope.verify(Receipt(**receipt | {"round": 9}), signature, key)
+            assert signatures.verify(Receipt(**receipt), signature, key)
+            assert not signatures.verify(Receipt(**receipt | {"round": 9}), signature, key)
 
 
 def test_status_tells_of_the_ended_run(project):

@@ -5,7 +5,7 @@ import json
 import pytest
 from flwr.app import Context, RecordDict
 
-from common.huggingface import peft_folder as peft_format
+from common.huggingface import peft_folder
 from common.settings.reader import parse, to_tables
 from common.settings.recipe import Recipe
 from server.app import make_app
@@ -43,8 +43,8 @@ def test_it_runs_to_the_end(folder):
     entries = verify(folder.journal)
     assert metrics(folder) == [entry["metrics"] for entry in entries]
     assert [line["round"] for line in metrics(folder)] == [0, 1, 2, 3]
-    assert all(line["receipt"] <= 1e-6 for line in metrics(folder)[1:])
-    assert peft_format.read(folder.path / "adapter").adapter.rank == entries[-1]["metrics"]["rank_global"] == 6
+    assert all(line["aggregation_error"] <= 1e-6 for line in metrics(folder)[1:])
+    assert peft_folder.read(folder.path / "adapter").adapter.rank == entries[-1]["metrics"]["rank_global"] == 6
 
 
 def test_whoever_starts_it_may_watch_and_test(folder):

@@ -8,7 +8,7 @@ import server
 from common.settings.reader import read_toml
 from common.settings.recipe import Lora, Rule, Steps
 from common.settings.server import ServerFile
-from server.rounds.run_settings import plan_of_file
+from server.rounds.run_settings import RunSettings
 from server.settings import read_server
 
 EXAMPLE = Path(server.__file__).with_name("example.toml")
@@ -23,7 +23,7 @@ def uncommented(folder):
 
 
 def test_it_is_a_servers_file_as_it_stands():
-    assert plan_of_file(read_server(EXAMPLE)).train.rounds == 20
+    assert RunSettings.from_server_file(read_server(EXAMPLE)).train.rounds == 20
 
 
 def test_it_shows_every_key_and_each_can_be_used(tmp_path):

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from common.identity.documents import signatures as envelope
+from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt
 from common.protocol.payload import Payload
-from common.protocol.round_notice import line_of
+from common.protocol.round_notice import RoundNotice
 from server.notifications import NoticeBroadcaster, Notices
 from server.storage.journal import Journal
 from server.transport.authorization import RosterGuard
 from server.transport.grid import GrpcGrid, NodeGuard
 from server.transport.quota import NodeQuota
 from tests.helpers.end_to_end.identities import Identities
-from tests.helpers.end_to_end.transport import Node, TestNotary, until
+from tests.helpers.end_to_end.transport import Node, RecordingAuditor, until
 from tests.helpers.server.runs import fresh, plan, run
 
 
@@ -26,15 +26,15 @@ def identities(tmp_path):
 @pytest.fixture
 def journal(tmp_path):
     """Of a run of two rounds, in which bob's second update was refused."""
-    exchange = fresh()
-    exchange.tamper = lambda name, kind, n, reply: "nan" if (name, kind, n) == ("bob", "train", 2) else reply
-    run(tmp_path / "journal", exchange, plan(2))
+    messenger = fresh()
+    messenger.tamper = lambda name, kind, n, reply: "nan" if (name, kind, n) == ("bob", "train", 2) else reply
+    run(tmp_path / "journal", messenger, plan(2))
     with Journal.open(tmp_path / "journal") as journal:
         yield journal
 
 
 @pytest.fixture
-def bulletin(identities, journal):
+def notices(identities, journal):
     credentials = identities.server()
     return Notices(
         journal, RosterGuard(identities.keys, credentials.roster, credentials.roster_bytes, "examples"), credentials
@@ -42,8 +42,8 @@ def bulletin(identities, journal):
 
 
 @pytest.fixture
-def grid(identities, bulletin, tmp_path):
-    gate = NodeGuard(lambda *who: None, lambda *reply: None, bulletin.on_connect, NodeQuota())
+def grid(identities, notices, tmp_path):
+    gate = NodeGuard(lambda *who: None, lambda *reply: None, notices.on_connect, NodeQuota())
     with GrpcGrid("localhost:0", identities.server(), gate, tmp_path) as grid:
         yield grid
 
@@ -52,8 +52,12 @@ def record_of(journal, name):
     return next(c for c in journal.entries[-1]["metrics"]["clients"] if c["name"] == name)
 
 
-def test_a_line_has_what_a_node_may_know(bulletin, journal, identities):
-    line, entry, own = line_of(bulletin.round_notice("ada").values), journal.entries[-1], record_of(journal, "ada")
+def test_a_line_has_what_a_node_may_know(notices, journal, identities):
+    line, entry, own = (
+        RoundNotice.from_values(notices.round_notice("ada").values),
+        journal.entries[-1],
+        record_of(journal, "ada"),
+    )
     assert (line.run, line.round, line.adapter) == (entry["config"], 2, entry["adapter_hash"])
     assert line.parent == journal.entries[-2]["adapter_hash"]
     assert (line.reason, line.weight) == ("", own["share"])
@@ -68,38 +72,38 @@ def test_a_line_has_what_a_node_may_know(bulletin, journal, identities):
         adapter_hash=line.adapter,
     )
     key = identities.node("ada").receipt_public_key
-    assert envelope.verify(receipt, bytes.fromhex(line.signature), key)
-    assert not envelope.verify(replace(receipt, node="bob"), bytes.fromhex(line.signature), key)
+    assert signatures.verify(receipt, bytes.fromhex(line.signature), key)
+    assert not signatures.verify(replace(receipt, node="bob"), bytes.fromhex(line.signature), key)
 
 
-def test_a_node_that_was_refused_gets_the_reason_and_no_receipt(bulletin):
-    line = line_of(bulletin.round_notice("bob").values)
+def test_a_node_that_was_refused_gets_the_reason_and_no_aggregation_error(notices):
+    line = RoundNotice.from_values(notices.round_notice("bob").values)
     assert (line.reason, line.weight, line.signature) == ("nan", 0.0, "")
 
 
-def test_a_node_that_was_not_asked_gets_the_line_alone(bulletin):
-    line = line_of(bulletin.round_notice("nobody").values)
+def test_a_node_that_was_not_asked_gets_the_line_alone(notices):
+    line = RoundNotice.from_values(notices.round_notice("nobody").values)
     assert (line.reason, line.weight, line.signature, line.round) == ("", 0.0, "", 2)
 
 
-def test_a_node_that_connects_learns_the_roster_and_the_last_round(grid, identities, bulletin):
-    heard = TestNotary()
-    node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", notary=heard)
+def test_a_node_that_connects_learns_the_roster_and_the_last_round(grid, identities, notices):
+    heard = RecordingAuditor()
+    node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", auditor=heard)
     until(lambda: len(heard.notices) == 2)
-    assert heard.notices == [({}, identities.roster), (dict(bulletin.round_notice("ada").values), b"")]
+    assert heard.notices == [({}, identities.roster), (dict(notices.round_notice("ada").values), b"")]
     node.stop()
 
 
 def test_a_run_that_has_not_begun_has_no_line(identities, tmp_path):
     credentials = identities.server()
-    door = RosterGuard(identities.keys, credentials.roster, credentials.roster_bytes, "examples")
+    roster_guard = RosterGuard(identities.keys, credentials.roster, credentials.roster_bytes, "examples")
     with Journal.open(tmp_path / "new") as journal:
-        assert Notices(journal, door, credentials).greeting("ada") == [Payload({}, identities.roster)]
+        assert Notices(journal, roster_guard, credentials).on_connect("ada") == [Payload({}, identities.roster)]
 
 
-def test_each_round_and_each_new_roster_are_told_once(grid, identities, bulletin, journal):
-    heard, herald = TestNotary(), NoticeBroadcaster(grid, bulletin)
-    node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", notary=heard)
+def test_each_round_and_each_new_roster_are_told_once(grid, identities, notices, journal):
+    heard, herald = RecordingAuditor(), NoticeBroadcaster(grid, notices)
+    node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", auditor=heard)
     until(lambda: len(heard.notices) == 2)
     herald.round_started(3, 2)
     herald.round_committed(journal.entries[-1]["metrics"])
@@ -111,11 +115,11 @@ def test_each_round_and_each_new_roster_are_told_once(grid, identities, bulletin
     node.stop()
 
 
-def test_the_last_notice_comes_before_the_end(grid, identities, bulletin, journal):
-    heard = TestNotary()
-    node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", notary=heard)
+def test_the_last_notice_comes_before_the_end(grid, identities, notices, journal):
+    heard = RecordingAuditor()
+    node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", auditor=heard)
     until(lambda: len(heard.notices) == 2)
-    NoticeBroadcaster(grid, bulletin).round_committed(journal.entries[-1]["metrics"])
+    NoticeBroadcaster(grid, notices).round_committed(journal.entries[-1]["metrics"])
     grid.close(finished=True)
     assert node.ended() is None
     assert len(heard.notices) == 3

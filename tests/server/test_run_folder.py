@@ -6,7 +6,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from common.errors import JournalError
-from common.huggingface import peft_folder as peft_format
+from common.huggingface import peft_folder
 from common.huggingface.new_head import HeadModule
 from common.settings.reader import read_toml
 from server.rounds.metrics import ClientMetrics, Exactness, TestScore, round_metrics
@@ -96,7 +96,7 @@ def test_the_adapter_is_replaced_by_each_update(folder, tmp_path):
     for seed in (1, 2):
         update = random_adapter({"model.query": (8, 8, 2), "model.value": (6, 10, 3)}, seed)
         folder.publish(update, node, str(tmp_path / "base"))
-        saved = peft_format.read(folder.path / "adapter").adapter
+        saved = peft_folder.read(folder.path / "adapter").adapter
         assert all(np.allclose(dense(saved[name]), dense(factors)) for name, factors in update.items())
     config = json.loads((folder.path / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tmp_path / "base")
@@ -107,6 +107,6 @@ def test_a_new_head_is_saved_whole(folder):
     node = type(node)(**vars(node) | {"head": (HeadModule("classifier", True, True),)})
     update = random_adapter({"classifier": (3, 8, 2), "model.query": (8, 8, 2)})
     folder.publish(update, node, "base")
-    saved = peft_format.read(folder.path / "adapter")
+    saved = peft_folder.read(folder.path / "adapter")
     assert np.allclose(saved.saved["classifier.weight"], dense(update["classifier"]), atol=1e-6)
     assert list(saved.adapter) == ["model.query"]

@@ -11,7 +11,7 @@ import client.app
 from common.settings.reader import to_tables
 from server.app import make_app
 from server.run_folder import RunFolder
-from server.transport.flower_messenger import FlowerMessenger, Letter
+from server.transport.flower_messenger import FlowerMessenger, Payload
 from simulations.grid import InProcessGrid
 from simulations.prepare import prepare, write_nodes
 from simulations.recipe import read_recipe
@@ -113,10 +113,10 @@ def test_a_message_that_no_app_answers_fails_alone(grid):
 
 
 def test_the_exchange_calls_it_failed(grid):
-    letters = dict.fromkeys(grid.get_node_ids(), Letter({"fail": "node-1.toml"}))
-    replies = [reply for _, reply in FlowerMessenger(grid, deadline=60).ask("train", letters, 1)]
+    payloads = dict.fromkeys(grid.get_node_ids(), Payload({"fail": "node-1.toml"}))
+    replies = [reply for _, reply in FlowerMessenger(grid, deadline=60).request("train", payloads, 1)]
     assert replies.count("failed") == 1
-    assert sum(isinstance(reply, Letter) for reply in replies) == 2
+    assert sum(isinstance(reply, Payload) for reply in replies) == 2
 
 
 def test_an_answer_does_not_change_the_letter_of_another(grid):

@@ -37,6 +37,6 @@ def test_a_round_on_real_weights_and_text(monkeypatch, tmp_path, name, clients):
     before, after = records(run)
     assert len(list((run / "nodes").glob("*.toml"))) == clients
     assert [client["status"] for client in after["clients"]] == ["ok", "ok"]
-    assert after["receipt"] < 1e-6
+    assert after["aggregation_error"] < 1e-6
     assert after["test_loss"] != before["test_loss"]
     assert ("Samples" in read_page(run / "report.html").text) == (name in ("docs-lm", "medical"))

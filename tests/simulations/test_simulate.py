@@ -93,14 +93,14 @@ def test_it_learns(finished):
 
 def test_every_round_is_exact_at_mixed_ranks(finished):
     first, *trained = records(finished.run)
-    assert first["receipt"] is None
+    assert first["aggregation_error"] is None
     assert {client["rank"] for client in trained[0]["clients"]} == {1, 2, 4, 8, 16, 32}
-    assert all(0 <= record["receipt"] <= 1e-6 for record in trained)
+    assert all(0 <= record["aggregation_error"] <= 1e-6 for record in trained)
 
 
-def test_an_inexact_rule_shows_in_the_receipt(tmp_path):
+def test_an_inexact_rule_shows_in_the_aggregation_error(tmp_path):
     trained = records(run_tiny(tmp_path, *BRIEF, "server.algorithm=hetlora"))[1:]
-    assert all(record["receipt"] > 1e-3 for record in trained)
+    assert all(record["aggregation_error"] > 1e-3 for record in trained)
 
 
 def test_the_journal_names_the_update_of_each_round(finished):
@@ -150,7 +150,7 @@ def test_tensorboard_has_every_round_however_short(tmp_path):
     run = run_tiny(tmp_path, *BRIEF, "train.rounds=4", "train.steps=1")
     points = {(event.step, value.tag) for event in _events(run) for value in event.summary.value}
     assert {step for step, tag in points if tag == "test_loss"} == {0, 1, 2, 3, 4}
-    assert {step for step, tag in points if tag == "receipt"} == {1, 2, 3, 4}
+    assert {step for step, tag in points if tag == "aggregation_error"} == {1, 2, 3, 4}
 
 
 def _events(run):

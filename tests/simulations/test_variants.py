@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from common.huggingface import peft_folder as peft_format
+from common.huggingface import peft_folder
 from tests.helpers.simulations.runs import (
     BRIEF,
     hashes,
@@ -29,7 +29,7 @@ def exact(run):
     """Whether all rounds were committed and exact, with all clients in."""
     trained = records(run)[1:]
     statuses = {client["status"] for record in trained for client in record["clients"]}
-    return len(trained) == 2 and statuses == {"ok"} and all(record["receipt"] <= 1e-6 for record in trained)
+    return len(trained) == 2 and statuses == {"ok"} and all(record["aggregation_error"] <= 1e-6 for record in trained)
 
 
 def test_mode_b_sends_b_alone(tmp_path, plain):
@@ -59,7 +59,7 @@ def test_each_start_of_a_in_mode_b(tmp_path, a):
 def test_averaging_rules_run(tmp_path, settings):
     trained = records(run_tiny(tmp_path, *BRIEF, *settings))[1:]
     assert [len(record["clients"]) for record in trained] == [4, 4]
-    assert all(record["receipt"] > 1e-6 for record in trained)
+    assert all(record["aggregation_error"] > 1e-6 for record in trained)
 
 
 @pytest.mark.parametrize("base", ["gpt2", "llama"])
@@ -92,7 +92,7 @@ def test_each_kind_of_base_learns_to_classify(tmp_path, base):
 )
 def test_targets(tmp_path, targets, count, ending):
     run = run_tiny(tmp_path, *BRIEF, f"lora.targets={targets}")
-    stored = peft_format.read(run / "adapter")
+    stored = peft_folder.read(run / "adapter")
     assert exact(run)
     assert len(stored.adapter) == count
     assert all(name.endswith(ending) for name in stored.adapter)
@@ -141,7 +141,7 @@ def test_a_cohort_is_drawn_anew_each_round(tmp_path):
     cohorts = [tuple(client["name"] for client in record["clients"]) for record in records(run)[1:]]
     assert {len(cohort) for cohort in cohorts} == {2}
     assert len(set(cohorts)) > 1
-    assert all(record["receipt"] <= 1e-6 for record in records(run)[1:])
+    assert all(record["aggregation_error"] <= 1e-6 for record in records(run)[1:])
 
 
 def test_a_cap_on_the_rank_is_reported(tmp_path, plain):

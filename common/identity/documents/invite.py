@@ -4,8 +4,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic.dataclasses import dataclass
 
 from common.errors import IdentityError
-from common.identity.documents import roster
-from common.identity.documents import signed_json as documents
+from common.identity.documents import roster, signed_json
 from common.identity.documents.names import HostNames, NodeName, ProjectName
 from common.identity.documents.signed_json import STRICT, SigningKey
 from common.identity.keys.certificates import from_pem, is_issued_by, key_hash, public_key, subject_names
@@ -33,7 +32,7 @@ class Invite:
 
 def sign_invite(invite: Invite, key: Ed25519PrivateKey) -> bytes:
     """The invite as its file holds it."""
-    return documents.sign_document("invite", invite, key)
+    return signed_json.sign_document("invite", invite, key)
 
 
 def read_invite(data: bytes) -> tuple[Invite, roster.Roster]:
@@ -42,7 +41,7 @@ def read_invite(data: bytes) -> tuple[Invite, roster.Roster]:
     Raises:
         IdentityError: the form or a signature is wrong, or it names a node that the roster does not.
     """
-    invite = documents.open_document("invite", Invite, data, lambda it: it.roster_public_key)
+    invite = signed_json.open_document("invite", Invite, data, lambda it: it.roster_public_key)
     members = roster.read_roster(invite.signed_roster.encode(), invite.roster_public_key)
     if members.project != invite.project:
         raise IdentityError(

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from pydantic.dataclasses import dataclass
 
 from common.errors import IdentityError
-from common.identity.documents import signed_json as documents
+from common.identity.documents import signed_json
 from common.identity.documents.names import NodeName
 from common.identity.documents.signed_json import STRICT, HexBytes, SigningKey
 from common.identity.keys.certificates import PublicKey
@@ -55,7 +55,7 @@ def make_request(name: str, tls_key: TlsKey, signing_key: Ed25519PrivateKey) -> 
     public = tls_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     signing = signing_key.public_key().public_bytes_raw()
     proof = tls_key.sign(_claim(name, public, signing), ec.ECDSA(SHA384()))
-    return documents.sign_document("request", JoinRequest(name, public, signing, proof), signing_key)
+    return signed_json.sign_document("request", JoinRequest(name, public, signing, proof), signing_key)
 
 
 def read_request(data: bytes) -> JoinRequest:
@@ -64,7 +64,7 @@ def read_request(data: bytes) -> JoinRequest:
     Raises:
         IdentityError: it isn't.
     """
-    request = documents.open_document(
+    request = signed_json.open_document(
         "request", JoinRequest, data, lambda it: Ed25519PublicKey.from_public_bytes(it.signing_key)
     )
     claim = _claim(request.name, request.tls_key, request.signing_key)
@@ -76,4 +76,4 @@ def read_request(data: bytes) -> JoinRequest:
 
 
 def _claim(name: str, tls_key: bytes, signing_key: bytes) -> bytes:
-    return documents.signed_bytes("claim", {"name": name, "tls_key": tls_key.hex(), "signing_key": signing_key.hex()})
+    return signed_json.signed_bytes("claim", {"name": name, "tls_key": tls_key.hex(), "signing_key": signing_key.hex()})

@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from common.errors import IdentityError, nearest
-from common.identity.documents import signed_json as documents
+from common.identity.documents import signed_json
 from common.identity.documents.names import NodeName, ProjectName
 from common.identity.documents.signed_json import STRICT, SigningKey
 
@@ -76,7 +76,7 @@ class Roster:
 
 def sign_roster(roster: Roster, key: Ed25519PrivateKey) -> bytes:
     """The roster as its file holds it."""
-    return documents.sign_document("roster", roster, key)
+    return signed_json.sign_document("roster", roster, key)
 
 
 def read_roster(data: bytes, key: Ed25519PublicKey, at_least: int = 0) -> Roster:
@@ -85,7 +85,7 @@ def read_roster(data: bytes, key: Ed25519PublicKey, at_least: int = 0) -> Roster
     Raises:
         IdentityError: its form or signature is wrong, or its version is below `at_least`.
     """
-    roster = documents.open_document("roster", Roster, data, lambda _: key)
+    roster = signed_json.open_document("roster", Roster, data, lambda _: key)
     if roster.version < at_least:
         raise IdentityError(
             f"roster version {roster.version} is older than version {at_least}, seen before; use the newest roster.json"

@@ -68,8 +68,8 @@ class Case:
 
     def rows(self, base: BaseModel) -> Examples:
         """Rows of random tokens."""
-        rng = rng("rows", self.name)
-        ids = rng.integers(len(base.tokenizer), size=(self.batches * self.batch, self.length), dtype=np.int32)
+        draws = rng("rows", self.name)
+        ids = draws.integers(len(base.tokenizer), size=(self.batches * self.batch, self.length), dtype=np.int32)
         return Examples(tuple(map(self._row, range(len(ids)), ids)), self.task, padding_id(base.tokenizer))
 
     def _row(self, number: int, ids: Ids) -> Example:

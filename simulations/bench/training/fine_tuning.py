@@ -21,7 +21,7 @@ from client.training.evaluate import evaluate
 from client.training.loss import loss_sum
 from common.adapters import codec
 from common.adapters.adapter import Adapter
-from common.huggingface import peft_folder as peft_format
+from common.huggingface import peft_folder
 from simulations.bench.measure import peak_growth
 from simulations.bench.training.bases import Case, assignment, attach, one_thread
 
@@ -119,8 +119,8 @@ def _weights(base: BaseModel) -> int:
 
 def _adapter_bytes(base: BaseModel, update: Adapter) -> int:
     with TemporaryDirectory() as folder:
-        peft_format.write(Path(folder), update, base.head, str(base.folder), base.task)
-        return (Path(folder) / peft_format.WEIGHTS).stat().st_size
+        peft_folder.write(Path(folder), update, base.head, str(base.folder), base.task)
+        return (Path(folder) / peft_folder.WEIGHTS).stat().st_size
 
 
 def _model_bytes(base: BaseModel) -> int:

@@ -17,7 +17,7 @@ from client.network.link import Link
 from client.network.responder import Auditor as AnyNotary
 from client.network.responder import Responder
 from common.identity import node as node_keys
-from common.identity import operator as project
+from common.identity import operator
 from common.identity.credentials import load_node, load_server
 from common.protocol.channel import TlsMaterial
 from common.protocol.flower import identify
@@ -38,10 +38,10 @@ Ranks = Mapping[str, int]
 def make_project(folder: Path, names: Iterable[str] = ()) -> None:
     """Write an operator's keys to `keys` in a folder, and those of members of these names to `nodes`."""
     now = datetime.now(UTC)
-    project.init(folder / "keys", "bench", [HOST], now)
+    operator.init(folder / "keys", "bench", [HOST], now)
     for name in names:
         request = node_keys.join(folder / "nodes", name)
-        invite = project.admit(folder / "keys", request, MAX_RANK, MAX_WEIGHT, now)
+        invite = operator.admit(folder / "keys", request, MAX_RANK, MAX_WEIGHT, now)
         (folder / "nodes" / invite.name).write_bytes(invite.read_bytes())
 
 
@@ -49,11 +49,14 @@ def make_project(folder: Path, names: Iterable[str] = ()) -> None:
 def serve_grid(folder: Path, spool: Path) -> Iterator[GrpcGrid]:
     """The grid of `fedlora server` in this process: roster, signatures, greeting and limits as there."""
     credentials = load_server(folder / "keys")
-    door = RosterGuard(folder / "keys", credentials.roster, credentials.roster_bytes, "examples")
-    gate = NodeGuard(
-        door.authorize_node, door.authorize_reply, lambda name: [Payload({}, door.signed_roster)], NodeQuota()
+    roster_guard = RosterGuard(folder / "keys", credentials.roster, credentials.roster_bytes, "examples")
+    guard = NodeGuard(
+        roster_guard.authorize_node,
+        roster_guard.authorize_reply,
+        lambda name: [Payload({}, roster_guard.signed_roster)],
+        NodeQuota(),
     )
-    with GrpcGrid(f"{HOST}:0", credentials, gate, spool) as grid:
+    with GrpcGrid(f"{HOST}:0", credentials, guard, spool) as grid:
         yield grid
 
 
@@ -107,7 +110,7 @@ def run_nodes(folder: Path, port: int, ranks: Ranks, app: Callable[[], ClientApp
         Thread(target=link(port, own, name, rank, app, LogAuditor(folder / "nodes", own)).run).start()
 
 
-def link(port: int, pems: TlsMaterial, name: str, rank: int, app: Callable[[], ClientApp], notary: AnyNotary) -> Link:
+def link(port: int, tls: TlsMaterial, name: str, rank: int, app: Callable[[], ClientApp], auditor: AnyNotary) -> Link:
     """A node's connection to the server on this machine."""
-    answers = Responder(app, Context(1, 2, {"node": name}, RecordDict(), {}), notary)
-    return Link(f"{HOST}:{port}", pems, rank, answers)
+    responder = Responder(app, Context(1, 2, {"node": name}, RecordDict(), {}), auditor)
+    return Link(f"{HOST}:{port}", tls, rank, responder)

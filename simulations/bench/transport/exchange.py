@@ -82,9 +82,9 @@ def time_rounds(folder: Path, modules: int, repetitions: tuple[int, int]) -> tup
         return time_in_turn({"empty": ask}, repetitions[0]) | time_in_turn(large, repetitions[1]), gate
 
 
-def request_replies(exchange: FlowerMessenger, blob: bytes = b"") -> list[bytes]:
+def request_replies(messenger: FlowerMessenger, blob: bytes = b"") -> list[bytes]:
     """What the connected nodes reply to these bytes."""
-    replies = exchange.request("train", dict.fromkeys(exchange.nodes(), Payload(ORDER, blob)), 1)
+    replies = messenger.request("train", dict.fromkeys(messenger.nodes(), Payload(ORDER, blob)), 1)
     return [reply.blob for _, reply in replies if isinstance(reply, Payload)]
 
 

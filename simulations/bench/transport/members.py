@@ -7,8 +7,7 @@ from pathlib import Path
 
 from common.identity.documents import roster
 from common.identity.documents.roster import Member, Roster
-from common.identity.keys import certificates, files
-from common.identity.keys import private_keys as keys
+from common.identity.keys import certificates, files, private_keys
 from common.identity.keys.certificates import Authority
 from simulations.bench.transport.deployment import MAX_RANK, MAX_WEIGHT
 
@@ -25,8 +24,8 @@ class Pem:
 def admit_all(folder: Path, names: Iterable[str]) -> dict[str, Pem]:
     """What new members need to connect, by name, once the roster in this folder of keys has them, and no other."""
     public = certificates.from_pem(files.read_public(folder / "ca.pem"))
-    authority = Authority(public, keys.read_tls_key(folder / "ca.key"))
-    roster_key = keys.read_signing_key(folder / "roster.key")
+    authority = Authority(public, private_keys.read_tls_key(folder / "ca.key"))
+    roster_key = private_keys.read_signing_key(folder / "roster.key")
     before = roster.read_roster(files.read_public(folder / "roster.json"), roster_key.public_key())
     made = [_member(name, authority) for name in names]
     after = Roster(before.project, before.version + 1, {member.name: member for member, _ in made})
@@ -35,7 +34,7 @@ def admit_all(folder: Path, names: Iterable[str]) -> dict[str, Pem]:
 
 
 def _member(name: str, authority: Authority) -> tuple[Member, Pem]:
-    key, signing_key = keys.new_tls_key(), keys.new_signing_key()
+    key, signing_key = private_keys.new_tls_key(), private_keys.new_signing_key()
     certificate = certificates.make_node_certificate(name, key.public_key(), authority, datetime.now(UTC))
     member = Member(
         name=name,
@@ -45,5 +44,5 @@ def _member(name: str, authority: Authority) -> tuple[Member, Pem]:
         max_weight=MAX_WEIGHT,
         expires=certificate.not_valid_after_utc,
     )
-    pems = certificates.to_pem(authority.certificate), certificates.to_pem(certificate), keys.to_plain_pem(key)
-    return member, Pem(*pems)
+    tls = certificates.to_pem(authority.certificate), certificates.to_pem(certificate), private_keys.to_plain_pem(key)
+    return member, Pem(*tls)

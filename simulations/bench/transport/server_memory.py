@@ -1,6 +1,6 @@
 """By how much the memory of a server grows at most through real rounds, with 2 and with 20 nodes.
 
-Real are grid, roster, signatures, spool, the default algorithm, receipt, journal and published adapter; the nodes are
+Real are grid, roster, signatures, spool, the default algorithm, exactness, journal and published adapter; the nodes are
 in two processes and reply with random factors, of rank 2 and 4 in turn. Growth is the peak of the resident memory of
 the server's process less what it held when all nodes were connected and no round had begun.
 
@@ -40,7 +40,7 @@ class Held:
     """Bytes by which the server grew, and of the global factors and of S at its end.
 
     Args:
-        worst: the largest receipt of a round.
+        worst: the largest aggregation error of a round.
         counted: fewest updates that counted in a round.
     """
 
@@ -98,7 +98,7 @@ def through_rounds(folder: Path, ranks: Ranks, modules: int, size: int) -> Held:
         parts = journal.last_state().parts
         records = [entry["metrics"] for entry in journal.entries[1:]]
     counted = min(sum(client["status"] == "ok" for client in record["clients"]) for record in records)
-    worst = max(record["receipt"] for record in records)
+    worst = max(record["aggregation_error"] for record in records)
     return Held(growth, _bytes(parts["global"].astype("f4")), _bytes(parts["mass"]), worst, counted, len(ranks))
 
 

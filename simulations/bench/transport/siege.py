@@ -51,11 +51,11 @@ def compare(folder: Path, half_open: int, rounds: int) -> Comparison:
     calm, besieged = list[float](), list[float]()
     standing = []
     with serve_grid(folder, folder) as grid, connect_nodes(grid, folder, [{name: 1} for name in NODES], echo):
-        exchange = FlowerMessenger(grid, DEADLINE)
+        messenger = FlowerMessenger(grid, DEADLINE)
         for _ in range(TURNS):
-            calm += _seconds(exchange, rounds)
+            calm += _seconds(messenger, rounds)
             with _siege(grid.port, folder, half_open) as count:
-                besieged += _seconds(exchange, rounds)
+                besieged += _seconds(messenger, rounds)
                 standing.append(count())
     least = min(standing)
     gate = require(
@@ -65,10 +65,10 @@ def compare(folder: Path, half_open: int, rounds: int) -> Comparison:
     return Comparison(figure, median(besieged), median(calm) + ALLOWED, "s", peer, at_most=1.0, gate=gate)
 
 
-def _seconds(exchange: FlowerMessenger, rounds: int) -> Iterator[float]:
+def _seconds(messenger: FlowerMessenger, rounds: int) -> Iterator[float]:
     for _ in range(rounds):
         began = time.perf_counter()
-        answers = request_replies(exchange)
+        answers = request_replies(messenger)
         yield time.perf_counter() - began
         require(len(answers) == len(NODES), "every node answers in every round")
         time.sleep(PAUSE)

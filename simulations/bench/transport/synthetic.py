@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 from common.adapters.adapter import Adapter, Factors, Shapes
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Update
-from common.protocol.messages import ADAPTER_STYPE, order_of, pack_update, unpack_assignment
+from common.protocol.messages import ADAPTER_STYPE, RoundId, pack_update, unpack_assignment
 from common.seeding import rng
 
 ROWS = 10
@@ -35,7 +35,7 @@ def random_factors(shapes: Shapes, ranks: Mapping[str, int]) -> ClientApp:
     def query(message: Message, context: Context) -> Message:
         name = str(context.node_config["node"])
         own = Announcement(name, ranks[name], ROWS, "bench", shapes, (), (), "classification")
-        return _reply(message, own.values())
+        return _reply(message, own.to_values())
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -45,12 +45,12 @@ def random_factors(shapes: Shapes, ranks: Mapping[str, int]) -> ClientApp:
         draws = rng(str(context.node_config["node"]), values["round"])
         update = Update(Adapter({name: _draw(f, draws) for name, f in assignment.start.items()}), ROWS, ROWS, 1.0)
         counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
-        return _reply(message, vars(order_of(values)) | counts, pack_update(update, assignment.trains))
+        return _reply(message, RoundId.from_values(values).to_values() | counts, pack_update(update, assignment.trains))
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         values: Any = message.content["values"]
-        return _reply(message, vars(order_of(values)) | {"loss": 1.0})
+        return _reply(message, RoundId.from_values(values).to_values() | {"loss": 1.0})
 
     return app
 

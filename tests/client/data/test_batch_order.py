@@ -31,11 +31,11 @@ def padding(lengths: Indices, pieces: list[Indices]) -> float:
 @settings(deadline=None)
 @given(LENGTHS, st.integers(1, 40), st.integers(0, 2**31))
 def test_every_epoch_has_every_row_once(lengths: Indices, batch: int, seed: int) -> None:
-    order = bucketed_epochs(lengths, batch, rng(seed))
+    round_id = bucketed_epochs(lengths, batch, rng(seed))
     for _ in range(2):
         seen: list[int] = []
         while len(seen) < len(lengths):
-            seen += next(order).tolist()
+            seen += next(round_id).tolist()
         assert sorted(seen) == list(range(len(lengths)))
 
 
@@ -76,9 +76,9 @@ def test_the_order_of_batches_does_not_follow_length() -> None:
 @given(LENGTHS, st.integers(1, 40))
 def test_by_length_is_sorted_and_whole(lengths: Indices, batch: int) -> None:
     pieces = batches_by_length(np.arange(len(lengths)), lengths, batch)
-    order = np.concatenate(pieces)
-    assert sorted(order) == list(range(len(lengths)))
-    assert (np.diff(lengths[order]) >= 0).all()
+    round_id = np.concatenate(pieces)
+    assert sorted(round_id) == list(range(len(lengths)))
+    assert (np.diff(lengths[round_id]) >= 0).all()
     assert len(pieces) == -(-len(lengths) // batch)
 
 

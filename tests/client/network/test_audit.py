@@ -9,8 +9,7 @@ import pytest
 
 from client.network.audit import LogAuditor
 from common.errors import IdentityError, TransportError
-from common.identity.documents import signatures as envelope
-from common.identity.documents import signatures as signing
+from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt
 from common.protocol.round_notice import RoundNotice
 from tests.helpers.end_to_end.identities import Identities
@@ -27,7 +26,7 @@ def identities(tmp_path):
 
 
 @pytest.fixture
-def notary(identities, caplog):
+def auditor(identities, caplog):
     caplog.set_level(logging.INFO)
     return LogAuditor(identities.folder / "b", identities.node("b"))
 
@@ -46,13 +45,13 @@ def signed(identities):
             weight=line.weight,
             adapter_hash=line.adapter,
         )
-        return replace(line, signature=envelope.sign(receipt, identities.server().receipt_key).hex())
+        return replace(line, signature=signatures.sign(receipt, identities.server().receipt_key).hex())
 
     return signed
 
 
-def told(notary, line):
-    notary.on_notice(line.values(), b"")
+def told(auditor, line):
+    auditor.on_notice(line.to_values(), b"")
 
 
 def kept(identities):
@@ -60,132 +59,132 @@ def kept(identities):
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def test_a_reply_is_signed_for_this_node(notary, identities):
-    added = notary.sign(VALUES, BLOB)
+def test_a_reply_is_signed_for_this_node(auditor, identities):
+    added = auditor.sign(VALUES, BLOB)
     b = identities.node("b")
-    assert signing.is_signed_reply(VALUES | added, HASH, "demo", "b", b.signing_key.public_key())
-    assert not signing.is_signed_reply(VALUES | added, HASH, "demo", "a", b.signing_key.public_key())
+    assert signatures.is_signed_reply(VALUES | added, HASH, "demo", "b", b.signing_key.public_key())
+    assert not signatures.is_signed_reply(VALUES | added, HASH, "demo", "a", b.signing_key.public_key())
     assert added["roster"] == b.roster.version
 
 
-def test_a_receipt_is_checked_and_kept(notary, identities, signed, caplog):
-    notary.sign(VALUES, BLOB)
-    told(notary, signed())
+def test_a_receipt_is_checked_and_kept(auditor, identities, signed, caplog):
+    auditor.sign(VALUES, BLOB)
+    told(auditor, signed())
     (receipt,) = kept(identities)
     assert (receipt["round"], receipt["blob_hash"], receipt["weight"]) == (3, HASH, 0.25)
     signature = bytes.fromhex(receipt.pop("signature"))
-    assert envelope.verify(Receipt(**receipt), signature, identities.node("b").receipt_public_key)
+    assert signatures.verify(Receipt(**receipt), signature, identities.node("b").receipt_public_key)
     assert (identities.folder / "b" / "b.receipts").stat().st_mode & 0o777 == 0o600
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    told(notary, signed())  # once more, as after a new connection
+    told(auditor, signed())  # once more, as after a new connection
     assert len(kept(identities)) == 1
 
 
 @pytest.mark.parametrize(
     "change", [{"weight": 0.5}, {"adapter": "04"}, {"signature": ""}, {"signature": "no hex"}, {"signature": "00" * 64}]
 )
-def test_a_receipt_that_the_server_did_not_sign_is_told(notary, identities, signed, change, caplog):
-    notary.sign(VALUES, BLOB)
-    told(notary, replace(signed(), **change))
+def test_a_receipt_that_the_server_did_not_sign_is_told(auditor, identities, signed, change, caplog):
+    auditor.sign(VALUES, BLOB)
+    told(auditor, replace(signed(), **change))
     assert "is not signed by the server's key" in caplog.text
     assert not kept(identities)
 
 
-def test_a_receipt_for_another_node_is_none(notary, identities, signed, caplog):
-    notary.sign(VALUES, BLOB)
-    told(notary, signed(node="a"))
+def test_a_receipt_for_another_node_is_none(auditor, identities, signed, caplog):
+    auditor.sign(VALUES, BLOB)
+    told(auditor, signed(node="a"))
     assert "is not signed by the server's key" in caplog.text
 
 
-def test_an_update_that_the_log_does_not_have_is_told(notary, identities, signed, caplog):
-    notary.sign(VALUES, BLOB)
-    told(notary, replace(signed(), updates=["00" * 32]))
+def test_an_update_that_the_log_does_not_have_is_told(auditor, identities, signed, caplog):
+    auditor.sign(VALUES, BLOB)
+    told(auditor, replace(signed(), updates=["00" * 32]))
     assert f"round 3: this node's update {HASH[:12]} is missing from the server's log" in caplog.text
     assert not kept(identities)
 
 
-def test_a_reason_is_told(notary, identities, caplog):
-    notary.sign(VALUES, BLOB)
-    told(notary, replace(LINE, updates=[], reason="nan", weight=0.0))
+def test_a_reason_is_told(auditor, identities, caplog):
+    auditor.sign(VALUES, BLOB)
+    told(auditor, replace(LINE, updates=[], reason="nan", weight=0.0))
     assert "round 3: this node's update does not count: nan" in caplog.text
     assert "missing" not in caplog.text
 
 
-def test_a_node_that_is_left_out_is_told_why(notary, caplog):
-    told(notary, replace(LINE, reason="base", weight=0.0))
+def test_a_node_that_is_left_out_is_told_why(auditor, caplog):
+    told(auditor, replace(LINE, reason="base", weight=0.0))
     assert "round 3 went without this node: its base model, tokenizer, targets or labels" in caplog.text
 
 
-def test_a_round_of_which_nothing_was_told_is_named(notary, signed, caplog):
-    notary.sign(VALUES, BLOB)
-    told(notary, replace(LINE, round=2, parent="01", adapter="02"))  # an older one, after a new connection
+def test_a_round_of_which_nothing_was_told_is_named(auditor, signed, caplog):
+    auditor.sign(VALUES, BLOB)
+    told(auditor, replace(LINE, round=2, parent="01", adapter="02"))  # an older one, after a new connection
     assert not caplog.records
-    told(notary, replace(LINE, round=4, parent="03", adapter="04"))
+    told(auditor, replace(LINE, round=4, parent="03", adapter="04"))
     assert "round 3: the server did not tell" in caplog.text
 
 
-def test_an_update_of_an_attempt_that_was_abandoned_is_forgotten(notary, identities, signed):
-    notary.sign(VALUES, b"first attempt")
-    notary.sign(VALUES | {"attempt": 2}, BLOB)
-    told(notary, signed())
+def test_an_update_of_an_attempt_that_was_abandoned_is_forgotten(auditor, identities, signed):
+    auditor.sign(VALUES, b"first attempt")
+    auditor.sign(VALUES | {"attempt": 2}, BLOB)
+    told(auditor, signed())
     assert len(kept(identities)) == 1
 
 
-def test_an_announcement_is_no_update(notary, caplog):
-    notary.sign({"name": "b", "rank": 8}, b"")
-    told(notary, LINE)
+def test_an_announcement_is_no_update(auditor, caplog):
+    auditor.sign({"name": "b", "rank": 8}, b"")
+    told(auditor, LINE)
     assert not caplog.records
 
 
-def test_rounds_must_follow_one_another(notary, caplog):
-    told(notary, LINE)
-    notary.on_request({"run": RUN, "round": 4, "parent": "03"})
-    notary.on_request({"run": "other", "round": 4, "parent": "xx"})  # another run
-    notary.on_request({"run": RUN, "round": 6, "parent": "xx"})  # the node was away
-    told(notary, replace(LINE, round=4, parent="03", adapter="04"))
+def test_rounds_must_follow_one_another(auditor, caplog):
+    told(auditor, LINE)
+    auditor.on_request({"run": RUN, "round": 4, "parent": "03"})
+    auditor.on_request({"run": "other", "round": 4, "parent": "xx"})  # another run
+    auditor.on_request({"run": RUN, "round": 6, "parent": "xx"})  # the node was away
+    told(auditor, replace(LINE, round=4, parent="03", adapter="04"))
     assert not caplog.records
-    notary.on_request({"run": RUN, "round": 5, "parent": "03"})
+    auditor.on_request({"run": RUN, "round": 5, "parent": "03"})
     assert "round 5 starts from adapter 03, by its log round 4 ended with 04" in caplog.text
     caplog.clear()
-    told(notary, replace(LINE, round=5, parent="03", adapter="05"))
+    told(auditor, replace(LINE, round=5, parent="03", adapter="05"))
     assert "round 5 starts from adapter 03, by its log round 4 ended with 04" in caplog.text
 
 
-def test_a_newer_roster_is_kept_and_signed_for(notary, identities):
+def test_a_newer_roster_is_kept_and_signed_for(auditor, identities):
     before = identities.node("b").roster.version
     identities.revoke("a")
-    notary.on_notice({}, identities.roster)
-    assert notary.sign(VALUES, BLOB)["roster"] == before + 1
+    auditor.on_notice({}, identities.roster)
+    assert auditor.sign(VALUES, BLOB)["roster"] == before + 1
     assert identities.node("b").roster.version == before + 1  # also after a restart
 
 
-def test_an_older_roster_is_refused(notary, identities):
+def test_an_older_roster_is_refused(auditor, identities):
     older = identities.roster
     identities.revoke("a")
-    notary.on_notice({}, identities.roster)
+    auditor.on_notice({}, identities.roster)
     with pytest.raises(IdentityError, match="older"):
-        notary.on_notice({}, older)
+        auditor.on_notice({}, older)
 
 
-def test_a_roster_that_another_key_signed_is_refused(notary, tmp_path):
+def test_a_roster_that_another_key_signed_is_refused(auditor, tmp_path):
     with pytest.raises(IdentityError):
-        notary.on_notice({}, Identities(tmp_path / "other", "b").roster)
+        auditor.on_notice({}, Identities(tmp_path / "other", "b").roster)
 
 
-def test_a_roster_that_bars_the_node_ends_it(notary, identities):
+def test_a_roster_that_bars_the_node_ends_it(auditor, identities):
     identities.revoke("b")
     with pytest.raises(IdentityError, match="b is revoked since roster version"):
-        notary.on_notice({}, identities.roster)
+        auditor.on_notice({}, identities.roster)
 
 
-@pytest.mark.parametrize("values", [{}, LINE.values() | {"round": "3"}, LINE.values() | {"more": 1}])
-def test_a_notice_of_another_form_is_refused(notary, values):
+@pytest.mark.parametrize("values", [{}, LINE.to_values() | {"round": "3"}, LINE.to_values() | {"more": 1}])
+def test_a_notice_of_another_form_is_refused(auditor, values):
     with pytest.raises(TransportError, match="same release"):
-        notary.on_notice(values, b"")
+        auditor.on_notice(values, b"")
 
 
-def test_a_receipt_that_cannot_be_kept_ends_nothing(notary, identities, signed, caplog):
+def test_a_receipt_that_cannot_be_kept_ends_nothing(auditor, identities, signed, caplog):
     (identities.folder / "b" / "b.receipts").mkdir()
-    notary.sign(VALUES, BLOB)
-    told(notary, signed())
+    auditor.sign(VALUES, BLOB)
+    told(auditor, signed())
     assert "the receipt for round 3 cannot be kept" in caplog.text

@@ -12,7 +12,18 @@ from common.errors import ConfigError, TransportError
 from server.transport.grid import GrpcGrid
 from tests.helpers.end_to_end.connect_proxy import ConnectProxy
 from tests.helpers.end_to_end.throwaway_ca import TestAuthority
-from tests.helpers.end_to_end.transport import OPEN, Node, TestNotary, ask, content, echo, gate, nodes, until, values_of
+from tests.helpers.end_to_end.transport import (
+    OPEN,
+    Node,
+    RecordingAuditor,
+    ask,
+    content,
+    echo,
+    guard,
+    nodes,
+    until,
+    values_of,
+)
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -26,8 +37,8 @@ def authority():
 def start(authority, tmp_path):
     grids = []
 
-    def start(gate=OPEN, port=0):
-        grids.append(GrpcGrid(f"127.0.0.1:{port}", authority.server(), gate, tmp_path))
+    def start(guard=OPEN, port=0):
+        grids.append(GrpcGrid(f"127.0.0.1:{port}", authority.server(), guard, tmp_path))
         return grids[-1]
 
     yield start
@@ -58,7 +69,7 @@ def free_port() -> int:
 )
 def test_a_roster_that_does_not_admit_ends_the_node_with_the_reason(start, authority, word, meaning):
     began = time.monotonic()
-    error = Node(start(gate(admit=lambda *who: word)).port, authority.node("a"), "a").ended()
+    error = Node(start(guard(admit=lambda *who: word)).port, authority.node("a"), "a").ended()
     assert isinstance(error, TransportError)
     assert meaning in str(error)
     assert error.exit_status == 2
@@ -66,7 +77,7 @@ def test_a_roster_that_does_not_admit_ends_the_node_with_the_reason(start, autho
 
 
 def test_a_rank_above_the_roster_is_told_and_one_within_is_not(start, authority):
-    grid = start(gate(admit=lambda name, key, rank: "rank" if rank > 8 else None))
+    grid = start(guard(admit=lambda name, key, rank: "rank" if rank > 8 else None))
     assert "rank" in str(Node(grid.port, authority.node("a"), "a", rank=9).ended())
     with nodes(grid.port, authority, "a", rank=8):
         assert values_of(send(grid))["name"] == "a"
@@ -152,7 +163,7 @@ def test_what_signs_sees_the_reply_and_adds_to_it(start, authority):
         return {"signature": b"\x00\xff"}
 
     grid = start()
-    with nodes(grid.port, authority, "a", notary=TestNotary(sign)):
+    with nodes(grid.port, authority, "a", auditor=RecordingAuditor(sign)):
         reply = send(grid, blob=b"factors", x=1)
     assert seen == [({"x": 1, "name": "a"}, b"factors")]
     assert values_of(reply) == {"x": 1, "name": "a", "signature": b"\x00\xff"}

@@ -26,8 +26,8 @@ def serve(tmp_path_factory):
     """Starts servers with these certificates; they are closed at the end."""
     grids = []
 
-    def serve(pems, gate=OPEN):
-        grids.append(GrpcGrid("127.0.0.1:0", pems, gate, tmp_path_factory.mktemp("spool")))
+    def serve(tls, guard=OPEN):
+        grids.append(GrpcGrid("127.0.0.1:0", tls, guard, tmp_path_factory.mktemp("spool")))
         return grids[-1].port
 
     yield serve
@@ -61,11 +61,11 @@ def test_the_key_does_not_lie_open_on_the_disk(serve, authority, monkeypatch, tm
 
     make = module.NamedTemporaryFile
     monkeypatch.setattr(module, "NamedTemporaryFile", keep)
-    pems = authority.node("a")
-    probe(f"127.0.0.1:{serve(authority.server())}", pems, None)
+    tls = authority.node("a")
+    probe(f"127.0.0.1:{serve(authority.server())}", tls, None)
     assert b"BEGIN ENCRYPTED PRIVATE KEY" in written[0]
     assert b"BEGIN PRIVATE KEY" not in written[0]
-    assert b"BEGIN PRIVATE KEY" in pems.key_pem
+    assert b"BEGIN PRIVATE KEY" in tls.key_pem
 
 
 def test_another_authority(serve, authority):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.adapters import checksum as buffers
+from common.adapters import checksum
 from common.adapters.checksum import join_with_crc
 
 
@@ -25,7 +25,7 @@ def joined(parts):
 @given(st.lists(st.binary(max_size=40), max_size=6), st.booleans())
 def test_parts_follow_each_other_after_their_checksum(parts, large):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(buffers, "_LARGE", 1 if large else 2**22)
+        patch.setattr(checksum, "_LARGE", 1 if large else 2**22)
         assert of_all([memoryview(part) if i % 2 else part for i, part in enumerate(parts)]) == joined(parts)
 
 

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from client.model.lora import Lora
 from common.errors import ModelError
-from common.huggingface import peft_folder as peft_format
+from common.huggingface import peft_folder
 from common.huggingface.peft_config import CONFIG
 from common.huggingface.peft_folder import WEIGHTS
 from tests.helpers.common.models import adapted_logits, load, logits, random_adapter
@@ -50,25 +50,25 @@ def _ours(base, read):
 @pytest.mark.parametrize("settings", FOREIGN.values(), ids=FOREIGN)
 def test_an_adapter_of_peft_gives_its_logits(settings, tmp_path):
     base, expected = _foreign(tmp_path, **settings)
-    torch.testing.assert_close(_ours(base, peft_format.read(tmp_path)), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(_ours(base, peft_folder.read(tmp_path)), expected, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(logits(base.model), expected, atol=1e-2)
 
 
 def test_a_wrong_scale_would_show(tmp_path):
     base, expected = _foreign(tmp_path, lora_alpha=12, use_rslora=True)
     _edit(tmp_path, use_rslora=False)
-    assert not torch.allclose(_ours(base, peft_format.read(tmp_path)), expected, atol=1e-2)
+    assert not torch.allclose(_ours(base, peft_folder.read(tmp_path)), expected, atol=1e-2)
 
 
 def test_bfloat16_factors_come_back_as_float32(tmp_path):
     _foreign(tmp_path, dtype=torch.bfloat16)
     assert load_file(tmp_path / WEIGHTS).popitem()[1].dtype.name == "bfloat16"
-    assert all(f.a.dtype == f.b.dtype == np.float32 for f in peft_format.read(tmp_path).adapter.values())
+    assert all(f.a.dtype == f.b.dtype == np.float32 for f in peft_folder.read(tmp_path).adapter.values())
 
 
 def test_a_saved_head_comes_back_whole(tmp_path):
     base, expected = _foreign(tmp_path, "bert", "classification", target_modules=["query"], task_type="SEQ_CLS")
-    read = peft_format.read(tmp_path)
+    read = peft_folder.read(tmp_path)
     assert set(read.saved) == {"classifier.weight", "classifier.bias"}
     torch.testing.assert_close(_ours(base, read), expected, rtol=1e-5, atol=1e-5)
 
@@ -76,7 +76,7 @@ def test_a_saved_head_comes_back_whole(tmp_path):
 def test_a_base_embedding_in_the_folder_comes_back_under_its_own_name(tmp_path):
     """PEFT stores the base embedding too when it is a target."""
     base, _ = _foreign(tmp_path, target_modules=["embed_tokens"])
-    saved = peft_format.read(tmp_path).saved
+    saved = peft_folder.read(tmp_path).saved
     np.testing.assert_array_equal(saved.pop("model.embed_tokens.weight"), base.model.model.embed_tokens.weight)
     assert not saved
 
@@ -89,7 +89,7 @@ def _edit(folder, **settings):
 @pytest.fixture
 def small(tmp_path):
     """A folder of our own with one module."""
-    peft_format.write(tmp_path, random_adapter({"x": (4, 3)}, (2,)), (), "base", "causal-lm")
+    peft_folder.write(tmp_path, random_adapter({"x": (4, 3)}, (2,)), (), "base", "causal-lm")
     return tmp_path
 
 
@@ -111,23 +111,23 @@ def small(tmp_path):
     ],
 )
 def test_a_setting_that_is_not_plain_lora_is_refused_by_name(key, value, small):
-    peft_format.read(small)
+    peft_folder.read(small)
     _edit(small, **{key: value})
     with pytest.raises(ModelError, match=rf"(?s){CONFIG}.*{key}.*(train or convert|add it)"):
-        peft_format.read(small)
+        peft_folder.read(small)
 
 
 def test_real_dora_is_refused(tmp_path):
     _foreign(tmp_path, use_dora=True)
     with pytest.raises(ModelError, match="use_dora = True"):
-        peft_format.read(tmp_path)
+        peft_folder.read(tmp_path)
 
 
 def test_real_prompt_tuning_is_refused(tmp_path):
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     get_peft_model(load("llama", "causal-lm").model, config).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"peft_type.*PROMPT_TUNING"):
-        peft_format.read(tmp_path)
+        peft_folder.read(tmp_path)
 
 
 def _retensor(folder, change):
@@ -152,13 +152,13 @@ DAMAGE = {
 def test_tensors_that_are_no_factors_are_refused(message, change, small):
     _retensor(small, change)
     with pytest.raises(ModelError, match=f"{WEIGHTS}: .*{message}"):
-        peft_format.read(small)
+        peft_folder.read(small)
 
 
 def test_pickled_weights_are_never_opened(small):
     (small / WEIGHTS).rename(small / "adapter_model.bin")
     with pytest.raises(ModelError, match="pickle that could run code; save the adapter again"):
-        peft_format.read(small)
+        peft_folder.read(small)
 
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
@@ -166,7 +166,7 @@ def test_a_missing_or_broken_file_is_named_with_a_remedy(name, small):
     whole = (small / name).read_bytes()
     (small / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=rf"{name}.*save"):
-        peft_format.read(small)
+        peft_folder.read(small)
     (small / name).unlink()
     with pytest.raises(ModelError, match=f"cannot read .*{name}"):
-        peft_format.read(small)
+        peft_folder.read(small)

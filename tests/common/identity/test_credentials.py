@@ -13,9 +13,7 @@ from common.identity import credentials
 from common.identity import node as node_keys
 from common.identity import operator as project
 from common.identity.credentials import load_node, load_server
-from common.identity.documents import invite
-from common.identity.documents import signatures as envelope
-from common.identity.documents import signed_json as documents
+from common.identity.documents import invite, signatures, signed_json
 from common.identity.keys import folders
 from common.identity.keys.private_keys import VARIABLE, new_signing_key, read_signing_key
 from tests.common.identity.documents.test_signatures import RECEIPT, STATEMENT
@@ -41,9 +39,9 @@ def test_server_and_node_agree(operator: Path, node: Path) -> None:
     assert own.roster == server.roster
     assert own.warnings == server.warnings == ()
     assert (operator / "roster.json").read_bytes() == server.roster_bytes
-    signature = envelope.sign(STATEMENT, own.signing_key)
-    assert envelope.verify(STATEMENT, signature, server.roster.member("hospital-a").public_key)
-    assert envelope.verify(RECEIPT, envelope.sign(RECEIPT, server.receipt_key), own.receipt_public_key)
+    signature = signatures.sign(STATEMENT, own.signing_key)
+    assert signatures.verify(STATEMENT, signature, server.roster.member("hospital-a").public_key)
+    assert signatures.verify(RECEIPT, signatures.sign(RECEIPT, server.receipt_key), own.receipt_public_key)
 
 
 def test_credentials_do_not_show_private_keys(operator: Path, node: Path) -> None:
@@ -258,7 +256,7 @@ def test_an_invite_with_other_content_is_refused_though_signed(fuzzed: Path, dat
     key = read_signing_key(fuzzed.parent / "operator" / "roster.key")
     document, _ = invite.read_invite((fuzzed.parent / "operator" / "hospital-a.invite").read_bytes())
     pem = data.draw(mutations(getattr(document, field).encode())).decode(errors="replace")
-    signed = documents.sign_document("invite", dataclasses.replace(document, **{field: pem}), key)
+    signed = signed_json.sign_document("invite", dataclasses.replace(document, **{field: pem}), key)
     (fuzzed / "hospital-a.invite").write_bytes(signed)
     try:
         loaded = load_node(fuzzed, "hospital-a")

@@ -20,7 +20,7 @@ def _rows(run):
 def run_logits(run):
     """Those of the frozen base under the run's update."""
     trained = load(run)
-    skeleton, lora = trained.attach
+    skeleton, lora = trained.attach()
     lora.lanes = [frozen_lane(trained.adapter)]
     with torch.no_grad():
         out = _read(forward(skeleton, _rows(run)), run)

@@ -6,7 +6,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 
 from client.app import app
 from common.adapters.codec import encode
-from common.protocol.announcement import announced
+from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment
 from common.protocol.flower import give_id, identify
 from common.protocol.messages import RoundId, assignment_values, pack_assignment
@@ -29,22 +29,26 @@ class Server:
 
     def __init__(self, file, trains="both"):
         self.file = file
-        self.node = announced(dict(ask(file, "query", {"targets": "query-value"}).content["values"]))
+        self.node = Announcement.from_values(dict(ask(file, "query", {"targets": "query-value"}).content["values"]))
         self.order, self.cohort = RoundId("run 1", 1, "parent", self.node.fingerprint), 3
         frozen, start = (random_adapter(self.node.shapes, (rank,), rank) for rank in (3, 2))
         self.assignment = Assignment(frozen, start, trains, 0.5)
 
-    def values(self, order=None):
-        return assignment_values(self.assignment, PLAIN) | {"cohort": self.cohort} | asdict(order or self.order)
+    def values(self, round_id=None):
+        return assignment_values(self.assignment, PLAIN) | {"cohort": self.cohort} | asdict(round_id or self.order)
 
-    def train(self, blob=None, order=None, **flower):
+    def train(self, blob=None, round_id=None, **flower):
         return ask(
-            self.file, "train", self.values(order), pack_assignment(self.assignment) if blob is None else blob, **flower
+            self.file,
+            "train",
+            self.values(round_id),
+            pack_assignment(self.assignment) if blob is None else blob,
+            **flower,
         )
 
-    def evaluate(self, adapter=None, order=None, blob=None):
+    def evaluate(self, adapter=None, round_id=None, blob=None):
         sent = encode(adapter or self.assignment.frozen) if blob is None else blob
-        return ask(self.file, "evaluate", asdict(order or self.order), sent)
+        return ask(self.file, "evaluate", asdict(round_id or self.order), sent)
 
 
 def values_of(reply):

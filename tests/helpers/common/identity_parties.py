@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from common.identity import node as node_keys
 from common.identity import operator as project
+from common.identity.documents.request import JoinRequest
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOSTS = ("fed.example.org", "10.0.0.5", "::1")
@@ -23,7 +24,7 @@ def new_project(folder: Path, now: datetime = NOW) -> Path:
     return folder
 
 
-def admit(operator: Path, request: node_keys.Request, now: datetime = NOW) -> Path:
+def admit(operator: Path, request: JoinRequest, now: datetime = NOW) -> Path:
     return project.admit(operator, request, 16, 5000, now)
 
 

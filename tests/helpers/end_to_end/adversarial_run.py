@@ -7,10 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from common.identity import project_files as overview
+from common.identity import project_files
 from common.identity.documents import roster
-from common.identity.keys import certificates
-from common.identity.keys import private_keys as keys
+from common.identity.keys import certificates, private_keys
 from common.identity.keys.certificates import Authority
 from tests.helpers.end_to_end.command import ROOT, end, start
 from tests.helpers.end_to_end.deployment import NODES, Project
@@ -83,17 +82,17 @@ def admit_unlisted(project: Project, name: str) -> None:
 def let_expire(project: Project, name: str) -> None:
     """End a node's time on the roster; its certificate goes on."""
     folder = project.folder / "keys"
-    before = overview.read(folder).roster
+    before = project_files.read(folder).roster
     past = replace(before.member(name), expires=datetime.now(UTC) - timedelta(days=1))
-    signed = roster.sign_roster(before.successor(past), keys.read_signing_key(folder / "roster.key"))
+    signed = roster.sign_roster(before.successor(past), private_keys.read_signing_key(folder / "roster.key"))
     (folder / "roster.json").write_bytes(signed)
 
 
 def expired_certificate(project: Project, name: str) -> Pem:
     """A certificate of this name by the project's authority, whose year is over."""
-    folder, key = project.folder / "keys", keys.new_tls_key()
-    authority = Authority(overview.read(folder).authority, keys.read_tls_key(folder / "ca.key"))
+    folder, key = project.folder / "keys", private_keys.new_tls_key()
+    authority = Authority(project_files.read(folder).authority, private_keys.read_tls_key(folder / "ca.key"))
     made = certificates.make_node_certificate(
         name, key.public_key(), authority, datetime.now(UTC) - timedelta(days=366)
     )
-    return Pem((folder / "ca.pem").read_bytes(), certificates.to_pem(made), keys.to_plain_pem(key))
+    return Pem((folder / "ca.pem").read_bytes(), certificates.to_pem(made), private_keys.to_plain_pem(key))

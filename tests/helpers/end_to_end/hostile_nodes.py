@@ -13,7 +13,7 @@ from flwr.app import Context, Message, RecordDict
 from client.app import app
 from client.node import read_node
 from common.identity.credentials import NodeCredentials, load_node
-from common.identity.documents import signatures as signing
+from common.identity.documents import signatures
 from common.protocol.channel import REPLY, SERVICE
 from common.protocol.frames import encode
 from tests.helpers.end_to_end.invalid_replies import BLOB, CONTENT, SIGNED, Values, flipped
@@ -49,15 +49,15 @@ class Node:
         """What is added to a reply."""
         return self.sign_as(self.credentials, values, blob)
 
-    def told(self, values: Values, blob: bytes) -> None:
+    def on_notice(self, values: Values, blob: bytes) -> None:
         """A notice came."""
 
-    def asked(self, values: Values) -> None:
+    def on_request(self, values: Values) -> None:
         """An order to train came."""
 
     def sign_as(self, who: NodeCredentials, values: Mapping[str, Any], blob: bytes) -> Values:
         blob_hash = hashlib.sha256(blob).hexdigest()
-        return signing.sign_reply(values, blob_hash, who.project, who.name, who.roster.version, who.signing_key)
+        return signatures.sign_reply(values, blob_hash, who.project, who.name, who.roster.version, who.signing_key)
 
 
 class Spoiler(Node):
@@ -133,8 +133,8 @@ class Impostor(Node):
         values, blob = values_of(reply), blob_of(reply)
         frames = encode(Message(content(blob, **values, **self.sign(values, blob)), reply_to=message))
         own = self.credentials
-        pems = grpc.ssl_channel_credentials(own.ca_pem, own.key_pem, own.certificate_pem)
-        with grpc.secure_channel(self.settings.server, pems, [("grpc.enable_http_proxy", 0)]) as channel:
+        tls = grpc.ssl_channel_credentials(own.ca_pem, own.key_pem, own.certificate_pem)
+        with grpc.secure_channel(self.settings.server, tls, [("grpc.enable_http_proxy", 0)]) as channel:
             try:
                 channel.stream_unary(f"/{SERVICE}/{REPLY}")(frames, timeout=30)
                 print(f"{own.name}: accepted")

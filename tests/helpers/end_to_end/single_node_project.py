@@ -11,8 +11,8 @@ import tomli_w
 
 from common.identity import node as node_keys
 from common.identity import operator as project
-from common.identity import project_files as overview
-from common.identity.keys import private_keys as keys
+from common.identity import project_files
+from common.identity.keys import private_keys
 from server.transport.authorization import RosterGuard
 from server.transport.grid import GrpcGrid, NodeGuard
 from server.transport.quota import NodeQuota
@@ -37,13 +37,13 @@ class Clinic:
     def server(self) -> Iterator[int]:
         """The port of a server with the project's keys, which are not looked at as `fedlora server` does."""
         ca, own = ((self.keys / name).read_bytes() for name in ("ca.pem", "server.pem"))
-        pems = Pem(ca, own, keys.to_plain_pem(keys.read_tls_key(self.keys / "server.key")))
-        public = overview.read(self.keys)
-        door = RosterGuard(self.keys, public.roster, public.signed_roster, "examples")
+        tls = Pem(ca, own, private_keys.to_plain_pem(private_keys.read_tls_key(self.keys / "server.key")))
+        public = project_files.read(self.keys)
+        roster_guard = RosterGuard(self.keys, public.roster, public.signed_roster, "examples")
         grid = GrpcGrid(
             "127.0.0.1:0",
-            pems,
-            NodeGuard(door.authorize_node, door.authorize_reply, lambda name: (), NodeQuota()),
+            tls,
+            NodeGuard(roster_guard.authorize_node, roster_guard.authorize_reply, lambda name: (), NodeQuota()),
             self.folder,
         )
         self.grid = grid

@@ -21,8 +21,10 @@ OPEN = NodeGuard(lambda name, key, rank: None, lambda name, values, blob: None, 
 """Lets in whoever has a certificate."""
 
 
-def gate(admit=OPEN.admit, verify=lambda name, values, blob: True, greeting=OPEN.greeting, **limits) -> NodeGuard:
-    """A gate that takes the replies for which `verify` holds."""
+def guard(
+    admit=OPEN.authorize_node, verify=lambda name, values, blob: True, greeting=OPEN.greet, **limits
+) -> NodeGuard:
+    """A guard that takes the replies for which `verify` holds."""
     return NodeGuard(admit, lambda *reply: None if verify(*reply) else "signature", greeting, NodeQuota(**limits))
 
 
@@ -63,7 +65,7 @@ def echo(message: Message, context: Context) -> Message:
 
 
 @dataclass(frozen=True)
-class TestNotary:
+class RecordingAuditor:
     """Signs with `sign`; keeps what it is told and asked."""
 
     __test__ = False
@@ -71,23 +73,23 @@ class TestNotary:
     notices: list = field(default_factory=list)
     orders: list = field(default_factory=list)
 
-    def told(self, values, blob) -> None:
+    def on_notice(self, values, blob) -> None:
         self.notices.append((values, blob))
 
-    def asked(self, values) -> None:
+    def on_request(self, values) -> None:
         self.orders.append(values)
 
 
-SILENT = TestNotary()
+SILENT = RecordingAuditor()
 
 
 class Node:
     """A real node, in a thread."""
 
-    def __init__(self, server, pems, name: str, app=echo, rank: int = 4, notary: object = SILENT) -> None:
+    def __init__(self, server, tls, name: str, app=echo, rank: int = 4, auditor: object = SILENT) -> None:
         server = server if isinstance(server, str) else f"127.0.0.1:{server}"
         context = Context(1, 1, {"node": name}, RecordDict(), {})
-        self.link = Link(server, pems, rank, Responder(lambda: app, context, notary))
+        self.link = Link(server, tls, rank, Responder(lambda: app, context, auditor))
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
@@ -123,8 +125,8 @@ def nodes(server, authority, *names: str, **settings):
 class RawNode:
     """A node that sends what it is told to."""
 
-    def __init__(self, port: int, pems, rank: int = 4) -> None:
-        credentials = grpc.ssl_channel_credentials(pems.ca_pem, pems.key_pem, pems.certificate_pem)
+    def __init__(self, port: int, tls, rank: int = 4) -> None:
+        credentials = grpc.ssl_channel_credentials(tls.ca_pem, tls.key_pem, tls.certificate_pem)
         options = [("grpc.max_receive_message_length", FRAME), ("grpc.enable_http_proxy", 0)]
         self.channel = grpc.secure_channel(f"127.0.0.1:{port}", credentials, options)
         self.call = self.channel.stream_unary(f"/{SERVICE}/{REPLY}")

@@ -9,7 +9,7 @@ from common.adapters import codec
 from common.adapters.adapter import Adapter, Array, Factors, Shapes
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment, Training, Update
-from common.protocol.messages import RejectionReason, order_of, pack_update, training_of, unpack_assignment
+from common.protocol.messages import RejectionReason, RoundId, pack_update, unpack_assignment
 from common.protocol.payload import Kind, Payload
 from common.seeding import rng
 
@@ -29,17 +29,17 @@ class NumpyNode:
     def announcement(self) -> Announcement:
         return Announcement(self.name, self.rank, self.rows, self.base, self.shapes, (), (), "classification")
 
-    def answer(self, kind: Kind, letter: Payload) -> Payload:
+    def answer(self, kind: Kind, payload: Payload) -> Payload:
         """The reply that a client app would give."""
         if kind == "query":
-            return Payload(self.announcement().values())
-        order = vars(order_of(letter.values))
+            return Payload(self.announcement().to_values())
+        round_id = RoundId.from_values(payload.values).to_values()
         if kind == "evaluate":
-            return Payload(order | {"loss": self.loss(codec.decode(letter.blob))})
-        assignment = unpack_assignment(letter.blob, letter.values["trains"], letter.values["scaling"])
-        update = self.train(assignment, training_of(letter.values))
+            return Payload(round_id | {"loss": self.loss(codec.decode(payload.blob))})
+        assignment = unpack_assignment(payload.blob, payload.values["trains"], payload.values["scaling"])
+        update = self.train(assignment, Training.from_values(payload.values))
         counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
-        return Payload(order | counts, pack_update(update, assignment.trains))
+        return Payload(round_id | counts, pack_update(update, assignment.trains))
 
     def loss(self, adapter: Adapter) -> float:
         return sum(float(np.sum(self._gap(name, dense(factors)) ** 2)) / 2 for name, factors in adapter.items())
@@ -80,13 +80,13 @@ class MemoryExchange:
     def nodes(self) -> Iterable[int]:
         return list(self.connected)
 
-    def ask(
-        self, kind: Kind, letters: Mapping[int, Payload], number: int
+    def request(
+        self, kind: Kind, payloads: Mapping[int, Payload], number: int
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:
-        self.asked.append((kind, number, [self.connected[node].name for node in letters if node in self.connected]))
-        for node in self.arrange(list(letters)):
+        self.asked.append((kind, number, [self.connected[node].name for node in payloads if node in self.connected]))
+        for node in self.arrange(list(payloads)):
             who = self.connected.get(node)
-            yield node, self.tamper(who.name, kind, number, who.answer(kind, letters[node])) if who else "absent"
+            yield node, self.tamper(who.name, kind, number, who.answer(kind, payloads[node])) if who else "absent"
 
 
 class Recorded(MemoryExchange):
@@ -97,12 +97,12 @@ class Recorded(MemoryExchange):
         self.letters: dict[tuple[Kind, int, str], Payload] = {}
         self.replies: dict[tuple[Kind, int, str], Payload | RejectionReason] = {}
 
-    def ask(
-        self, kind: Kind, letters: Mapping[int, Payload], number: int
+    def request(
+        self, kind: Kind, payloads: Mapping[int, Payload], number: int
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:
-        for node, reply in super().ask(kind, letters, number):
+        for node, reply in super().request(kind, payloads, number):
             key = kind, number, self.connected[node].name
-            self.letters[key], self.replies[key] = letters[node], reply
+            self.letters[key], self.replies[key] = payloads[node], reply
             yield node, reply
 
 

@@ -7,7 +7,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.protocol.flower import give_id, identify
-from common.protocol.payload import Payload, pack, unpack
+from common.protocol.payload import Payload, read_reply
 from tests.helpers.server.exchange import NumpyNode
 
 Answer = Callable[[Message], Iterable[Message]]
@@ -60,17 +60,17 @@ class MemoryGrid(Grid):
         raise NotImplementedError
 
 
-def reply(message: Message, letter: Payload) -> Message:
+def reply(message: Message, payload: Payload) -> Message:
     """A client app's reply with this letter."""
-    return Message(pack(letter), reply_to=message)
+    return Message(payload.to_records(), reply_to=message)
 
 
 def answering(node: NumpyNode) -> Answer:
     """The client app of a node in NumPy."""
 
     def answer(message: Message) -> Iterable[Message]:
-        letter = unpack(message)
-        assert isinstance(letter, Payload)
-        return [reply(message, node.answer(message.metadata.message_type, letter))]
+        payload = read_reply(message)
+        assert isinstance(payload, Payload)
+        return [reply(message, node.answer(message.metadata.message_type, payload))]
 
     return answer

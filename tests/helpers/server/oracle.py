@@ -100,7 +100,7 @@ def product(adapter: Mapping[str, Factors]) -> dict[str, Array]:
     return {name: dense(factors) for name, factors in adapter.items()}
 
 
-def dense_receipt(algorithm: Algorithm, before: State, after: State, sent: Sequence[Sent]) -> float:
+def dense_aggregation_error(algorithm: Algorithm, before: State, after: State, sent: Sequence[Sent]) -> float:
     """||(S_t + lost - S_{t-1}) - Delta|| / ||Delta|| from dense matrices."""
     old, new = product(algorithm.total_update(before)), product(algorithm.total_update(after))
     lost, truth = product(algorithm.dropped_update(after)), {name: delta(sent, name) for name in old}

@@ -40,14 +40,14 @@ def plan(rounds: int = 3, config: str = "settings", alpha: Any = "rank", **serve
 
 def run(
     folder: Path,
-    exchange: Messenger,
+    messenger: Messenger,
     settings: RunSettings,
     observer: RunObserver | None = None,
     test: Test | None = None,
 ) -> Entries:
     """What is committed once the run has ended; it begins where the journal in the folder ends."""
     with Journal.open(folder) as journal:
-        RoundLoop(exchange, settings, journal, observer or RunObserver(), lambda adapter, node: None, test).run()
+        RoundLoop(messenger, settings, journal, observer or RunObserver(), lambda adapter, node: None, test).run()
         return journal.entries
 
 

@@ -6,7 +6,7 @@ from common.errors import ConfigError
 from server.algorithms import WeightedUpdate
 from tests.helpers.server import oracle
 from tests.helpers.server.exchange import dense
-from tests.helpers.server.oracle import SHAPES, dense_receipt, make, send
+from tests.helpers.server.oracle import SHAPES, dense_aggregation_error, make, send
 
 SHARES = (0.5, 0.2, 0.3)
 
@@ -37,11 +37,11 @@ def test_the_error_is_the_covariance_of_the_factors():
         assert np.allclose(truth - dense(mean), error, atol=1e-5)
 
 
-def test_the_inexact_mean_shows_in_the_receipt():
+def test_the_inexact_mean_shows_in_the_aggregation_error():
     algorithm, before, sent, after = one_round()
-    assert dense_receipt(algorithm, before, after, sent) > 0.1
+    assert dense_aggregation_error(algorithm, before, after, sent) > 0.1
     algorithm, before, sent, after = one_round((1.0,))
-    assert dense_receipt(algorithm, before, after, sent) <= 1e-6
+    assert dense_aggregation_error(algorithm, before, after, sent) <= 1e-6
 
 
 def test_a_round_goes_on_from_the_means():

@@ -5,7 +5,7 @@ from common.adapters import lowrank
 from common.adapters.adapter import Adapter
 from server.algorithms import WeightedUpdate
 from tests.helpers.server import oracle
-from tests.helpers.server.oracle import SHAPES, dense_receipt, make, product, send, size
+from tests.helpers.server.oracle import SHAPES, dense_aggregation_error, make, product, send, size
 
 RANKS = (1, 4, 16)
 
@@ -48,10 +48,10 @@ def test_a_client_gets_its_first_directions(algorithm):
             assert np.array_equal(factors.b, whole.b[:, :rank])
 
 
-def test_the_padding_shows_in_the_receipt(algorithm):
+def test_the_padding_shows_in_the_aggregation_error(algorithm):
     before = algorithm.initial(SHAPES)
     sent, after = one_round(algorithm, before, RANKS)
-    assert dense_receipt(algorithm, before, after, sent) > 0.1
+    assert dense_aggregation_error(algorithm, before, after, sent) > 0.1
 
 
 def test_directions_that_nobody_trained_stay_alive(algorithm):

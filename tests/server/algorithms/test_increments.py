@@ -10,7 +10,17 @@ from common.adapters.adapter import Adapter, Factors
 from server.algorithms import WeightedUpdate
 from server.rounds.exactness import aggregation_error, broadcast_gap
 from tests.helpers.server import oracle
-from tests.helpers.server.oracle import MIXED, SHAPES, dense_receipt, distance, flipped, make, product, send, size
+from tests.helpers.server.oracle import (
+    MIXED,
+    SHAPES,
+    dense_aggregation_error,
+    distance,
+    flipped,
+    make,
+    product,
+    send,
+    size,
+)
 
 EXACT = 1e-6
 
@@ -29,7 +39,7 @@ def rounds(algorithm, shapes, cohorts):
 
 
 def reported(algorithm, before, after, sent):
-    """The receipt as the server computes it."""
+    """The aggregation error as the server computes it."""
     starts = {update.rank: update.assignment.start for update in sent}
     updates = [update.weighted for update in sent]
     return aggregation_error(
@@ -42,7 +52,7 @@ def reported(algorithm, before, after, sent):
 def test_every_round_is_exact_with_ranks_from_1_to_64(mode, a):
     algorithm = make(mode=mode, a=a)
     for before, sent, after in rounds(algorithm, SHAPES, [MIXED, (64, 1), MIXED[::-1]]):
-        assert dense_receipt(algorithm, before, after, sent) <= EXACT
+        assert dense_aggregation_error(algorithm, before, after, sent) <= EXACT
         assert reported(algorithm, before, after, sent) <= EXACT
 
 
@@ -51,24 +61,27 @@ def test_every_round_is_exact_with_ranks_from_1_to_64(mode, a):
 def test_every_round_is_exact_for_any_shape_and_cohort(shape, cohorts, mode):
     algorithm = make(mode=mode)
     for before, sent, after in rounds(algorithm, {"one": shape, "two": (5, 3)}, cohorts):
-        assert dense_receipt(algorithm, before, after, sent) <= EXACT
+        assert dense_aggregation_error(algorithm, before, after, sent) <= EXACT
 
 
 @pytest.mark.parametrize("position", [0, 100, 300])
 @pytest.mark.parametrize("client", range(3))
-def test_a_flipped_byte_shows_in_the_receipt(client, position):
+def test_a_flipped_byte_shows_in_the_aggregation_error(client, position):
     algorithm = make(ranks=(16, 64, 4))
     ((before, sent, after),) = rounds(algorithm, {"square": (64, 64)}, [(16, 64, 4)])
     changed = [flipped(update, position) if i == client else update for i, update in enumerate(sent)]
-    assert dense_receipt(algorithm, before, after, sent) <= EXACT
-    for check in (dense_receipt(algorithm, before, after, changed), reported(algorithm, before, after, changed)):
+    assert dense_aggregation_error(algorithm, before, after, sent) <= EXACT
+    for check in (
+        dense_aggregation_error(algorithm, before, after, changed),
+        reported(algorithm, before, after, changed),
+    ):
         assert check > 100 * EXACT
 
 
-def test_the_receipt_is_that_of_the_dense_matrices_where_a_rule_is_inexact():
+def test_the_aggregation_error_is_that_of_the_dense_matrices_where_a_rule_is_inexact():
     algorithm = make("fedit", (4,))
     for before, sent, after in rounds(algorithm, SHAPES, [(4, 4, 4)] * 2):
-        truth = dense_receipt(algorithm, before, after, sent)
+        truth = dense_aggregation_error(algorithm, before, after, sent)
         assert truth > 0.1
         assert reported(algorithm, before, after, sent) == pytest.approx(truth, rel=1e-9)
 
@@ -77,7 +90,7 @@ def test_a_cap_on_the_kept_rank_tells_what_it_drops():
     algorithm = make(ranks=(4, 8), rank_global=4, rank_kept=6)
     truth, dropped = dict.fromkeys(SHAPES, 0.0), 0.0
     for before, sent, after in rounds(algorithm, SHAPES, [(4, 8, 8)] * 4):
-        assert dense_receipt(algorithm, before, after, sent) <= EXACT
+        assert dense_aggregation_error(algorithm, before, after, sent) <= EXACT
         assert reported(algorithm, before, after, sent) <= EXACT
         whole = {name: product(algorithm.total_update(before))[name] + oracle.delta(sent, name) for name in SHAPES}
         lost = {name: matrix - best(matrix, 6) for name, matrix in whole.items()}

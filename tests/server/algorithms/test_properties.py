@@ -12,7 +12,7 @@ from common.errors import ConfigError
 from server.algorithms import ALGORITHMS, WeightedUpdate
 from tests.helpers.server import oracle
 from tests.helpers.server.exchange import dense
-from tests.helpers.server.oracle import SHAPES, dense_receipt, distance, make, product, send, size
+from tests.helpers.server.oracle import SHAPES, dense_aggregation_error, distance, make, product, send, size
 from tests.helpers.server.runs import fresh, hashes, plan, run
 
 RANKS = dict.fromkeys(ALGORITHMS, (1, 4, 16)) | {"fedit": (4, 4, 4)}
@@ -38,7 +38,7 @@ def test_one_client_alone_is_the_sum(algorithm):
     for rank in (max(algorithm.settings.ranks), min(algorithm.settings.ranks)) * 2:
         sent = send(algorithm, state, [rank])
         after = oracle.reduce(algorithm, state, sent)
-        assert dense_receipt(algorithm, state, after, sent) <= 1e-6
+        assert dense_aggregation_error(algorithm, state, after, sent) <= 1e-6
         state = after
 
 

@@ -114,9 +114,9 @@ def test_it_is_written_while_nothing_happens(tmp_path, monkeypatch):
 
 
 def test_refusals_are_counted_by_node_and_reason(tmp_path):
-    exchange, kept = fresh(), Kept(tmp_path)
-    exchange.tamper = lambda name, kind, number, reply: "policy" if name == "eve" and kind == "train" else reply
-    run(tmp_path / "journal", exchange, plan(3), kept)
+    messenger, kept = fresh(), Kept(tmp_path)
+    messenger.tamper = lambda name, kind, number, reply: "policy" if name == "eve" and kind == "train" else reply
+    run(tmp_path / "journal", messenger, plan(3), kept)
     assert kept.all[-1]["refusals"] == [{"name": "eve", "reason": "policy", "count": 3, "round": 3}]
     assert (nodes(kept.all[-1])["eve"]["status"], nodes(kept.all[-1])["eve"]["reason"]) == ("refused", "policy")
 

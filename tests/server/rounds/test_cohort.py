@@ -12,7 +12,7 @@ NAMES = [f"node-{i}" for i in range(20)]
 
 
 def bases(word):
-    return [replace(ADA, fingerprint=letter) for letter in word]
+    return [replace(ADA, fingerprint=payload) for payload in word]
 
 
 @pytest.mark.parametrize(("word", "base"), [("a", "a"), ("abb", "b"), ("bbaa", "a"), ("cabc", "c")])

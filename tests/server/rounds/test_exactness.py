@@ -1,4 +1,4 @@
-"""The receipt and the residual against dense matrices, for factors that no algorithm made."""
+"""The aggregation error and the residual against dense matrices, for factors that no algorithm made."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def norm(modules):
 
 @settings(max_examples=50)
 @given(st.tuples(sizes, sizes), ranks, st.integers(0, 2), st.integers(0, 3))
-def test_the_receipt_is_that_of_dense_matrices(shape, ranks, start_rank, lost_rank):
+def test_the_aggregation_error_is_that_of_dense_matrices(shape, ranks, start_rank, lost_rank):
     before, after, lost = made(shape, 2, 1), made(shape, 5, 2), made(shape, lost_rank, 3)
     updates = [WeightedUpdate(1 / len(ranks), rank, made(shape, rank, 10 + rank)) for rank in ranks]
     starts = {rank: made(shape, start_rank, 20 + rank) for rank in ranks}

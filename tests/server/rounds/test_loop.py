@@ -18,7 +18,9 @@ from server.rounds.run_settings import learning_rates
 from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode, Recorded, dense
 from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, run
 
-FIELDS = "round seconds test_loss test_accuracy receipt residual dropped rank_global bytes_up bytes_down clients"
+FIELDS = (
+    "round seconds test_loss test_accuracy aggregation_error residual dropped rank_global bytes_up bytes_down clients"
+)
 CLIENT = "name rank rows examples tokens loss_before loss_after bytes_up bytes_down share update status reason"
 
 
@@ -26,15 +28,15 @@ CLIENT = "name rank rows examples tokens loss_before loss_after bytes_up bytes_d
 
 
 def test_round_0_is_before_training(tmp_path):
-    exchange = Recorded(FOUR)
-    first = run(tmp_path, exchange, plan(1))[0]
+    messenger = Recorded(FOUR)
+    first = run(tmp_path, messenger, plan(1))[0]
     assert first["metrics"]["round"] == 0
-    assert first["metrics"]["receipt"] is None
+    assert first["metrics"]["aggregation_error"] is None
     assert (first["metrics"]["residual"], first["metrics"]["rank_global"]) == (0.0, 0)
     for node in FOUR:
         assert clients(first)[node.name]["loss_after"] == node.loss(zeros(SHAPES))
         assert clients(first)[node.name]["loss_before"] is None
-    assert [kind for kind, *_ in exchange.asked[:3]] == ["query", "evaluate", "query"]
+    assert [kind for kind, *_ in messenger.asked[:3]] == ["query", "evaluate", "query"]
 
 
 @pytest.mark.parametrize("algorithm", ["increments", "hetlora"])
@@ -50,18 +52,18 @@ def test_a_record_has_these_fields(algorithm, tmp_path):
 
 
 def test_a_client_record_says_what_it_sent(tmp_path):
-    exchange = Recorded(FOUR)
-    entries = run(tmp_path, exchange, plan(2))
+    messenger = Recorded(FOUR)
+    entries = run(tmp_path, messenger, plan(2))
     for number, entry in enumerate(entries[1:], 1):
         rows = clients(entry)
         for node in FOUR:
-            record, reply = rows[node.name], exchange.replies["train", number, node.name]
+            record, reply = rows[node.name], messenger.replies["train", number, node.name]
             assert (record["rank"], record["rows"], record["status"]) == (node.rank, node.rows, "ok")
             assert (record["examples"], record["tokens"]) == (node.rows, 7 * node.rows)
             assert record["share"] == node.rows / 75
             assert record["bytes_up"] == len(reply.blob)
-            kinds = [exchange.letters[kind, number, node.name] for kind in ("train", "evaluate")]
-            assert record["bytes_down"] == sum(len(letter.blob) for letter in kinds)
+            kinds = [messenger.letters[kind, number, node.name] for kind in ("train", "evaluate")]
+            assert record["bytes_down"] == sum(len(payload.blob) for payload in kinds)
         for side in ("bytes_up", "bytes_down"):
             assert entry["metrics"][side] == sum(record[side] for record in rows.values()) > 0
 
@@ -81,28 +83,28 @@ def test_a_loss_before_is_the_loss_after_of_the_round_before(tmp_path):
             assert record["loss_before"] == clients(before)[name]["loss_after"] != record["loss_after"]
 
 
-def test_the_receipt_is_the_dense_truth_of_what_was_on_the_wire(tmp_path):
-    exchange, states = Recorded(FOUR), []
+def test_the_aggregation_error_is_the_dense_truth_of_what_was_on_the_wire(tmp_path):
+    messenger, states = Recorded(FOUR), []
 
     def keep(number):
         blob = (tmp_path / f"round-{number:06d}.state").read_bytes()
         states.append({name: dense(factors) for name, factors in split_adapters(decode(blob))["mass"].items()})
 
-    entries = run(tmp_path, exchange, plan(3), Each(committed=keep))
+    entries = run(tmp_path, messenger, plan(3), Each(committed=keep))
     for number in (1, 2, 3):
-        sent = [(node.rows / 75, decode(exchange.replies["train", number, node.name].blob)) for node in FOUR]
+        sent = [(node.rows / 75, decode(messenger.replies["train", number, node.name].blob)) for node in FOUR]
         error = truth = 0.0
         for name in SHAPES:
             delta = sum(share * dense(update[name]) for share, update in sent)
             error += np.sum((states[number][name] - states[number - 1][name] - delta) ** 2)
             truth += np.sum(delta**2)
         assert np.sqrt(error / truth) <= 1e-6
-        assert entries[number]["metrics"]["receipt"] <= 1e-6
+        assert entries[number]["metrics"]["aggregation_error"] <= 1e-6
 
 
 def test_an_inexact_rule_shows_in_the_record(tmp_path):
     for entry in run(tmp_path, fresh(), plan(3, algorithm="hetlora"))[1:]:
-        assert entry["metrics"]["receipt"] > 0.1
+        assert entry["metrics"]["aggregation_error"] > 0.1
 
 
 def test_test_rows_are_measured_on_each_broadcast(tmp_path):
@@ -119,12 +121,12 @@ def test_test_rows_are_measured_on_each_broadcast(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_is_left_out(tmp_path):
-    exchange = fresh()
+    messenger = fresh()
     lost = {"ada": float("nan"), "bob": "low", "cyd": float("inf")}
-    exchange.tamper = lambda name, kind, number, reply: (
+    messenger.tamper = lambda name, kind, number, reply: (
         replace(reply, values={"loss": lost[name]}) if kind == "evaluate" and name in lost else reply
     )
-    for entry in run(tmp_path, exchange, plan(2)):
+    for entry in run(tmp_path, messenger, plan(2)):
         losses = {name: record["loss_after"] for name, record in clients(entry).items()}
         assert losses.pop("eve") > 0
         assert set(losses.values()) == {None}
@@ -134,32 +136,32 @@ def test_a_loss_that_is_not_finite_is_left_out(tmp_path):
 
 
 def test_an_order_names_run_round_parent_and_base(tmp_path):
-    exchange = Recorded(FOUR)
-    entries = run(tmp_path, exchange, plan(3, config="these settings"))
+    messenger = Recorded(FOUR)
+    entries = run(tmp_path, messenger, plan(3, config="these settings"))
     for number in (1, 2, 3):
-        order = {"run": "these settings", "round": number, "base": "base", "attempt": 1}
-        train, evaluate = (exchange.letters[kind, number, "ada"].values for kind in ("train", "evaluate"))
-        assert train.items() >= (order | {"parent": hashes(entries)[number - 1]}).items()
-        assert evaluate.items() >= (order | {"parent": hashes(entries)[number]}).items()
+        round_id = {"run": "these settings", "round": number, "base": "base", "attempt": 1}
+        train, evaluate = (messenger.letters[kind, number, "ada"].values for kind in ("train", "evaluate"))
+        assert train.items() >= (round_id | {"parent": hashes(entries)[number - 1]}).items()
+        assert evaluate.items() >= (round_id | {"parent": hashes(entries)[number]}).items()
 
 
 def test_an_assignment_carries_the_training(tmp_path):
-    exchange = Recorded(FOUR)
+    messenger = Recorded(FOUR)
     settings = plan(2, alpha=16.0, mode="b")
     train = Train(rounds=2, steps=3, batch=5, lr=0.1, clip=0.7, accumulate=2, checkpointing=True, warmup=1)
-    run(tmp_path, exchange, replace(settings, train=train, lora=replace(settings.lora, dropout=0.1)))
-    values = exchange.letters["train", 2, "eve"].values
+    run(tmp_path, messenger, replace(settings, train=train, lora=replace(settings.lora, dropout=0.1)))
+    values = messenger.letters["train", 2, "eve"].values
     expected = {"batch": 5, "clip": 0.7, "accumulate": 2, "checkpointing": True, "dropout": 0.1, "seed": 7, "round": 2}
     expected |= {"cohort": 4}
     assert values.items() >= (expected | {"trains": "b", "scaling": 4.0}).items()
     assert values["learning_rates"] == list(learning_rates(train, 2))
-    assert exchange.letters["query", 0, "eve"].values == {"targets": "query-value"}
+    assert messenger.letters["query", 0, "eve"].values == {"targets": "query-value"}
 
 
 def test_clients_of_one_rank_get_the_same_bytes(tmp_path):
-    exchange = Recorded([*FOUR, NumpyNode("fay", 4)])
-    run(tmp_path, exchange, plan(1))
-    blobs = {name: exchange.letters["train", 1, name].blob for name in ("ada", "eve", "fay")}
+    messenger = Recorded([*FOUR, NumpyNode("fay", 4)])
+    run(tmp_path, messenger, plan(1))
+    blobs = {name: messenger.letters["train", 1, name].blob for name in ("ada", "eve", "fay")}
     assert blobs["eve"] is blobs["fay"] != blobs["ada"]
 
 

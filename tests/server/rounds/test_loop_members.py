@@ -21,47 +21,47 @@ def test_a_cohort_is_a_seeded_sample(tmp_path):
 
 
 def test_a_sampled_node_knows_its_loss_before(tmp_path):
-    exchange = Recorded(FOUR)
-    entries = run(tmp_path, exchange, plan(6, cohort=2))
+    messenger = Recorded(FOUR)
+    entries = run(tmp_path, messenger, plan(6, cohort=2))
     for entry in entries[1:]:
         for name, record in clients(entry).items():
-            measured = exchange.replies["evaluate", entry["round"] - 1, name].values["loss"]
+            measured = messenger.replies["evaluate", entry["round"] - 1, name].values["loss"]
             assert record["loss_before"] == measured
 
 
 def test_a_late_joiner_takes_part_in_the_next_round(tmp_path):
-    exchange = fresh()
+    messenger = fresh()
     late = NumpyNode("zoe", 2)
-    entries = run(tmp_path, exchange, plan(3), Each(started=lambda number: exchange.connected.update({999: late})))
+    entries = run(tmp_path, messenger, plan(3), Each(started=lambda number: messenger.connected.update({999: late})))
     assert ["zoe" in clients(entry) for entry in entries] == [False, False, True, True]
     assert clients(entries[2])["zoe"]["share"] > 0
-    assert all(entry["metrics"]["receipt"] <= 1e-6 for entry in entries[1:])
+    assert all(entry["metrics"]["aggregation_error"] <= 1e-6 for entry in entries[1:])
 
 
 def test_one_that_joins_before_the_first_round_takes_part_in_it(tmp_path):
-    exchange = fresh()
+    messenger = fresh()
     late = NumpyNode("zoe", 2)
-    entries = run(tmp_path, exchange, plan(1), Each(committed=lambda number: exchange.connected.update({999: late})))
+    entries = run(tmp_path, messenger, plan(1), Each(committed=lambda number: messenger.connected.update({999: late})))
     assert clients(entries[1])["zoe"]["status"] == "ok"
 
 
 def test_one_that_is_too_large_or_of_another_base_is_told_in_each_record(tmp_path):
-    exchange = MemoryExchange([*FOUR, NumpyNode("dan", 4, base="old")])
+    messenger = MemoryExchange([*FOUR, NumpyNode("dan", 4, base="old")])
     late = NumpyNode("zoe", 64)
-    entries = run(tmp_path, exchange, plan(3), Each(started=lambda number: exchange.connected.update({999: late})))
+    entries = run(tmp_path, messenger, plan(3), Each(started=lambda number: messenger.connected.update({999: late})))
     for entry in entries:
         assert (clients(entry)["dan"]["status"], clients(entry)["dan"]["reason"]) == ("refused", "base")
     assert [clients(entry).get("zoe", {}).get("reason") for entry in entries] == [None, None, "rank", "rank"]
 
 
 def test_a_node_that_leaves_in_a_round_is_absent_in_it(tmp_path):
-    exchange = fresh()
+    messenger = fresh()
 
     def leave(number):
         if number == 2:
-            del exchange.connected[103]
+            del messenger.connected[103]
 
-    entries = run(tmp_path, exchange, plan(3), Each(started=leave))
+    entries = run(tmp_path, messenger, plan(3), Each(started=leave))
     assert (clients(entries[2])["eve"]["status"], clients(entries[2])["eve"]["reason"]) == ("absent", "absent")
     assert (clients(entries[2])["eve"]["share"], clients(entries[2])["eve"]["loss_after"]) == (0.0, None)
     assert "eve" not in clients(entries[3])
@@ -70,36 +70,36 @@ def test_a_node_that_leaves_in_a_round_is_absent_in_it(tmp_path):
 
 @pytest.mark.parametrize("algorithm", ["increments", "hetlora"])
 def test_one_that_is_away_for_five_rounds_comes_back(algorithm, tmp_path):
-    exchange = fresh()
-    eve = exchange.connected[103]
+    messenger = fresh()
+    eve = messenger.connected[103]
 
     def come_and_go(number):
         if number == 1:
-            del exchange.connected[103]
+            del messenger.connected[103]
         if number == 6:
-            exchange.connected[204] = eve
+            messenger.connected[204] = eve
 
-    entries = run(tmp_path, exchange, plan(8, algorithm=algorithm), Each(committed=come_and_go))
+    entries = run(tmp_path, messenger, plan(8, algorithm=algorithm), Each(committed=come_and_go))
     assert ["eve" in clients(entry) for entry in entries] == [True, True, False, False, False, False, False, True, True]
     back = clients(entries[7])["eve"]
     assert back["status"] == "ok"
     assert back["share"] == 40 / 75
     if algorithm == "increments":
-        assert all(entry["metrics"]["receipt"] <= 1e-6 for entry in entries[1:])
+        assert all(entry["metrics"]["aggregation_error"] <= 1e-6 for entry in entries[1:])
 
 
 def test_nodes_may_leave_after_the_last_round(tmp_path):
-    exchange = fresh()
+    messenger = fresh()
     entries = run(
-        tmp_path, exchange, plan(2), Each(committed=lambda number: number == 2 and exchange.connected.clear())
+        tmp_path, messenger, plan(2), Each(committed=lambda number: number == 2 and messenger.connected.clear())
     )
     assert len(entries) == 3
 
 
 def test_where_all_have_left_the_run_stops_and_says_how_to_go_on(tmp_path):
-    exchange = fresh()
+    messenger = fresh()
     with pytest.raises(RunError, match="no node answered; start the clients and run again with --resume") as error:
-        run(tmp_path, exchange, plan(3), Each(committed=lambda number: number == 1 and exchange.connected.clear()))
+        run(tmp_path, messenger, plan(3), Each(committed=lambda number: number == 1 and messenger.connected.clear()))
     assert error.value.exit_status == 1
     assert len((tmp_path / "log.jsonl").read_text().splitlines()) == 2
     assert len(run(tmp_path, fresh(), plan(3))) == 4

@@ -71,20 +71,20 @@ BROKEN = {
 
 def tampering(change, names=("eve",), number=1):
     """Nodes of which some reply something else to the order of one round."""
-    exchange = fresh()
-    exchange.tamper = lambda name, kind, at, reply: (
+    messenger = fresh()
+    messenger.tamper = lambda name, kind, at, reply: (
         change(reply) if kind == "train" and name in names and at == number else reply
     )
-    return exchange
+    return messenger
 
 
 @pytest.fixture(scope="module")
 def without_eve(tmp_path_factory):
     """Two rounds, of which eve is connected only in the second."""
-    exchange = fresh()
-    eve, observer = exchange.connected.pop(103), RunObserver()
-    observer.round_committed = lambda record: record["round"] == 1 and exchange.connected.update({103: eve})
-    return hashes(run(tmp_path_factory.mktemp("run"), exchange, plan(2), observer))
+    messenger = fresh()
+    eve, observer = messenger.connected.pop(103), RunObserver()
+    observer.round_committed = lambda record: record["round"] == 1 and messenger.connected.update({103: eve})
+    return hashes(run(tmp_path_factory.mktemp("run"), messenger, plan(2), observer))
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -96,7 +96,7 @@ def test_the_others_sum_is_as_without_it(case, without_eve, tmp_path):
     assert (record["share"], record["update"]) == (0.0, None)
     assert hashes(entries) == without_eve
     assert clients(entries[2])["eve"]["status"] == "ok"
-    assert entries[1]["metrics"]["receipt"] <= 1e-6
+    assert entries[1]["metrics"]["aggregation_error"] <= 1e-6
 
 
 def test_one_that_is_admitted_changes_the_sum(without_eve, tmp_path):

@@ -77,16 +77,16 @@ def test_another_seed_would_show(tmp_path):
 
 
 def test_other_numbers_for_the_nodes_change_no_bit(tmp_path):
-    exchange = fresh()
-    exchange.connected = {900 - node: who for node, who in exchange.connected.items()}
-    assert outcome(run(tmp_path / "one", exchange, plan(3))) == outcome(run(tmp_path / "two", fresh(), plan(3)))
+    messenger = fresh()
+    messenger.connected = {900 - node: who for node, who in messenger.connected.items()}
+    assert outcome(run(tmp_path / "one", messenger, plan(3))) == outcome(run(tmp_path / "two", fresh(), plan(3)))
 
 
 def test_a_finished_run_does_nothing_more(tmp_path):
     entries = run(tmp_path, fresh(), plan(2))
-    exchange = fresh()
-    assert run(tmp_path, exchange, plan(2)) == entries
-    assert [kind for kind, *_ in exchange.asked] == ["query"]
+    messenger = fresh()
+    assert run(tmp_path, messenger, plan(2)) == entries
+    assert [kind for kind, *_ in messenger.asked] == ["query"]
 
 
 @pytest.fixture
@@ -112,21 +112,21 @@ def test_another_base_is_refused_by_both_fingerprints(begun):
 
 
 def test_some_nodes_of_another_base_do_not_stop_the_run(begun):
-    exchange = fresh()
-    exchange.connected[101] = replace(exchange.connected[101], base="other")
-    entries = run(begun, exchange, plan(3))
+    messenger = fresh()
+    messenger.connected[101] = replace(messenger.connected[101], base="other")
+    entries = run(begun, messenger, plan(3))
     assert len(entries) == 4
     assert clients(entries[3])["bob"]["reason"] == "base"
 
 
 def test_the_largest_rank_is_that_of_the_first_round(begun):
-    exchange = fresh()
-    exchange.connected[104] = replace(exchange.connected[103], name="zoe", rank=9)
-    del exchange.connected[100]  # the only one of rank 8
-    entries = run(begun, exchange, plan(3))
+    messenger = fresh()
+    messenger.connected[104] = replace(messenger.connected[103], name="zoe", rank=9)
+    del messenger.connected[100]  # the only one of rank 8
+    entries = run(begun, messenger, plan(3))
     assert clients(entries[3])["zoe"]["reason"] == "rank"
     assert entries[3]["max_rank"] == 8
-    assert entries[3]["metrics"]["receipt"] <= 1e-6
+    assert entries[3]["metrics"]["aggregation_error"] <= 1e-6
 
 
 def test_a_full_disk_while_replies_come_in_costs_no_round(begun, tmp_path):

@@ -90,7 +90,7 @@ def test_a_module_costs_no_more_than_a_few_dense_ones_however_many_clients(tmp_p
 
 
 def test_a_round_holds_little_of_what_it_writes(tmp_path):
-    """Reduction, receipt and commit, from one checkpoint to the next; S and what the cap drops are far larger."""
+    """Reduction, exactness and commit, from one checkpoint to the next; S and what the cap drops are far larger."""
     algorithm, shapes = make(ranks=(4,), rank_global=4, rank_kept=16), {f"{i:03}": (256, 256) for i in range(96)}
     updates = updates_of(tmp_path / "updates", shapes, (4,) * 8)
     with Journal.open(tmp_path / "journal") as journal:

@@ -50,9 +50,9 @@ def deployed(rounds=2, quorum=3, attempts=3, **server):
     return replace(plan(rounds, **server), quorum=quorum, attempts=attempts)
 
 
-def failing(names, attempts, number=1, exchange=None):
+def failing(names, attempts, number=1, messenger=None):
     """Nodes of which some fail to train in the first attempts at a round."""
-    exchange, tried = exchange or fresh(), dict.fromkeys(names, 0)
+    messenger, tried = messenger or fresh(), dict.fromkeys(names, 0)
 
     def tamper(name, kind, at, reply):
         if kind != "train" or at != number or name not in tried:
@@ -60,18 +60,18 @@ def failing(names, attempts, number=1, exchange=None):
         tried[name] += 1
         return "failed" if tried[name] <= attempts else reply
 
-    exchange.tamper = tamper
-    return exchange
+    messenger.tamper = tamper
+    return messenger
 
 
 # --- before the first round ---
 
 
 def test_it_waits_until_enough_nodes_are_connected(pauses):
-    exchange, watcher = Arriving(FOUR), Watcher()
-    wait_for_nodes(exchange, 3, watcher, poll=0.25)
+    messenger, watcher = Arriving(FOUR), Watcher()
+    wait_for_nodes(messenger, 3, watcher, poll=0.25)
     assert watcher.waits == [(0, 3), (1, 3), (2, 3)]  # once for each number, not for each look
-    assert (exchange.looks, pauses) == (9, [0.25] * 8)
+    assert (messenger.looks, pauses) == (9, [0.25] * 8)
 
 
 def test_it_does_not_wait_where_enough_are_there(pauses):
@@ -86,43 +86,43 @@ def test_it_does_not_wait_where_enough_are_there(pauses):
 def test_an_abandoned_attempt_leaves_no_trace_in_the_result(tmp_path, pauses):
     undisturbed = hashes(run(tmp_path / "other", fresh(), plan(2)))
     watcher = Watcher()
-    exchange = failing(["ada", "bob"], attempts=2)
-    entries = run(tmp_path / "run", exchange, deployed(), watcher)
+    messenger = failing(["ada", "bob"], attempts=2)
+    entries = run(tmp_path / "run", messenger, deployed(), watcher)
     assert hashes(entries) == undisturbed
     assert watcher.abandoned == [(1, attempt, {"ada": "failed", "bob": "failed"}) for attempt in (1, 2)]
     assert pauses == [5.0, 10.0]
     assert {record["status"] for record in clients(entries[1]).values()} == {"ok"}
-    assert [number for kind, number, _ in exchange.asked if kind == "train"] == [1, 1, 1, 2]
+    assert [number for kind, number, _ in messenger.asked if kind == "train"] == [1, 1, 1, 2]
 
 
 def test_an_attempt_has_the_parent_and_the_streams_of_the_first(tmp_path, pauses):
     class Every(Recorded):
         orders = ()
 
-        def ask(self, kind, letters, number):
+        def request(self, kind, payloads, number):
             if kind == "train":
-                self.orders = (*self.orders, dict(next(iter(letters.values())).values))
-            return super().ask(kind, letters, number)
+                self.orders = (*self.orders, dict(next(iter(payloads.values())).values))
+            return super().request(kind, payloads, number)
 
-    exchange = failing(["ada", "bob"], attempts=1, exchange=Every(FOUR))
-    run(tmp_path, exchange, deployed(rounds=2))
-    first, second, following = exchange.orders
+    messenger = failing(["ada", "bob"], attempts=1, messenger=Every(FOUR))
+    run(tmp_path, messenger, deployed(rounds=2))
+    first, second, following = messenger.orders
     assert second == first | {"attempt": 2}
     assert (following["round"], following["attempt"]) == (2, 1)
     assert following["parent"] != first["parent"]
 
 
 def test_a_reply_to_an_earlier_attempt_is_stale(tmp_path, pauses):
-    exchange = failing(["ada", "bob"], attempts=1)
-    failed, earlier = exchange.tamper, {}
+    messenger = failing(["ada", "bob"], attempts=1)
+    failed, earlier = messenger.tamper, {}
 
     def tamper(name, kind, number, reply):
         if kind == "train" and number == 1 and name == "eve":
             reply = earlier.setdefault(name, reply)
         return failed(name, kind, number, reply)
 
-    exchange.tamper = tamper
-    entries = run(tmp_path, exchange, deployed())
+    messenger.tamper = tamper
+    entries = run(tmp_path, messenger, deployed())
     assert (clients(entries[1])["eve"]["reason"], clients(entries[1])["ada"]["status"]) == ("stale", "ok")
 
 
@@ -160,31 +160,31 @@ def test_a_plan_of_one_attempt_never_pauses(tmp_path, pauses):
 
 
 def test_nobody_trains_where_too_few_are_there(tmp_path, pauses):
-    exchange = fresh()
+    messenger = fresh()
     message = r"round 1 needs 5 updates and 4 of 4 nodes count in the last of 3 attempts; round 0 is intact"
     with pytest.raises(RunError, match=message):
-        run(tmp_path, exchange, deployed(quorum=5))
-    assert "train" not in {kind for kind, *_ in exchange.asked}
+        run(tmp_path, messenger, deployed(quorum=5))
+    assert "train" not in {kind for kind, *_ in messenger.asked}
 
 
 def test_one_that_comes_while_the_round_is_tried_again_makes_the_quorum(tmp_path, monkeypatch):
-    exchange = fresh()
-    monkeypatch.setattr(time, "sleep", lambda seconds: exchange.connected.update({999: NumpyNode("zoe", 2)}))
-    entries = run(tmp_path, exchange, deployed(quorum=5))
+    messenger = fresh()
+    monkeypatch.setattr(time, "sleep", lambda seconds: messenger.connected.update({999: NumpyNode("zoe", 2)}))
+    entries = run(tmp_path, messenger, deployed(quorum=5))
     assert clients(entries[1])["zoe"]["status"] == "ok"
 
 
 def test_nodes_that_are_all_gone_for_a_moment_come_back(tmp_path, monkeypatch):
-    exchange = fresh()
-    all_four = dict(exchange.connected)
-    monkeypatch.setattr(time, "sleep", lambda seconds: exchange.connected.update(all_four))
-    gone = Each(committed=lambda number: number == 1 and exchange.connected.clear())
-    assert hashes(run(tmp_path / "run", exchange, deployed(), gone)) == hashes(run(tmp_path / "o", fresh(), plan(2)))
+    messenger = fresh()
+    all_four = dict(messenger.connected)
+    monkeypatch.setattr(time, "sleep", lambda seconds: messenger.connected.update(all_four))
+    gone = Each(committed=lambda number: number == 1 and messenger.connected.clear())
+    assert hashes(run(tmp_path / "run", messenger, deployed(), gone)) == hashes(run(tmp_path / "o", fresh(), plan(2)))
 
 
 def test_nodes_that_stay_away_end_the_run(tmp_path, pauses):
-    exchange = fresh()
-    gone = Each(committed=lambda number: number == 1 and exchange.connected.clear())
+    messenger = fresh()
+    gone = Each(committed=lambda number: number == 1 and messenger.connected.clear())
     with pytest.raises(RunError, match="no node answered; start the clients and run again with --resume"):
-        run(tmp_path, exchange, deployed(), gone)
+        run(tmp_path, messenger, deployed(), gone)
     assert len(pauses) == 2

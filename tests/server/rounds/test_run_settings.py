@@ -10,7 +10,7 @@ from common.settings.reader import parse, to_tables
 from common.settings.recipe import Recipe, Rule, Steps
 from common.settings.resume import config_hash
 from common.settings.server import ServerFile
-from server.rounds.run_settings import plan_of, plan_of_file
+from server.rounds.run_settings import RunSettings
 from server.settings import read_server
 from tests.helpers.common.recipes import with_keys
 
@@ -23,7 +23,7 @@ def file_with(**keys):
 
 
 def test_a_plan_is_the_servers_part_of_a_recipe():
-    plan = plan_of(RECIPE)
+    plan = RunSettings.from_recipe(RECIPE)
     assert (plan.seed, plan.lora, plan.train, plan.server) == (5, RECIPE.lora, RECIPE.train, RECIPE.server)
     assert plan.config == config_hash(RECIPE)
     assert (plan.quorum, plan.attempts) == (1, 1)
@@ -31,7 +31,7 @@ def test_a_plan_is_the_servers_part_of_a_recipe():
 
 def test_a_deployments_plan_is_that_of_a_recipe_with_the_same_settings():
     file = file_with(cohort=3, quorum=3, seed=5, train={"steps": 3})
-    plan, same = plan_of_file(file), plan_of(RECIPE)
+    plan, same = RunSettings.from_server_file(file), RunSettings.from_recipe(RECIPE)
     assert (plan.seed, plan.lora, plan.train, plan.server) == (same.seed, same.lora, same.train, same.server)
     assert [plan.training(number) for number in (1, 4)] == [same.training(number) for number in (1, 4)]
     assert (plan.config, plan.quorum, plan.attempts) == (config_hash(file), 3, 3)

@@ -17,7 +17,7 @@ ORDER = RoundId("run", 3, "parent", "base")
 SENT = random_adapter({"q": (6, 5, 2), "v": (4, 8, 2)}, seed=1)
 ASKED = Assignment(Adapter(), random_adapter({"q": (6, 5, 2), "v": (4, 8, 2)}), "both")
 COMMON = replace(ASKED, trains="b")
-VALUES = vars(ORDER) | {"examples": 10, "tokens": 70, "loss": 0.5}
+VALUES = ORDER.to_values() | {"examples": 10, "tokens": 70, "loss": 0.5}
 BLOB = encode(SENT)
 
 

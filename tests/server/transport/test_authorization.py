@@ -6,8 +6,8 @@ from math import inf, nan
 import pytest
 
 from common.identity import operator as project
-from common.identity.documents import signatures as signing
-from common.identity.keys import private_keys as keys
+from common.identity.documents import signatures
+from common.identity.keys import private_keys
 from server.transport.authorization import RosterGuard
 from tests.helpers.end_to_end.identities import NOW, Identities
 
@@ -33,70 +33,72 @@ def nodes(identities):
 
 
 @pytest.fixture
-def door(folders, nodes):
+def roster_guard(folders, nodes):
     return RosterGuard(folders / "keys", nodes["b"].roster, b"", "examples")
 
 
 def reply(node, values=VALUES, blob=BLOB, **changes):
     """What a node sends: values with its signature; `changes` are made afterwards."""
     who = {"project": node.project, "node": node.name, "roster": node.roster.version, "key": node.signing_key}
-    return {**values, **signing.sign_reply(values, hashlib.sha256(blob).hexdigest(), **who), **changes}
+    return {**values, **signatures.sign_reply(values, hashlib.sha256(blob).hexdigest(), **who), **changes}
 
 
 def key_of(node):
     return node.roster.members[node.name].certificate
 
 
-def test_a_member_is_admitted_up_to_its_rank(door, nodes):
-    assert door.authorize_node("b", key_of(nodes["b"]), 8) is None
-    assert door.authorize_node("b", key_of(nodes["b"]), 9) == "rank"
+def test_a_member_is_admitted_up_to_its_rank(roster_guard, nodes):
+    assert roster_guard.authorize_node("b", key_of(nodes["b"]), 8) is None
+    assert roster_guard.authorize_node("b", key_of(nodes["b"]), 9) == "rank"
 
 
-def test_a_name_is_worth_nothing_without_its_key(door, nodes):
-    assert door.authorize_node("nobody", key_of(nodes["b"]), 1) == "unknown"
-    assert door.authorize_node("a", key_of(nodes["b"]), 1) == "unknown"
+def test_a_name_is_worth_nothing_without_its_key(roster_guard, nodes):
+    assert roster_guard.authorize_node("nobody", key_of(nodes["b"]), 1) == "unknown"
+    assert roster_guard.authorize_node("a", key_of(nodes["b"]), 1) == "unknown"
 
 
-def test_a_revocation_counts_without_a_restart(door, folders, nodes):
+def test_a_revocation_counts_without_a_restart(roster_guard, folders, nodes):
     project.revoke(folders / "keys", "b", NOW)
-    assert door.authorize_node("b", key_of(nodes["b"]), 1) == "revoked"
-    assert door.authorize_node("a", key_of(nodes["b"]), 1) == "unknown"
+    assert roster_guard.authorize_node("b", key_of(nodes["b"]), 1) == "revoked"
+    assert roster_guard.authorize_node("a", key_of(nodes["b"]), 1) == "unknown"
 
 
-def test_a_reply_on_its_way_at_a_revocation_does_not_count(door, folders, nodes):
-    assert door.authorize_reply("b", reply(nodes["b"]), BLOB) is None  # control
+def test_a_reply_on_its_way_at_a_revocation_does_not_count(roster_guard, folders, nodes):
+    assert roster_guard.authorize_reply("b", reply(nodes["b"]), BLOB) is None  # control
     project.revoke(folders / "keys", "b", NOW)
-    assert door.authorize_reply("b", reply(nodes["b"]), BLOB) == "revoked"
+    assert roster_guard.authorize_reply("b", reply(nodes["b"]), BLOB) == "revoked"
 
 
 @pytest.mark.parametrize("nonce", ["", "ab", "ab" * 17, "AB" * 16, 7])
-def test_a_nonce_has_one_length(door, nodes, nonce, monkeypatch):
-    monkeypatch.setattr(signing.secrets, "token_hex", lambda size: nonce)
-    assert door.authorize_reply("b", reply(nodes["b"]), BLOB) == "signature"
+def test_a_nonce_has_one_length(roster_guard, nodes, nonce, monkeypatch):
+    monkeypatch.setattr(signatures.secrets, "token_hex", lambda size: nonce)
+    assert roster_guard.authorize_reply("b", reply(nodes["b"]), BLOB) == "signature"
 
 
-def test_an_older_or_damaged_roster_is_not_taken(door, folders, nodes):
+def test_an_older_or_damaged_roster_is_not_taken(roster_guard, folders, nodes):
     file = folders / "keys" / "roster.json"
     before = file.read_bytes()
     project.revoke(folders / "keys", "b", NOW)
-    assert door.authorize_node("b", key_of(nodes["b"]), 1) == "revoked"
+    assert roster_guard.authorize_node("b", key_of(nodes["b"]), 1) == "revoked"
     for data in (before, before[:-9]):
         file.write_bytes(data)
-        assert door.authorize_node("b", key_of(nodes["b"]), 1) == "revoked"
+        assert roster_guard.authorize_node("b", key_of(nodes["b"]), 1) == "revoked"
 
 
 def test_an_expired_member_is_not_admitted(folders, nodes):
     roster = nodes["b"].roster
     past = replace(roster.members["b"], expires=datetime(2020, 1, 1, tzinfo=UTC))
-    door = RosterGuard(folders / "keys", replace(roster, members={**roster.members, "b": past}), b"", "examples")
-    assert door.authorize_node("b", key_of(nodes["b"]), 1) == "expired"
+    roster_guard = RosterGuard(
+        folders / "keys", replace(roster, members={**roster.members, "b": past}), b"", "examples"
+    )
+    assert roster_guard.authorize_node("b", key_of(nodes["b"]), 1) == "expired"
 
 
-def test_a_signed_reply_counts_once(door, nodes):
+def test_a_signed_reply_counts_once(roster_guard, nodes):
     values = reply(nodes["b"])
-    assert door.authorize_reply("b", values, BLOB) is None
-    assert door.authorize_reply("b", values, BLOB) == "replay"
-    assert door.authorize_reply("b", reply(nodes["b"]), BLOB) is None
+    assert roster_guard.authorize_reply("b", values, BLOB) is None
+    assert roster_guard.authorize_reply("b", values, BLOB) == "replay"
+    assert roster_guard.authorize_reply("b", reply(nodes["b"]), BLOB) is None
 
 
 @pytest.mark.parametrize(
@@ -120,45 +122,45 @@ def test_a_signed_reply_counts_once(door, nodes):
         {"roster": "3"},
     ],
 )
-def test_a_change_in_any_signed_value_is_seen(door, nodes, change):
-    assert door.authorize_reply("b", reply(nodes["b"], **change), BLOB) == "signature"
-    assert door.authorize_reply("b", reply(nodes["b"]), BLOB) is None  # control
+def test_a_change_in_any_signed_value_is_seen(roster_guard, nodes, change):
+    assert roster_guard.authorize_reply("b", reply(nodes["b"], **change), BLOB) == "signature"
+    assert roster_guard.authorize_reply("b", reply(nodes["b"]), BLOB) is None  # control
 
 
-def test_each_byte_of_the_blob_is_signed(door, nodes):
+def test_each_byte_of_the_blob_is_signed(roster_guard, nodes):
     for place in range(len(BLOB)):
         flipped = bytearray(BLOB)
         flipped[place] ^= 1
-        assert door.authorize_reply("b", reply(nodes["b"]), bytes(flipped)) == "signature"
+        assert roster_guard.authorize_reply("b", reply(nodes["b"]), bytes(flipped)) == "signature"
 
 
 @pytest.mark.parametrize("missing", ["roster", "nonce", "signature", "round"])
-def test_a_value_that_is_missing_is_seen(door, nodes, missing):
+def test_a_value_that_is_missing_is_seen(roster_guard, nodes, missing):
     values = reply(nodes["b"])
     del values[missing]
-    assert door.authorize_reply("b", values, BLOB) == "signature"
+    assert roster_guard.authorize_reply("b", values, BLOB) == "signature"
 
 
-def test_a_node_cannot_speak_for_another(door, nodes):
-    assert door.authorize_reply("a", reply(nodes["b"]), BLOB) == "signature"
-    stranger = replace(nodes["b"], signing_key=keys.new_signing_key())
-    assert door.authorize_reply("b", reply(stranger), BLOB) == "signature"
+def test_a_node_cannot_speak_for_another(roster_guard, nodes):
+    assert roster_guard.authorize_reply("a", reply(nodes["b"]), BLOB) == "signature"
+    stranger = replace(nodes["b"], signing_key=private_keys.new_signing_key())
+    assert roster_guard.authorize_reply("b", reply(stranger), BLOB) == "signature"
     other = replace(nodes["b"], project="other")
-    assert door.authorize_reply("b", reply(other), BLOB) == "signature"
-    assert door.authorize_reply("b", reply(nodes["b"], {"name": "a"}), BLOB) == "name"
-    assert door.authorize_reply("b", reply(nodes["b"], {"name": "b"}), BLOB) is None
+    assert roster_guard.authorize_reply("b", reply(other), BLOB) == "signature"
+    assert roster_guard.authorize_reply("b", reply(nodes["b"], {"name": "a"}), BLOB) == "name"
+    assert roster_guard.authorize_reply("b", reply(nodes["b"], {"name": "b"}), BLOB) is None
 
 
-def test_what_is_no_number_is_signed_as_it_is(door, nodes):
+def test_what_is_no_number_is_signed_as_it_is(roster_guard, nodes):
     values = reply(nodes["b"], {**VALUES, "loss": nan})
-    assert door.authorize_reply("b", {**values, "loss": inf}, BLOB) == "signature"
-    assert door.authorize_reply("b", values, BLOB) is None
+    assert roster_guard.authorize_reply("b", {**values, "loss": inf}, BLOB) == "signature"
+    assert roster_guard.authorize_reply("b", values, BLOB) is None
 
 
 @pytest.mark.parametrize("rank", [9, "8", 8.0, [8]])
-def test_no_node_says_that_it_trains_more_than_its_rank(door, nodes, rank):
-    assert door.authorize_reply("b", reply(nodes["b"], {"name": "b", "rank": rank}), BLOB) == "rank"
-    assert door.authorize_reply("b", reply(nodes["b"], {"name": "b", "rank": 8}), BLOB) is None
+def test_no_node_says_that_it_trains_more_than_its_rank(roster_guard, nodes, rank):
+    assert roster_guard.authorize_reply("b", reply(nodes["b"], {"name": "b", "rank": rank}), BLOB) == "rank"
+    assert roster_guard.authorize_reply("b", reply(nodes["b"], {"name": "b", "rank": 8}), BLOB) is None
 
 
 @pytest.mark.parametrize("count", [5001, 10**12, "5000", 5000.0, nan, [5000], True])
@@ -166,15 +168,15 @@ def test_no_node_says_that_it_trains_more_than_its_rank(door, nodes, rank):
     ("weights", "counted"), [("examples", "examples"), ("uniform", "examples"), ("tokens", "tokens")]
 )
 def test_no_node_counts_more_than_its_weight(folders, nodes, weights, counted, count):
-    door = RosterGuard(folders / "keys", nodes["b"].roster, b"", weights)
-    assert door.authorize_reply("b", reply(nodes["b"], {**VALUES, counted: count}), BLOB) == "weight"
-    assert door.authorize_reply("b", reply(nodes["b"], {**VALUES, counted: 5000}), BLOB) is None
+    roster_guard = RosterGuard(folders / "keys", nodes["b"].roster, b"", weights)
+    assert roster_guard.authorize_reply("b", reply(nodes["b"], {**VALUES, counted: count}), BLOB) == "weight"
+    assert roster_guard.authorize_reply("b", reply(nodes["b"], {**VALUES, counted: 5000}), BLOB) is None
 
 
-def test_rows_may_have_more_tokens_than_the_roster_lets_count_where_rows_count(door, nodes):
-    assert door.authorize_reply("b", reply(nodes["b"], {**VALUES, "tokens": 10**6}), BLOB) is None
+def test_rows_may_have_more_tokens_than_the_roster_lets_count_where_rows_count(roster_guard, nodes):
+    assert roster_guard.authorize_reply("b", reply(nodes["b"], {**VALUES, "tokens": 10**6}), BLOB) is None
 
 
-def test_a_reply_that_does_not_count_is_logged_by_name(door, nodes, caplog):
-    door.authorize_reply("b", reply(nodes["b"], round=4), BLOB)
+def test_a_reply_that_does_not_count_is_logged_by_name(roster_guard, nodes, caplog):
+    roster_guard.authorize_reply("b", reply(nodes["b"], round=4), BLOB)
     assert "a reply of node b does not count: signature" in caplog.text

@@ -6,7 +6,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, RecordDict
 
 from common.protocol.messages import ADAPTER_STYPE, RejectionReason
-from common.protocol.payload import Payload, pack, unpack
+from common.protocol.payload import Payload, read_reply
 from server.transport.flower_messenger import FlowerMessenger
 from tests.helpers.server.grid import MemoryGrid, answering, reply
 from tests.helpers.server.runs import FOUR, clients, fresh, hashes, plan, run
@@ -28,8 +28,8 @@ def silent(message):
     return []
 
 
-def ask(grid, nodes=(4, 5), deadline=5.0, letter=ASKED):
-    return dict(FlowerMessenger(grid, deadline).ask("train", dict.fromkeys(nodes, letter), 3))
+def ask(grid, nodes=(4, 5), deadline=5.0, payload=ASKED):
+    return dict(FlowerMessenger(grid, deadline).request("train", dict.fromkeys(nodes, payload), 3))
 
 
 def test_a_letter_arrives_as_one_array_of_our_type():
@@ -47,9 +47,9 @@ def test_a_letter_arrives_as_one_array_of_our_type():
 
 def test_a_letter_without_factors_has_no_array():
     grid = MemoryGrid({4: echo})
-    ask(grid, [4], letter=Payload({"targets": ["q", "v"]}))
+    ask(grid, [4], payload=Payload({"targets": ["q", "v"]}))
     assert not grid.pushed[0].content.array_records
-    assert unpack(grid.pushed[0]) == Payload({"targets": ["q", "v"]})
+    assert read_reply(grid.pushed[0]) == Payload({"targets": ["q", "v"]})
 
 
 def test_replies_come_back_as_letters():
@@ -103,7 +103,7 @@ def test_whoever_misses_the_deadline_is_absent():
 
 def test_a_late_reply_counts_up_to_the_deadline():
     grid = MemoryGrid({4: silent, 5: echo})
-    replies = FlowerMessenger(grid, 5.0).ask("train", {4: ASKED, 5: ASKED}, 3)
+    replies = FlowerMessenger(grid, 5.0).request("train", {4: ASKED, 5: ASKED}, 3)
     assert next(replies) == (5, ECHO)
     grid.strays = echo(grid.pushed[0])
     assert list(replies) == [(4, ECHO)]
@@ -118,7 +118,7 @@ def test_a_second_reply_and_a_strangers_are_ignored():
     grid = MemoryGrid({4: lambda message: [*echo(message), *failing("nan")(message)], 5: echo})
     ask(grid, [4])  # leaves an answered message behind
     grid.strays = [reply(grid.pushed[0], Payload({"loss": 9.0}))]
-    replies = list(FlowerMessenger(grid, 5.0).ask("train", {4: ASKED, 5: ASKED}, 4))
+    replies = list(FlowerMessenger(grid, 5.0).request("train", {4: ASKED, 5: ASKED}, 4))
     assert replies == [(4, ECHO), (5, ECHO)]
 
 
@@ -140,5 +140,5 @@ def test_a_reply_of_another_form_is_malformed(records):
 
 
 def test_packing_is_undone():
-    message = Message(pack(ASKED), 4, "train")
-    assert unpack(message) == ASKED
+    message = Message(ASKED.to_records(), 4, "train")
+    assert read_reply(message) == ASKED

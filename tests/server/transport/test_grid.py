@@ -13,17 +13,17 @@ from grpc import StatusCode
 
 from common.protocol.frames import encode
 from server.transport.connections import Outgoing
-from server.transport.flower_messenger import FlowerMessenger, Letter
+from server.transport.flower_messenger import FlowerMessenger, Payload
 from server.transport.grid import GrpcGrid
 from tests.helpers.end_to_end.throwaway_ca import TestAuthority
 from tests.helpers.end_to_end.transport import (
     OPEN,
     RawNode,
-    TestNotary,
+    RecordingAuditor,
     ask,
     blob_of,
     content,
-    gate,
+    guard,
     nodes,
     until,
     values_of,
@@ -42,8 +42,8 @@ def start(authority, tmp_path):
     """Starts a grid that is closed at the end."""
     grids = []
 
-    def start(gate=OPEN, **settings):
-        grids.append(GrpcGrid("127.0.0.1:0", authority.server(), gate, tmp_path, **settings))
+    def start(guard=OPEN, **settings):
+        grids.append(GrpcGrid("127.0.0.1:0", authority.server(), guard, tmp_path, **settings))
         return grids[-1]
 
     yield start
@@ -95,8 +95,8 @@ def test_three_nodes_answer_with_their_names(grid, authority):
 
 def test_the_exchange_of_rounds_runs_over_it(grid, authority):
     with nodes(grid.port, authority, "a", "b"):
-        letters = dict.fromkeys(connected(grid, 2), Letter({"x": 1}, b"blob"))
-        replies = list(FlowerMessenger(grid, deadline=30).ask("train", letters, 1))
+        payloads = dict.fromkeys(connected(grid, 2), Payload({"x": 1}, b"blob"))
+        replies = list(FlowerMessenger(grid, deadline=30).request("train", payloads, 1))
     assert sorted(reply.values["name"] for _, reply in replies) == ["a", "b"]
 
 
@@ -261,17 +261,17 @@ def test_a_reply_that_breaks_off_may_come_again(grid, raw):
     node = raw("a")
     ids = grid.push_messages(ask(grid))
     message = node.receive()
-    gate = threading.Event()
+    guard = threading.Event()
     frames = list(encode(Message(content(bytes(2**21)), reply_to=message)))
 
     def half():
         yield from frames[:2]
-        gate.wait(30)
+        guard.wait(30)
 
     call = node.call.future(half())
     until(lambda: grid.meters["a"].received > 2**20)
     call.cancel()
-    gate.set()
+    guard.set()
     sent = []
     until(lambda: sent or _sent(node, frames, sent))
     assert len(blob_of(pull(grid, ids))) == 2**21
@@ -299,8 +299,8 @@ def test_a_node_that_hangs_up_is_absent_at_once(grid, raw):
 def test_a_message_to_a_node_that_is_gone_is_answered_as_absent(grid):
     (reply,) = grid.send_and_receive(ask(grid, [77]), timeout=30)
     assert reply.error == Error(5, "absent")
-    exchange = FlowerMessenger(grid, deadline=30)
-    assert list(exchange.request("train", {77: Letter({})}, 1)) == [(77, "absent")]
+    messenger = FlowerMessenger(grid, deadline=30)
+    assert list(messenger.request("train", {77: Payload({})}, 1)) == [(77, "absent")]
 
 
 def test_sending_hands_back_what_is_there_at_the_timeout(grid, raw):
@@ -317,9 +317,9 @@ def test_the_message_of_the_app_is_left_as_it_is(grid, raw):
 
 def test_a_reply_whose_signature_is_wrong_does_not_count(start, authority):
     asked = []
-    grid = start(gate(verify=lambda *reply: asked.append(reply) or reply[1]["sum"] == sum(reply[2])))
+    grid = start(guard(verify=lambda *reply: asked.append(reply) or reply[1]["sum"] == sum(reply[2])))
     sign = lambda values, blob: {"sum": sum(blob) + (values["name"] == "b")}  # noqa: E731
-    with nodes(grid.port, authority, "a", "b", notary=TestNotary(sign)):
+    with nodes(grid.port, authority, "a", "b", auditor=RecordingAuditor(sign)):
         connected(grid, 2)
         replies = list(grid.send_and_receive(ask(grid, blob=b"12"), timeout=30))
     (bad,) = [reply.error for reply in replies if reply.has_error()]
@@ -330,18 +330,18 @@ def test_a_reply_whose_signature_is_wrong_does_not_count(start, authority):
 
 def test_replies_are_read_one_at_a_time(start, raw, authority):
     checked = []
-    grid = start(gate(verify=lambda name, values, blob: checked.append(name) or True))
+    grid = start(guard(verify=lambda name, values, blob: checked.append(name) or True))
     with nodes(grid.port, authority, "a", "b"):
         connected(grid, 2)
         ids = grid.push_messages(ask(grid))
-        grid._inbox.wait(ids, 30)
+        grid._pending.wait(ids, 30)
         replies = grid.pull_messages(ids)
         assert checked == []
         assert [len(checked) for _ in replies] == [1, 2]
 
 
 def test_a_flood_of_frames_ends_at_the_limit_of_a_round(start, authority):
-    grid = start(gate(round=2**21))
+    grid = start(guard(round=2**21))
     node = RawNode(grid.port, authority.node("a")).admitted()
     ids = grid.push_messages(ask(grid))
     frames = encode(Message(content(bytes(2**26)), reply_to=node.receive()))
@@ -352,7 +352,7 @@ def test_a_flood_of_frames_ends_at_the_limit_of_a_round(start, authority):
 
 
 def test_a_reply_larger_than_the_limit_has_no_place(start, authority):
-    grid = start(gate(reply=2**20))
+    grid = start(guard(reply=2**20))
     node = RawNode(grid.port, authority.node("a")).admitted()
     ids = grid.push_messages(ask(grid))
     frames = encode(Message(content(bytes(2**20 + 1)), reply_to=node.receive()))
@@ -362,7 +362,7 @@ def test_a_reply_larger_than_the_limit_has_no_place(start, authority):
 
 
 def test_too_many_calls_are_refused(start, authority):
-    grid = start(gate(calls=5))
+    grid = start(guard(calls=5))
     node = RawNode(grid.port, authority.node("a")).admitted()
     answers = {node.refused([b"x" * n]) for n in range(20)}
     assert (StatusCode.RESOURCE_EXHAUSTED, "rate") in answers

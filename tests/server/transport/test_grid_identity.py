@@ -17,7 +17,7 @@ from common.errors import TransportError
 from server.transport.grid import GrpcGrid
 from tests.helpers.end_to_end.strangers import bytes_given, plain_bytes_given, tls
 from tests.helpers.end_to_end.throwaway_ca import TestAuthority
-from tests.helpers.end_to_end.transport import OPEN, Node, RawNode, ask, gate, nodes, until, values_of
+from tests.helpers.end_to_end.transport import OPEN, Node, RawNode, ask, guard, nodes, until, values_of
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +29,8 @@ def authority():
 def start(authority, tmp_path):
     grids = []
 
-    def start(gate=OPEN, address="127.0.0.1:0", **settings):
-        grids.append(GrpcGrid(address, authority.server(), gate, tmp_path, **settings))
+    def start(guard=OPEN, address="127.0.0.1:0", **settings):
+        grids.append(GrpcGrid(address, authority.server(), guard, tmp_path, **settings))
         return grids[-1]
 
     yield start
@@ -65,10 +65,10 @@ def test_old_tls_is_refused(start, authority, tmp_path, version):
 
 def test_the_roster_is_asked_with_name_key_and_rank(start, authority):
     asked = []
-    grid = start(gate(admit=lambda *who: asked.append(who)))
-    pems = authority.node("a")
-    node = RawNode(grid.port, pems, rank=7).admitted()
-    assert asked == [("a", pems.key_hash, 7)]
+    grid = start(guard(admit=lambda *who: asked.append(who)))
+    tls = authority.node("a")
+    node = RawNode(grid.port, tls, rank=7).admitted()
+    assert asked == [("a", tls.key_hash, 7)]
     node.close()
 
 
@@ -85,7 +85,7 @@ def test_a_hello_without_a_rank_is_refused(start, authority, hello):
 
 def test_a_node_that_is_revoked_during_a_round_is_absent_and_its_reply_does_not_count(start, authority):
     revoked = []
-    grid = start(gate(admit=lambda name, key, rank: "revoked" if name in revoked else None))
+    grid = start(guard(admit=lambda name, key, rank: "revoked" if name in revoked else None))
     node = RawNode(grid.port, authority.node("a")).admitted()
     ids = grid.push_messages(ask(grid))
     message = node.receive()
@@ -102,7 +102,7 @@ def test_a_node_that_is_revoked_during_a_round_is_absent_and_its_reply_does_not_
 
 def test_a_revoked_node_that_says_nothing_is_asked_nothing_more(start, authority):
     revoked = []
-    grid = start(gate(admit=lambda name, key, rank: "revoked" if name in revoked else None))
+    grid = start(guard(admit=lambda name, key, rank: "revoked" if name in revoked else None))
     node, other = (RawNode(grid.port, authority.node(name)).admitted() for name in "ab")
     a, b = grid.get_node_ids()
     revoked.append("a")
@@ -119,10 +119,10 @@ def test_a_revoked_node_that_says_nothing_is_asked_nothing_more(start, authority
 
 
 def test_a_second_connection_of_a_node_replaces_the_first(start, authority):
-    grid, pems = start(), authority.node("a")
-    first = Node(grid.port, pems, "first")
+    grid, tls = start(), authority.node("a")
+    first = Node(grid.port, tls, "first")
     until(lambda: grid.get_node_ids() == [2])
-    second = Node(grid.port, pems, "second")
+    second = Node(grid.port, tls, "second")
     error = first.ended()
     assert isinstance(error, TransportError)
     assert "another process" in str(error)
@@ -135,13 +135,13 @@ def test_a_second_connection_of_a_node_replaces_the_first(start, authority):
 def test_the_key_and_not_the_name_makes_a_node(start, authority):
     """A roster that knows another key for the name keeps this one out, and the real one in."""
     real, forged = authority.node("a"), authority.node("a")
-    grid = start(gate(admit=lambda name, key, rank: None if key == real.key_hash else "unknown"))
+    grid = start(guard(admit=lambda name, key, rank: None if key == real.key_hash else "unknown"))
     node = RawNode(grid.port, real).admitted()
     with pytest.raises(grpc.RpcError, match="unknown"):
         next(RawNode(grid.port, forged).stream)
     ids = grid.push_messages(ask(grid))
     node.reply(node.receive(), x=1)
-    until(lambda: grid._inbox.wait(ids, 1) is None)
+    until(lambda: grid._pending.wait(ids, 1) is None)
     assert [values_of(reply) for reply in grid.pull_messages(ids)] == [{"x": 1}]
     node.close()
 
@@ -170,8 +170,8 @@ def remote(authority, tmp_path):
     processes = []
 
     def remote(grid, name):
-        pems = authority.node(name)
-        for file, data in {"ca": pems.ca_pem, "cert": pems.certificate_pem, "key": pems.key_pem}.items():
+        tls = authority.node(name)
+        for file, data in {"ca": tls.ca_pem, "cert": tls.certificate_pem, "key": tls.key_pem}.items():
             (tmp_path / file).write_bytes(data)
         command = [sys.executable, "-c", KILLED, str(grid.port), str(tmp_path)]
         root = Path(__file__).parents[3]
@@ -202,7 +202,7 @@ def test_a_node_that_dies_in_the_middle_of_its_reply_is_absent_and_the_others_co
         assert process.stdout.readline() == "half\n"
         until(lambda: grid.meters["dying"].received > 2**20)
         process.send_signal(blow)
-        grid._inbox.wait(ids, seconds)
+        grid._pending.wait(ids, seconds)
         replies = list(grid.pull_messages(ids))
     words = [reply.error.reason if reply.has_error() else values_of(reply)["name"] for reply in replies]
     assert sorted(words) == ["absent", "other"]

@@ -1,14 +1,14 @@
 import pytest
 
 from common.errors import TransportError
-from server.transport import quota as limits
+from server.transport import quota
 from server.transport.quota import NodeQuota, TrafficMeter
 
 
 @pytest.fixture
 def clock(monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr(limits.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(quota.time, "monotonic", lambda: clock[0])
     return clock
 
 

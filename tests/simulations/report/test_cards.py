@@ -52,13 +52,19 @@ def test_traffic_is_a_mean_over_the_clients_that_took_part():
     assert card.note == "a client a round: 1 kB up, 3 kB down; the full model would be 10 times that"
 
 
-def test_a_run_without_training_has_no_traffic_and_no_receipt():
-    assert {"Traffic", "Worst receipt"} <= set(found(rounds(1)))
-    assert not {"Traffic", "Worst receipt"} & set(found(rounds(0)))
+def test_a_run_without_training_has_no_traffic_and_no_aggregation_error():
+    assert {"Traffic", "Worst aggregation error"} <= set(found(rounds(1)))
+    assert not {"Traffic", "Worst aggregation error"} & set(found(rounds(0)))
 
 
 @pytest.mark.parametrize(("worst", "exact"), [(0.0, True), (1e-6, True), (1.1e-6, False)])
-def test_the_worst_receipt_is_exact_up_to_its_bound(worst, exact):
-    card = found([*rounds(3, receipt=0.0), record(4, [], receipt=worst), record(5, [], receipt=0.0)])["Worst receipt"]
+def test_the_worst_aggregation_error_is_exact_up_to_its_bound(worst, exact):
+    card = found(
+        [
+            *rounds(3, aggregation_error=0.0),
+            record(4, [], aggregation_error=worst),
+            record(5, [], aggregation_error=0.0),
+        ]
+    )["Worst aggregation error"]
     assert card.good is exact
     assert card.note.startswith("exact") is exact

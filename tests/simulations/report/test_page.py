@@ -114,13 +114,15 @@ def test_short_runs(tmp_path, records):
 
 def test_a_run_that_measured_nothing(tmp_path):
     silent = client(0, 1, loss_before=None, loss_after=None)
-    page = report(tmp_path, [record(r, [silent], test_loss=None, test_accuracy=None, receipt=None) for r in range(2)])
+    page = report(
+        tmp_path, [record(r, [silent], test_loss=None, test_accuracy=None, aggregation_error=None) for r in range(2)]
+    )
     assert "loss (nats)" not in page.text.replace("loss (nats); the line is red", "")
-    assert "Receipt: error" not in page.text
+    assert "Aggregation error of each round" not in page.text
 
 
-def test_receipts_of_zero_stand_on_the_logarithmic_axis(tmp_path):
-    assert "Receipt: error" in report(tmp_path, rounds(2, receipt=0.0)).text
+def test_aggregation_errors_of_zero_stand_on_the_logarithmic_axis(tmp_path):
+    assert "Aggregation error of each round" in report(tmp_path, rounds(2, aggregation_error=0.0)).text
 
 
 def test_a_run_that_cannot_be_read_leaves_no_page(tmp_path):

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import IdentityError
-from common.identity.documents import request
-from common.identity.documents import signed_json as documents
+from common.identity.documents import request, signed_json
 from common.identity.documents.request import JoinRequest
 from common.identity.keys.private_keys import new_signing_key, new_tls_key
 from tests.helpers.common.identity_parties import mutations
@@ -23,7 +22,7 @@ REQUEST = request.read_request(DATA)
 
 def resigned(**changes: object) -> bytes:
     """The request with other values, signed with the node's own Ed25519 key."""
-    return documents.sign_document("request", dataclasses.replace(REQUEST, **changes), SIGNING)
+    return signed_json.sign_document("request", dataclasses.replace(REQUEST, **changes), SIGNING)
 
 
 def test_a_request_holds_the_nodes_public_keys() -> None:
@@ -64,7 +63,7 @@ def test_a_stranger_cannot_put_his_signing_key_beside_a_nodes_tls_key() -> None:
     own = new_signing_key()
     forged = dataclasses.replace(REQUEST, signing_key=own.public_key().public_bytes_raw())
     with pytest.raises(IdentityError, match="does not prove"):
-        request.read_request(documents.sign_document("request", forged, own))
+        request.read_request(signed_json.sign_document("request", forged, own))
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "ca"])
@@ -105,5 +104,5 @@ def test_a_private_key_of_another_makes_no_request() -> None:
     public = SIGNING.public_key().public_bytes_raw()
     with pytest.raises(IdentityError, match="signature of this request"):
         request.read_request(
-            documents.sign_document("request", JoinRequest("a", REQUEST.tls_key, public, b""), new_signing_key())
+            signed_json.sign_document("request", JoinRequest("a", REQUEST.tls_key, public, b""), new_signing_key())
         )

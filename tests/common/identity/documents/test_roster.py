@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import IdentityError
-from common.identity.documents import roster
-from common.identity.documents import signed_json as documents
+from common.identity.documents import roster, signed_json
 from common.identity.documents.roster import Member, Roster
 from common.identity.keys.private_keys import new_signing_key
 from tests.helpers.common.identity_parties import NOW, mutations
@@ -87,7 +86,7 @@ def test_a_signed_member_of_another_form_is_refused(field: str, value: object) -
 
 def signed_body(body: object) -> bytes:
     """Any JSON, signed as a roster."""
-    signature = KEY.sign(documents.signed_bytes("roster", body)).hex()
+    signature = KEY.sign(signed_json.signed_bytes("roster", body)).hex()
     document = {"body": body, "kind": "roster", "signature": signature}
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode() + b"\n"
 

@@ -11,8 +11,7 @@ from cryptography import x509
 
 from common.errors import IdentityError
 from common.identity import credentials
-from common.identity.keys import certificates
-from common.identity.keys import private_keys as keys
+from common.identity.keys import certificates, private_keys
 from tests.helpers.common.identity_parties import HOSTS, NOW, days_ago, new_node, new_project
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the program openssl")
@@ -129,7 +128,7 @@ def test_others_do_not_meet(pems: Path, client: str, trusted: str, server: str, 
 
 
 def test_no_certificate_outlives_its_authority() -> None:
-    key = keys.new_tls_key()
+    key = private_keys.new_tls_key()
     authority = certificates.new_authority("cardio", key, days_ago(3620))
     server = certificates.make_server_certificate(HOSTS, key.public_key(), authority, NOW)
     node = certificates.make_node_certificate("a", key.public_key(), authority, NOW)
@@ -138,7 +137,7 @@ def test_no_certificate_outlives_its_authority() -> None:
 
 
 def test_names_and_serial_numbers() -> None:
-    key = keys.new_tls_key()
+    key = private_keys.new_tls_key()
     authority = certificates.new_authority("cardio", key, NOW)
     first, second = (certificates.make_server_certificate(HOSTS, key.public_key(), authority, NOW) for _ in range(2))
     assert certificates.subject_names(first) == HOSTS
@@ -164,8 +163,8 @@ def test_what_is_no_certificate_is_refused(data: bytes) -> None:
 
 
 def test_a_private_key_must_be_that_of_the_certificate(tmp_path: Path) -> None:
-    key = keys.new_tls_key()
+    key = private_keys.new_tls_key()
     authority = certificates.new_authority("cardio", key, NOW)
     certificates.check_key(authority.certificate, key, tmp_path / "ca.key")
     with pytest.raises(IdentityError, match=r"ca\.key is another key"):
-        certificates.check_key(authority.certificate, keys.new_tls_key(), tmp_path / "ca.key")
+        certificates.check_key(authority.certificate, private_keys.new_tls_key(), tmp_path / "ca.key")

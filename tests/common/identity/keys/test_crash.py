@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from common.errors import IdentityError
-from common.identity import credentials
+from common.identity import credentials, project_files
 from common.identity import node as node_keys
 from common.identity import operator as project
-from common.identity import project_files as overview
 from tests.helpers.common.identity_parties import NOW, admit, days_ago, new_node, new_project
 
 CALLS = ("open", "fsync", "mkdir", "link", "rename", "replace", "unlink")
@@ -121,7 +120,7 @@ def test_a_killed_command_can_be_repeated(
 def check(root: Path) -> None:
     """All that can be read is whole, and belongs together."""
     credentials.load_server(root / "operator")
-    if not overview.read(root / "operator").roster.member("hospital-a").revoked:
+    if not project_files.read(root / "operator").roster.member("hospital-a").revoked:
         shutil.copy(root / "operator" / "hospital-a.invite", root / "a")
         credentials.load_node(root / "a", "hospital-a")
     if (root / "new" / "keys").exists():
@@ -139,7 +138,7 @@ def test_one_step_is_the_commit(
     """Before some step nothing has happened, from it on everything has."""
 
     def happened(root: Path) -> bool:
-        members = overview.read(root / "operator").roster
+        members = project_files.read(root / "operator").roster
         return {
             "joined": lambda: "joined" in members.members,
             "revoked": lambda: members.member("hospital-a").revoked,

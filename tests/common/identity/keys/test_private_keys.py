@@ -4,17 +4,19 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.errors import IdentityError
-from common.identity.keys import files
-from common.identity.keys import private_keys as keys
+from common.identity.keys import files, private_keys
 
-KINDS = [(keys.new_tls_key, keys.read_tls_key), (keys.new_signing_key, keys.read_signing_key)]
+KINDS = [
+    (private_keys.new_tls_key, private_keys.read_tls_key),
+    (private_keys.new_signing_key, private_keys.read_signing_key),
+]
 
 
 @pytest.mark.parametrize(("make", "read"), KINDS)
 def test_a_key_is_made_once_and_read_back(tmp_path: Path, make, read) -> None:
-    made = keys.load_or_make(tmp_path / "a.key", read, make)
+    made = private_keys.load_or_make(tmp_path / "a.key", read, make)
     content = (tmp_path / "a.key").read_bytes()
-    kept = keys.load_or_make(tmp_path / "a.key", read, make)
+    kept = private_keys.load_or_make(tmp_path / "a.key", read, make)
     assert made.public_key() == kept.public_key() == read(tmp_path / "a.key").public_key() != make().public_key()
     assert (tmp_path / "a.key").read_bytes() == content
     assert content.startswith(b"-----BEGIN PRIVATE KEY-----")
@@ -22,20 +24,20 @@ def test_a_key_is_made_once_and_read_back(tmp_path: Path, make, read) -> None:
 
 @pytest.mark.parametrize(("make", "read"), KINDS)
 def test_a_passphrase_encrypts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make, read) -> None:
-    monkeypatch.setenv(keys.VARIABLE, "correct horse")
-    made = keys.load_or_make(tmp_path / "a.key", read, make)
+    monkeypatch.setenv(private_keys.VARIABLE, "correct horse")
+    made = private_keys.load_or_make(tmp_path / "a.key", read, make)
     assert (tmp_path / "a.key").read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
     assert read(tmp_path / "a.key").public_key() == made.public_key()
     for wrong, said in ("", "is encrypted; set FEDLORA_PASSPHRASE"), ("wrong", "cannot be read.*FEDLORA_PASSPHRASE"):
-        monkeypatch.setenv(keys.VARIABLE, wrong)
+        monkeypatch.setenv(private_keys.VARIABLE, wrong)
         with pytest.raises(IdentityError, match=f"a.key {said}"):
             read(tmp_path / "a.key")
 
 
 def test_a_plain_key_is_read_though_there_is_a_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = keys.load_or_make(tmp_path / "a.key", keys.read_tls_key, keys.new_tls_key)
-    monkeypatch.setenv(keys.VARIABLE, "correct horse")
-    assert keys.read_tls_key(tmp_path / "a.key").public_key() == made.public_key()
+    made = private_keys.load_or_make(tmp_path / "a.key", private_keys.read_tls_key, private_keys.new_tls_key)
+    monkeypatch.setenv(private_keys.VARIABLE, "correct horse")
+    assert private_keys.read_tls_key(tmp_path / "a.key").public_key() == made.public_key()
 
 
 @pytest.mark.parametrize(
@@ -43,21 +45,21 @@ def test_a_plain_key_is_read_though_there_is_a_passphrase(tmp_path: Path, monkey
 )
 def test_what_is_no_such_key_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "a.key"
-    files.create(path, keys.to_pem(ec.generate_private_key(ec.SECP256R1())) if content is None else content)
+    files.create(path, private_keys.to_pem(ec.generate_private_key(ec.SECP256R1())) if content is None else content)
     for _, read in KINDS:
         with pytest.raises(IdentityError, match=r"a\.key"):
             read(path)
 
 
 def test_one_kind_of_key_is_not_taken_for_the_other(tmp_path: Path) -> None:
-    files.create(tmp_path / "tls.key", keys.to_pem(keys.new_tls_key()))
-    files.create(tmp_path / "sign.key", keys.to_pem(keys.new_signing_key()))
+    files.create(tmp_path / "tls.key", private_keys.to_pem(private_keys.new_tls_key()))
+    files.create(tmp_path / "sign.key", private_keys.to_pem(private_keys.new_signing_key()))
     with pytest.raises(IdentityError, match="no Ed25519 key"):
-        keys.read_signing_key(tmp_path / "tls.key")
+        private_keys.read_signing_key(tmp_path / "tls.key")
     with pytest.raises(IdentityError, match="no P-384 key"):
-        keys.read_tls_key(tmp_path / "sign.key")
+        private_keys.read_tls_key(tmp_path / "sign.key")
 
 
 def test_a_plain_pem_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(keys.VARIABLE, "correct horse")
-    assert keys.to_plain_pem(keys.new_tls_key()).startswith(b"-----BEGIN PRIVATE KEY-----")
+    monkeypatch.setenv(private_keys.VARIABLE, "correct horse")
+    assert private_keys.to_plain_pem(private_keys.new_tls_key()).startswith(b"-----BEGIN PRIVATE KEY-----")

@@ -17,11 +17,11 @@ def test_members_are_admitted_at_once_each_under_its_own_key(tmp_path):
     make_project(tmp_path)
     members = admit_all(tmp_path / "keys", ["ada", "bob"])
     server = load_server(tmp_path / "keys")
-    door = RosterGuard(tmp_path / "keys", server.roster, server.roster_bytes, "examples")
+    roster_guard = RosterGuard(tmp_path / "keys", server.roster, server.roster_bytes, "examples")
     keys = server.roster.members
     assert members.keys() == keys.keys() == {"ada", "bob"}
-    assert all(door.authorize_node(name, keys[name].certificate, 1) is None for name in members)
-    assert door.authorize_node("ada", keys["bob"].certificate, 1) == "unknown"
+    assert all(roster_guard.authorize_node(name, keys[name].certificate, 1) is None for name in members)
+    assert roster_guard.authorize_node("ada", keys["bob"].certificate, 1) == "unknown"
     authority = x509.load_pem_x509_certificate(server.ca_pem)
     for pem in members.values():
         x509.load_pem_x509_certificate(pem.certificate_pem).verify_directly_issued_by(authority)
