@@ -108,9 +108,9 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")] = False,
 ) -> None:
     """Show what a server does: round, nodes, bytes, refusals."""
-    from server.monitoring.status_view import show
+    from server.monitoring.status_view import show_status
 
-    show(file, watch)
+    show_status(file, watch)
 
 
 @app.command()
@@ -161,7 +161,7 @@ def generate(
 @app.command()
 def verify(run: Run) -> None:
     """Check every line and checkpoint of a run's journal."""
-    from server.storage.journal import verify as verify_journal
+    from server.storage.journal import verify_journal as verify_journal
 
     entries = verify_journal(run / "journal")
     last = f"rounds 0 to {len(entries) - 1}, last adapter {entries[-1]['adapter_hash']}" if entries else "no round yet"

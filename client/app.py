@@ -23,7 +23,7 @@ from client.settings import read_node
 from client.training.evaluate import evaluate
 from client.training.train import train
 from common.adapters.adapter import Adapter
-from common.adapters.codec import decode
+from common.adapters.codec import decode_adapter
 from common.errors import CodecError, FedloraError
 from common.protocol.assignment import Training
 from common.protocol.messages import ADAPTER_STYPE, RejectionReason, RoundId, pack_update, unpack_assignment
@@ -139,7 +139,7 @@ def _trainings(file: Path) -> list[float]:
 
 
 def _evaluate(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
-    adapter: Adapter = decode(blob)
+    adapter: Adapter = decode_adapter(blob)
     _decline(file, evaluation_violation(_policy(file), RoundId.from_values(values), adapter))
     node = load_node(file)
     skeleton, lora = _attach(node, values, adapter)

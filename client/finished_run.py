@@ -24,8 +24,8 @@ from client.training.evaluate import Score, evaluate
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Array, Factors
 from common.errors import ConfigError, JournalError
-from common.huggingface import peft_folder
 from common.huggingface.new_head import initial_weight
+from common.huggingface.peft_folder import read_peft_folder, write_peft_folder
 from common.settings.node import Node
 
 PROBE = 32
@@ -48,7 +48,7 @@ class Trained:
         return attach_lora(self.base, tuple(self.adapter))
 
 
-def load(run: Path) -> Trained:
+def load_run(run: Path) -> Trained:
     """What a run has trained so far.
 
     Raises:
@@ -63,11 +63,11 @@ def load(run: Path) -> Trained:
         )
     node = read_node(run / "test.toml")
     base = load_node_base(node)
-    stored = peft_folder.read(run / "adapter")
+    stored = read_peft_folder(run / "adapter")
     return Trained(node, base, Adapter({**stored.adapter, **_head(base, stored.saved)}))
 
 
-def load_test(run: Path) -> tuple[Node, Examples]:
+def load_test_rows(run: Path) -> tuple[Node, Examples]:
     """The run's test rows, and the settings of the node that holds them.
 
     Raises:
@@ -94,9 +94,9 @@ def evaluate_run(run: Path) -> Score:
     Raises:
         JournalError, DataError: the folder is no run, or it has no test rows.
     """
-    trained = load(run)
+    trained = load_run(run)
     skeleton, lora = trained.attach()
-    return evaluate(skeleton, lora, trained.adapter, load_test(run)[1])
+    return evaluate(skeleton, lora, trained.adapter, load_test_rows(run)[1])
 
 
 def export(run: Path, out: Path, rank: int | None) -> tuple[Adapter, Adapter]:
@@ -108,13 +108,13 @@ def export(run: Path, out: Path, rank: int | None) -> tuple[Adapter, Adapter]:
     if rank is not None and rank < 1:
         raise ConfigError(f"--rank {rank} is below 1; give the largest rank that a module may keep")
     _check_new(out)
-    trained = load(run)
+    trained = load_run(run)
     names = {module.name for module in trained.base.head}
     head = Adapter({n: f for n, f in trained.adapter.items() if n in names})
     cut = Adapter({n: lowrank.truncate(f, rank).astype("f4") for n, f in trained.adapter.items() if n not in names})
     embeddings = [n for n in cut if isinstance(trained.base.model.get_submodule(n), torch.nn.Embedding)]
     folder, task = str(trained.base.folder), trained.node.task
-    peft_folder.write(out, Adapter({**cut, **head}), trained.base.head, folder, task, embeddings)
+    write_peft_folder(out, Adapter({**cut, **head}), trained.base.head, folder, task, embeddings)
     return cut, head
 
 
@@ -126,7 +126,7 @@ def merge_into_base(run: Path, out: Path) -> float:
         ModelError: a target's weight is quantised or tied.
     """
     _check_new(out)
-    trained = load(run)
+    trained = load_run(run)
     skeleton, lora = trained.attach()
     lora.lanes = [frozen_lane(trained.adapter, skeleton.device)]
     expected = _probe(run, skeleton)
@@ -149,7 +149,7 @@ def generate(run: Path, prompt: str, tokens: int) -> str:
     Raises:
         ConfigError: the run's task is not causal-lm, or the prompt is empty or too long.
     """
-    trained = load(run)
+    trained = load_run(run)
     if trained.node.task != "causal-lm":
         raise ConfigError(f'{run} was trained for {trained.node.task}; generate needs [data] task = "causal-lm"')
     ids = trained.base.tokenizer(prompt)["input_ids"]
@@ -189,7 +189,7 @@ def _check_room(given: int, tokens: int, config: PreTrainedConfig) -> None:
 def _probe(run: Path, base: BaseModel) -> Tensor:
     """Logits of the first test rows; of a sentence of our own where the run has none."""
     if Path(read_node(run / "test.toml").data).stat().st_size:
-        rows = load_test(run)[1]
+        rows = load_test_rows(run)[1]
         batches = eval_batches(subset(rows, range(min(PROBE, len(rows)))), PROBE)
     else:
         ids = torch.tensor([base.tokenizer(SENTENCE)["input_ids"]])

@@ -46,7 +46,7 @@ def _run_node(file: Path) -> None:
 
 def _link(node: Node, file: Path) -> Link:
     """A new one for each run, so that a node that stays takes up the invite which its operator has renewed."""
-    own = credentials.load_node(Path(node.keys), node.name)
+    own = credentials.load_node_credentials(Path(node.keys), node.name)
     for warning in own.warnings:
         log.warning("%s", warning)
     context = Context(1, 2, {"node": str(file)}, RecordDict(), {})

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.settings.node import Node
-from common.settings.reader import parse, read_toml
+from common.settings.reader import parse_settings, read_toml
 
 
 def read_node(file: Path) -> Node:
@@ -13,7 +13,7 @@ def read_node(file: Path) -> Node:
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
-    node = parse(Node, read_toml(file), str(file))
+    node = parse_settings(Node, read_toml(file), str(file))
     base = node.base if node.base.startswith("package:") else str(file.parent / Path(node.base).expanduser())
     keys = str(file.parent / Path(node.keys).expanduser()) if node.keys else ""
     return replace(node, base=base, data=str(file.parent / node.data), keys=keys)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from common.errors import IdentityError
-from common.identity.credentials import ServerCredentials, load_server
+from common.identity.credentials import ServerCredentials, load_server_credentials
 from common.settings.server import ServerFile
 from common.signals import exit_on_signal
 from server.monitoring.console import ConsoleLog
@@ -39,7 +39,7 @@ def serve(file: Path) -> Path:
     """
     raise_open_file_limit()
     settings = read_server(file)
-    credentials = load_server(Path(settings.keys))
+    credentials = load_server_credentials(Path(settings.keys))
     if credentials.project != settings.project:
         raise IdentityError(
             f"project = {settings.project!r}, and {settings.keys} holds the keys of {credentials.project!r}; "

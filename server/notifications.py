@@ -79,11 +79,11 @@ class NoticeBroadcaster(RunObserver):
         self._grid, self._bulletin = grid, notices
         self._roster = notices.roster_notice()
 
-    def round_started(self, number: int, clients: int) -> None:
+    def on_round_started(self, number: int, clients: int) -> None:
         """Tell of a new roster before it counts in a round."""
         self._tell_roster()
 
-    def round_committed(self, record: Mapping[str, Any]) -> None:
+    def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """Tell of the round."""
         self._tell_roster()
         self._tell(self._bulletin.round_notice)

@@ -11,15 +11,15 @@ from tensorboardX import SummaryWriter
 
 from common.adapters.adapter import Adapter
 from common.errors import ConfigError, JournalError
-from common.huggingface import peft_folder
 from common.huggingface.base_folder import resolve_base
+from common.huggingface.peft_folder import write_peft_folder
 from common.protocol.announcement import Announcement
 from common.settings.reader import to_tables
 from common.settings.resume import config_hash, find_changes, read_run_settings
 from common.settings.server import ServerFile
 from server.rounds.metrics import with_current_keys
 from server.rounds.observer import RunObserver
-from server.storage import atomic_files
+from server.storage.atomic_files import write_file
 
 CURVES = (
     "test_loss",
@@ -59,7 +59,7 @@ class RunFolder(RunObserver):
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         """Write the run's settings, whole or not at all."""
-        atomic_files.write(self.config, tomli_w.dumps(settings).encode())
+        write_file(self.config, tomli_w.dumps(settings).encode())
 
     @property
     def config(self) -> Path:
@@ -76,15 +76,15 @@ class RunFolder(RunObserver):
         (self.path / "metrics.jsonl").write_text("", encoding="utf-8")
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         for entry in entries:
-            self.round_committed(with_current_keys(entry["metrics"]))
+            self.on_round_committed(with_current_keys(entry["metrics"]))
 
     def publish(self, adapter: Adapter, node: Announcement, base: str) -> None:
         """Replace `adapter/` by the global update as a PEFT folder for this base."""
-        peft_folder.write(
+        write_peft_folder(
             self.path / "adapter", adapter, node.head, str(resolve_base(base)), node.task, node.embeddings
         )
 
-    def round_committed(self, record: Mapping[str, Any]) -> None:
+    def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl and a point to each curve."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import ConfigError
-from common.settings.reader import parse, read_toml
+from common.settings.reader import parse_settings, read_toml
 from common.settings.resume import resume_settings
 from common.settings.server import ServerFile
 from server.algorithms import algorithm_named
@@ -25,7 +25,7 @@ def read_server(file: Path) -> ServerFile:
             raise ConfigError(
                 f"{file}: [{section}] {key} belongs at the top of a server's file, as {key}; move it there"
             )
-    settings = parse(ServerFile, tables, str(file))
+    settings = parse_settings(ServerFile, tables, str(file))
     folder = file.parent / Path(settings.folder or f"runs/{settings.run}").expanduser()
     keys = file.parent / Path(settings.keys).expanduser()
     if has_begun(folder / "journal") and (config := folder / "config.toml").is_file():

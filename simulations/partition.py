@@ -10,7 +10,7 @@ import numpy as np
 from common.errors import ConfigError, DataError, nearest
 from common.seeding import rng
 from common.settings.recipe import Clients
-from simulations.corpora.corpus import Row
+from simulations.corpora.corpus import CorpusRow
 
 _DRAWS = 20
 _NAME_LENGTH = 64
@@ -21,10 +21,12 @@ class Shard:
     """The rows of one client."""
 
     name: str
-    rows: tuple[Row, ...]
+    rows: tuple[CorpusRow, ...]
 
 
-def hold_out(rows: Sequence[Row], count: int, seed: int, label: str | None) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+def hold_out(
+    rows: Sequence[CorpusRow], count: int, seed: int, label: str | None
+) -> tuple[tuple[CorpusRow, ...], tuple[CorpusRow, ...]]:
     """The rows to train on and at most `count` rows to test on, both in their old order.
 
     With a column `label` every class gives the same number of test rows, or half of its rows if it has too few; without
@@ -44,7 +46,7 @@ def hold_out(rows: Sequence[Row], count: int, seed: int, label: str | None) -> t
     )
 
 
-def split(rows: Sequence[Row], clients: Clients, seed: int, label: str | None) -> tuple[Shard, ...]:
+def split(rows: Sequence[CorpusRow], clients: Clients, seed: int, label: str | None) -> tuple[Shard, ...]:
     """Every row in the shard of exactly one client, and no shard below `clients.min_rows`.
 
     Args:
@@ -75,7 +77,7 @@ def split(rows: Sequence[Row], clients: Clients, seed: int, label: str | None) -
     return tuple(_shard(f"client-{i:0{width}}", rows, part) for i, part in enumerate(parts))
 
 
-def _classes(rows: Sequence[Row], label: str | None) -> list[list[int]]:
+def _classes(rows: Sequence[CorpusRow], label: str | None) -> list[list[int]]:
     if label is None:
         raise ConfigError(
             '[clients] partition = "dirichlet" deals out rows by their class, and rows of [data] task = "causal-lm" '
@@ -110,7 +112,7 @@ def _even_out(parts: list[list[int]], min_rows: int) -> list[list[int]]:
     return parts
 
 
-def _natural(rows: Sequence[Row], clients: Clients) -> tuple[Shard, ...]:
+def _natural(rows: Sequence[CorpusRow], clients: Clients) -> tuple[Shard, ...]:
     owned = _group_by_value(rows, clients.column or "")
     if clients.count not in (None, len(owned)):
         raise ConfigError(
@@ -125,11 +127,11 @@ def _natural(rows: Sequence[Row], clients: Clients) -> tuple[Shard, ...]:
     return tuple(_shard(name, rows, part) for name, part in zip(names(owned), owned.values(), strict=True))
 
 
-def _shard(name: str, rows: Sequence[Row], indices: Iterable[int]) -> Shard:
+def _shard(name: str, rows: Sequence[CorpusRow], indices: Iterable[int]) -> Shard:
     return Shard(name, tuple(rows[index] for index in sorted(indices)))
 
 
-def _group_by_value(rows: Sequence[Row], column: str) -> dict[str, list[int]]:
+def _group_by_value(rows: Sequence[CorpusRow], column: str) -> dict[str, list[int]]:
     """Row numbers by the value of a column, in order of the value."""
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):

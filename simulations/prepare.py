@@ -15,7 +15,7 @@ from common.errors import ConfigError, DataError, nearest
 from common.settings.node import Node
 from common.settings.reader import to_tables
 from common.settings.recipe import Recipe
-from server.algorithms import AlgorithmSettings, create
+from server.algorithms import AlgorithmSettings, create_algorithm
 from simulations.corpora import load_corpus
 from simulations.corpora.corpus import to_jsonl
 from simulations.partition import Shard, hold_out, split
@@ -144,4 +144,4 @@ def _check_ranks(nodes: Sequence[Node], recipe: Recipe) -> None:
     shapes = attach_lora(base, find_targets(base, recipe.lora.targets))[1].shapes
     for node in nodes:
         check_rank(node.rank, shapes)
-    create(AlgorithmSettings(recipe.seed, tuple(node.rank for node in nodes), recipe.lora, recipe.server))
+    create_algorithm(AlgorithmSettings(recipe.seed, tuple(node.rank for node in nodes), recipe.lora, recipe.server))

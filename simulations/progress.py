@@ -35,16 +35,16 @@ class PlainLines(RunObserver):
     def __exit__(self, *_: object) -> None:
         """Nothing is held."""
 
-    def started(self, rounds: int, done: int) -> None:
+    def on_run_started(self, rounds: int, done: int) -> None:
         """A run of so many rounds starts, or goes on after those done."""
         self._clock = _Clock(rounds)
         self._say(f"{rounds} rounds, {done} of them done" if done else f"{rounds} round{'s' * (rounds != 1)}")
 
-    def round_committed(self, record: Record) -> None:
+    def on_round_committed(self, record: Record) -> None:
         """The round's numbers, time taken and time left."""
         rounds = self._clock.rounds
         parts = [f"round {record['round']:>{len(str(rounds))}}/{rounds}", *_scores(record), *_exactness(record)]
-        parts += [duration(record["seconds"]), *self._clock.left(record), *_refusals(record)]
+        parts += [duration(record["seconds"]), *self._clock.remaining(record), *_refusals(record)]
         self._say("  ".join(parts))
 
     def _say(self, line: str) -> None:
@@ -77,28 +77,28 @@ class LiveLine(RunObserver):
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def started(self, rounds: int, done: int) -> None:
+    def on_run_started(self, rounds: int, done: int) -> None:
         """A run of so many rounds starts, or goes on after those done."""
         self._clock = _Clock(rounds)
         self._bar.update(self._task, total=rounds, completed=done)
 
-    def round_started(self, number: int, clients: int) -> None:
+    def on_round_started(self, number: int, clients: int) -> None:
         """The round's cohort starts to train."""
         self._clients, self._done = clients, 0
         self._show(description=f"round {number}/{self._clock.rounds}", now=f"0/{clients} clients")
 
-    def client_done(self, name: str, status: str) -> None:
+    def on_client_done(self, name: str, status: str) -> None:
         """One client more has answered, or is given up."""
         self._done += 1
         self._show(now=f"{self._done}/{self._clients} clients")
 
-    def evaluating(self, count: int) -> None:
+    def on_evaluating(self, count: int) -> None:
         """The global model is being measured."""
         self._show(now="evaluating")
 
-    def round_committed(self, record: Record) -> None:
+    def on_round_committed(self, record: Record) -> None:
         """The round's scores stay on the line; refusals stay above it."""
-        scores, left = " ".join(_scores(record)), " ".join(self._clock.left(record))
+        scores, left = " ".join(_scores(record)), " ".join(self._clock.remaining(record))
         self._show(completed=record["round"], now="", scores=scores, left=left)
         for refusal in _refusals(record):
             self._bar.console.print(f"round {record['round']}: {refusal}", markup=False, highlight=False)
@@ -114,7 +114,7 @@ class _Clock:
         self.rounds = rounds
         self._seconds: list[float] = []
 
-    def left(self, record: Record) -> list[str]:
+    def remaining(self, record: Record) -> list[str]:
         """`left 2 min 08 s` after a round of training; nothing after round 0 and after the last."""
         remaining = self.rounds - record["round"]
         if not record["round"] or not remaining:

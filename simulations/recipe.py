@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError, JournalError
-from common.settings.reader import override, parse, read_toml
+from common.settings.reader import override, parse_settings, read_toml
 from common.settings.recipe import Recipe
 from common.settings.resume import find_changes, read_run_settings, resume_settings
 from simulations.gguf_base import gguf_base
@@ -24,7 +24,7 @@ def read_recipe(file: Path, assignments: list[str], run: Path | None = None) -> 
     """
     tables = override(_absolute(read_toml(file), file.parent), assignments)
     tables = _absolute(tables, Path.cwd())
-    return _as_begun(tables, run) if run else parse(Recipe, tables, str(file))
+    return _as_begun(tables, run) if run else parse_settings(Recipe, tables, str(file))
 
 
 def _as_begun(tables: Mapping[str, Any], run: Path) -> Recipe:

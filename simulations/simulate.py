@@ -15,7 +15,7 @@ from rich.console import Console
 
 import client.app
 from client.data.batches import Examples, subset
-from client.finished_run import load, load_test
+from client.finished_run import load_run, load_test_rows
 from client.node import attach_lora, load_node_base
 from client.training.evaluate import Score, evaluate
 from common.adapters import lowrank
@@ -27,7 +27,7 @@ from common.signals import exit_on_signal
 from server.app import make_app
 from server.rounds.metrics import TestScore
 from server.run_folder import RunFolder
-from server.storage.journal import verify
+from server.storage.journal import verify_journal
 from simulations.grid import InProcessGrid
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
@@ -85,7 +85,7 @@ def _flower_command(run: Path, clients: int) -> str:
 
 def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder, files: Sequence[Path]) -> None:
     with progress() as display, InProcessGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
-        test = partial(_test, grid, *load_test(folder.path)) if prepared.test_rows else None
+        test = partial(_test, grid, *load_test_rows(folder.path)) if prepared.test_rows else None
         grid.serve(make_app(display, test, prepared.nodes[0].base), folder.path)
 
 
@@ -105,7 +105,7 @@ def _score(node: Node, adapter: Adapter, rows: Examples) -> Score:
 
 
 def _report(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
-    trained, last = load(folder.path), verify(folder.journal)[-1]
+    trained, last = load_run(folder.path), verify_journal(folder.journal)[-1]
     parameters = list(trained.base.model.parameters())
     facts = {
         "Base model": f"{recipe.base.path}, {sum(p.numel() for p in parameters):,} parameters, frozen",

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 
 from client.data.batch_order import Indices, batches_by_length, bucketed_epochs
 from client.data.rows import Row
-from client.data.tokens import IGNORE, Example, encode, padding_id
+from client.data.tokens import IGNORE, Example, encode_rows, padding_id
 from common.errors import DataError
 from common.seeding import rng
 from common.settings.node import Node
@@ -92,7 +92,7 @@ def tokenize(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase
         DataError: columns are missing, or rows cannot be used.
         ConfigError: the node names no labels, or its max_length has no room for text.
     """
-    return Examples(encode(rows, node, tokenizer, file), node.task, padding_id(tokenizer))
+    return Examples(encode_rows(rows, node, tokenizer, file), node.task, padding_id(tokenizer))
 
 
 def split_held_out(examples: Examples, name: str, share: float = 0.1, cap: int = 64) -> tuple[Examples, Examples]:

@@ -44,7 +44,7 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return next(each for each in ids if each is not None)
 
 
-def encode(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Example, ...]:
+def encode_rows(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Example, ...]:
     """The rows of this file as examples for the node's task; texts are tokenised together, which is fast.
 
     Raises:

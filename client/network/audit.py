@@ -128,6 +128,6 @@ def _private(path: str, flags: int) -> int:
 
 def _is_signed(receipt: Receipt, signature: str, own: NodeCredentials) -> bool:
     try:
-        return signatures.verify(receipt, bytes.fromhex(signature), own.receipt_public_key)
+        return signatures.verify_signature(receipt, bytes.fromhex(signature), own.receipt_public_key)
     except ValueError:
         return False

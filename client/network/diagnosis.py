@@ -47,7 +47,10 @@ def explain_node_certificate(tls: TlsMaterial) -> str | None:
     gRPC's server does not tell: it hangs up.
     """
     try:
-        own, authority = certificates.from_pem(tls.certificate_pem), certificates.from_pem(tls.ca_pem)
+        own, authority = (
+            certificates.from_pem(tls.certificate_pem),
+            certificates.from_pem(tls.ca_pem),
+        )
     except IdentityError as error:
         return f"this node's certificate {error}"
     now = datetime.now(UTC)

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from threading import Thread
 from typing import Any
 
-Address = tuple[Any, ...]
+SocketAddress = tuple[Any, ...]
 """As `socket.getaddrinfo` gives it: family, type, protocol, name, and what `connect` takes."""
 
 
@@ -38,7 +38,7 @@ def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
     return connect_first(_addresses(host, port, deadline), deadline)
 
 
-def connect_first(addresses: list[Address], deadline: Deadline) -> socket.socket:
+def connect_first(addresses: list[SocketAddress], deadline: Deadline) -> socket.socket:
     """A connection to the first address that takes one. Each gets an equal share of the time that is left to it and
     those after it, so that one in a black hole, as IPv6 often is, leaves enough for the next.
 
@@ -54,7 +54,7 @@ def connect_first(addresses: list[Address], deadline: Deadline) -> socket.socket
     return _connect(last, deadline.seconds_left())
 
 
-def _connect(address: Address, seconds: float) -> socket.socket:
+def _connect(address: SocketAddress, seconds: float) -> socket.socket:
     family, kind, protocol, _, place = address
     connection = socket.socket(family, kind, protocol)
     try:
@@ -66,9 +66,9 @@ def _connect(address: Address, seconds: float) -> socket.socket:
     return connection
 
 
-def _addresses(host: str, port: int, deadline: Deadline) -> list[Address]:
+def _addresses(host: str, port: int, deadline: Deadline) -> list[SocketAddress]:
     """Looked up in a thread that nobody waits for: the system's resolver keeps to no time, and heeds no signal."""
-    found: Future[list[Address]] = Future()
+    found: Future[list[SocketAddress]] = Future()
 
     def look_up() -> None:
         try:

@@ -18,7 +18,7 @@ from client.network.proxy import find_proxy
 from client.network.responder import Responder
 from common.errors import TransportError
 from common.protocol.channel import CHANNEL, INBOX, REPLY, SERVICE, TlsMaterial
-from common.protocol.frames import decode
+from common.protocol.frames import decode_message
 
 _FIRST, _LONGEST = 0.5, 30.0
 """Seconds before the next attempt: after the first failure, and at most."""
@@ -106,7 +106,7 @@ class Link:
             self._answers.prepare()
         reply = channel.stream_unary(f"/{SERVICE}/{REPLY}")
         for first in self._stream:
-            if (frames := self._answers.reply_to(decode(first, self._stream, self._limit))) is None:
+            if (frames := self._answers.reply_to(decode_message(first, self._stream, self._limit))) is None:
                 continue
             try:
                 reply(frames)

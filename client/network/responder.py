@@ -8,7 +8,7 @@ from flwr.app import ConfigRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from common.protocol.channel import NOTICE
-from common.protocol.frames import encode
+from common.protocol.frames import encode_message
 from common.protocol.payload import Payload
 
 _FAILED = 2
@@ -57,10 +57,10 @@ class Responder:
             self._auditor.on_notice(notice.values, notice.blob)
             return None
         try:
-            return encode(self._sign(self._reply(message)))
+            return encode_message(self._sign(self._reply(message)))
         except Exception as error:
             log.error("a %s message failed: %s", message.metadata.message_type, error, exc_info=error)
-            return encode(Message(Error(_FAILED, "failed"), reply_to=message))
+            return encode_message(Message(Error(_FAILED, "failed"), reply_to=message))
 
     def _reply(self, message: Message) -> Message:
         assert self._app is not None

@@ -23,10 +23,10 @@ from zlib_ng.zlib_ng import crc32
 from common.adapters import codec_header
 from common.adapters.adapter import Adapter, Array, Factors, Shapes
 from common.adapters.checksum import join_with_crc
-from common.adapters.codec_header import CodecHeader, Dtype, ModuleHeader
+from common.adapters.codec_header import CodecHeader, ModuleHeader, StoredDtype
 from common.errors import CodecError
 
-__all__ = ["DecodeLimits", "Dtype", "decode", "encode", "write"]
+__all__ = ["DecodeLimits", "StoredDtype", "decode_adapter", "encode_adapter", "write_adapter"]
 
 _VERSION = 1
 _MAGIC = b"fedlra"
@@ -56,7 +56,7 @@ class DecodeLimits:
 _DEFAULT = DecodeLimits()
 
 
-def encode(adapter: Adapter, dtype: Dtype = "f32", omit: Container[str] = ()) -> bytes:
+def encode_adapter(adapter: Adapter, dtype: StoredDtype = "f32", omit: Container[str] = ()) -> bytes:
     """The buffer of an adapter; equal adapters give equal bytes.
 
     Args:
@@ -70,7 +70,7 @@ def encode(adapter: Adapter, dtype: Dtype = "f32", omit: Container[str] = ()) ->
     return join_with_crc(_start, *_parts(adapter, dtype, omit))
 
 
-def write(file: BinaryIO, adapter: Adapter, dtype: Dtype = "f32") -> None:
+def write_adapter(file: BinaryIO, adapter: Adapter, dtype: StoredDtype = "f32") -> None:
     """Put into an empty file what `encode` gives, array by array, so that memory need not hold it.
 
     Raises:
@@ -86,7 +86,7 @@ def write(file: BinaryIO, adapter: Adapter, dtype: Dtype = "f32") -> None:
     file.write(_start(crc))
 
 
-def decode(
+def decode_adapter(
     buffer: bytes | memoryview | mmap, limits: DecodeLimits = _DEFAULT, known: Adapter | None = None, check: bool = True
 ) -> Adapter:
     """The adapter in a buffer: read-only views on it, without a copy.
@@ -104,7 +104,7 @@ def decode(
     """
     view = memoryview(buffer).toreadonly().cast("B")
     text = _header_bytes(view, limits, check)
-    layout = codec_header.parse(text)
+    layout = codec_header.parse_header(text)
     _check_limits(layout, limits)
     arrays = _arrays(layout, view[_PREFIX + len(text) :])
     return Adapter({name: _factors(name, layout, arrays, known or Adapter()) for name in layout.modules})
@@ -114,10 +114,10 @@ def _start(crc: int) -> bytes:
     return _START.pack(_MAGIC, _VERSION, crc)
 
 
-def _parts(adapter: Adapter, dtype: Dtype, omit: Container[str]) -> tuple[int, Iterator[bytes | memoryview]]:
+def _parts(adapter: Adapter, dtype: StoredDtype, omit: Container[str]) -> tuple[int, Iterator[bytes | memoryview]]:
     """What follows the checksum: its size in bytes, and its parts; an array is converted when it is its turn."""
     layout = codec_header.make_header(adapter, dtype, omit)
-    text = codec_header.dump(layout)
+    text = codec_header.dump_header(layout)
     total = _PREFIX + len(text) + _size(layout)
     octets = (_octets(getattr(f, side), dtype) for name, f in adapter.items() for side in layout.modules[name].sides)
     return total - _START.size, chain([_LENGTHS.pack(len(text), total), text], octets)
@@ -128,7 +128,7 @@ def _size(layout: CodecHeader) -> int:
     return numbers * int(_DTYPES[layout.dtype].itemsize)
 
 
-def _octets(array: Array, dtype: Dtype) -> memoryview:
+def _octets(array: Array, dtype: StoredDtype) -> memoryview:
     return np.ascontiguousarray(array, _DTYPES[dtype]).reshape(-1).view(np.uint8).data
 
 

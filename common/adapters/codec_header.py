@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from common.adapters.adapter import Adapter
 from common.errors import CodecError
 
-Dtype = Literal["f32", "bf16", "f16", "f64"]
+StoredDtype = Literal["f32", "bf16", "f16", "f64"]
 Sides = Literal["", "a", "ab", "b"]
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
@@ -39,7 +39,7 @@ class ModuleHeader:
 class CodecHeader:
     """How to read the data of a buffer; modules in order of name."""
 
-    dtype: Dtype
+    dtype: StoredDtype
     modules: dict[_Name, ModuleHeader]
 
     def arrays(self) -> Iterator[tuple[str, tuple[int, int]]]:
@@ -52,7 +52,7 @@ class CodecHeader:
 _JSON = TypeAdapter(CodecHeader)
 
 
-def make_header(adapter: Adapter, dtype: Dtype, omit: Container[str]) -> CodecHeader:
+def make_header(adapter: Adapter, dtype: StoredDtype, omit: Container[str]) -> CodecHeader:
     """The layout of an adapter without the arrays named in `omit`.
 
     Raises:
@@ -68,13 +68,13 @@ def make_header(adapter: Adapter, dtype: Dtype, omit: Container[str]) -> CodecHe
         raise _explain(error) from None
 
 
-def dump(layout: CodecHeader) -> bytes:
+def dump_header(layout: CodecHeader) -> bytes:
     """The header: canonical JSON (sorted keys, no spaces), filled up with spaces to a multiple of 8 bytes."""
     text = _JSON.dump_json(layout)
     return text + b" " * (-len(text) % 8)
 
 
-def parse(text: bytes) -> CodecHeader:
+def parse_header(text: bytes) -> CodecHeader:
     """The layout in a header.
 
     Raises:
@@ -84,7 +84,7 @@ def parse(text: bytes) -> CodecHeader:
         layout = _JSON.validate_json(text)
     except ValidationError as error:
         raise _explain(error) from None
-    if list(layout.modules) != sorted(layout.modules) or dump(layout) != text:
+    if list(layout.modules) != sorted(layout.modules) or dump_header(layout) != text:
         raise CodecError("the header is not canonical: sorted keys, none twice, no spaces but those at its end")
     return layout
 

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from common.errors import ConfigError, ModelError
-from common.settings.reader import parse
+from common.settings.reader import parse_settings
 from common.settings.types import Count
 
 CONFIG = "adapter_config.json"
@@ -62,7 +62,7 @@ def read_config(path: Path) -> LoraConfig:
     """
     settings = _read_json(path)
     try:
-        config = parse(LoraConfig, settings, str(path))
+        config = parse_settings(LoraConfig, settings, str(path))
     except ConfigError as error:
         raise ModelError(f"{error}; {REMEDY}") from None
     for key in _BEYOND_LORA:

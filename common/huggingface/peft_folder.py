@@ -46,7 +46,7 @@ class PeftAdapter:
     saved: Mapping[str, Array]
 
 
-def write(
+def write_peft_folder(
     folder: Path,
     adapter: Adapter,
     head: Sequence[HeadModule],
@@ -140,7 +140,7 @@ def _saved_module(name: str) -> str:
     return whole.group() if whole else name
 
 
-def read(folder: Path) -> PeftAdapter:
+def read_peft_folder(folder: Path) -> PeftAdapter:
     """The adapter in a PEFT folder, ours or another's.
 
     Raises:

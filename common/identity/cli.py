@@ -29,7 +29,7 @@ def init(
     from common.identity import operator, project_files
 
     operator.init(folder, project, server, _now())
-    made = project_files.read(folder)
+    made = project_files.read_project_files(folder)
     print(f"project {project} in {folder}: server {', '.join(made.hosts)}, until {_until(made)}")
     print(f"keep {folder / 'ca.key'} and {folder / 'roster.key'} safe: who has them can admit anyone")
 
@@ -57,7 +57,7 @@ def admit(
     from common.identity import operator
 
     within = folder / request
-    asked = node_keys.read_request(within if within.exists() and not request.exists() else request)
+    asked = node_keys.load_request(within if within.exists() and not request.exists() else request)
     invite = operator.admit(folder, asked, max_rank, max_weight, _now())
     print(f"send to {asked.name}: {invite}, but only if its owner reads you the same fingerprint; if not, revoke it")
     print(f"fingerprint: {asked.fingerprint}")
@@ -68,7 +68,7 @@ def show(folder: Folder = KEYS) -> None:
     """List the project, what expires when, and every member of the roster."""
     from common.identity import project_files
 
-    shown, now = project_files.read(folder), _now()
+    shown, now = project_files.read_project_files(folder), _now()
     print(f"project {shown.roster.project}, authority until {shown.authority.not_valid_after_utc:%Y-%m-%d}")
     print(f"server {', '.join(shown.hosts)}, until {_until(shown)}\nroster version {shown.roster.version}")
     print(_line("name", "max rank", "max weight", "expires", "state"))

@@ -9,11 +9,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.errors import IdentityError
-from common.identity import node, project_files
+from common.identity import node
 from common.identity.documents import invite, names
 from common.identity.documents.roster import Roster
 from common.identity.keys import certificates, expiry, files, folders, private_keys
 from common.identity.keys.private_keys import TlsKey
+from common.identity.project_files import read_project_files
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,14 @@ class NodeCredentials:
     warnings: tuple[str, ...]
 
 
-def load_server(folder: Path) -> ServerCredentials:
+def load_server_credentials(folder: Path) -> ServerCredentials:
     """The credentials of the server whose project is in this folder; `ca.key` and `roster.key` may be elsewhere.
 
     Raises:
         IdentityError: a file is missing, damaged, expired or open to others, or does not belong to the rest.
     """
     now = datetime.now(UTC)
-    public = project_files.read(folder)
+    public = read_project_files(folder)
     public.check_authority(now)
     public.check_server(now)
     key = private_keys.read_tls_key(folder / "server.key")
@@ -71,7 +72,7 @@ def load_server(folder: Path) -> ServerCredentials:
     )
 
 
-def load_node(folder: Path, name: str) -> NodeCredentials:
+def load_node_credentials(folder: Path, name: str) -> NodeCredentials:
     """The credentials of this node, with the newest roster it has seen.
 
     Raises:
@@ -79,7 +80,7 @@ def load_node(folder: Path, name: str) -> NodeCredentials:
             roster bars the node.
     """
     names.node_name(name)
-    folders.check(folder)
+    folders.check_closed(folder)
     tls_key, signing_key = _own_keys(folder, name)
     with _read_from(folder, name) as data:
         document, invited = invite.read_invite(data)
@@ -143,5 +144,5 @@ def _timely(folder: Path, name: str, pem: bytes) -> tuple[str, ...]:
     certificate, now = certificates.from_pem(pem), datetime.now(UTC)
     what = f"the certificate of {name}"
     remedy = f"ask the operator for: fedlora keys renew {name}, and put the new {name}.invite in {folder}"
-    expiry.check(what, certificate, remedy, now)
+    expiry.check_validity(what, certificate, remedy, now)
     return expiry.warnings(what, certificate.not_valid_after_utc, remedy, now)

@@ -30,11 +30,11 @@ def join(folder: Path, name: str) -> JoinRequest:
             folder / f"{name}.sign.key", private_keys.read_signing_key, private_keys.new_signing_key
         )
         data = request.make_request(name, tls_key, signing_key)
-        files.create(path, data)
+        files.create_file(path, data)
     return request.read_request(data)
 
 
-def read_request(path: Path) -> JoinRequest:
+def load_request(path: Path) -> JoinRequest:
     """The request in a file.
 
     Raises:
@@ -47,7 +47,7 @@ def read_request(path: Path) -> JoinRequest:
 
 def _refusal(path: Path) -> IdentityError:
     return IdentityError(
-        f"{path} is there already, with fingerprint {read_request(path).fingerprint}; send that, or choose another name"
+        f"{path} is there already, with fingerprint {load_request(path).fingerprint}; send that, or choose another name"
     )
 
 
@@ -74,7 +74,7 @@ def pin_roster(folder: Path, name: str, known: Roster, signed: bytes, key: Ed255
     """
     following = _check_successor(known, roster.read_roster(signed, key, known.version))
     with folders.lock(folder):
-        files.replace(_path(folder, name), signed)
+        files.replace_file(_path(folder, name), signed)
     return following
 
 

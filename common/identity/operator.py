@@ -11,14 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from common.errors import IdentityError
-from common.identity import project_files
 from common.identity.documents import invite, names, roster
 from common.identity.documents.invite import Invite
 from common.identity.documents.request import JoinRequest
 from common.identity.documents.roster import Member, Roster
 from common.identity.keys import certificates, files, folders, private_keys
 from common.identity.keys.certificates import Authority, key_hash
-from common.identity.project_files import ProjectFiles
+from common.identity.project_files import ProjectFiles, read_project_files
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def renew_server(folder: Path, now: datetime) -> x509.Certificate:
     with _open_project(folder, now) as project:
         key = certificates.public_key(project.public.server)
         certificate = certificates.make_server_certificate(project.public.hosts, key, project.authority, now)
-        files.replace(folder / "server.pem", certificates.to_pem(certificate))
+        files.replace_file(folder / "server.pem", certificates.to_pem(certificate))
     return certificate
 
 
@@ -119,14 +118,14 @@ def revoke(folder: Path, name: str, now: datetime) -> Roster:
     """
     with _open_project(folder, now) as project:
         following = project.public.roster.successor(replace(_require_member(project.public.roster, name), revoked=True))
-        files.replace(folder / "roster.json", roster.sign_roster(following, project.roster_key))
+        files.replace_file(folder / "roster.json", roster.sign_roster(following, project.roster_key))
     return following
 
 
 @contextmanager
 def _open_project(folder: Path, now: datetime) -> Iterator[_Project]:
     with folders.lock(folder):
-        public = project_files.read(folder)
+        public = read_project_files(folder)
         public.check_authority(now)
         key = private_keys.read_tls_key(folder / "ca.key")
         certificates.check_key(public.authority, key, folder / "ca.key")
@@ -153,8 +152,8 @@ def _publish(project: _Project, member: Member, certificate: x509.Certificate) -
         signed_roster=signed.decode(),
     )
     path = _invite_path(public.folder, member.name)
-    files.replace(path, invite.sign_invite(document, project.roster_key))
-    files.replace(public.folder / "roster.json", signed)
+    files.replace_file(path, invite.sign_invite(document, project.roster_key))
+    files.replace_file(public.folder / "roster.json", signed)
     return path
 
 

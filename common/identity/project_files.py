@@ -40,7 +40,7 @@ class ProjectFiles:
         Raises:
             IdentityError: it has expired, or has not begun.
         """
-        expiry.check("the project's authority", self.authority, _NEW_PROJECT, now)
+        expiry.check_validity("the project's authority", self.authority, _NEW_PROJECT, now)
 
     def check_server(self, now: datetime) -> None:
         """Refuse a server's certificate that no node would take.
@@ -48,7 +48,7 @@ class ProjectFiles:
         Raises:
             IdentityError: it has expired, or has not begun.
         """
-        expiry.check("the server's certificate", self.server, self._renew(), now)
+        expiry.check_validity("the server's certificate", self.server, self._renew(), now)
 
     def warnings(self, now: datetime) -> tuple[str, ...]:
         """What has expired or soon will, each with the command that mends it."""
@@ -71,13 +71,13 @@ class ProjectFiles:
 _NEW_PROJECT = "make a new project with fedlora keys init, and admit every node to it"
 
 
-def read(folder: Path) -> ProjectFiles:
+def read_project_files(folder: Path) -> ProjectFiles:
     """The overview of the project in this folder.
 
     Raises:
         IdentityError: others may enter the folder, or a file of it is missing, damaged or of another project.
     """
-    folders.check(folder)
+    folders.check_closed(folder)
     authority, server = (_certificate(folder / name) for name in ("ca.pem", "server.pem"))
     if not certificates.is_issued_by(server, authority):
         raise IdentityError(f"{folder / 'server.pem'} is not of {folder / 'ca.pem'}; put back those of one project")

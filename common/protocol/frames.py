@@ -20,7 +20,7 @@ from common.protocol.message_header import MessageHeader, message_arrays, read_h
 _PREFIX = 4
 
 
-def encode(message: Message) -> Iterator[bytes]:
+def encode_message(message: Message) -> Iterator[bytes]:
     """The frames of a message; its arrays are cut as they are asked for, and not copied before.
 
     Raises:
@@ -49,7 +49,7 @@ def read_first_frame(first: bytes, limit: int) -> MessageHeader:
     return read_header(first[_PREFIX:], limit)
 
 
-def store_in_memory(size: int) -> IO[bytes]:
+def memory_buffer(size: int) -> IO[bytes]:
     """A place for so many bytes, of which only those that were written take memory."""
     return io.BytesIO(bytes(size))
 
@@ -64,7 +64,7 @@ class IncomingMessage:
     Its `left` is the number of bytes that are still to come.
     """
 
-    def __init__(self, head: MessageHeader, store: Callable[[int], IO[bytes]] = store_in_memory) -> None:
+    def __init__(self, head: MessageHeader, store: Callable[[int], IO[bytes]] = memory_buffer) -> None:
         self._head, self._store = head, store(head.size)
         self.left = head.size
         self._lengths = _lengths(size for _, size in head.arrays)
@@ -98,7 +98,7 @@ def _lengths(sizes: Iterable[int]) -> Iterator[int]:
         yield from (min(FRAME, size - start) for start in range(0, size, FRAME))
 
 
-def decode(first: bytes, others: Iterator[bytes], limit: int) -> Message:
+def decode_message(first: bytes, others: Iterator[bytes], limit: int) -> Message:
     """The message that begins with this frame; of the others no more are taken than it has.
 
     Raises:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
 from common.adapters.adapter import Adapter
-from common.adapters.codec import DecodeLimits, decode, encode
+from common.adapters.codec import DecodeLimits, decode_adapter, encode_adapter
 from common.adapters.joined import join_adapters, split_adapters
 from common.protocol.assignment import Assignment, Training, Trains, Update
 
@@ -75,7 +75,7 @@ def assignment_values(assignment: Assignment, training: Training) -> dict[str, A
 def pack_assignment(assignment: Assignment) -> bytes:
     """One buffer with the frozen and the start factors; a zero B is not sent."""
     joined = join_adapters(frozen=assignment.frozen, start=assignment.start)
-    return encode(joined, omit={f"{name}.b" for name, factors in joined.items() if not factors.b.any()})
+    return encode_adapter(joined, omit={f"{name}.b" for name, factors in joined.items() if not factors.b.any()})
 
 
 def unpack_assignment(buffer: bytes, trains: Trains, scaling: float) -> Assignment:
@@ -84,14 +84,14 @@ def unpack_assignment(buffer: bytes, trains: Trains, scaling: float) -> Assignme
     Raises:
         CodecError: the buffer is malformed.
     """
-    parts = split_adapters(decode(buffer))
+    parts = split_adapters(decode_adapter(buffer))
     return Assignment(parts.get("frozen", Adapter()), parts.get("start", Adapter()), trains, scaling)
 
 
 def pack_update(update: Update, trains: Trains) -> bytes:
     """One buffer with the trained factors; an A that was only lent is not sent back."""
     lent = {f"{name}.a" for name in update.adapter} if trains == "b" else ()
-    return encode(update.adapter, omit=lent)
+    return encode_adapter(update.adapter, omit=lent)
 
 
 def unpack_update(buffer: bytes, assignment: Assignment, limits: DecodeLimits) -> Adapter:
@@ -100,4 +100,4 @@ def unpack_update(buffer: bytes, assignment: Assignment, limits: DecodeLimits) -
     Raises:
         CodecError: the buffer is malformed or beyond the limits.
     """
-    return decode(buffer, limits, known=assignment.start if assignment.trains == "b" else None)
+    return decode_adapter(buffer, limits, known=assignment.start if assignment.trains == "b" else None)

@@ -59,7 +59,7 @@ def _toml_value(text: str) -> Any:
         return text
 
 
-def parse(kind: type[Settings], tables: Mapping[str, Any], source: str) -> Settings:
+def parse_settings(kind: type[Settings], tables: Mapping[str, Any], source: str) -> Settings:
     """The tables as frozen settings of this kind.
 
     Raises:

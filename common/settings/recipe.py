@@ -64,7 +64,7 @@ class Clients:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Lora:
+class LoraSettings:
     """[lora] `targets`: "query-value", "all-linear", a list of names, or one regular expression for whole names."""
 
     targets: str | Names = "query-value"
@@ -124,7 +124,7 @@ class Recipe:
     data: Data
     clients: Clients
     train: Train
-    lora: Lora = Lora()
+    lora: LoraSettings = LoraSettings()
     server: Server = Server()
     seed: Annotated[int, Field(ge=0)] = 0
     threads: Count = 1

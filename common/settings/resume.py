@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.settings.marks import added_later, is_operational, table_type
-from common.settings.reader import Settings, parse, read_toml, to_tables, to_toml
+from common.settings.reader import Settings, parse_settings, read_toml, to_tables, to_toml
 
 
 def config_hash(settings: Any) -> str:
@@ -38,7 +38,7 @@ def read_run_settings(kind: type[Settings], file: Path) -> Settings:
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
-    return parse(kind, fill_earlier_values(kind, read_toml(file)), str(file))
+    return parse_settings(kind, fill_earlier_values(kind, read_toml(file)), str(file))
 
 
 def fill_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def resume_settings(kind: type[Settings], typed: Mapping[str, Any], file: Path) 
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
-    return parse(kind, _overlay(fill_earlier_values(kind, read_toml(file)), typed), str(file))
+    return parse_settings(kind, _overlay(fill_earlier_values(kind, read_toml(file)), typed), str(file))
 
 
 def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

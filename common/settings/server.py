@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from common.settings.marks import OPERATIONAL
-from common.settings.recipe import Lora, Rule, Steps
+from common.settings.recipe import LoraSettings, Rule, Steps
 from common.settings.types import _STRICT, Address, Count, Name, Positive
 
 
@@ -42,7 +42,7 @@ class ServerFile:
     deadline: Annotated[Positive, OPERATIONAL] = 3600.0
     cohort: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
-    lora: Lora = Lora()
+    lora: LoraSettings = LoraSettings()
     train: Steps = Steps()
     server: Rule = Rule()
 

@@ -9,7 +9,7 @@ from server.algorithms.increments import Increments
 ALGORITHMS: dict[str, type[Algorithm]] = {"increments": Increments, "fedit": FedIT, "hetlora": HetLoRA}
 
 
-def create(settings: AlgorithmSettings) -> Algorithm:
+def create_algorithm(settings: AlgorithmSettings) -> Algorithm:
     """The algorithm that [server] algorithm names.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from common.adapters.adapter import Adapter, Factors, Shapes
 from common.protocol.assignment import Assignment
-from common.settings.recipe import Lora, Server
+from common.settings.recipe import LoraSettings, Server
 from server.algorithms.state import State
 
 
@@ -17,7 +17,7 @@ class AlgorithmSettings:
 
     seed: int
     ranks: tuple[int, ...]
-    lora: Lora
+    lora: LoraSettings
     server: Server
     head: frozenset[str] = frozenset()
 

@@ -13,24 +13,24 @@ class ConsoleLog(RunObserver):
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
 
-    def waiting(self, connected: int, needed: int) -> None:
+    def on_waiting(self, connected: int, needed: int) -> None:
         """Too few nodes to begin."""
         self._log.info("%s of %s nodes are connected; waiting for the others", connected, needed)
 
-    def started(self, rounds: int, done: int) -> None:
+    def on_run_started(self, rounds: int, done: int) -> None:
         """Enough nodes."""
         self._log.info("%s rounds, %s of them done", rounds, done)
 
-    def client_done(self, name: str, status: str) -> None:
+    def on_client_done(self, name: str, status: str) -> None:
         """A node's reply is there, or will not come."""
         self._log.info("%s: %s", name, status)
 
-    def round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
+    def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
         """Too few replies count."""
         words = ", ".join(f"{name}: {reason}" for name, reason in reasons.items())
         self._log.warning("attempt %s at round %s is abandoned (%s)", attempt, number, words or "too few nodes")
 
-    def round_committed(self, record: Mapping[str, Any]) -> None:
+    def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """A round is on disk."""
         losses = [client["loss_after"] for client in record["clients"] if client["loss_after"] is not None]
         loss = f", mean loss of the nodes {sum(losses) / len(losses):.3f}" if losses else ""

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from server.monitoring.status_file import REFUSALS, Traffic, live_nodes, unknown_node, write
+from server.monitoring.status_file import REFUSALS, Traffic, live_nodes, unknown_node, write_status
 from server.rounds.observer import RunObserver
 
 BEAT = 2.0
@@ -60,35 +60,35 @@ class ServerStatus(RunObserver):
             ended.set()
             thread.join()
 
-    def waiting(self, connected: int, needed: int) -> None:
+    def on_waiting(self, connected: int, needed: int) -> None:
         """Too few nodes to begin."""
         self._write(phase="waiting", done=connected, of=needed)
 
-    def started(self, rounds: int, done: int) -> None:
+    def on_run_started(self, rounds: int, done: int) -> None:
         """Enough nodes."""
         self._write(phase="started", round=done, rounds=rounds, done=0, of=0)
 
-    def round_started(self, number: int, clients: int) -> None:
+    def on_round_started(self, number: int, clients: int) -> None:
         """Nodes train."""
         self._write(phase="training", round=number, done=0, of=clients)
 
-    def client_done(self, name: str, status: str) -> None:
+    def on_client_done(self, name: str, status: str) -> None:
         """A node's reply is there, or will not come."""
         self._node(name)["status"] = status
         self._write(done=self._now["done"] + 1)
 
-    def evaluating(self, count: int) -> None:
+    def on_evaluating(self, count: int) -> None:
         """Nodes measure."""
         self._write(phase="evaluating", done=0, of=count)
 
-    def round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
+    def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
         """The round will be tried again, or the run ends."""
         for name, reason in reasons.items():
             self._refuse(name, reason, number)
             self._node(name)["reason"] = reason
         self._write(phase="abandoned", round=number, done=0, of=0)
 
-    def round_committed(self, record: Mapping[str, Any]) -> None:
+    def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """A round is on disk."""
         self._count(record)
         last = record["round"] == self._now["rounds"]
@@ -127,4 +127,4 @@ class ServerStatus(RunObserver):
 
     def _save(self) -> None:
         with self._writing:
-            write(self._folder, live_nodes(self._told, self._traffic) | {"updated": self._time()})
+            write_status(self._folder, live_nodes(self._told, self._traffic) | {"updated": self._time()})

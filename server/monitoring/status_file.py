@@ -56,7 +56,7 @@ def _last_seen(meter: TrafficMeter | None) -> str | None:
     return datetime.fromtimestamp(meter.seen, UTC).isoformat(timespec="seconds") if meter and meter.seen else None
 
 
-def write(folder: Path, status: Mapping[str, Any]) -> None:
+def write_status(folder: Path, status: Mapping[str, Any]) -> None:
     """Replace the file in one step; a status that cannot be written must not end the run."""
     temporary = (folder / FILE).with_suffix(".tmp")
     try:

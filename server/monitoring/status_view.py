@@ -20,7 +20,7 @@ PAUSE = 2.0
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def show(file: Path, watch: bool) -> None:
+def show_status(file: Path, watch: bool) -> None:
     """Print the status of the server with this file; with `watch`, again and again until Ctrl-C.
 
     Raises:
@@ -28,7 +28,7 @@ def show(file: Path, watch: bool) -> None:
     """
     folder, console = Path(read_server(file).folder), Console()
     while True:
-        text = view(read_status(folder), datetime.now(UTC), console.width)
+        text = render_status(read_status(folder), datetime.now(UTC), console.width)
         if watch and console.is_terminal:
             console.clear()
         console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
@@ -37,7 +37,7 @@ def show(file: Path, watch: bool) -> None:
         time.sleep(PAUSE)
 
 
-def view(status: Mapping[str, Any], now: datetime, width: int = 100) -> str:
+def render_status(status: Mapping[str, Any], now: datetime, width: int = 100) -> str:
     """What `server.monitoring.status.Status` wrote, for people; ages are as of `now`."""
     console = Console(file=StringIO(), width=width, markup=False, highlight=False, color_system=None)
     console.print(_headline(status, now))

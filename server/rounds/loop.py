@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.adapters.adapter import Adapter
-from common.adapters.codec import encode
+from common.adapters.codec import encode_adapter
 from common.errors import JournalError
 from common.protocol.announcement import Announcement
 from common.protocol.messages import RoundId
 from common.protocol.payload import Payload
-from server.algorithms import AlgorithmSettings, WeightedUpdate, create
+from server.algorithms import AlgorithmSettings, WeightedUpdate, create_algorithm
 from server.algorithms.state import State
 from server.rounds import quorum
 from server.rounds.collect import RoundRequest, collect_losses, collect_updates
@@ -66,7 +66,9 @@ class RoundLoop:
         self._participants.require_any()
         ranks = (*(node.rank for node in self.nodes.values()), self._participants.max_rank)
         head = frozenset(module.name for module in self._any_node().head)
-        self._algorithm = create(AlgorithmSettings(settings.seed, ranks, settings.lora, settings.server, head))
+        self._algorithm = create_algorithm(
+            AlgorithmSettings(settings.seed, ranks, settings.lora, settings.server, head)
+        )
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
 
     @property
@@ -80,7 +82,7 @@ class RoundLoop:
         Raises:
             RunError: a round had too few updates in every attempt, or could not be written.
         """
-        self._observer.started(self._settings.train.rounds, max(0, len(self._journal.entries) - 1))
+        self._observer.on_run_started(self._settings.train.rounds, max(0, len(self._journal.entries) - 1))
         state = self._load_committed() if self._journal.entries else self._begin()
         while state.round < self._settings.train.rounds:
             state = self._round(state)
@@ -120,7 +122,7 @@ class RoundLoop:
         raise quorum.quorum_error(state.round + 1, clients, self._settings.quorum, self._settings.attempts)
 
     def _abandon(self, number: int, attempt: int, clients: Mapping[str, ClientMetrics]) -> None:
-        self._observer.round_abandoned(number, attempt, quorum.rejection_reasons(clients))
+        self._observer.on_round_abandoned(number, attempt, quorum.rejection_reasons(clients))
         if attempt < self._settings.attempts:
             time.sleep(quorum.PAUSE * attempt)
 
@@ -131,12 +133,12 @@ class RoundLoop:
 
     def _collect(self, state: State, clients: Mapping[str, ClientMetrics], attempt: int) -> list[WeightedUpdate]:
         number = state.round + 1
-        self._observer.round_started(number, len(clients))
+        self._observer.on_round_started(number, len(clients))
         ranks = sorted({client.rank for client in clients.values()})
         assignments = {rank: self._algorithm.assign(state, rank) for rank in ranks}
         call = RoundRequest(self._round_id(state, number, attempt), self._settings.training(number), assignments)
         asked = {self._participants.ids[name]: client for name, client in clients.items()}
-        rule, done = self._settings.server.weights, self._observer.client_done
+        rule, done = self._settings.server.weights, self._observer.on_client_done
         return collect_updates(self._messenger, call, asked, self._journal.spool_path, rule, done)
 
     def _round_id(self, state: State, number: int, attempt: int = 1) -> RoundId:
@@ -167,15 +169,15 @@ class RoundLoop:
         }
         self._journal.commit(state, entry)
         committed = self._load_committed()
-        self._observer.round_committed(record)
+        self._observer.on_round_committed(record)
         return committed
 
     def _evaluate(self, state: State, names: set[str], clients: Mapping[str, ClientMetrics]) -> dict[str, float]:
         payload = Payload(
-            self._round_id(state, state.round).to_values(), encode(self._algorithm.broadcast_update(state))
+            self._round_id(state, state.round).to_values(), encode_adapter(self._algorithm.broadcast_update(state))
         )
         by_id = {self._participants.ids[name]: name for name in sorted(names & self.nodes.keys())}
-        self._observer.evaluating(len(by_id))
+        self._observer.on_evaluating(len(by_id))
         for name in names & self.nodes.keys() & clients.keys():
             clients[name].bytes_down += len(payload.blob)
         return collect_losses(self._messenger, by_id, payload, state.round)
@@ -183,4 +185,4 @@ class RoundLoop:
 
 def adapter_hash(adapter: Adapter) -> str:
     """SHA-256 of an adapter's buffer in float32."""
-    return hashlib.sha256(encode(adapter)).hexdigest()
+    return hashlib.sha256(encode_adapter(adapter)).hexdigest()

@@ -7,25 +7,25 @@ from typing import Any
 class RunObserver:
     """Told what happens; by default it does not care."""
 
-    def waiting(self, connected: int, needed: int) -> None:
+    def on_waiting(self, connected: int, needed: int) -> None:
         """So many nodes are connected, and the run begins with so many."""
 
-    def started(self, rounds: int, done: int) -> None:
+    def on_run_started(self, rounds: int, done: int) -> None:
         """A run of so many rounds begins, of which some are done."""
 
-    def round_started(self, number: int, clients: int) -> None:
+    def on_round_started(self, number: int, clients: int) -> None:
         """So many clients were asked to train."""
 
-    def client_done(self, name: str, status: str) -> None:
+    def on_client_done(self, name: str, status: str) -> None:
         """A client's reply was admitted ("ok"), or it was not."""
 
-    def evaluating(self, count: int) -> None:
+    def on_evaluating(self, count: int) -> None:
         """So many nodes were asked for their loss under the new global update."""
 
-    def round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
+    def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
         """An attempt at a round had too few updates; the reasons are by name of the node."""
 
-    def round_committed(self, record: Mapping[str, Any]) -> None:
+    def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """A round is on disk; the record is its line of metrics.jsonl."""
 
 
@@ -35,37 +35,37 @@ class Observers(RunObserver):
     def __init__(self, observers: Sequence[RunObserver]) -> None:
         self._all = observers
 
-    def waiting(self, connected: int, needed: int) -> None:
+    def on_waiting(self, connected: int, needed: int) -> None:
         """Tell all."""
         for each in self._all:
-            each.waiting(connected, needed)
+            each.on_waiting(connected, needed)
 
-    def started(self, rounds: int, done: int) -> None:
+    def on_run_started(self, rounds: int, done: int) -> None:
         """Tell all."""
         for each in self._all:
-            each.started(rounds, done)
+            each.on_run_started(rounds, done)
 
-    def round_started(self, number: int, clients: int) -> None:
+    def on_round_started(self, number: int, clients: int) -> None:
         """Tell all."""
         for each in self._all:
-            each.round_started(number, clients)
+            each.on_round_started(number, clients)
 
-    def client_done(self, name: str, status: str) -> None:
+    def on_client_done(self, name: str, status: str) -> None:
         """Tell all."""
         for each in self._all:
-            each.client_done(name, status)
+            each.on_client_done(name, status)
 
-    def evaluating(self, count: int) -> None:
+    def on_evaluating(self, count: int) -> None:
         """Tell all."""
         for each in self._all:
-            each.evaluating(count)
+            each.on_evaluating(count)
 
-    def round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
+    def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
         """Tell all."""
         for each in self._all:
-            each.round_abandoned(number, attempt, reasons)
+            each.on_round_abandoned(number, attempt, reasons)
 
-    def round_committed(self, record: Mapping[str, Any]) -> None:
+    def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """Tell all."""
         for each in self._all:
-            each.round_committed(record)
+            each.on_round_committed(record)

@@ -19,7 +19,7 @@ def wait_for_nodes(messenger: Messenger, quorum: int, observer: RunObserver, pol
     told = None
     while (connected := len(list(messenger.nodes()))) < quorum:
         if connected != told:
-            observer.waiting(connected, quorum)
+            observer.on_waiting(connected, quorum)
         told = connected
         time.sleep(poll)
 

@@ -5,7 +5,7 @@ from math import cos, pi
 from typing import Self
 
 from common.protocol.assignment import Training
-from common.settings.recipe import Lora, Recipe, Server, Train
+from common.settings.recipe import LoraSettings, Recipe, Server, Train
 from common.settings.resume import config_hash
 from common.settings.server import ServerFile
 
@@ -26,7 +26,7 @@ class RunSettings:
     """
 
     seed: int
-    lora: Lora
+    lora: LoraSettings
     train: Train
     server: Server
     config: str

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """Put `data` at `path`, whole or not at all.
 
     Raises:
@@ -36,7 +36,7 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
-def append(path: Path, data: bytes, position: int) -> None:
+def append_to_file(path: Path, data: bytes, position: int) -> None:
     """Make the bytes of a file after `position` be `data`.
 
     Raises:
@@ -50,13 +50,13 @@ def append(path: Path, data: bytes, position: int) -> None:
         os.fsync(file.fileno())
 
 
-def truncate(path: Path, length: int) -> None:
+def truncate_file(path: Path, length: int) -> None:
     """Drop the bytes of a file after the first `length`.
 
     Raises:
         OSError: they may still be there.
     """
-    append(path, b"", length)
+    append_to_file(path, b"", length)
 
 
 def _sync_folder(folder: Path) -> None:

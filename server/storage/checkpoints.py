@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from common.adapters.adapter import Adapter
-from common.adapters.codec import DecodeLimits, decode, write
+from common.adapters.codec import DecodeLimits, decode_adapter, write_adapter
 from common.adapters.joined import join_adapters, split_adapters
 from common.errors import JournalError
-from server.storage import atomic_files
+from server.storage.atomic_files import open_atomically
 from server.storage.disk_adapter import back_by_file
 from server.storage.hash_chain import Entry
 
@@ -20,18 +20,18 @@ def checkpoint_path(folder: Path, number: int) -> Path:
     return folder / f"round-{number:06d}.state"
 
 
-def save(path: Path, parts: Mapping[str, Adapter]) -> str:
+def save_checkpoint(path: Path, parts: Mapping[str, Adapter]) -> str:
     """Put the parts of a state at `path` in float64, one module after the other; returns the file's SHA-256.
 
     Raises:
         OSError: it is not there.
     """
-    with atomic_files.open_atomically(path) as file:
-        write(file, join_adapters(**parts), "f64")
+    with open_atomically(path) as file:
+        write_adapter(file, join_adapters(**parts), "f64")
     return _digest(path)
 
 
-def load(path: Path) -> dict[str, Adapter]:
+def load_checkpoint(path: Path) -> dict[str, Adapter]:
     """The parts of a state, in float64, read from the file module by module; one without modules is absent.
 
     Raises:
@@ -39,11 +39,13 @@ def load(path: Path) -> dict[str, Adapter]:
     """
     with path.open("rb") as file:
         view = mmap(file.fileno(), 0, access=ACCESS_READ)
-    joined = decode(view, DecodeLimits(max_bytes=len(view)), check=False)  # The journal has compared the file's hash.
+    joined = decode_adapter(
+        view, DecodeLimits(max_bytes=len(view)), check=False
+    )  # The journal has compared the file's hash.
     return {part: back_by_file(path, view, adapter) for part, adapter in split_adapters(joined).items()}
 
 
-def check(folder: Path, entries: Sequence[Entry]) -> None:
+def check_checkpoints(folder: Path, entries: Sequence[Entry]) -> None:
     """Compare the checkpoints with the hashes in a journal's entries; the last but one may be missing.
 
     Raises:
@@ -62,7 +64,7 @@ def check(folder: Path, entries: Sequence[Entry]) -> None:
             )
 
 
-def tidy(folder: Path, entries: Sequence[Entry]) -> None:
+def tidy_checkpoints(folder: Path, entries: Sequence[Entry]) -> None:
     """Remove older checkpoints than the newest two, those without an entry, and temporary files."""
     kept = [checkpoint_path(folder, entry["round"]) for entry in entries[-2:]]
     for path in folder.glob("round-*"):

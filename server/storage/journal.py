@@ -19,8 +19,9 @@ from typing import Any, Self
 from common.adapters.adapter import Adapter, Factors
 from common.errors import JournalError, RunError
 from server.algorithms.state import State
-from server.storage import atomic_files, checkpoints, hash_chain, spool
-from server.storage.hash_chain import Entry
+from server.storage import checkpoints, spool
+from server.storage.atomic_files import append_to_file, truncate_file, write_file
+from server.storage.hash_chain import Entry, link_entry, read_chain
 
 
 class Journal:
@@ -61,7 +62,7 @@ class Journal:
             raise JournalError(f"{self._folder} holds no committed round; start the run anew")
         entry = self._entries[-1]
         with _as_journal_errors(self._folder):
-            parts = checkpoints.load(checkpoints.checkpoint_path(self._folder, entry["round"]))
+            parts = checkpoints.load_checkpoint(checkpoints.checkpoint_path(self._folder, entry["round"]))
         return State(entry["round"], parts, entry["dropped"])
 
     def spool_path(self, name: str) -> Path:
@@ -94,9 +95,9 @@ class Journal:
         path = checkpoints.checkpoint_path(self._folder, state.round)
         own = {"round": state.round, "dropped": state.dropped, "state": path.name}
         with self._undone_on_failure(path):
-            own["state_hash"] = checkpoints.save(path, state.parts)
-            line = hash_chain.link_entry({**entry, **own}, self._entries)
-            atomic_files.append(_log(self._folder), line, self._length)
+            own["state_hash"] = checkpoints.save_checkpoint(path, state.parts)
+            line = link_entry({**entry, **own}, self._entries)
+            append_to_file(_log(self._folder), line, self._length)
         self._entries, self._length = (*self._entries, json.loads(line)), self._length + len(line)
         with suppress(OSError):  # the round is committed: what cannot be removed now goes at the next commit
             _tidy(self._folder, self._entries)
@@ -107,7 +108,7 @@ class Journal:
             yield
         except (OSError, ValueError) as error:
             with suppress(OSError):  # in this order, so that no line names a checkpoint that is gone
-                atomic_files.truncate(_log(self._folder), self._length)
+                truncate_file(_log(self._folder), self._length)
                 path.unlink(missing_ok=True)
             number = len(self._entries)
             last = f"round {number - 1} is intact" if number else "no round was committed before"
@@ -115,7 +116,7 @@ class Journal:
             raise RunError(f"{message}; mend the cause, then go on with --resume") from error
 
 
-def verify(folder: Path) -> tuple[Entry, ...]:
+def verify_journal(folder: Path) -> tuple[Entry, ...]:
     """The committed entries of a journal, after a check of every line and of the checkpoints that are kept.
 
     Only reads. A last line that was never finished does not count.
@@ -165,21 +166,21 @@ def _as_journal_errors(folder: Path) -> Iterator[None]:
 def _start(folder: Path) -> tuple[tuple[Entry, ...], int]:
     """The committed entries and their length in the log, after everything else is gone from the folder."""
     if not _log(folder).exists():
-        atomic_files.write(_log(folder), b"")
+        write_file(_log(folder), b"")
     entries, length = _read(folder)
-    atomic_files.truncate(_log(folder), length)
+    truncate_file(_log(folder), length)
     _tidy(folder, entries)
     return entries, length
 
 
 def _read(folder: Path) -> tuple[tuple[Entry, ...], int]:
-    entries, length = hash_chain.read_chain(_log(folder).read_bytes(), _log(folder))
-    checkpoints.check(folder, entries)
+    entries, length = read_chain(_log(folder).read_bytes(), _log(folder))
+    checkpoints.check_checkpoints(folder, entries)
     return entries, length
 
 
 def _tidy(folder: Path, entries: Sequence[Entry]) -> None:
-    checkpoints.tidy(folder, entries)
+    checkpoints.tidy_checkpoints(folder, entries)
     for reply in (folder / "spool").iterdir():
         reply.unlink()
 

@@ -10,9 +10,9 @@ from threading import Lock
 from typing import Any
 
 from common.errors import IdentityError
-from common.identity import project_files
 from common.identity.documents import signatures
 from common.identity.documents.roster import Roster
+from common.identity.project_files import read_project_files
 from common.protocol.messages import RejectionReason
 
 _NONCE = re.compile("[0-9a-f]{32}")
@@ -89,7 +89,7 @@ class RosterGuard:
             if (changed := _time(self._keys)) == self._changed:
                 return
             try:
-                public = project_files.read(self._keys)
+                public = read_project_files(self._keys)
             except IdentityError as error:
                 log.error("the roster of before stays: %s", error)
                 return

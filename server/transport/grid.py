@@ -15,7 +15,7 @@ from flwr.app import Error, Message
 
 from common.protocol.channel import NOTICE, TlsMaterial
 from common.protocol.flower import GridOfOneRun, give_id, identify
-from common.protocol.frames import encode
+from common.protocol.frames import encode_message
 from common.protocol.messages import RejectionReason
 from common.protocol.payload import Payload, read_reply
 from server.transport.authentication import NodeCheck
@@ -83,7 +83,7 @@ class GrpcGrid(GridOfOneRun):
 
     def close(self, finished: bool) -> None:
         """Stop in a few seconds. Nodes end where the run has finished; else they try to connect again."""
-        if self._listener.running:
+        if self._listener.is_running:
             self._listener.call_soon(self._connections.leave_all, "over" if finished else "closing")
             self._listener.close()
 
@@ -119,7 +119,7 @@ class GrpcGrid(GridOfOneRun):
         return [self._push(give_id(message, uuid4().hex)) for message in messages]
 
     def _push(self, message: Message) -> str:
-        m, frames = message.metadata, encode(message)
+        m, frames = message.metadata, encode_message(message)
         self._pending.expect(m.message_id, m.dst_node_id, message, m.ttl)
         outgoing = Outgoing(m.group_id, frames, time.monotonic() + m.ttl)
         self._listener.call_soon(self._service.send, m.dst_node_id, outgoing)
@@ -149,7 +149,7 @@ class GrpcGrid(GridOfOneRun):
 
 
 def _encode_notice(notice: Payload) -> Iterator[bytes]:
-    return encode(Message(notice.to_records(), 0, NOTICE))
+    return encode_message(Message(notice.to_records(), 0, NOTICE))
 
 
 def _encode_greeting(greeting: Greet, name: str) -> list[Iterator[bytes]]:

@@ -50,7 +50,7 @@ class Listener:
         self._loop, self.port, self.health_port = started.result()
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it was not told to stop."""
         return not self._stopped.done()
 

@@ -10,7 +10,7 @@ from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 
 from common.adapters.adapter import Adapter, Factors
-from common.adapters.codec import decode, encode
+from common.adapters.codec import decode_adapter, encode_adapter
 from common.errors import CodecError
 from simulations.bench.measure import Comparison, require, time_in_turn
 
@@ -22,13 +22,13 @@ PEER = "ArrayRecord, protobuf"
 def measure() -> list[Comparison]:
     """Milliseconds of one thread to encode and to decode."""
     adapter = _adapter()
-    ours, theirs = encode(adapter), _to_protobuf(adapter)
+    ours, theirs = encode_adapter(adapter), _to_protobuf(adapter)
     gate = _gate(adapter, ours, theirs)
     seconds = time_in_turn(
         {
-            "encode": lambda: encode(adapter),
+            "encode": lambda: encode_adapter(adapter),
             "their encode": lambda: _to_protobuf(adapter),
-            "decode": lambda: decode(ours),
+            "decode": lambda: decode_adapter(ours),
             "their decode": lambda: _from_protobuf(theirs),
         },
         REPETITIONS,
@@ -68,7 +68,7 @@ def _from_protobuf(data: bytes) -> dict[str, Any]:
 def _gate(adapter: Adapter, ours: bytes, theirs: bytes) -> str:
     flipped = bytearray(ours)
     flipped[-1] ^= 1
-    same = all(_equal(adapter, arrays) for arrays in (decode(ours).arrays(), _from_protobuf(theirs)))
+    same = all(_equal(adapter, arrays) for arrays in (decode_adapter(ours).arrays(), _from_protobuf(theirs)))
     return require(same and _is_refused(bytes(flipped)), "every bit comes back from both; ours refuses a flipped one")
 
 
@@ -78,7 +78,7 @@ def _equal(adapter: Adapter, arrays: Mapping[str, Any]) -> bool:
 
 def _is_refused(buffer: bytes) -> bool:
     try:
-        decode(buffer)
+        decode_adapter(buffer)
     except CodecError:
         return True
     return False

@@ -51,7 +51,7 @@ class Run:
     again: dict[str, list[float]]
 
     @property
-    def fixed(self) -> float:
+    def overhead(self) -> float:
         """Seconds beside the rounds."""
         return self.seconds - sum(self.rounds)
 

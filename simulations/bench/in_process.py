@@ -14,10 +14,10 @@ from client.node import LocalNode, attach_lora, load_node
 from client.training.evaluate import evaluate
 from client.training.train import train
 from common.adapters.adapter import Adapter
-from common.adapters.codec import decode
+from common.adapters.codec import decode_adapter
 from common.protocol.assignment import Assignment, Training
 from common.protocol.messages import unpack_assignment
-from common.settings.reader import parse, read_toml
+from common.settings.reader import parse_settings, read_toml
 from common.settings.recipe import Recipe
 from server.app import make_app
 from server.rounds.observer import RunObserver
@@ -46,7 +46,7 @@ class Repeat(RunObserver):
         self.rounds: list[float] = []
         self.pure: list[float] = []
 
-    def round_committed(self, record: Mapping[str, Any]) -> None:
+    def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """Leave out round 0, which trains nothing."""
         if record["round"]:
             self.rounds.append(time.perf_counter() - self._began)
@@ -56,7 +56,7 @@ class Repeat(RunObserver):
     def _again(self) -> float:
         grid = self._grid
         trains = [partial(_train, grid.node(message), *_assignment(message)) for message in grid.pushed["train"]]
-        tests = [partial(_evaluate, grid.node(m), decode(_blob(m))) for m in grid.pushed["evaluate"]]
+        tests = [partial(_evaluate, grid.node(m), decode_adapter(_blob(m))) for m in grid.pushed["evaluate"]]
         began = time.perf_counter()
         for works in (trains, tests):
             grid.map(lambda work: work(), works)
@@ -82,7 +82,7 @@ def _evaluate(node: LocalNode, adapter: Adapter) -> None:
 
 def main(run: Path) -> None:
     """Run it to its end, and print seconds of each round and of each repeated work, as JSON."""
-    recipe = parse(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))
+    recipe = parse_settings(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))
     files = sorted((run / "nodes").glob("*.toml"))
     with RecordingGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
         repeat = Repeat(grid)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-Row = Mapping[str, Any]
+CorpusRow = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Corpus:
     sha256: str
 
 
-def to_jsonl(rows: Iterable[Row]) -> bytes:
+def to_jsonl(rows: Iterable[CorpusRow]) -> bytes:
     """The rows in UTF-8, one JSON object a line, keys in order: equal rows give equal bytes; a date becomes text."""
     lines = (json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str) for row in rows)
     return "".join(f"{line}\n" for line in lines).encode()

@@ -7,7 +7,7 @@ from itertools import groupby, islice
 from textwrap import shorten
 
 from simulations.corpora import library_docs
-from simulations.corpora.corpus import Corpus, Row, from_jsonl, to_jsonl
+from simulations.corpora.corpus import Corpus, CorpusRow, from_jsonl, to_jsonl
 
 ROWS_PER_LIBRARY = 100
 _LONGEST_SIGNATURE = 120  # characters; some have thousands, and would leave no room for an answer
@@ -23,7 +23,7 @@ def load() -> Corpus:
     return from_jsonl(to_jsonl(_is_asked(row) for _, own in libraries for row in islice(own, ROWS_PER_LIBRARY)))
 
 
-def _is_asked(row: Row) -> dict[str, str]:
+def _is_asked(row: CorpusRow) -> dict[str, str]:
     signature = shorten(row["signature"], _LONGEST_SIGNATURE, placeholder=" ...")
     return {
         "prompt": f"What does {row['name']} do?\n{signature}\nAnswer:",

@@ -49,7 +49,7 @@ class Public:
     hub_layout: Layout
 
 
-def _asked(site: str) -> Mapping[str, str]:
+def _question(site: str) -> Mapping[str, str]:
     return {"prompt": "Question: {question}\nAnswer:", "completion": " {answer}", "site": site}
 
 
@@ -65,9 +65,9 @@ PUBLIC: Mapping[str, Public] = MappingProxyType(
         ),
         "medquad": Public(  # Ben Abacha and Demner-Fushman, BMC Bioinformatics 20:511, 2019
             "medquad/medquad_short.jsonl",
-            Layout(_asked("{site}"), lambda fields: fields.get("split", "train") == "train"),
+            Layout(_question("{site}"), lambda fields: fields.get("split", "train") == "train"),
             "lavita/MedQuAD",
-            Layout(_asked("{document_source}"), lambda fields: 0 < len(fields["answer"] or "") <= _LONGEST_ANSWER),
+            Layout(_question("{document_source}"), lambda fields: 0 < len(fields["answer"] or "") <= _LONGEST_ANSWER),
         ),
         "polarity": Public(  # Pang and Lee, arXiv cs/0506075
             "sentence_polarity/train.tsv", _LABELLED, "cornell-movie-review-data/rotten_tomatoes", _LABELLED

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from simulations.report.curves import BLUE, GREEN, GREY, RED
-from simulations.report.records import Node
+from simulations.report.records import NodeHistory
 
 _TALLEST = 16.0
 """Inches; beyond it rows get closer and labels are thinned out."""
@@ -20,7 +20,7 @@ _FLOOR = -4.0
 """log10 of the smallest singular value, relative to its module's largest, that has a colour of its own."""
 
 
-def clients(nodes: Sequence[Node]) -> Figure | None:
+def clients(nodes: Sequence[NodeHistory]) -> Figure | None:
     """A row a client: its rank, its data, and its held-out loss before training and at the end."""
     if not nodes:
         return None
@@ -40,7 +40,7 @@ def clients(nodes: Sequence[Node]) -> Figure | None:
     return figure
 
 
-def _dumbbells(axes: Axes, nodes: Sequence[Node]) -> None:
+def _dumbbells(axes: Axes, nodes: Sequence[NodeHistory]) -> None:
     for place, node in enumerate(nodes):
         if node.start is not None and node.end is not None:
             color = RED if node.end > node.start else GREY

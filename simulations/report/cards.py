@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from simulations.report.curves import EXACT
 from simulations.report.formats import decimal, duration, percent, size, small
-from simulations.report.records import Node, Record, exp, held_out
+from simulations.report.records import NodeHistory, Record, exp, held_out
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,11 @@ class Card:
 
 
 def cards(
-    records: Sequence[Record], nodes: Sequence[Node], chance: float | None, full_bytes: int | None, perplexity: bool
+    records: Sequence[Record],
+    nodes: Sequence[NodeHistory],
+    chance: float | None,
+    full_bytes: int | None,
+    perplexity: bool,
 ) -> list[Card]:
     """Accuracy, loss, rounds, clients, traffic and aggregation error, as far as the run has them.
 
@@ -78,14 +82,14 @@ def _rounds(records: Sequence[Record]) -> Card:
     return Card("Rounds", str(records[-1]["round"]), f"in {duration(sum(record['seconds'] for record in records))}")
 
 
-def _clients(nodes: Sequence[Node]) -> Card:
+def _clients(nodes: Sequence[NodeHistory]) -> Card:
     ranks = sorted({node.rank for node in nodes})
     if len(ranks) > 1:
         return Card("Clients", str(len(nodes)), f"ranks {ranks[0]} to {ranks[-1]}")
     return Card("Clients", str(len(nodes)), f"rank {ranks[0]}" if ranks else "none took part")
 
 
-def _traffic(nodes: Sequence[Node], full_bytes: int | None) -> Card | None:
+def _traffic(nodes: Sequence[NodeHistory], full_bytes: int | None) -> Card | None:
     turns = sum(node.rounds for node in nodes)
     if not turns:
         return None

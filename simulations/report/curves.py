@@ -78,7 +78,7 @@ def traffic(records: Sequence[Record]) -> Figure | None:
     return figure
 
 
-def aggregation_error(records: Sequence[Record]) -> Figure | None:
+def exactness(records: Sequence[Record]) -> Figure | None:
     """Relative error of the aggregation, on a logarithmic axis that has a place for 0."""
     points = _points(records, "aggregation_error")
     if not points:

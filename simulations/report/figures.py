@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from simulations.report import bars, curves
 from simulations.report.curves import GREY
-from simulations.report.records import Node, Record
+from simulations.report.records import NodeHistory, Record
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -34,7 +34,7 @@ _STYLE: dict[Any, Any] = {
 
 def draw(
     records: Sequence[Record],
-    nodes: Sequence[Node],
+    nodes: Sequence[NodeHistory],
     spectrum: Mapping[str, Sequence[float]],
     chance: float | None,
     perplexity: bool,
@@ -53,7 +53,7 @@ def draw(
             "perplexity": curves.perplexity(records) if perplexity else None,
             "clients": bars.clients(nodes),
             "traffic": curves.traffic(records),
-            "aggregation_error": curves.aggregation_error(records),
+            "aggregation_error": curves.exactness(records),
             "residual": curves.residual(records),
             "rank": curves.rank(records),
             "spectrum": bars.singular_values(spectrum),

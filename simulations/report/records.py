@@ -15,7 +15,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Node:
+class NodeHistory:
     """One client over the whole run.
 
     Args:
@@ -86,31 +86,31 @@ def histories(records: Sequence[Record]) -> dict[str, list[tuple[int, Record]]]:
     return dict(sorted(by_name.items()))
 
 
-def list_nodes(records: Sequence[Record]) -> list[Node]:
+def list_nodes(records: Sequence[Record]) -> list[NodeHistory]:
     """Every client of the run, by falling rank, then by name."""
     nodes = [_node(name, history) for name, history in histories(records).items()]
     return sorted(nodes, key=lambda node: (-node.rank, node.name))
 
 
-def _node(name: str, history: Sequence[tuple[int, Record]]) -> Node:
+def _node(name: str, history: Sequence[tuple[int, Record]]) -> NodeHistory:
     reports = [client for _, client in history]
     losses = [client[key] for client in reports for key in ("loss_before", "loss_after") if client[key] is not None]
     trained = [client["loss_after"] for number, client in history if number and client["loss_after"] is not None]
-    return Node(
+    return NodeHistory(
         name=name,
         rank=max(client["rank"] or 0 for client in reports),
         rows=max(client["rows"] or 0 for client in reports),
-        examples=total(reports, "examples"),
-        tokens=total(reports, "tokens"),
+        examples=sum_nodes(reports, "examples"),
+        tokens=sum_nodes(reports, "tokens"),
         start=losses[0] if losses else None,
         end=trained[-1] if trained else None,
-        bytes_up=total(reports, "bytes_up"),
-        bytes_down=total(reports, "bytes_down"),
+        bytes_up=sum_nodes(reports, "bytes_up"),
+        bytes_down=sum_nodes(reports, "bytes_down"),
         rounds=sum(client["status"] == "ok" for number, client in history if number),
     )
 
 
-def total(clients: Iterable[Record], key: str) -> int:
+def sum_nodes(clients: Iterable[Record], key: str) -> int:
     """Sum of one count, a missing one taken as 0."""
     return sum(client[key] or 0 for client in clients)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from client.data.batches import Examples
 from client.data.tokens import IGNORE, Example
-from client.finished_run import Trained, continue_text, load, load_test
+from client.finished_run import Trained, continue_text, load_run, load_test_rows
 from common.adapters.adapter import Adapter
 
 
@@ -19,7 +19,7 @@ def samples(run: Path, count: int = 2, tokens: int = 40) -> list[dict[str, str]]
     Raises:
         JournalError, DataError: the folder is no run, or it has no test rows.
     """
-    trained, (_, rows) = load(run), load_test(run)
+    trained, (_, rows) = load_run(run), load_test_rows(run)
     return [_sample(trained, row, tokens) for row in _spread(rows, count)]
 
 

@@ -9,7 +9,7 @@ import client.app
 from client.node import attach_lora, load_node
 from client.training.evaluate import Score
 from common.adapters.adapter import Adapter
-from common.adapters.codec import encode
+from common.adapters.codec import encode_adapter
 from common.protocol.assignment import Update
 from common.protocol.messages import assignment_values, pack_assignment
 from tests.helpers.client.nodes import write_node
@@ -47,7 +47,7 @@ def test_an_order_for_other_targets_is_refused(server):
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
 @pytest.mark.parametrize("spoil", [lambda blob: b"", lambda blob: b"x" * 100, lambda blob: blob[:-1]])
 def test_a_malformed_buffer_is_refused_before_any_step(server, kind, spoil):
-    whole = pack_assignment(server.assignment) if kind == "train" else encode(server.assignment.frozen)
+    whole = pack_assignment(server.assignment) if kind == "train" else encode_adapter(server.assignment.frozen)
     with gradients() as steps:
         assert reason_of(getattr(server, kind)(blob=spoil(whole))) == "codec"
     assert not steps

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from client.finished_run import evaluate_run, generate, load
+from client.finished_run import evaluate_run, generate, load_run
 from client.model.lora import frozen_lane
 from common.errors import ConfigError, JournalError
 from tests.client.conftest import RUNS
@@ -40,7 +40,7 @@ def test_generate_goes_on_as_the_run_has_learned(run_of, prompt):
 @torch.no_grad()
 def _greedy(run, prompt, trained):
     """Up to 8 words, each the likeliest after those before, without the loop and the cache of Transformers."""
-    it = load(run)
+    it = load_run(run)
     (skeleton, lora), tokenizer = it.attach(), it.base.tokenizer
     lora.lanes = [frozen_lane(it.adapter)] if trained else []
     given = tokenizer(prompt, return_tensors="pt")["input_ids"]
@@ -53,7 +53,7 @@ def _greedy(run, prompt, trained):
 
 def test_generate_stops_after_so_many_tokens(run_of):
     run = run_of("llama")
-    tokenizer = load(run).base.tokenizer
+    tokenizer = load_run(run).base.tokenizer
     assert len(tokenizer(generate(run, PROMPT, 1), add_special_tokens=False)["input_ids"]) == 1
 
 
@@ -89,4 +89,4 @@ def test_a_folder_that_is_no_run_is_refused_with_the_remedy(tmp_path, words, fol
 def test_a_run_that_has_begun_but_committed_nothing_has_no_adapter(run_of, tmp_path):
     (tmp_path / "test.toml").write_text((run_of("bert") / "test.toml").read_text())
     with pytest.raises(JournalError, match="has no adapter yet"):
-        load(tmp_path)
+        load_run(tmp_path)

@@ -9,9 +9,9 @@ from peft import AutoPeftModelForSequenceClassification, PeftModel
 from peft.utils import ModulesToSaveWrapper
 from transformers import AutoTokenizer
 
-from client.finished_run import evaluate_run, export, load, merge_into_base
+from client.finished_run import evaluate_run, export, load_run, merge_into_base
 from common.errors import ConfigError, ModelError
-from common.huggingface.peft_folder import read
+from common.huggingface.peft_folder import read_peft_folder
 from tests.client.conftest import RUNS
 from tests.helpers.client.nodes import PLACES
 from tests.helpers.client.outputs import gap, logits_of, plain_base, run_logits
@@ -53,7 +53,7 @@ def test_peft_finds_the_base_from_the_folder_alone(run_of, tmp_path):
 def test_a_smaller_rank_is_the_best_approximation(run_of, tmp_path, rank):
     run = run_of("bert")
     export(run, tmp_path / "out", rank)
-    whole, written = load(run), read(tmp_path / "out")
+    whole, written = load_run(run), read_peft_folder(tmp_path / "out")
     assert written.adapter.rank == rank
     for name, factors in written.adapter.items():
         full = whole.adapter[name].astype("f8")
@@ -61,7 +61,7 @@ def test_a_smaller_rank_is_the_best_approximation(run_of, tmp_path, rank):
         lost = np.linalg.norm(full.b @ full.a - factors.astype("f8").b @ factors.astype("f8").a)
         assert lost == pytest.approx(np.linalg.norm(sigma[rank:]), rel=1e-4)
         assert lost > 1e-3
-    for name, tensor in read(run / "adapter").saved.items():  # The head stays whole.
+    for name, tensor in read_peft_folder(run / "adapter").saved.items():  # The head stays whole.
         assert np.allclose(written.saved[name], tensor, atol=1e-7)
 
 
@@ -87,7 +87,7 @@ MERGED = [kind for kind in RUNS if kind != "gpt2 words"]
 def test_a_merged_folder_gives_the_logits_of_the_run_in_plain_transformers(run_of, tmp_path, kind):
     run = run_of(kind)
     printed = merge_into_base(run, tmp_path / "out")
-    model = AUTO_MODEL[load(run).node.task].from_pretrained(tmp_path / "out")
+    model = AUTO_MODEL[load_run(run).node.task].from_pretrained(tmp_path / "out")
     assert printed < 1e-5
     assert gap(logits_of(model, run), run_logits(run)) < 1e-5
     assert gap(logits_of(plain_base(run), run), run_logits(run)) > 1e-2  # control
@@ -95,7 +95,7 @@ def test_a_merged_folder_gives_the_logits_of_the_run_in_plain_transformers(run_o
 
 @pytest.mark.parametrize("kind", MERGED)
 def test_a_merged_folder_keeps_the_settings_of_the_base(run_of, tmp_path, kind):
-    trained = load(run_of(kind))
+    trained = load_run(run_of(kind))
     merge_into_base(run_of(kind), tmp_path / "out")
     before, after = (json.loads((path / "config.json").read_text()) for path in (trained.base.folder, tmp_path / "out"))
     dropout = {key for key in before if "dropout" in key or key.endswith("pdrop")}
@@ -108,13 +108,15 @@ def test_a_merged_folder_keeps_the_settings_of_the_base(run_of, tmp_path, kind):
 
 def test_a_merged_folder_has_the_tokenizer_of_the_base(run_of, tmp_path):
     merge_into_base(run_of("bert"), tmp_path / "out")
-    mine, base = (AutoTokenizer.from_pretrained(path) for path in (tmp_path / "out", load(run_of("bert")).node.base))
+    mine, base = (
+        AutoTokenizer.from_pretrained(path) for path in (tmp_path / "out", load_run(run_of("bert")).node.base)
+    )
     assert mine(TEXT)["input_ids"] == base(TEXT)["input_ids"]
 
 
 def test_a_merge_leaves_the_base_and_the_run_as_they_were(run_of, tmp_path):
     run = run_of("bert")
-    before = load(run)
+    before = load_run(run)
     tensors = {name: tensor.clone() for name, tensor in before.base.model.state_dict().items()}
     measured = evaluate_run(run)
     merge_into_base(run, tmp_path / "out")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.identity.credentials import load_node, load_server
+from common.identity import operator as project
+from common.identity.credentials import load_node_credentials, load_server_credentials
 from common.identity.keys.private_keys import VARIABLE
 from tests.helpers.common.identity_parties import days_ago, new_node, new_project
 from tests.helpers.end_to_end.command import ROOT, Ended, call, end, refusal, start
@@ -62,11 +63,11 @@ def test_from_a_new_project_to_a_revoked_node() -> None:
     assert "keys/hospital-a.invite" in admitted
     assert fingerprint(admitted) == fingerprint(joined)
     shutil.copy("keys/hospital-a.invite", "node")
-    assert load_node(Path("node"), "hospital-a").servers == ("fed.example.org", "10.0.0.5")
+    assert load_node_credentials(Path("node"), "hospital-a").servers == ("fed.example.org", "10.0.0.5")
     assert re.search(r"roster version 2\n.*\nhospital-a +16 +5000 +20\d\d-\d\d-\d\d current\n", done("show"))
     assert "roster version 3" in done("revoke", "hospital-a")
     assert re.search(r"roster version 3\n.*\nhospital-a +16 +5000 +20\d\d-\d\d-\d\d revoked\n", done("show"))
-    assert load_server(Path("keys")).roster.member("hospital-a").revoked
+    assert load_server_credentials(Path("keys")).roster.member("hospital-a").revoked
 
 
 def test_show_tells_what_there_is() -> None:
@@ -81,7 +82,7 @@ def test_show_tells_what_there_is() -> None:
 def test_show_warns_and_renew_mends() -> None:
     operator = new_project(Path("keys"), days_ago(340))
     new_node(operator, Path("node"), now=days_ago(340))
-    operator.renew_server(operator, days_ago(85))
+    project.renew_server(operator, days_ago(85))
     warned = keys("show")
     assert warned.status == 0
     commands = re.findall(r"run: fedlora (keys renew.*?--dir keys)", warned.err)

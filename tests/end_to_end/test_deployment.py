@@ -10,7 +10,7 @@ import tomli_w
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 import client.app
-from common.identity.credentials import load_node
+from common.identity.credentials import load_node_credentials
 from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt
 from common.protocol.channel import SERVICE
@@ -56,11 +56,11 @@ def test_each_node_has_signed_receipts_for_its_updates(project):
         receipts = [json.loads(line) for line in lines]
         assert [(receipt["blob_hash"], receipt["weight"]) for receipt in receipts] == [each[name] for each in shares]
         assert [receipt["adapter_hash"] for receipt in receipts] == hashes(project.run)[1:]
-        key = load_node(project.folder / name, name).receipt_public_key
+        key = load_node_credentials(project.folder / name, name).receipt_public_key
         for receipt in receipts:
             signature = bytes.fromhex(receipt.pop("signature"))
-            assert signatures.verify(Receipt(**receipt), signature, key)
-            assert not signatures.verify(Receipt(**receipt | {"round": 9}), signature, key)
+            assert signatures.verify_signature(Receipt(**receipt), signature, key)
+            assert not signatures.verify_signature(Receipt(**receipt | {"round": 9}), signature, key)
 
 
 def test_status_tells_of_the_ended_run(project):

@@ -3,7 +3,7 @@
 import pytest
 
 import client.app
-from common.identity.credentials import load_node
+from common.identity.credentials import load_node_credentials
 from server.app import make_app
 from simulations.grid import InProcessGrid
 from tests.helpers.end_to_end.adversarial_run import Disturbed, admit_unlisted, expired_certificate, let_expire
@@ -61,7 +61,7 @@ def _outsiders(project):
 
 def _given_to_strangers(project):
     """Bytes that the server gives to each, and to a node."""
-    node = load_node(project.folder / "client-00", "client-00")
+    node = load_node_credentials(project.folder / "client-00", "client-00")
     pems = {"expired": expired_certificate(project, "client-00"), "node": node}
     given = {who: bytes_given(project.port, tls(each, tmp_path=project.folder)) for who, each in pems.items()}
     return given | {"nobody": bytes_given(project.port, tls()), "plaintext": plain_bytes_given(project.port)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from common.identity.credentials import load_node
+from common.identity.credentials import load_node_credentials
 from common.settings.recipe import Recipe
 from common.settings.resume import config_hash, read_run_settings
 from common.settings.server import ServerFile
@@ -89,7 +89,7 @@ def test_a_deployment_is_verified_evaluated_and_exported_as_it_stands(deployment
 
 def test_its_operator_admits_a_request_of_that_time(deployment):
     admit(deployment)
-    node = load_node(deployment.folder / "nodes" / "hospital-late", "hospital-late")
+    node = load_node_credentials(deployment.folder / "nodes" / "hospital-late", "hospital-late")
     assert {"hospital-a", "hospital-b", "hospital-late"} == node.roster.members.keys()
     shown = call("keys", "show", "--dir", deployment.keys)
     assert (shown.status, "hospital-late" in shown.out) == (0, True)

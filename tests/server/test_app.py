@@ -5,19 +5,19 @@ import json
 import pytest
 from flwr.app import Context, RecordDict
 
-from common.huggingface import peft_folder
-from common.settings.reader import parse, to_tables
+from common.huggingface.peft_folder import read_peft_folder
+from common.settings.reader import parse_settings, to_tables
 from common.settings.recipe import Recipe
 from server.app import make_app
 from server.rounds.metrics import TestScore
 from server.rounds.observer import RunObserver
 from server.run_folder import RunFolder
-from server.storage.journal import verify
+from server.storage.journal import verify_journal
 from tests.helpers.common.recipes import with_keys
 from tests.helpers.server.grid import MemoryGrid, answering
 from tests.helpers.server.runs import FOUR, hashes
 
-RECIPE = parse(Recipe, with_keys(train={"rounds": 3, "steps": 2}, server={"rank_global": 6}, seed=5), "recipe")
+RECIPE = parse_settings(Recipe, with_keys(train={"rounds": 3, "steps": 2}, server={"rank_global": 6}, seed=5), "recipe")
 
 
 class Stop(Exception):
@@ -40,16 +40,16 @@ def metrics(folder):
 
 def test_it_runs_to_the_end(folder):
     serve(folder)
-    entries = verify(folder.journal)
+    entries = verify_journal(folder.journal)
     assert metrics(folder) == [entry["metrics"] for entry in entries]
     assert [line["round"] for line in metrics(folder)] == [0, 1, 2, 3]
     assert all(line["aggregation_error"] <= 1e-6 for line in metrics(folder)[1:])
-    assert peft_folder.read(folder.path / "adapter").adapter.rank == entries[-1]["metrics"]["rank_global"] == 6
+    assert read_peft_folder(folder.path / "adapter").adapter.rank == entries[-1]["metrics"]["rank_global"] == 6
 
 
 def test_whoever_starts_it_may_watch_and_test(folder):
     observer, rounds = RunObserver(), []
-    observer.round_committed = lambda record: rounds.append(record["round"])
+    observer.on_round_committed = lambda record: rounds.append(record["round"])
     serve(folder, observer=observer, test=lambda adapter: TestScore(adapter.rank, 0.5))
     assert rounds == [0, 1, 2, 3]
     assert [line["test_loss"] for line in metrics(folder)] == [0, 6, 6, 6]
@@ -64,11 +64,11 @@ def test_it_goes_on_where_it_was_stopped(folder, tmp_path):
             raise Stop
 
     observer = RunObserver()
-    observer.round_committed = stop
+    observer.on_round_committed = stop
     with pytest.raises(Stop):
         serve(folder, observer=observer)
     serve(folder)
     undisturbed = RunFolder.create(tmp_path / "other", to_tables(RECIPE))
     serve(undisturbed)
-    assert hashes(verify(folder.journal)) == hashes(verify(undisturbed.journal))
-    assert metrics(folder) == [entry["metrics"] for entry in verify(folder.journal)]
+    assert hashes(verify_journal(folder.journal)) == hashes(verify_journal(undisturbed.journal))
+    assert metrics(folder) == [entry["metrics"] for entry in verify_journal(folder.journal)]

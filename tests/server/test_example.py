@@ -6,13 +6,13 @@ from pathlib import Path
 
 import server
 from common.settings.reader import read_toml
-from common.settings.recipe import Lora, Rule, Steps
+from common.settings.recipe import LoraSettings, Rule, Steps
 from common.settings.server import ServerFile
 from server.rounds.run_settings import RunSettings
 from server.settings import read_server
 
 EXAMPLE = Path(server.__file__).with_name("example.toml")
-TABLES = {"lora": Lora, "train": Steps, "server": Rule}
+TABLES = {"lora": LoraSettings, "train": Steps, "server": Rule}
 
 
 def uncommented(folder):

@@ -72,8 +72,8 @@ def test_a_line_has_what_a_node_may_know(notices, journal, identities):
         adapter_hash=line.adapter,
     )
     key = identities.node("ada").receipt_public_key
-    assert signatures.verify(receipt, bytes.fromhex(line.signature), key)
-    assert not signatures.verify(replace(receipt, node="bob"), bytes.fromhex(line.signature), key)
+    assert signatures.verify_signature(receipt, bytes.fromhex(line.signature), key)
+    assert not signatures.verify_signature(replace(receipt, node="bob"), bytes.fromhex(line.signature), key)
 
 
 def test_a_node_that_was_refused_gets_the_reason_and_no_aggregation_error(notices):
@@ -105,11 +105,11 @@ def test_each_round_and_each_new_roster_are_told_once(grid, identities, notices,
     heard, herald = RecordingAuditor(), NoticeBroadcaster(grid, notices)
     node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", auditor=heard)
     until(lambda: len(heard.notices) == 2)
-    herald.round_started(3, 2)
-    herald.round_committed(journal.entries[-1]["metrics"])
+    herald.on_round_started(3, 2)
+    herald.on_round_committed(journal.entries[-1]["metrics"])
     identities.revoke("bob")
-    herald.round_started(4, 2)
-    herald.round_started(5, 2)
+    herald.on_round_started(4, 2)
+    herald.on_round_started(5, 2)
     until(lambda: len(heard.notices) == 4)
     assert [blob for _, blob in heard.notices[2:]] == [b"", identities.roster]
     node.stop()
@@ -119,7 +119,7 @@ def test_the_last_notice_comes_before_the_end(grid, identities, notices, journal
     heard = RecordingAuditor()
     node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", auditor=heard)
     until(lambda: len(heard.notices) == 2)
-    NoticeBroadcaster(grid, notices).round_committed(journal.entries[-1]["metrics"])
+    NoticeBroadcaster(grid, notices).on_round_committed(journal.entries[-1]["metrics"])
     grid.close(finished=True)
     assert node.ended() is None
     assert len(heard.notices) == 3

@@ -6,8 +6,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from common.errors import JournalError
-from common.huggingface import peft_folder
 from common.huggingface.new_head import HeadModule
+from common.huggingface.peft_folder import read_peft_folder
 from common.settings.reader import read_toml
 from server.rounds.metrics import ClientMetrics, Exactness, TestScore, round_metrics
 from server.run_folder import CURVES, RunFolder
@@ -65,7 +65,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 def test_a_round_is_a_line_and_a_point_on_each_curve(folder):
     records = [record(0), record(1, 0.5)]
     for each in records:
-        folder.round_committed(each)
+        folder.on_round_committed(each)
     assert lines(folder) == records
     curves = points(folder)
     assert [(step, tag) for step, tag, _ in curves] == sorted(
@@ -78,7 +78,7 @@ def test_a_round_is_a_line_and_a_point_on_each_curve(folder):
 
 def test_metrics_and_curves_are_written_anew_from_the_journal(folder):
     """What a crash left of the last round goes, and what it did not write comes."""
-    folder.round_committed(record(0))
+    folder.on_round_committed(record(0))
     before = points(folder)
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"round": 1, "sec')
@@ -96,7 +96,7 @@ def test_the_adapter_is_replaced_by_each_update(folder, tmp_path):
     for seed in (1, 2):
         update = random_adapter({"model.query": (8, 8, 2), "model.value": (6, 10, 3)}, seed)
         folder.publish(update, node, str(tmp_path / "base"))
-        saved = peft_folder.read(folder.path / "adapter").adapter
+        saved = read_peft_folder(folder.path / "adapter").adapter
         assert all(np.allclose(dense(saved[name]), dense(factors)) for name, factors in update.items())
     config = json.loads((folder.path / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tmp_path / "base")
@@ -107,6 +107,6 @@ def test_a_new_head_is_saved_whole(folder):
     node = type(node)(**vars(node) | {"head": (HeadModule("classifier", True, True),)})
     update = random_adapter({"classifier": (3, 8, 2), "model.query": (8, 8, 2)})
     folder.publish(update, node, "base")
-    saved = peft_folder.read(folder.path / "adapter")
+    saved = read_peft_folder(folder.path / "adapter")
     assert np.allclose(saved.saved["classifier.weight"], dense(update["classifier"]), atol=1e-6)
     assert list(saved.adapter) == ["model.query"]

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from common.errors import ConfigError
-from common.settings.reader import parse, read_toml
-from common.settings.recipe import Lora
+from common.settings.reader import parse_settings, read_toml
+from common.settings.recipe import LoraSettings
 from common.settings.server import ServerFile
 from server.run_folder import open_run_folder
 
@@ -16,7 +16,7 @@ def settings(tmp_path):
 
 
 def kept(folder):
-    return parse(ServerFile, read_toml(folder.config), "config.toml")
+    return parse_settings(ServerFile, read_toml(folder.config), "config.toml")
 
 
 def test_settings_are_written(settings):
@@ -25,13 +25,13 @@ def test_settings_are_written(settings):
 
 def test_a_run_without_a_round_may_have_others(settings):
     open_run_folder(settings, begun=False)
-    other = replace(settings, seed=5, lora=Lora(alpha=16.0))
+    other = replace(settings, seed=5, lora=LoraSettings(alpha=16.0))
     assert kept(open_run_folder(other, begun=False)) == other
 
 
 def test_a_run_that_began_keeps_its_settings(settings):
     open_run_folder(settings, begun=False)
-    other = replace(settings, seed=5, lora=Lora(alpha=16.0), quorum=3)
+    other = replace(settings, seed=5, lora=LoraSettings(alpha=16.0), quorum=3)
     with pytest.raises(ConfigError, match=r"other settings \(\[lora\] alpha, seed\); give this one another `run`"):
         open_run_folder(other, begun=True)
     assert kept(open_run_folder(settings, begun=True)) == settings

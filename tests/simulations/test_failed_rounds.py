@@ -3,7 +3,7 @@ import subprocess
 import pytest
 
 from common.adapters.adapter import zeros
-from common.huggingface import peft_folder
+from common.huggingface.peft_folder import write_peft_folder
 from tests.helpers.end_to_end.command import TINY, call, settings
 from tests.helpers.simulations.runs import entries, records, same_result
 from tests.simulations.conftest import RESUMED
@@ -78,7 +78,7 @@ def test_a_commit_on_a_full_disk_names_the_round_that_is_intact(disk):
 
 def test_an_adapter_on_a_full_disk_is_an_error_of_the_disk(disk):
     with pytest.raises(OSError, match="No space left on device"):
-        peft_folder.write(disk("8k"), zeros({"layer": (512, 512)}, 8), (), "base", "causal-lm")
+        write_peft_folder(disk("8k"), zeros({"layer": (512, 512)}, 8), (), "base", "causal-lm")
 
 
 @pytest.mark.slow

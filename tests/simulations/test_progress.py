@@ -12,13 +12,13 @@ from tests.helpers.simulations.metrics import client, record, rounds
 def play(report, records, total, done=0):
     """What the server's loop tells a report."""
     with report:
-        report.started(total, done)
+        report.on_run_started(total, done)
         for committed in records:
-            report.round_started(committed["round"], len(committed["clients"]))
+            report.on_round_started(committed["round"], len(committed["clients"]))
             for answer in committed["clients"]:
-                report.client_done(answer["name"], answer["status"])
-            report.evaluating(500)
-            report.round_committed(committed)
+                report.on_client_done(answer["name"], answer["status"])
+            report.on_evaluating(500)
+            report.on_round_committed(committed)
 
 
 def plain(records, total, done=0):
@@ -85,7 +85,7 @@ def test_plain_lines_reach_a_pipe_at_once():
     with os.fdopen(writer, "w") as out, os.fdopen(reader, "rb", buffering=0) as pipe:
         out.write("held back until flushed\n")
         assert pipe.read() is None
-        PlainLines(out).round_committed(rounds(0)[0])
+        PlainLines(out).on_round_committed(rounds(0)[0])
         assert b"loss 2.700" in pipe.read()
 
 
@@ -114,10 +114,10 @@ def test_the_live_line_shows_rounds_scores_and_time_left_and_leaves_stdout_alone
 def test_the_live_line_counts_clients():
     console = terminal()
     with progress(console) as report:
-        report.started(3, 0)
-        report.round_started(1, 4)
-        report.client_done("client-00", "ok")
-        report.client_done("client-01", "absent")
+        report.on_run_started(3, 0)
+        report.on_round_started(1, 4)
+        report.on_client_done("client-00", "ok")
+        report.on_client_done("client-01", "absent")
     assert "2/4 clients" in console.file.getvalue()
 
 
@@ -137,7 +137,7 @@ def test_the_live_line_fits_eighty_columns():
 def test_an_error_passes_and_the_cursor_comes_back():
     console = terminal()
     with pytest.raises(KeyboardInterrupt), progress(console) as report:
-        report.started(3, 0)
+        report.on_run_started(3, 0)
         raise KeyboardInterrupt
     hidden, shown = (console.file.getvalue().rfind(f"\x1b[?25{sign}") for sign in "lh")
     assert -1 < hidden < shown

@@ -4,7 +4,7 @@ import pytest
 import tomli_w
 
 from common.errors import ConfigError
-from common.settings.reader import parse, read_toml, to_tables
+from common.settings.reader import parse_settings, read_toml, to_tables
 from common.settings.resume import config_hash
 from server.algorithms import ALGORITHMS
 from simulations.corpora import CORPORA
@@ -83,6 +83,6 @@ def test_settings_override_the_file_one_after_the_other():
 def test_what_a_run_writes_reads_back_as_the_same_recipe(tmp_path):
     read = read_recipe(TINY, ['lora.targets=["query", "value"]', "server.rank_global=4"])
     (tmp_path / "config.toml").write_text(tomli_w.dumps(to_tables(read)))
-    again = parse(type(read), read_toml(tmp_path / "config.toml"), "config.toml")
+    again = parse_settings(type(read), read_toml(tmp_path / "config.toml"), "config.toml")
     assert again == read
     assert config_hash(again) == config_hash(read) != config_hash(read_recipe(TINY, []))

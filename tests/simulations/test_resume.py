@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from server.storage.journal import verify
+from server.storage.journal import verify_journal
 from tests.helpers.end_to_end.command import TINY, call, end, settings, start
 from tests.helpers.simulations.runs import entries, hashes, records, run_tiny, same_result, wait_for_line
 from tests.simulations.conftest import RESUMED
@@ -118,7 +118,7 @@ def test_another_number_of_workers_may_go_on(copy, undisturbed):
 def test_a_torn_last_line_did_not_happen(copy, undisturbed):
     log = copy / "journal" / "log.jsonl"
     log.write_bytes(log.read_bytes()[:-40])
-    assert len(verify(copy / "journal")) == 5
+    assert len(verify_journal(copy / "journal")) == 5
     assert resume(copy).status == 0
     assert same_result(copy, undisturbed)
 

@@ -6,7 +6,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from client.data.rows import read_rows
 from common.settings.node import Node
-from common.settings.reader import parse, read_toml
+from common.settings.reader import parse_settings, read_toml
 from common.settings.recipe import Recipe
 from simulations.recipe import read_recipe
 from simulations.tiny_base import tiny_base
@@ -55,7 +55,7 @@ def test_the_folder_holds_all_that_is_promised(finished):
 
 
 def test_config_is_the_resolved_recipe(finished):
-    written = parse(Recipe, read_toml(finished.run / "config.toml"), "config.toml")
+    written = parse_settings(Recipe, read_toml(finished.run / "config.toml"), "config.toml")
     assert written == read_recipe(TINY, list(LEARNING))
     assert written != read_recipe(TINY, [*LEARNING, "seed=2"])
 
@@ -111,7 +111,7 @@ def test_the_journal_names_the_update_of_each_round(finished):
 
 def test_each_client_has_a_file_and_its_rows(finished):
     files = sorted((finished.run / "nodes").glob("*.toml"))
-    nodes = [parse(Node, read_toml(file), str(file)) for file in files]
+    nodes = [parse_settings(Node, read_toml(file), str(file)) for file in files]
     assert [node.rank for node in nodes] == [1, 2, 4, 8, 16, 32]
     shards = [len(read_rows(finished.run / "nodes" / node.data)) for node in nodes]
     assert sum(shards) == 400 - 80
@@ -129,7 +129,7 @@ def test_the_adapter_gives_peft_the_accuracy_of_the_run(finished):
 
 @torch.no_grad()
 def _accuracy(model, folder, run):
-    node = parse(Node, read_toml(run / "test.toml"), "test.toml")
+    node = parse_settings(Node, read_toml(run / "test.toml"), "test.toml")
     rows = [row.fields for row in read_rows(run / "test.jsonl")]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")

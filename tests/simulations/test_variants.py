@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from common.huggingface import peft_folder
+from common.huggingface.peft_folder import read_peft_folder
 from tests.helpers.simulations.runs import (
     BRIEF,
     hashes,
@@ -92,7 +92,7 @@ def test_each_kind_of_base_learns_to_classify(tmp_path, base):
 )
 def test_targets(tmp_path, targets, count, ending):
     run = run_tiny(tmp_path, *BRIEF, f"lora.targets={targets}")
-    stored = peft_folder.read(run / "adapter")
+    stored = read_peft_folder(run / "adapter")
     assert exact(run)
     assert len(stored.adapter) == count
     assert all(name.endswith(ending) for name in stored.adapter)

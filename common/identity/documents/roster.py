@@ -17,7 +17,7 @@ from common.identity.documents import signed_json
 from common.identity.documents.names import NodeName, ProjectName
 from common.identity.documents.signed_json import STRICT, SigningKey
 
-Count = Annotated[int, Field(ge=1)]
+RosterLimit = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -27,8 +27,8 @@ class Member:
     name: NodeName
     signing_key: SigningKey
     certificate: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-    max_rank: Count
-    max_weight: Count
+    max_rank: RosterLimit
+    max_weight: RosterLimit
     expires: AwareDatetime
     revoked: bool = False
 
@@ -49,7 +49,7 @@ class Roster:
     """The members of a project, by name."""
 
     project: ProjectName
-    version: Count
+    version: RosterLimit
     members: Mapping[str, Member]
 
     @model_validator(mode="after")

@@ -51,7 +51,7 @@ def sign(value: UpdateStatement | Receipt, key: Ed25519PrivateKey) -> bytes:
     return key.sign(_bytes(value))
 
 
-def verify(value: UpdateStatement | Receipt, signature: bytes, public: Ed25519PublicKey) -> bool:
+def verify_signature(value: UpdateStatement | Receipt, signature: bytes, public: Ed25519PublicKey) -> bool:
     """Whether the holder of the key signed exactly this."""
     try:
         public.verify(signature, _bytes(value))
@@ -82,7 +82,7 @@ def is_signed_reply(values: Mapping[str, Any], blob_hash: str, project: str, nod
     """Whether this node of this project signed exactly this reply."""
     try:
         signature = from_hex(values["signature"])
-        return verify(_statement(values, blob_hash, project, node), signature, key)
+        return verify_signature(_statement(values, blob_hash, project, node), signature, key)
     except (KeyError, TypeError, ValueError):
         return False
 

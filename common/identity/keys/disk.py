@@ -50,7 +50,7 @@ def beside(path: Path) -> Path:
     return whole.with_name(f".{whole.name}.{secrets.token_hex(4)}.tmp")
 
 
-def write(path: Path, data: bytes) -> None:
+def write_new_file(path: Path, data: bytes) -> None:
     """Make a new file that is closed to others; its content is on the disk, its name need not be.
 
     Raises:
@@ -62,7 +62,7 @@ def write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make new names in a folder durable.
 
     Raises:

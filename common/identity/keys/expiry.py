@@ -21,7 +21,7 @@ def warnings(what: str, end: datetime, remedy: str, now: datetime) -> tuple[str,
     return (f"{urgent}{what} expires in {left} days, on {end:%Y-%m-%d}; {remedy}",)
 
 
-def check(what: str, certificate: x509.Certificate, remedy: str, now: datetime) -> None:
+def check_validity(what: str, certificate: x509.Certificate, remedy: str, now: datetime) -> None:
     """Refuse a certificate outside its time.
 
     Raises:

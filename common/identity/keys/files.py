@@ -13,7 +13,7 @@ LARGEST = 4 << 20
 """Bytes of a file that we read; a roster of 10,000 nodes has less."""
 
 
-def create(path: Path, data: bytes) -> None:
+def create_file(path: Path, data: bytes) -> None:
     """Put a new file at `path`; one that is there stays.
 
     Raises:
@@ -23,7 +23,7 @@ def create(path: Path, data: bytes) -> None:
         path.hardlink_to(temporary)  # unlike a rename, it never replaces
 
 
-def replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Put a public file at `path` in one step, whatever was there.
 
     Raises:
@@ -74,8 +74,8 @@ def prefix_errors(path: Path) -> Iterator[None]:
 def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
     temporary = disk.beside(path)
     try:
-        disk.write(temporary, data)
+        disk.write_new_file(temporary, data)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-    disk.sync(path.parent)
+    disk.sync_folder(path.parent)

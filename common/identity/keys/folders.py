@@ -21,12 +21,12 @@ def make(folder: Path, contents: Mapping[str, bytes]) -> None:
         try:
             fresh.mkdir(mode=0o700)
             for name, data in contents.items():
-                disk.write(fresh / name, data)
-            disk.sync(fresh)
+                disk.write_new_file(fresh / name, data)
+            disk.sync_folder(fresh)
             fresh.rename(folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        disk.sync(folder.parent)
+        disk.sync_folder(folder.parent)
 
 
 def ensure(folder: Path) -> None:
@@ -46,7 +46,7 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         IdentityError: others may enter the folder, or it cannot be used.
     """
-    check(folder)
+    check_closed(folder)
     with disk.as_identity_errors(folder), disk.open_folder(folder) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         for stray in folder.glob(".*.tmp"):
@@ -54,7 +54,7 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def check(folder: Path) -> None:
+def check_closed(folder: Path) -> None:
     """Refuse a folder that others may enter.
 
     Raises:

@@ -85,7 +85,7 @@ def load_or_make(path: Path, read: Callable[[Path], Key], make: Callable[[], Key
     if os.path.lexists(path):
         return read(path)
     key = make()
-    files.create(path, to_pem(key))
+    files.create_file(path, to_pem(key))
     return key
 
 

@@ -21,7 +21,7 @@ from client.training.evaluate import evaluate
 from client.training.loss import loss_sum
 from common.adapters import codec
 from common.adapters.adapter import Adapter
-from common.huggingface import peft_folder
+from common.huggingface.peft_folder import WEIGHTS, write_peft_folder
 from simulations.bench.measure import peak_growth
 from simulations.bench.training.bases import Case, assignment, attach, one_thread
 
@@ -58,7 +58,7 @@ def adapters(case: Case) -> Footprint:
     (update,), rows = updates, case.rows(base)
     first, last = (evaluate(base, lora, each, rows, case.batch).loss for each in (start.start, update))
     numbers = sum(array.size for array in update.arrays().values())
-    stored, sent = _adapter_bytes(base, update), len(codec.encode(update))
+    stored, sent = _adapter_bytes(base, update), len(codec.encode_adapter(update))
     return Footprint(numbers, held[-1], stored, sent, _weights(base) + growth, (first, last))
 
 
@@ -119,8 +119,8 @@ def _weights(base: BaseModel) -> int:
 
 def _adapter_bytes(base: BaseModel, update: Adapter) -> int:
     with TemporaryDirectory() as folder:
-        peft_folder.write(Path(folder), update, base.head, str(base.folder), base.task)
-        return (Path(folder) / peft_folder.WEIGHTS).stat().st_size
+        write_peft_folder(Path(folder), update, base.head, str(base.folder), base.task)
+        return (Path(folder) / WEIGHTS).stat().st_size
 
 
 def _model_bytes(base: BaseModel) -> int:

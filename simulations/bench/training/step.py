@@ -21,7 +21,7 @@ from simulations.bench.training.bases import Case, assignment, attach, cases, on
 from simulations.bench.training.peft_engine import peft_engine
 from simulations.bench.training.tensors import tensor_peak
 
-Steps = Callable[[Assignment], Adapter]
+StepTimes = Callable[[Assignment], Adapter]
 
 PEER = "peft"
 PROCESSES = 3
@@ -67,7 +67,7 @@ def _branch(case: Case, seconds: dict[str, float]) -> Comparison:
     return Comparison(figure, seconds["branch"], seconds["ours"], "s", "ours without it")
 
 
-def same_update(ours: Steps, theirs: Steps, start: Assignment, other: Assignment) -> str:
+def same_update(ours: StepTimes, theirs: StepTimes, start: Assignment, other: Assignment) -> str:
     """The gate that both sides train the same dW from `start`.
 
     Raises:
@@ -96,7 +96,7 @@ def _peaks(case: Case, shapes: Shapes) -> dict[str, float]:
     return {side: median(peaks[side] for peaks in rounds) for side in engines}
 
 
-def _peak(engine: Callable[[Case], Steps], case: Case, shapes: Shapes) -> int:
+def _peak(engine: Callable[[Case], StepTimes], case: Case, shapes: Shapes) -> int:
     one_thread()
     steps, start = engine(case), assignment(shapes)
     engine(case.small())(start)  # What is imported on first use is nobody's step.

@@ -18,7 +18,7 @@ from client.network.responder import Auditor as AnyNotary
 from client.network.responder import Responder
 from common.identity import node as node_keys
 from common.identity import operator
-from common.identity.credentials import load_node, load_server
+from common.identity.credentials import load_node_credentials, load_server_credentials
 from common.protocol.channel import TlsMaterial
 from common.protocol.flower import identify
 from common.protocol.payload import Payload
@@ -48,7 +48,7 @@ def make_project(folder: Path, names: Iterable[str] = ()) -> None:
 @contextmanager
 def serve_grid(folder: Path, spool: Path) -> Iterator[GrpcGrid]:
     """The grid of `fedlora server` in this process: roster, signatures, greeting and limits as there."""
-    credentials = load_server(folder / "keys")
+    credentials = load_server_credentials(folder / "keys")
     roster_guard = RosterGuard(folder / "keys", credentials.roster, credentials.roster_bytes, "examples")
     guard = NodeGuard(
         roster_guard.authorize_node,
@@ -106,7 +106,7 @@ def run_nodes(folder: Path, port: int, ranks: Ranks, app: Callable[[], ClientApp
     """Be these nodes, until the process ends."""
     identify()
     for name, rank in ranks.items():
-        own = load_node(folder / "nodes", name)
+        own = load_node_credentials(folder / "nodes", name)
         Thread(target=link(port, own, name, rank, app, LogAuditor(folder / "nodes", own)).run).start()
 
 

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from common.adapters.adapter import Adapter, Factors
-from common.adapters.codec import encode
+from common.adapters.codec import encode_adapter
 from common.protocol.payload import Payload
 from server.algorithms.state import State
 from server.storage.journal import Journal
@@ -65,7 +65,7 @@ def time_rounds(folder: Path, modules: int, repetitions: tuple[int, int]) -> tup
         repetitions: of the empty round, and of all others.
     """
     factors = _factors(modules)
-    blob = encode(factors)
+    blob = encode_adapter(factors)
     with (
         serve_grid(folder, folder) as grid,
         connect_nodes(grid, folder, [{name: RANK} for name in NODES], echo),

@@ -29,7 +29,7 @@ def admit_all(folder: Path, names: Iterable[str]) -> dict[str, Pem]:
     before = roster.read_roster(files.read_public(folder / "roster.json"), roster_key.public_key())
     made = [_member(name, authority) for name in names]
     after = Roster(before.project, before.version + 1, {member.name: member for member, _ in made})
-    files.replace(folder / "roster.json", roster.sign_roster(after, roster_key))
+    files.replace_file(folder / "roster.json", roster.sign_roster(after, roster_key))
     return {member.name: pem for member, pem in made}
 
 
@@ -44,5 +44,9 @@ def _member(name: str, authority: Authority) -> tuple[Member, Pem]:
         max_weight=MAX_WEIGHT,
         expires=certificate.not_valid_after_utc,
     )
-    tls = certificates.to_pem(authority.certificate), certificates.to_pem(certificate), private_keys.to_plain_pem(key)
+    tls = (
+        certificates.to_pem(authority.certificate),
+        certificates.to_pem(certificate),
+        private_keys.to_plain_pem(key),
+    )
     return member, Pem(*tls)

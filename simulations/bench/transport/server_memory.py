@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common.adapters.adapter import Adapter
-from common.settings.recipe import Lora, Server, Train
+from common.settings.recipe import LoraSettings, Server, Train
 from server.rounds.loop import RoundLoop
 from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder
@@ -103,7 +103,7 @@ def through_rounds(folder: Path, ranks: Ranks, modules: int, size: int) -> Held:
 
 
 def _rounds(grid: GrpcGrid, journal: Journal, run: RunFolder) -> None:
-    plan = RunSettings(0, Lora(), Train(rounds=ROUNDS), Server(), "bench")
+    plan = RunSettings(0, LoraSettings(), Train(rounds=ROUNDS), Server(), "bench")
     publish = partial(run.publish, base="bench")
     RoundLoop(FlowerMessenger(grid, DEADLINE), plan, journal, run, publish).run()
 

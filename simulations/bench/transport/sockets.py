@@ -5,7 +5,7 @@ import ssl
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from common.identity.credentials import load_node
+from common.identity.credentials import load_node_credentials
 from simulations.bench.transport.deployment import HOST
 
 TIMEOUT = 2.0
@@ -30,7 +30,7 @@ def tls_socket(port: int, folder: Path | None = None, name: str = "") -> ssl.SSL
     context.set_alpn_protocols(["h2"])
     if folder:
         with NamedTemporaryFile() as file:  # ssl takes files only
-            file.write(load_node(folder / "nodes", name).certificate_pem)
+            file.write(load_node_credentials(folder / "nodes", name).certificate_pem)
             file.flush()
             context.load_cert_chain(file.name, folder / "nodes" / f"{name}.key")
     return context.wrap_socket(plain_socket(port))

@@ -19,7 +19,9 @@ LABELS = {"task": "classification", "labels": ("no", "yes", "3")}
 
 
 def encode(fields: dict[str, object], tokenizer: PreTrainedTokenizerBase | None = None, **settings: object) -> Example:
-    (example,) = tokens.encode([Row(7, fields)], node(**settings), tokenizer or word_tokenizer(eos_token="<eos>"), FILE)
+    (example,) = tokens.encode_rows(
+        [Row(7, fields)], node(**settings), tokenizer or word_tokenizer(eos_token="<eos>"), FILE
+    )
     return example
 
 
@@ -61,7 +63,7 @@ def test_rows_without_a_label_or_a_text_are_refused(fields: dict[str, object], r
 def test_rows_together_are_what_each_is_alone() -> None:
     rows = [{"text": " ".join(f"w{n}" for n in range(1, length)), "label": "no"} for length in (3, 9, 2, 6)]
     for settings in ({**LABELS, "max_length": 4}, {"max_length": 4}):
-        together = tokens.encode(
+        together = tokens.encode_rows(
             [Row(n, row) for n, row in enumerate(rows)], node(**settings), word_tokenizer(eos_token="<eos>"), FILE
         )
         alone = [encode(row, **settings) for row in rows]

@@ -73,7 +73,7 @@ def test_a_receipt_is_checked_and_kept(auditor, identities, signed, caplog):
     (receipt,) = kept(identities)
     assert (receipt["round"], receipt["blob_hash"], receipt["weight"]) == (3, HASH, 0.25)
     signature = bytes.fromhex(receipt.pop("signature"))
-    assert signatures.verify(Receipt(**receipt), signature, identities.node("b").receipt_public_key)
+    assert signatures.verify_signature(Receipt(**receipt), signature, identities.node("b").receipt_public_key)
     assert (identities.folder / "b" / "b.receipts").stat().st_mode & 0o777 == 0o600
     assert [record.levelname for record in caplog.records] == ["INFO"]
     told(auditor, signed())  # once more, as after a new connection

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.adapters.codec import decode, encode
+from common.adapters.codec import decode_adapter, encode_adapter
 from common.errors import CodecError
 from tests.helpers.common.buffers import PREFIX, claim, compact, data_of, header_of, random_adapter, sealed
 
 SMALL = random_adapter({"q": (3, 2, 2), "v": (2, 4, 1)})
-BLOB = encode(SMALL)
+BLOB = encode_adapter(SMALL)
 HEADER, DATA = header_of(BLOB), data_of(BLOB)
 
 SCALARS = [
@@ -77,12 +77,12 @@ def spliced_headers(draw: st.DrawFn) -> bytes:
 
 def adapter_or_error(blob: bytes) -> None:
     try:
-        adapter = decode(blob, known=SMALL)
+        adapter = decode_adapter(blob, known=SMALL)
     except CodecError:
         return
     header = json.loads(header_of(blob))
     omit = {f"{name}.{side}" for name, m in header["modules"].items() for side in {*"ab"} - {*m["sides"]}}
-    assert encode(adapter, header["dtype"], omit) == blob
+    assert encode_adapter(adapter, header["dtype"], omit) == blob
 
 
 @settings(max_examples=1200, deadline=None)
@@ -106,7 +106,7 @@ def test_any_bytes(text: bytes) -> None:
 
 def test_the_unchanged_header_gives_the_adapter() -> None:
     assert sealed(HEADER, DATA) == BLOB
-    assert encode(decode(sealed(HEADER, DATA))) == encode(SMALL)
+    assert encode_adapter(decode_adapter(sealed(HEADER, DATA))) == encode_adapter(SMALL)
 
 
 @pytest.mark.parametrize(
@@ -124,31 +124,31 @@ def test_the_unchanged_header_gives_the_adapter() -> None:
 def test_the_same_header_written_otherwise_is_refused(header: bytes) -> None:
     assert json.loads(header) == json.loads(HEADER)
     with pytest.raises(CodecError):
-        decode(sealed(header, DATA))
+        decode_adapter(sealed(header, DATA))
 
 
 def test_modules_out_of_order_are_refused() -> None:
     modules = [f'"{name}":{{"d":1,"k":1,"r":0,"sides":"ab"}}' for name in "qv"]
     header = '{{"dtype":"f32","modules":{{{},{}}}}}'
-    assert len(decode(sealed(header.format(*modules).encode()))) == 2
+    assert len(decode_adapter(sealed(header.format(*modules).encode()))) == 2
     with pytest.raises(CodecError, match="sorted keys"):
-        decode(sealed(header.format(*reversed(modules)).encode()))
+        decode_adapter(sealed(header.format(*reversed(modules)).encode()))
 
 
 @pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "\ud800"])
 def test_a_name_out_of_bounds_is_refused_on_both_sides(name: str) -> None:
     with pytest.raises(CodecError):
-        encode(random_adapter({name: (1, 1, 0)}))
+        encode_adapter(random_adapter({name: (1, 1, 0)}))
     with pytest.raises(CodecError):
-        decode(sealed(claim({name: (1, 1, 0, "ab")})))
-    assert list(decode(sealed(claim({"x" * 256: (1, 1, 0, "ab")})))) == ["x" * 256]
+        decode_adapter(sealed(claim({name: (1, 1, 0, "ab")})))
+    assert list(decode_adapter(sealed(claim({"x" * 256: (1, 1, 0, "ab")})))) == ["x" * 256]
 
 
 def test_a_deep_header_is_refused() -> None:
     with pytest.raises(CodecError, match="recursion limit"):
-        decode(sealed(b"[" * 100_000 + b"]" * 100_000))
+        decode_adapter(sealed(b"[" * 100_000 + b"]" * 100_000))
 
 
 def test_an_error_names_the_place() -> None:
     with pytest.raises(CodecError, match=r"modules\.q\.r.*greater than or equal to 0"):
-        decode(sealed(HEADER.replace(b'"r":2', b'"r":-2'), DATA))
+        decode_adapter(sealed(HEADER.replace(b'"r":2', b'"r":-2'), DATA))

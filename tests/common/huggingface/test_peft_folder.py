@@ -11,8 +11,8 @@ from transformers import AutoModel, AutoTokenizer
 from client.model.lora import Lora
 from client.model.targets import find_targets
 from common.adapters.adapter import zeros
-from common.huggingface import peft_folder
 from common.huggingface.peft_config import CONFIG
+from common.huggingface.peft_folder import WEIGHTS, read_peft_folder, write_peft_folder
 from simulations.tiny_base import tiny_base
 from tests.helpers.common.models import AUTO_MODEL, LABELS, adapted_logits, load, logits, random_adapter
 
@@ -25,7 +25,7 @@ def _export(folder, base, targets="query-value", ranks=RANKS, embeddings=()):
     """Write a random adapter of this base, head included; the adapter and the logits of our own layers."""
     lora = Lora(base.model, find_targets(base, targets))
     adapter = random_adapter(lora.shapes, ranks)
-    peft_folder.write(folder, adapter, base.head, str(base.folder), base.task, embeddings)
+    write_peft_folder(folder, adapter, base.head, str(base.folder), base.task, embeddings)
     return adapter, adapted_logits(lora, adapter)
 
 
@@ -57,8 +57,8 @@ def test_peft_on_the_plain_base_gives_our_logits(kind, task, targets, tmp_path):
 def test_a_redrawn_head_gives_other_logits(kind, tmp_path):
     base = load(kind)
     _, expected = _export(tmp_path, base)
-    tensors = load_file(tmp_path / peft_folder.WEIGHTS)
-    save_file({key: t for key, t in tensors.items() if "lora_" in key}, tmp_path / peft_folder.WEIGHTS)
+    tensors = load_file(tmp_path / WEIGHTS)
+    save_file({key: t for key, t in tensors.items() if "lora_" in key}, tmp_path / WEIGHTS)
     config = json.loads((tmp_path / CONFIG).read_text())
     (tmp_path / CONFIG).write_text(json.dumps(config | {"modules_to_save": None, "task_type": None}))
     assert not torch.allclose(_with_peft(base, tmp_path), expected, atol=1e-2)
@@ -130,7 +130,7 @@ def test_ranks_are_per_module_and_every_scaling_is_one(tmp_path):
 def test_reading_back_gives_the_same_product(kind, task, tmp_path):
     base = load(kind, task)
     adapter, _ = _export(tmp_path, base)
-    again = peft_folder.read(tmp_path)
+    again = read_peft_folder(tmp_path)
     head = {module.name for module in base.head}
     assert list(again.adapter) == [name for name, f in adapter.items() if f.rank and name not in head]
     for name, factors in again.adapter.items():
@@ -140,7 +140,7 @@ def test_reading_back_gives_the_same_product(kind, task, tmp_path):
 
 def test_an_export_replaces_the_one_before(tmp_path):
     shapes = {"x": (4, 3)}
-    peft_folder.write(tmp_path, random_adapter(shapes, (2,)), (), "base", "causal-lm")
-    peft_folder.write(tmp_path, zeros(shapes), (), "base", "causal-lm")
-    assert peft_folder.read(tmp_path).adapter["x"].rank == 1
-    assert not peft_folder.read(tmp_path).adapter["x"].b.any()
+    write_peft_folder(tmp_path, random_adapter(shapes, (2,)), (), "base", "causal-lm")
+    write_peft_folder(tmp_path, zeros(shapes), (), "base", "causal-lm")
+    assert read_peft_folder(tmp_path).adapter["x"].rank == 1
+    assert not read_peft_folder(tmp_path).adapter["x"].b.any()

@@ -9,9 +9,8 @@ from safetensors.numpy import load_file, save_file
 
 from client.model.lora import Lora
 from common.errors import ModelError
-from common.huggingface import peft_folder
 from common.huggingface.peft_config import CONFIG
-from common.huggingface.peft_folder import WEIGHTS
+from common.huggingface.peft_folder import WEIGHTS, read_peft_folder, write_peft_folder
 from tests.helpers.common.models import adapted_logits, load, logits, random_adapter
 
 FOREIGN = {
@@ -50,25 +49,25 @@ def _ours(base, read):
 @pytest.mark.parametrize("settings", FOREIGN.values(), ids=FOREIGN)
 def test_an_adapter_of_peft_gives_its_logits(settings, tmp_path):
     base, expected = _foreign(tmp_path, **settings)
-    torch.testing.assert_close(_ours(base, peft_folder.read(tmp_path)), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(_ours(base, read_peft_folder(tmp_path)), expected, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(logits(base.model), expected, atol=1e-2)
 
 
 def test_a_wrong_scale_would_show(tmp_path):
     base, expected = _foreign(tmp_path, lora_alpha=12, use_rslora=True)
     _edit(tmp_path, use_rslora=False)
-    assert not torch.allclose(_ours(base, peft_folder.read(tmp_path)), expected, atol=1e-2)
+    assert not torch.allclose(_ours(base, read_peft_folder(tmp_path)), expected, atol=1e-2)
 
 
 def test_bfloat16_factors_come_back_as_float32(tmp_path):
     _foreign(tmp_path, dtype=torch.bfloat16)
     assert load_file(tmp_path / WEIGHTS).popitem()[1].dtype.name == "bfloat16"
-    assert all(f.a.dtype == f.b.dtype == np.float32 for f in peft_folder.read(tmp_path).adapter.values())
+    assert all(f.a.dtype == f.b.dtype == np.float32 for f in read_peft_folder(tmp_path).adapter.values())
 
 
 def test_a_saved_head_comes_back_whole(tmp_path):
     base, expected = _foreign(tmp_path, "bert", "classification", target_modules=["query"], task_type="SEQ_CLS")
-    read = peft_folder.read(tmp_path)
+    read = read_peft_folder(tmp_path)
     assert set(read.saved) == {"classifier.weight", "classifier.bias"}
     torch.testing.assert_close(_ours(base, read), expected, rtol=1e-5, atol=1e-5)
 
@@ -76,7 +75,7 @@ def test_a_saved_head_comes_back_whole(tmp_path):
 def test_a_base_embedding_in_the_folder_comes_back_under_its_own_name(tmp_path):
     """PEFT stores the base embedding too when it is a target."""
     base, _ = _foreign(tmp_path, target_modules=["embed_tokens"])
-    saved = peft_folder.read(tmp_path).saved
+    saved = read_peft_folder(tmp_path).saved
     np.testing.assert_array_equal(saved.pop("model.embed_tokens.weight"), base.model.model.embed_tokens.weight)
     assert not saved
 
@@ -89,7 +88,7 @@ def _edit(folder, **settings):
 @pytest.fixture
 def small(tmp_path):
     """A folder of our own with one module."""
-    peft_folder.write(tmp_path, random_adapter({"x": (4, 3)}, (2,)), (), "base", "causal-lm")
+    write_peft_folder(tmp_path, random_adapter({"x": (4, 3)}, (2,)), (), "base", "causal-lm")
     return tmp_path
 
 
@@ -111,23 +110,23 @@ def small(tmp_path):
     ],
 )
 def test_a_setting_that_is_not_plain_lora_is_refused_by_name(key, value, small):
-    peft_folder.read(small)
+    read_peft_folder(small)
     _edit(small, **{key: value})
     with pytest.raises(ModelError, match=rf"(?s){CONFIG}.*{key}.*(train or convert|add it)"):
-        peft_folder.read(small)
+        read_peft_folder(small)
 
 
 def test_real_dora_is_refused(tmp_path):
     _foreign(tmp_path, use_dora=True)
     with pytest.raises(ModelError, match="use_dora = True"):
-        peft_folder.read(tmp_path)
+        read_peft_folder(tmp_path)
 
 
 def test_real_prompt_tuning_is_refused(tmp_path):
     config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     get_peft_model(load("llama", "causal-lm").model, config).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"peft_type.*PROMPT_TUNING"):
-        peft_folder.read(tmp_path)
+        read_peft_folder(tmp_path)
 
 
 def _retensor(folder, change):
@@ -152,13 +151,13 @@ DAMAGE = {
 def test_tensors_that_are_no_factors_are_refused(message, change, small):
     _retensor(small, change)
     with pytest.raises(ModelError, match=f"{WEIGHTS}: .*{message}"):
-        peft_folder.read(small)
+        read_peft_folder(small)
 
 
 def test_pickled_weights_are_never_opened(small):
     (small / WEIGHTS).rename(small / "adapter_model.bin")
     with pytest.raises(ModelError, match="pickle that could run code; save the adapter again"):
-        peft_folder.read(small)
+        read_peft_folder(small)
 
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
@@ -166,7 +165,7 @@ def test_a_missing_or_broken_file_is_named_with_a_remedy(name, small):
     whole = (small / name).read_bytes()
     (small / name).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ModelError, match=rf"{name}.*save"):
-        peft_folder.read(small)
+        read_peft_folder(small)
     (small / name).unlink()
     with pytest.raises(ModelError, match=f"cannot read .*{name}"):
-        peft_folder.read(small)
+        read_peft_folder(small)

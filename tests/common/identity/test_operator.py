@@ -7,7 +7,7 @@ from common.errors import IdentityError
 from common.identity import node as node_keys
 from common.identity import operator as project
 from common.identity import project_files
-from common.identity.documents import invite
+from common.identity.documents.invite import read_invite
 from common.identity.keys import certificates
 from common.identity.keys.private_keys import VARIABLE
 from tests.helpers.common.identity_parties import HOSTS, NOW, admit, days_ago, new_node, new_project
@@ -27,7 +27,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_a_new_project(operator: Path) -> None:
     assert set(contents(operator)) == {*PUBLIC, *PRIVATE}
-    made = project_files.read(operator)
+    made = project_files.read_project_files(operator)
     assert (made.roster.project, made.roster.version, made.roster.members) == ("cardio", 1, {})
     assert made.hosts == HOSTS
     assert made.warnings(NOW) == ()
@@ -52,12 +52,12 @@ def test_an_admitted_node_is_in_the_roster_with_its_limits(operator: Path, tmp_p
     request = node_keys.join(tmp_path / "node", "hospital-a")
     path = admit(operator, request)
     assert path == operator / "hospital-a.invite"
-    members = project_files.read(operator).roster
+    members = project_files.read_project_files(operator).roster
     member = members.member("hospital-a")
     assert (members.version, member.max_rank, member.max_weight, member.revoked) == (2, 16, 5000, False)
     assert member.signing_key == request.signing_key
     assert member.certificate == certificates.key_hash(request.public_key)
-    document, invited = invite.read_invite(path.read_bytes())
+    document, invited = read_invite(path.read_bytes())
     assert invited == members
     certificate = certificates.from_pem(document.certificate.encode())
     assert certificates.subject_names(certificate) == ("hospital-a",)
@@ -81,7 +81,7 @@ def test_a_revoked_node_stays_in_the_next_version(operator: Path, tmp_path: Path
     new_node(operator, tmp_path / "a")
     new_node(operator, tmp_path / "b", "hospital-b")
     following = project.revoke(operator, "hospital-a", NOW)
-    assert project_files.read(operator).roster == following
+    assert project_files.read_project_files(operator).roster == following
     assert following.version == 4
     assert {name: member.state(NOW) for name, member in following.members.items()} == {
         "hospital-a": "revoked",
@@ -99,14 +99,14 @@ def test_only_a_member_that_is_not_revoked_can_be_changed(operator: Path, tmp_pa
     project.revoke(operator, "hospital-a", NOW)
     with pytest.raises(IdentityError, match="for good"):
         act(operator, "hospital-a", NOW)
-    assert project_files.read(operator).roster.version == 3
+    assert project_files.read_project_files(operator).roster.version == 3
 
 
 def test_a_servers_new_certificate_changes_one_file(tmp_path: Path) -> None:
     operator = new_project(tmp_path / "operator", days_ago(85))
-    before, old = contents(operator), project_files.read(operator)
+    before, old = contents(operator), project_files.read_project_files(operator)
     made = project.renew_server(operator, NOW)
-    after, new = contents(operator), project_files.read(operator)
+    after, new = contents(operator), project_files.read_project_files(operator)
     assert {name for name in before if before[name] != after[name]} == {"server.pem"}
     assert before.keys() == after.keys()
     assert (new.server, new.hosts) == (made, old.hosts)
@@ -117,9 +117,9 @@ def test_a_servers_new_certificate_changes_one_file(tmp_path: Path) -> None:
 def test_a_nodes_new_certificate_is_for_its_old_key(tmp_path: Path) -> None:
     operator = new_project(tmp_path / "operator", days_ago(360))
     new_node(operator, tmp_path / "a", now=days_ago(350))
-    old = project_files.read(operator).roster
-    document, invited = invite.read_invite(project.renew_node(operator, "hospital-a", NOW).read_bytes())
-    assert invited == project_files.read(operator).roster
+    old = project_files.read_project_files(operator).roster
+    document, invited = read_invite(project.renew_node(operator, "hospital-a", NOW).read_bytes())
+    assert invited == project_files.read_project_files(operator).roster
     assert invited.version == old.version + 1
     member, before = invited.member("hospital-a"), old.member("hospital-a")
     assert (member.expires - before.expires).days == 350
@@ -170,7 +170,7 @@ def test_a_project_with_a_passphrase(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(IdentityError, match=f"set {VARIABLE}"):
         admit(operator, request)
-    assert project_files.read(operator).roster.version == 1
+    assert project_files.read_project_files(operator).roster.version == 1
     monkeypatch.setenv(VARIABLE, "correct horse")
     admit(operator, request)
 
@@ -186,7 +186,7 @@ def test_joining_twice_is_refused_and_tells_the_fingerprint(tmp_path: Path) -> N
     with pytest.raises(IdentityError, match=made.fingerprint):
         node_keys.join(tmp_path / "keys", "a")
     assert contents(tmp_path / "keys") == before
-    assert node_keys.read_request(tmp_path / "keys" / "a.request") == made
+    assert node_keys.load_request(tmp_path / "keys" / "a.request") == made
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "ca"])

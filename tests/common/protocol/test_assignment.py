@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.adapters.adapter import Adapter
-from common.adapters.codec import encode
+from common.adapters.codec import encode_adapter
 from common.adapters.joined import join_adapters, split_adapters
 from tests.helpers.common.buffers import random_adapter
 
@@ -18,10 +18,10 @@ def test_what_is_joined_comes_apart_as_it_was(held):
     joined = join_adapters(**held)
     back = split_adapters(joined)
     assert back.keys() == held.keys()
-    assert all(encode(back[part]) == encode(adapter) for part, adapter in held.items())
+    assert all(encode_adapter(back[part]) == encode_adapter(adapter) for part, adapter in held.items())
     flat = {f"{part}/{name}": factors for part, adapter in held.items() for name, factors in adapter.items()}
     assert list(joined) == list(Adapter(flat))
-    assert encode(joined) == encode(Adapter(flat))
+    assert encode_adapter(joined) == encode_adapter(Adapter(flat))
 
 
 class Counted(Adapter):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from common.errors import TransportError
 from common.protocol.channel import FRAME
 from common.protocol.flower import give_id, identify
-from common.protocol.frames import IncomingMessage, decode, encode, read_first_frame
+from common.protocol.frames import IncomingMessage, decode_message, encode_message, read_first_frame
 from common.protocol.message_header import MAX_ENTRIES
 
 SIZES = [0, 1, FRAME, 2 * FRAME + 5]
@@ -36,11 +36,11 @@ def message():
 
 @pytest.fixture
 def frames(message):
-    return list(encode(message))
+    return list(encode_message(message))
 
 
 def decoded(frames) -> Message:
-    return decode(frames[0], iter(frames[1:]), LIMIT)
+    return decode_message(frames[0], iter(frames[1:]), LIMIT)
 
 
 def head(frames) -> dict:
@@ -75,14 +75,14 @@ def test_values_keep_their_types(frames):
 
 @pytest.mark.parametrize("error", [Error(2, "failed"), Error(5), Error(2, "ü" * 500)])
 def test_an_error_comes_back(message, error):
-    (frame,) = encode(Message(error, reply_to=message))
-    back = decode(frame, iter(()), LIMIT)
+    (frame,) = encode_message(Message(error, reply_to=message))
+    back = decode_message(frame, iter(()), LIMIT)
     assert back.error == error
     assert back.metadata.reply_to_message_id == "an id"
 
 
 def test_an_empty_message_comes_back():
-    assert dict(decoded(list(encode(message_of({})))).content) == {}
+    assert dict(decoded(list(encode_message(message_of({})))).content) == {}
 
 
 def test_frames_are_full_but_the_last_of_an_array(frames):
@@ -91,12 +91,12 @@ def test_frames_are_full_but_the_last_of_an_array(frames):
 
 def test_plain_values_beyond_a_frame_are_refused_before_anything_is_sent():
     with pytest.raises(TransportError, match="more than one frame"):
-        encode(message_of({"values": ConfigRecord({"x": "x" * FRAME})}))
+        encode_message(message_of({"values": ConfigRecord({"x": "x" * FRAME})}))
 
 
 def test_a_message_takes_no_more_frames_than_it_has(frames):
     stream = iter([*frames[1:], b"the next"])
-    decode(frames[0], stream, LIMIT)
+    decode_message(frames[0], stream, LIMIT)
     assert next(stream) == b"the next"
 
 
@@ -136,7 +136,7 @@ def test_more_than_the_limit_is_refused_before_there_is_a_place_for_it(frames):
 
 
 def test_a_size_without_bytes_costs_no_memory():
-    plain = head(list(encode(message_of({}))))
+    plain = head(list(encode_message(message_of({}))))
     plain["records"] = [["r", "arrays", [["k", "uint8", [1], "x", 2**30]]]]
     tracemalloc.start()
     with pytest.raises(TransportError):
@@ -150,8 +150,8 @@ def test_64_mb_cost_their_own_size_once():
     blob = data(2**26)
     message = message_of({"r": ArrayRecord({"k": Array("uint8", (len(blob),), "x", blob)})})
     tracemalloc.start()
-    frames = encode(message)
-    back = decode(next(frames), frames, 2**26)
+    frames = encode_message(message)
+    back = decode_message(next(frames), frames, 2**26)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert back.content["r"]["k"].data == blob
@@ -187,10 +187,10 @@ def test_64_mb_cost_their_own_size_once():
 )
 def test_a_head_that_lies_is_refused(frames, change):
     plain = head(frames)
-    assert decode(framed(plain), iter(frames[1:]), LIMIT).has_content()
+    assert decode_message(framed(plain), iter(frames[1:]), LIMIT).has_content()
     change(plain)
     with pytest.raises(TransportError):
-        decode(framed(plain), iter(frames[1:]), LIMIT)
+        decode_message(framed(plain), iter(frames[1:]), LIMIT)
 
 
 def test_a_head_nested_without_end_is_refused():
@@ -203,11 +203,11 @@ def test_a_head_nested_without_end_is_refused():
 def test_of_hostile_bytes_nothing_but_our_error_comes(text):
     for first in (text, len(text).to_bytes(4, "little") + text):
         with pytest.raises(TransportError):
-            decode(first, iter((text,)), LIMIT)
+            decode_message(first, iter((text,)), LIMIT)
 
 
 SMALL = list(
-    encode(
+    encode_message(
         message_of(
             {
                 "r": ArrayRecord({"k": Array("uint8", (3,), "x", b"abc"), "l": Array("uint8", (1,), "x", b"d")}),
@@ -221,7 +221,7 @@ SMALL = list(
 
 def only_our_error(first: bytes) -> None:
     with suppress(TransportError):
-        decode(first, iter(SMALL[1:]), LIMIT)
+        decode_message(first, iter(SMALL[1:]), LIMIT)
 
 
 @given(st.data())

@@ -1,22 +1,22 @@
 import pytest
 
 from common.settings.node import Node
-from common.settings.reader import parse
-from common.settings.recipe import Lora, Recipe
+from common.settings.reader import parse_settings
+from common.settings.recipe import LoraSettings, Recipe
 from tests.helpers.common.recipes import LEAST, error_of, with_keys
 
 NODE = {"name": "clinic-1", "rank": 4, "base": "base", "data": "rows.csv"}
 
 
 def test_the_least_recipe_has_the_defaults():
-    recipe = parse(Recipe, LEAST, "r.toml")
+    recipe = parse_settings(Recipe, LEAST, "r.toml")
     assert (recipe.clients.ranks, recipe.lora.targets, recipe.lora.alpha) == ((8,), "query-value", "rank")
     assert (recipe.server.algorithm, recipe.seed, recipe.threads) == ("increments", 0, 1)
 
 
 def test_settings_cannot_be_changed():
     with pytest.raises(AttributeError):
-        parse(Recipe, LEAST, "r.toml").seed = 1
+        parse_settings(Recipe, LEAST, "r.toml").seed = 1
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_every_fault_is_told_at_once():
 @pytest.mark.parametrize("name", ["", "-x", "a b", "../x", "x" * 65, "é"])
 def test_a_nodes_name_is_safe_in_a_path(name):
     assert error_of(NODE | {"name": name}, Node).startswith(f"r.toml: name = {name!r}: ")
-    assert parse(Node, NODE | {"name": "x" * 64}, "client.toml").rank == 4
+    assert parse_settings(Node, NODE | {"name": "x" * 64}, "client.toml").rank == 4
 
 
 def test_scaling_is_alpha_over_rank_and_one_by_default():
-    assert [Lora().scaling(r) for r in (1, 8)] == [1.0, 1.0]
-    assert [Lora(alpha=16.0).scaling(r) for r in (1, 8)] == [16.0, 2.0]
+    assert [LoraSettings().scaling(r) for r in (1, 8)] == [1.0, 1.0]
+    assert [LoraSettings(alpha=16.0).scaling(r) for r in (1, 8)] == [16.0, 2.0]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
-from common.settings.reader import override, parse, read_toml, to_tables
+from common.settings.reader import override, parse_settings, read_toml, to_tables
 from common.settings.recipe import Recipe
 from common.settings.resume import config_hash
 from tests.helpers.common.recipes import LEAST, error_of, with_keys
@@ -78,14 +78,14 @@ recipes = st.builds(
 
 @given(recipes)
 def test_a_recipe_written_as_toml_is_read_back_equal(tables):
-    recipe = parse(Recipe, tables, "r.toml")
-    again = parse(Recipe, tomllib.loads(tomli_w.dumps(to_tables(recipe))), "again.toml")
+    recipe = parse_settings(Recipe, tables, "r.toml")
+    again = parse_settings(Recipe, tomllib.loads(tomli_w.dumps(to_tables(recipe))), "again.toml")
     assert again == recipe
     assert config_hash(again) == config_hash(recipe)
 
 
 def _hash(*assignments):
-    return config_hash(parse(Recipe, override(LEAST, list(assignments)), "r.toml"))
+    return config_hash(parse_settings(Recipe, override(LEAST, list(assignments)), "r.toml"))
 
 
 def test_workers_alone_do_not_change_the_hash():

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from common.errors import ConfigError
 from common.settings.marks import OPERATIONAL, AddedLater, is_operational
-from common.settings.reader import parse, to_tables
+from common.settings.reader import parse_settings, to_tables
 from common.settings.recipe import Recipe
 from common.settings.resume import (
     Change,
@@ -156,7 +156,7 @@ def test_changes_name_key_value_and_what_is_typed(tmp_path):
 
 def test_a_wrong_key_in_a_marked_table_is_named():
     with pytest.raises(ConfigError, match=r"unknown key \[base\] hashd; did you mean 'hashed'"):
-        parse(New, {"rounds": 3, "base": {"file": "x", "hashd": True}}, "server.toml")
+        parse_settings(New, {"rounds": 3, "base": {"file": "x", "hashd": True}}, "server.toml")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from common.settings.node import Node, Policy
-from common.settings.reader import parse, to_tables
+from common.settings.reader import parse_settings, to_tables
 from common.settings.server import ServerFile
 from tests.helpers.common.recipes import error_of
 
@@ -32,12 +32,12 @@ def test_a_wrong_server_file_is_told_with_the_remedy(keys, message):
 
 
 def test_a_cohort_may_be_as_small_as_the_quorum():
-    assert parse(ServerFile, SERVER | {"cohort": 2}, "server.toml").cohort == 2
+    assert parse_settings(ServerFile, SERVER | {"cohort": 2}, "server.toml").cohort == 2
 
 
 @pytest.mark.parametrize("address", ["fed.example.org:8443", "10.0.0.5:1", "[::1]:65535", "localhost:0"])
 def test_an_address_is_host_and_port(address):
-    assert parse(Node, NODE | {"server": address}, "client.toml").server == address
+    assert parse_settings(Node, NODE | {"server": address}, "client.toml").server == address
 
 
 @pytest.mark.parametrize("address", ["fed.example.org", "host:", ":1", "host:65536", "host:x", "https://host:1", "h:²"])
@@ -46,10 +46,10 @@ def test_anything_else_is_no_address(address):
 
 
 def test_a_node_allows_anything_until_its_file_says_otherwise():
-    node = parse(Node, NODE, "client.toml")
+    node = parse_settings(Node, NODE, "client.toml")
     assert (node.server, node.keys, node.stay, node.policy) == ("", "", False, Policy())
     assert set(vars(Policy()).values()) == {None}
-    assert parse(Node, to_tables(node), "again.toml") == node
+    assert parse_settings(Node, to_tables(node), "again.toml") == node
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import torch
 
 from client.data.batches import eval_batches
-from client.finished_run import load, load_test
+from client.finished_run import load_run, load_test_rows
 from client.model.forward import forward
 from client.model.lora import frozen_lane
 from tests.helpers.client.nodes import PLACES
@@ -12,14 +12,14 @@ from tests.helpers.common.models import AUTO_MODEL
 
 def _rows(run):
     """The run's test rows as one batch."""
-    examples = load_test(run)[1]
+    examples = load_test_rows(run)[1]
     (batch,) = eval_batches(examples, len(examples))
     return batch
 
 
 def run_logits(run):
     """Those of the frozen base under the run's update."""
-    trained = load(run)
+    trained = load_run(run)
     skeleton, lora = trained.attach()
     lora.lanes = [frozen_lane(trained.adapter)]
     with torch.no_grad():
@@ -42,7 +42,7 @@ def _read(logits, run):
 
 def plain_base(run):
     """The base as Transformers loads it, with a head of its own drawing."""
-    trained = load(run)
+    trained = load_run(run)
     classes = {"num_labels": len(PLACES)} if trained.node.task == "classification" else {}
     return AUTO_MODEL[trained.node.task].from_pretrained(trained.node.base, **classes)
 

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 
 from client.app import app
-from common.adapters.codec import encode
+from common.adapters.codec import encode_adapter
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment
 from common.protocol.flower import give_id, identify
@@ -47,7 +47,7 @@ class Server:
         )
 
     def evaluate(self, adapter=None, round_id=None, blob=None):
-        sent = encode(adapter or self.assignment.frozen) if blob is None else blob
+        sent = encode_adapter(adapter or self.assignment.frozen) if blob is None else blob
         return ask(self.file, "evaluate", asdict(round_id or self.order), sent)
 
 

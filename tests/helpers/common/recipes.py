@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import ConfigError
-from common.settings.reader import parse
+from common.settings.reader import parse_settings
 from common.settings.recipe import Recipe
 
 LEAST = {"base": {"path": "base"}, "data": {"corpus": "docs"}, "clients": {"count": 3}, "train": {"rounds": 2}}
@@ -23,5 +23,5 @@ def with_keys(**sections):
 
 def error_of(tables, kind=Recipe):
     with pytest.raises(ConfigError) as caught:
-        parse(kind, tables, "r.toml")
+        parse_settings(kind, tables, "r.toml")
     return str(caught.value)

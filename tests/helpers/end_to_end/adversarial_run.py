@@ -7,10 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from common.identity import project_files
 from common.identity.documents import roster
 from common.identity.keys import certificates, private_keys
 from common.identity.keys.certificates import Authority
+from common.identity.project_files import read_project_files
 from tests.helpers.end_to_end.command import ROOT, end, start
 from tests.helpers.end_to_end.deployment import NODES, Project
 from tests.helpers.end_to_end.throwaway_ca import Pem
@@ -82,7 +82,7 @@ def admit_unlisted(project: Project, name: str) -> None:
 def let_expire(project: Project, name: str) -> None:
     """End a node's time on the roster; its certificate goes on."""
     folder = project.folder / "keys"
-    before = project_files.read(folder).roster
+    before = read_project_files(folder).roster
     past = replace(before.member(name), expires=datetime.now(UTC) - timedelta(days=1))
     signed = roster.sign_roster(before.successor(past), private_keys.read_signing_key(folder / "roster.key"))
     (folder / "roster.json").write_bytes(signed)
@@ -91,7 +91,7 @@ def let_expire(project: Project, name: str) -> None:
 def expired_certificate(project: Project, name: str) -> Pem:
     """A certificate of this name by the project's authority, whose year is over."""
     folder, key = project.folder / "keys", private_keys.new_tls_key()
-    authority = Authority(project_files.read(folder).authority, private_keys.read_tls_key(folder / "ca.key"))
+    authority = Authority(read_project_files(folder).authority, private_keys.read_tls_key(folder / "ca.key"))
     made = certificates.make_node_certificate(
         name, key.public_key(), authority, datetime.now(UTC) - timedelta(days=366)
     )

@@ -12,10 +12,10 @@ from flwr.app import Context, Message, RecordDict
 
 from client.app import app
 from client.node import read_node
-from common.identity.credentials import NodeCredentials, load_node
+from common.identity.credentials import NodeCredentials, load_node_credentials
 from common.identity.documents import signatures
 from common.protocol.channel import REPLY, SERVICE
-from common.protocol.frames import encode
+from common.protocol.frames import encode_message
 from tests.helpers.end_to_end.invalid_replies import BLOB, CONTENT, SIGNED, Values, flipped
 from tests.helpers.end_to_end.transport import blob_of, content, until, values_of
 
@@ -36,7 +36,7 @@ class Node:
     def __init__(self, file: Path, go: Path) -> None:
         self.settings, self._go = read_node(file), go
         self.rank = self.settings.rank
-        self.credentials = load_node(Path(self.settings.keys), self.settings.name)
+        self.credentials = load_node_credentials(Path(self.settings.keys), self.settings.name)
         self.context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
 
     def answer(self, message: Message, context: Context) -> Message:
@@ -131,7 +131,7 @@ class Impostor(Node):
         """Reply to it with an update and a signature of its own; prints what the server says."""
         reply = super().answer(message, self.context)
         values, blob = values_of(reply), blob_of(reply)
-        frames = encode(Message(content(blob, **values, **self.sign(values, blob)), reply_to=message))
+        frames = encode_message(Message(content(blob, **values, **self.sign(values, blob)), reply_to=message))
         own = self.credentials
         tls = grpc.ssl_channel_credentials(own.ca_pem, own.key_pem, own.certificate_pem)
         with grpc.secure_channel(self.settings.server, tls, [("grpc.enable_http_proxy", 0)]) as channel:

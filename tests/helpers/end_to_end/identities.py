@@ -5,7 +5,12 @@ from pathlib import Path
 
 from common.identity import node as node_keys
 from common.identity import operator as project
-from common.identity.credentials import NodeCredentials, ServerCredentials, load_node, load_server
+from common.identity.credentials import (
+    NodeCredentials,
+    ServerCredentials,
+    load_node_credentials,
+    load_server_credentials,
+)
 
 NOW = datetime.now(UTC)
 
@@ -22,15 +27,15 @@ class Identities:
     def admit(self, name: str) -> None:
         own = self.folder / name
         node_keys.join(own, name)
-        request = node_keys.read_request(own / f"{name}.request")
+        request = node_keys.load_request(own / f"{name}.request")
         invite = project.admit(self.keys, request, max_rank=8, max_weight=5000, now=NOW)
         (own / f"{name}.invite").write_bytes(invite.read_bytes())
 
     def node(self, name: str) -> NodeCredentials:
-        return load_node(self.folder / name, name)
+        return load_node_credentials(self.folder / name, name)
 
     def server(self) -> ServerCredentials:
-        return load_server(self.keys)
+        return load_server_credentials(self.keys)
 
     def revoke(self, name: str) -> None:
         project.revoke(self.keys, name, NOW)

@@ -6,7 +6,7 @@ from math import inf, nan, nextafter
 from typing import Any
 
 from common.adapters.adapter import Adapter, Factors
-from common.adapters.codec import decode, encode
+from common.adapters.codec import decode_adapter, encode_adapter
 
 Values = dict[str, Any]
 Spoil = Callable[[Values, bytes], tuple[Values, bytes]]
@@ -33,9 +33,9 @@ def _first_module(change: Callable[[Factors], Factors]) -> Spoil:
     """Other factors in one module."""
 
     def spoil(values: Values, blob: bytes) -> tuple[Values, bytes]:
-        adapter = decode(blob)
+        adapter = decode_adapter(blob)
         name, factors = next(iter(adapter.items()))
-        return values, encode(Adapter({**adapter, name: change(factors)}))
+        return values, encode_adapter(Adapter({**adapter, name: change(factors)}))
 
     return spoil
 

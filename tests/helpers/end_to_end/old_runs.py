@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors.numpy import load_file
 
-from common.identity import project_files
+from common.identity.project_files import read_project_files
 from simulations.cache import cache_folder
 from simulations.tiny_base import tiny_base
 from tests.helpers.end_to_end.command import call
@@ -60,7 +60,7 @@ class OldDeployment:
 
     def _renew_what_expired(self) -> None:
         """What operators do once a certificate has ended: the server's 90 days after the run, a node's after a year."""
-        project, now = project_files.read(self.keys), datetime.now(UTC)
+        project, now = read_project_files(self.keys), datetime.now(UTC)
         if project.server.not_valid_after_utc < now:
             assert call("keys", "renew", "--dir", self.keys).status == 0
         for name, member in project.roster.members.items():

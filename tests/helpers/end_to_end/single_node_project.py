@@ -38,7 +38,7 @@ class Clinic:
         """The port of a server with the project's keys, which are not looked at as `fedlora server` does."""
         ca, own = ((self.keys / name).read_bytes() for name in ("ca.pem", "server.pem"))
         tls = Pem(ca, own, private_keys.to_plain_pem(private_keys.read_tls_key(self.keys / "server.key")))
-        public = project_files.read(self.keys)
+        public = project_files.read_project_files(self.keys)
         roster_guard = RosterGuard(self.keys, public.roster, public.signed_roster, "examples")
         grid = GrpcGrid(
             "127.0.0.1:0",

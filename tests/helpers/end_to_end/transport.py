@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from client.network.link import Link
 from client.network.responder import Responder
 from common.protocol.channel import FRAME, INBOX, REPLY, SERVICE
-from common.protocol.frames import decode, encode
+from common.protocol.frames import decode_message, encode_message
 from common.protocol.messages import ADAPTER_STYPE
 from server.transport.grid import GrpcGrid, NodeGuard
 from server.transport.quota import NodeQuota
@@ -140,10 +140,10 @@ class RawNode:
         return self
 
     def receive(self) -> Message:
-        return decode(next(self.stream), self.stream, 2**30)
+        return decode_message(next(self.stream), self.stream, 2**30)
 
     def reply(self, message: Message, blob: bytes = b"", **values) -> None:
-        self.call(encode(Message(content(blob, **values), reply_to=message)), timeout=30)
+        self.call(encode_message(Message(content(blob, **values), reply_to=message)), timeout=30)
 
     def refused(self, frames) -> tuple[grpc.StatusCode, str]:
         """The status and the word with which the server refuses these frames."""

@@ -35,7 +35,7 @@ class NumpyNode:
             return Payload(self.announcement().to_values())
         round_id = RoundId.from_values(payload.values).to_values()
         if kind == "evaluate":
-            return Payload(round_id | {"loss": self.loss(codec.decode(payload.blob))})
+            return Payload(round_id | {"loss": self.loss(codec.decode_adapter(payload.blob))})
         assignment = unpack_assignment(payload.blob, payload.values["trains"], payload.values["scaling"])
         update = self.train(assignment, Training.from_values(payload.values))
         counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}

@@ -11,8 +11,8 @@ from common.adapters.codec import DecodeLimits
 from common.protocol.assignment import Assignment, Update
 from common.protocol.messages import pack_update, unpack_update
 from common.seeding import rng
-from common.settings.recipe import Lora, Server
-from server.algorithms import Algorithm, AlgorithmSettings, WeightedUpdate, create
+from common.settings.recipe import LoraSettings, Server
+from server.algorithms import Algorithm, AlgorithmSettings, WeightedUpdate, create_algorithm
 from server.algorithms.state import State
 from tests.helpers.common.buffers import data_of, header_of, sealed
 from tests.helpers.server.exchange import dense
@@ -43,9 +43,9 @@ class Sent:
 
 def make(algorithm: str = "increments", ranks: Sequence[int] = MIXED, **options: Any) -> Algorithm:
     """An algorithm; options are those of [server], `alpha`, `seed` and `head`."""
-    lora, seed = Lora(alpha=options.pop("alpha", "rank")), options.pop("seed", 0)
+    lora, seed = LoraSettings(alpha=options.pop("alpha", "rank")), options.pop("seed", 0)
     head = frozenset(options.pop("head", ()))
-    return create(AlgorithmSettings(seed, tuple(ranks), lora, Server(algorithm, **options), head))
+    return create_algorithm(AlgorithmSettings(seed, tuple(ranks), lora, Server(algorithm, **options), head))
 
 
 def send(algorithm: Algorithm, state: State, ranks: Sequence[int], shares: Sequence[float] = ()) -> list[Sent]:

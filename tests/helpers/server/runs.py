@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from common.settings.recipe import Lora, Server, Train
+from common.settings.recipe import LoraSettings, Server, Train
 from server.rounds.loop import RoundLoop, Test
 from server.rounds.messenger import Messenger
 from server.rounds.observer import RunObserver
@@ -26,16 +26,16 @@ class Each(RunObserver):
     def __init__(self, started: Act = lambda number: None, committed: Act = lambda number: None) -> None:
         self._started, self._committed = started, committed
 
-    def round_started(self, number: int, clients: int) -> None:
+    def on_round_started(self, number: int, clients: int) -> None:
         self._started(number)
 
-    def round_committed(self, record: Mapping[str, Any]) -> None:
+    def on_round_committed(self, record: Mapping[str, Any]) -> None:
         self._committed(record["round"])
 
 
 def plan(rounds: int = 3, config: str = "settings", alpha: Any = "rank", **server: Any) -> RunSettings:
     """A plan of a few quick rounds."""
-    return RunSettings(7, Lora(alpha=alpha), Train(rounds=rounds, steps=3, lr=0.1), Server(**server), config)
+    return RunSettings(7, LoraSettings(alpha=alpha), Train(rounds=rounds, steps=3, lr=0.1), Server(**server), config)
 
 
 def run(

@@ -7,7 +7,7 @@ from pathlib import Path
 import tomli_w
 
 from common.settings.reader import read_toml
-from server.storage.journal import verify
+from server.storage.journal import verify_journal
 from simulations.corpora import toy
 from simulations.simulate import simulate
 from tests.helpers.end_to_end.command import TINY
@@ -50,7 +50,7 @@ def without_seconds(run):
 
 
 def entries(run):
-    return verify(run / "journal")
+    return verify_journal(run / "journal")
 
 
 def hashes(run):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from common.adapters import lowrank
-from common.adapters.codec import encode
+from common.adapters.codec import encode_adapter
 from common.protocol.assignment import Update
 from common.protocol.messages import pack_update
-from common.settings.recipe import Lora
+from common.settings.recipe import LoraSettings
 from server.algorithms import WeightedUpdate
 from tests.helpers.server import oracle
 from tests.helpers.server.exchange import dense
@@ -140,7 +140,7 @@ def test_an_a_that_was_lent_does_not_travel_back():
     assert 0.4 < sizes["b"] / sizes["both"] < 0.6
     algorithm = make(mode="b")
     (update,) = send(algorithm, algorithm.initial(SHAPES), (16,))
-    assert pack_update(Update(update.modules, 1, 1, 0.0), "b") == update.blob != encode(update.modules)
+    assert pack_update(Update(update.modules, 1, 1, 0.0), "b") == update.blob != encode_adapter(update.modules)
 
 
 def test_the_scale_of_an_assignment_is_alpha_over_rank():
@@ -148,4 +148,4 @@ def test_the_scale_of_an_assignment_is_alpha_over_rank():
         algorithm = make(ranks=(4, 8), alpha=16.0, mode=mode)
         state = algorithm.initial(SHAPES)
         assert [algorithm.assign(state, rank).scaling for rank in (4, 8)] == [4.0, 2.0]
-    assert Lora().scaling(4) == 1.0
+    assert LoraSettings().scaling(4) == 1.0

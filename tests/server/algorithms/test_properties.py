@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.adapters.adapter import Adapter, Factors
-from common.adapters.codec import encode
+from common.adapters.codec import encode_adapter
 from common.adapters.joined import join_adapters
 from common.errors import ConfigError
 from server.algorithms import ALGORITHMS, WeightedUpdate
@@ -30,7 +30,7 @@ def nodes(name):
 
 
 def bits(state):
-    return state.round, state.dropped, encode(join_adapters(**state.parts), "f64")
+    return state.round, state.dropped, encode_adapter(join_adapters(**state.parts), "f64")
 
 
 def test_one_client_alone_is_the_sum(algorithm):

@@ -78,13 +78,13 @@ def test_who_is_connected_and_when_it_was_seen_is_as_the_grid_has_it(tmp_path):
     traffic.call("ada")
     traffic.call("bob")
     status = status_of(tmp_path, traffic)
-    status.waiting(1, 3)
+    status.on_waiting(1, 3)
     said = nodes(read_status(tmp_path))
     assert {name: node["connected"] for name, node in said.items()} == {"ada": True}  # bob was never let in
     seen = datetime.fromisoformat(said["ada"]["last_seen"])
     assert abs((datetime.now(UTC) - seen).total_seconds()) < 60
     traffic.connected = []
-    status.client_done("ada", "ok")
+    status.on_client_done("ada", "ok")
     gone = nodes(read_status(tmp_path))["ada"]
     assert (gone["connected"], gone["last_seen"], gone["status"]) == (False, said["ada"]["last_seen"], "ok")
 
@@ -98,7 +98,7 @@ def test_refusals_at_the_door_are_told(tmp_path):
     traffic = Nodes()
     traffic.call("eve")
     traffic.meters["eve"].refused["revoked"] += 2
-    status_of(tmp_path, traffic).waiting(0, 3)
+    status_of(tmp_path, traffic).on_waiting(0, 3)
     assert read_status(tmp_path)["refusals"] == [{"name": "eve", "reason": "revoked", "count": 2, "round": None}]
 
 
@@ -106,7 +106,7 @@ def test_it_is_written_while_nothing_happens(tmp_path, monkeypatch):
     monkeypatch.setattr("server.monitoring.status.BEAT", 0.01)
     traffic = Nodes()
     status = status_of(tmp_path, traffic)
-    status.waiting(0, 3)
+    status.on_waiting(0, 3)
     traffic.connected = ["ada"]
     assert not nodes(read_status(tmp_path))
     with status.heartbeat():
@@ -124,17 +124,17 @@ def test_refusals_are_counted_by_node_and_reason(tmp_path):
 def test_refusals_do_not_pile_up(tmp_path):
     status = status_of(tmp_path)
     for number in range(REFUSALS + 5):
-        status.round_abandoned(number, 1, {f"node-{number}": "failed"})
+        status.on_round_abandoned(number, 1, {f"node-{number}": "failed"})
     kept = read_status(tmp_path)["refusals"]
     assert [refusal["name"] for refusal in kept] == [f"node-{number}" for number in range(5, REFUSALS + 5)]
 
 
 def test_waiting_and_abandoned_attempts_are_told(tmp_path):
     status = status_of(tmp_path)
-    status.waiting(1, 3)
+    status.on_waiting(1, 3)
     said = read_status(tmp_path)
     assert (said["phase"], said["done"], said["of"]) == ("waiting", 1, 3)
-    status.round_abandoned(4, 2, {"eve": "absent"})
+    status.on_round_abandoned(4, 2, {"eve": "absent"})
     said = read_status(tmp_path)
     assert (said["phase"], said["round"], nodes(said)["eve"]["reason"]) == ("abandoned", 4, "absent")
 
@@ -144,7 +144,7 @@ def test_a_run_that_goes_on_counts_what_passed_before(tmp_path):
     whole = nodes(read_status(tmp_path))
     again = status_of(tmp_path)
     again.restore(entries)
-    again.started(2, 2)
+    again.on_run_started(2, 2)
     restored = nodes(read_status(tmp_path))
     assert whole == restored
 

@@ -4,7 +4,7 @@ import pytest
 
 from server.monitoring.status import ServerStatus
 from server.monitoring.status_file import read_status
-from server.monitoring.status_view import view
+from server.monitoring.status_view import render_status
 from tests.helpers.server.traffic import NOBODY
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -33,7 +33,7 @@ STATUS = {
 
 
 def test_it_says_what_is_known():
-    first, head, row, refusal = view(STATUS, NOW).splitlines()
+    first, head, row, refusal = render_status(STATUS, NOW).splitlines()
     assert first == "round 3/10: training, 1 of 2 nodes; started 3 h ago, updated 1 s ago"
     assert head.split() == ["node", "rank", "connected", "last", "seen", "up", "down", "last", "reply"]
     assert row.split() == ["ada", "8", "yes", "12", "s", "ago", "1.5", "MB", "20", "bytes", "ok"]
@@ -42,20 +42,20 @@ def test_it_says_what_is_known():
 
 def test_who_was_refused_at_the_door_is_told():
     refusal = {"name": "eve", "reason": "revoked", "count": 1, "round": None}
-    assert view(STATUS | {"refusals": [refusal]}, NOW).splitlines()[-1] == "eve: revoked, once, at the door"
+    assert render_status(STATUS | {"refusals": [refusal]}, NOW).splitlines()[-1] == "eve: revoked, once, at the door"
 
 
 def test_a_server_that_stopped_writing_does_not_run():
     late = {"updated": (NOW - timedelta(seconds=11)).isoformat()}
-    first, _, row, _ = view(STATUS | late, NOW).splitlines()
+    first, _, row, _ = render_status(STATUS | late, NOW).splitlines()
     assert first.endswith("; the server does not run")
     assert row.split()[2] == "no"
-    assert "run" not in view(STATUS | late | {"phase": "finished"}, NOW).splitlines()[0]
+    assert "run" not in render_status(STATUS | late | {"phase": "finished"}, NOW).splitlines()[0]
 
 
 def test_what_is_not_known_is_a_dash():
     unknown = {"rank": None, "last_seen": None, "status": None, "bytes_up": 0, "bytes_down": 0}
-    row = view(STATUS | {"nodes": [NODE | unknown], "of": 0}, NOW).splitlines()[2]
+    row = render_status(STATUS | {"nodes": [NODE | unknown], "of": 0}, NOW).splitlines()[2]
     assert row.split() == ["ada", "-", "yes", "-", "0", "bytes", "0", "bytes", "-"]
 
 
@@ -64,16 +64,18 @@ def test_what_is_not_known_is_a_dash():
     [(-5, "0 s"), (0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h"), (200_000, "2 d")],
 )
 def test_an_age_is_in_the_largest_unit(seconds, age):
-    assert f"updated {age} ago" in view(STATUS | {"updated": (NOW - timedelta(seconds=seconds)).isoformat()}, NOW)
+    assert f"updated {age} ago" in render_status(
+        STATUS | {"updated": (NOW - timedelta(seconds=seconds)).isoformat()}, NOW
+    )
 
 
 def test_a_name_cannot_draw_on_the_terminal():
     nasty = "\x1b[2Jx[red]"
-    shown = view(STATUS | {"nodes": [NODE | {"name": nasty, "last_seen": None}]}, NOW)
+    shown = render_status(STATUS | {"nodes": [NODE | {"name": nasty, "last_seen": None}]}, NOW)
     assert "\x1b" not in shown
     assert "?[2Jx[red]" in shown
 
 
 def test_it_shows_what_a_run_has_written(tmp_path):
-    ServerStatus(tmp_path, NOBODY, "", "", lambda: NOW).waiting(1, 3)
-    assert view(read_status(tmp_path), NOW).startswith("round 0/0: waiting, 1 of 3 nodes; started 0 s ago")
+    ServerStatus(tmp_path, NOBODY, "", "", lambda: NOW).on_waiting(1, 3)
+    assert render_status(read_status(tmp_path), NOW).startswith("round 0/0: waiting, 1 of 3 nodes; started 0 s ago")

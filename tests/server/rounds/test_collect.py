@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.adapters.adapter import Adapter
-from common.adapters.codec import encode
+from common.adapters.codec import encode_adapter
 from common.protocol.assignment import Training
 from common.protocol.messages import RoundId
 from server.rounds.collect import RoundRequest, collect_updates
@@ -43,7 +43,7 @@ def once(tmp_path):
 
 
 def bits(updates):
-    return [(u.share, u.rank, encode(Adapter(dict(u.modules)))) for u in updates]
+    return [(u.share, u.rank, encode_adapter(Adapter(dict(u.modules)))) for u in updates]
 
 
 def test_updates_come_in_order_of_name(once):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from common.adapters.adapter import zeros
-from common.adapters.codec import decode
+from common.adapters.codec import decode_adapter
 from common.adapters.joined import split_adapters
 from common.settings.recipe import Train
 from server.rounds.loop import adapter_hash
@@ -42,7 +42,7 @@ def test_round_0_is_before_training(tmp_path):
 @pytest.mark.parametrize("algorithm", ["increments", "hetlora"])
 def test_a_record_has_these_fields(algorithm, tmp_path):
     observer, records = RunObserver(), []
-    observer.round_committed = records.append
+    observer.on_round_committed = records.append
     entries = run(tmp_path, fresh(), plan(2, algorithm=algorithm), observer)
     assert [entry["metrics"] for entry in entries] == json.loads(json.dumps(records, allow_nan=False))
     for record in records:
@@ -88,11 +88,11 @@ def test_the_aggregation_error_is_the_dense_truth_of_what_was_on_the_wire(tmp_pa
 
     def keep(number):
         blob = (tmp_path / f"round-{number:06d}.state").read_bytes()
-        states.append({name: dense(factors) for name, factors in split_adapters(decode(blob))["mass"].items()})
+        states.append({name: dense(factors) for name, factors in split_adapters(decode_adapter(blob))["mass"].items()})
 
     entries = run(tmp_path, messenger, plan(3), Each(committed=keep))
     for number in (1, 2, 3):
-        sent = [(node.rows / 75, decode(messenger.replies["train", number, node.name].blob)) for node in FOUR]
+        sent = [(node.rows / 75, decode_adapter(messenger.replies["train", number, node.name].blob)) for node in FOUR]
         error = truth = 0.0
         for name in SHAPES:
             delta = sum(share * dense(update[name]) for share, update in sent)

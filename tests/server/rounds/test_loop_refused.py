@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from common.adapters.adapter import Adapter, Factors
-from common.adapters.codec import decode, encode
+from common.adapters.codec import decode_adapter, encode_adapter
 from common.errors import RunError
 from server.rounds.observer import RunObserver
-from server.storage.journal import verify
+from server.storage.journal import verify_journal
 from tests.helpers.server.exchange import MemoryExchange
 from tests.helpers.server.runs import FOUR, clients, fresh, hashes, plan, run
 
@@ -20,7 +20,7 @@ def values(**changes):
 
 def factors(change):
     """The reply with other factors in its buffer."""
-    return lambda reply: replace(reply, blob=encode(change(decode(reply.blob))))
+    return lambda reply: replace(reply, blob=encode_adapter(change(decode_adapter(reply.blob))))
 
 
 def only_in(name, side, number):
@@ -83,7 +83,7 @@ def without_eve(tmp_path_factory):
     """Two rounds, of which eve is connected only in the second."""
     messenger = fresh()
     eve, observer = messenger.connected.pop(103), RunObserver()
-    observer.round_committed = lambda record: record["round"] == 1 and messenger.connected.update({103: eve})
+    observer.on_round_committed = lambda record: record["round"] == 1 and messenger.connected.update({103: eve})
     return hashes(run(tmp_path_factory.mktemp("run"), messenger, plan(2), observer))
 
 
@@ -116,7 +116,7 @@ def test_a_foreign_a_cannot_spoil_the_common_one(tmp_path):
 
     def foreign(reply):
         modules = {name: Factors(np.ones((min(4, *shape), shape[1]), "f4"), zeros(shape)) for name, shape in shapes}
-        return replace(reply, blob=encode(Adapter(modules)))
+        return replace(reply, blob=encode_adapter(Adapter(modules)))
 
     def zeros(shape):
         return np.zeros((shape[0], min(4, *shape)), "f4")
@@ -145,5 +145,5 @@ def test_if_all_are_refused_the_run_stops_at_the_last_good_round(number, good, t
     with pytest.raises(RunError, match=message) as error:
         run(tmp_path / "run", tampering(factors(only_in("query", "b", np.nan)), ALL, number), plan(3))
     assert error.value.exit_status == 1
-    assert hashes(verify(tmp_path / "run")) == undisturbed[: good + 1]
+    assert hashes(verify_journal(tmp_path / "run")) == undisturbed[: good + 1]
     assert hashes(run(tmp_path / "run", fresh(), plan(3))) == undisturbed

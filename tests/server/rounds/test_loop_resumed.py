@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import JournalError, RunError
 from server.rounds.observer import RunObserver
-from server.storage.journal import verify
+from server.storage.journal import verify_journal
 from tests.helpers.server.runs import clients, fresh, hashes, plan, run
 from tests.server.storage.test_atomic_files import largest_file
 
@@ -28,18 +28,18 @@ class Stopper(RunObserver):
         if (event, self._now) == (self._event, self._number):
             raise Stop
 
-    def round_started(self, number, clients):
+    def on_round_started(self, number, clients):
         self._now = number
         self._pass("started")
 
-    def client_done(self, name, status):
+    def on_client_done(self, name, status):
         if name == "cyd":
             self._pass("half collected")
 
-    def evaluating(self, count):
+    def on_evaluating(self, count):
         self._pass("evaluating")
 
-    def round_committed(self, record):
+    def on_round_committed(self, record):
         self._now = record["round"]
         self._pass("committed")
 
@@ -135,5 +135,5 @@ def test_a_full_disk_while_replies_come_in_costs_no_round(begun, tmp_path):
     with largest_file(100), pytest.raises(RunError, match=message) as error:
         run(begun, fresh(), plan(3))
     assert error.value.exit_status == 1
-    assert hashes(verify(begun)) == undisturbed[:2]
+    assert hashes(verify_journal(begun)) == undisturbed[:2]
     assert hashes(run(begun, fresh(), plan(3))) == undisturbed

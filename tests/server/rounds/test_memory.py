@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from common.adapters.adapter import Adapter
-from common.adapters.codec import decode, encode
+from common.adapters.codec import decode_adapter, encode_adapter
 from server.algorithms import WeightedUpdate, increments
 from server.algorithms.base import store_in_memory
 from server.rounds.exactness import aggregation_error, measure_exactness
@@ -35,8 +35,10 @@ def updates_of(folder, shapes, ranks):
     folder.mkdir()
     updates = []
     for number, rank in enumerate(ranks):
-        blob = encode(random_adapter({name: (*shape, rank) for name, shape in shapes.items()}, number))
-        updates.append(WeightedUpdate(1 / len(ranks), rank, spool_update(folder / str(number), blob, decode(blob))))
+        blob = encode_adapter(random_adapter({name: (*shape, rank) for name, shape in shapes.items()}, number))
+        updates.append(
+            WeightedUpdate(1 / len(ranks), rank, spool_update(folder / str(number), blob, decode_adapter(blob)))
+        )
     return updates
 
 

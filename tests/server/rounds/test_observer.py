@@ -17,4 +17,4 @@ def test_each_event_is_told_to_all(name):
 
 
 def test_there_are_events():
-    assert {"waiting", "started", "client_done", "round_abandoned", "round_committed"} <= EVENTS.keys()
+    assert {"on_waiting", "on_run_started", "on_client_done", "on_round_committed"} <= EVENTS.keys()

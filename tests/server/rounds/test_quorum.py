@@ -8,7 +8,7 @@ import pytest
 from common.errors import RunError
 from server.rounds.observer import RunObserver
 from server.rounds.quorum import wait_for_nodes
-from server.storage.journal import verify
+from server.storage.journal import verify_journal
 from tests.helpers.server.exchange import MemoryExchange, NumpyNode, Recorded
 from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, run
 
@@ -19,10 +19,10 @@ class Watcher(RunObserver):
     def __init__(self):
         self.waits, self.abandoned = [], []
 
-    def waiting(self, connected, needed):
+    def on_waiting(self, connected, needed):
         self.waits.append((connected, needed))
 
-    def round_abandoned(self, number, attempt, reasons):
+    def on_round_abandoned(self, number, attempt, reasons):
         self.abandoned.append((number, attempt, dict(reasons)))
 
 
@@ -143,7 +143,7 @@ def test_after_the_last_attempt_the_run_stops_and_can_go_on(number, tmp_path, pa
         run(tmp_path / "run", failing(["ada", "bob"], attempts=3, number=number), deployed())
     assert error.value.exit_status == 1
     undisturbed = hashes(run(tmp_path / "other", fresh(), plan(2)))
-    assert hashes(verify(tmp_path / "run")) == undisturbed[:number]
+    assert hashes(verify_journal(tmp_path / "run")) == undisturbed[:number]
     assert pauses == [5.0, 10.0]
     assert hashes(run(tmp_path / "run", fresh(), deployed())) == undisturbed
 

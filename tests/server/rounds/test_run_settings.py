@@ -6,7 +6,7 @@ import pytest
 import tomli_w
 
 from common.errors import ConfigError
-from common.settings.reader import parse, to_tables
+from common.settings.reader import parse_settings, to_tables
 from common.settings.recipe import Recipe, Rule, Steps
 from common.settings.resume import config_hash
 from common.settings.server import ServerFile
@@ -15,11 +15,11 @@ from server.settings import read_server
 from tests.helpers.common.recipes import with_keys
 
 LEAST = {"project": "cardio", "run": "first", "rounds": 4}
-RECIPE = parse(Recipe, with_keys(train={"rounds": 4, "steps": 3}, server={"cohort": 3}, seed=5), "recipe")
+RECIPE = parse_settings(Recipe, with_keys(train={"rounds": 4, "steps": 3}, server={"cohort": 3}, seed=5), "recipe")
 
 
 def file_with(**keys):
-    return parse(ServerFile, LEAST | keys, "server.toml")
+    return parse_settings(ServerFile, LEAST | keys, "server.toml")
 
 
 def test_a_plan_is_the_servers_part_of_a_recipe():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common.adapters.adapter import Adapter, Factors
-from common.adapters.codec import encode
+from common.adapters.codec import encode_adapter
 from common.protocol.assignment import Assignment, Update
 from common.protocol.messages import RoundId, pack_update
 from server.rounds.validation import MAX_COUNT, RejectedReply, validate_reply
@@ -18,7 +18,7 @@ SENT = random_adapter({"q": (6, 5, 2), "v": (4, 8, 2)}, seed=1)
 ASKED = Assignment(Adapter(), random_adapter({"q": (6, 5, 2), "v": (4, 8, 2)}), "both")
 COMMON = replace(ASKED, trains="b")
 VALUES = ORDER.to_values() | {"examples": 10, "tokens": 70, "loss": 0.5}
-BLOB = encode(SENT)
+BLOB = encode_adapter(SENT)
 
 
 def reason(blob=BLOB, assignment=ASKED, without=None, **values):
@@ -30,7 +30,7 @@ def reason(blob=BLOB, assignment=ASKED, without=None, **values):
 
 
 def with_arrays(a=SENT["q"].a, b=SENT["q"].b):
-    return encode(Adapter(dict(SENT) | {"q": Factors(a, b)}))
+    return encode_adapter(Adapter(dict(SENT) | {"q": Factors(a, b)}))
 
 
 def test_what_was_asked_is_admitted():
@@ -62,7 +62,7 @@ def test_numbers_that_are_none_are_refused(wrong, side):
 
 def test_numbers_beyond_float32_are_refused():
     """Finite as they are, they would be infinite for all others, or end the algebra."""
-    assert reason(encode(Adapter({n: Factors(1e300 * f.a, f.b) for n, f in SENT.items()}), "f64")) == "nan"
+    assert reason(encode_adapter(Adapter({n: Factors(1e300 * f.a, f.b) for n, f in SENT.items()}), "f64")) == "nan"
     assert reason(with_arrays(a=np.full((2, 5), 1e30, "f4"), b=np.full((6, 2), 1e30, "f4"))) == "nan"
     large = with_arrays(a=np.full((2, 5), 1e15, "f4"), b=np.full((6, 2), 1e15, "f4"))
     assert validate_reply(VALUES, large, ORDER, ASKED)
@@ -100,16 +100,16 @@ def test_a_loss_that_is_no_number_is_malformed(wrong):
 
 
 def test_other_modules_and_shapes_are_refused():
-    assert reason(encode(Adapter({"q": SENT["q"], "w": SENT["v"]}))) == "shape"
-    assert reason(encode(Adapter({"q": SENT["q"]}))) == "shape"
-    assert reason(encode(Adapter(dict(SENT) | {"w": SENT["v"]}))) == "shape"
-    assert reason(encode(random_adapter({"q": (5, 6, 2), "v": (4, 8, 2)}))) == "shape"
-    assert reason(encode(Adapter())) == "shape"
+    assert reason(encode_adapter(Adapter({"q": SENT["q"], "w": SENT["v"]}))) == "shape"
+    assert reason(encode_adapter(Adapter({"q": SENT["q"]}))) == "shape"
+    assert reason(encode_adapter(Adapter(dict(SENT) | {"w": SENT["v"]}))) == "shape"
+    assert reason(encode_adapter(random_adapter({"q": (5, 6, 2), "v": (4, 8, 2)}))) == "shape"
+    assert reason(encode_adapter(Adapter())) == "shape"
 
 
 @pytest.mark.parametrize("rank", [0, 1, 3])
 def test_another_rank_is_refused(rank):
-    assert reason(encode(random_adapter({"q": (6, 5, rank), "v": (4, 8, 2)}))) == "rank"
+    assert reason(encode_adapter(random_adapter({"q": (6, 5, rank), "v": (4, 8, 2)}))) == "rank"
 
 
 @pytest.mark.parametrize("blob", [b"", BLOB[:-1], BLOB + b"\0", BLOB[:PREFIX], b"x" + BLOB[1:], BLOB[::-1]])
@@ -134,5 +134,5 @@ def test_zeros_that_need_not_be_sent_are_bounded_by_what_was_asked():
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16", "f64"])
 def test_other_precisions_are_admitted(dtype):
-    adapter = validate_reply(VALUES, encode(SENT, dtype), ORDER, ASKED).adapter
+    adapter = validate_reply(VALUES, encode_adapter(SENT, dtype), ORDER, ASKED).adapter
     assert all(np.allclose(dense(adapter[name]), dense(f), rtol=0.05, atol=0.05) for name, f in SENT.items())

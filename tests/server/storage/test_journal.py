@@ -9,7 +9,7 @@ import pytest
 from common.adapters.adapter import zeros
 from common.errors import JournalError
 from server.algorithms.state import State
-from server.storage.journal import Journal, verify
+from server.storage.journal import Journal, verify_journal
 from tests.helpers.server.states import bits, commit, first_state, next_state, undisturbed
 
 ROOT = Path(__file__).parents[3]
@@ -64,7 +64,7 @@ def test_each_round_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 
 def test_an_entry_holds_what_the_round_was(folder: Path) -> None:
-    entries = verify(folder)
+    entries = verify_journal(folder)
     assert [entry["round"] for entry in entries] == [0, 1, 2]
     assert entries[2] | {"hash": "", "state_hash": ""} == {
         "adapter_hash": "hash of 2",
@@ -86,7 +86,7 @@ def test_entries_are_the_same_before_and_after_a_restart(tmp_path: Path) -> None
         before = journal.entries
     assert before[0]["pair"] == [1, 2]
     assert before[0]["round"] == 0
-    assert verify(tmp_path) == before
+    assert verify_journal(tmp_path) == before
 
 
 def test_parts_of_rank_0_come_back(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="file/journal cannot be used"), Journal.open(tmp_path / "file" / "journal"):
         pass
     with pytest.raises(JournalError, match=r"is no run: it has no journal; give the folder"):
-        verify(tmp_path / "journal")
+        verify_journal(tmp_path / "journal")
 
 
 # --- damage ---
@@ -171,9 +171,9 @@ def test_every_flipped_byte_of_the_log_is_found(folder: Path) -> None:
         number = log.read_bytes()[:position].count(b"\n")
         flip(log, position)
         with pytest.raises(JournalError, match=rf"log\.jsonl line {number + 1} \(round {number}\) is changed"):
-            verify(folder)
+            verify_journal(folder)
         flip(log, position)
-    assert len(verify(folder)) == 3
+    assert len(verify_journal(folder)) == 3
 
 
 def test_every_flipped_byte_of_a_checkpoint_is_found(folder: Path) -> None:
@@ -184,9 +184,9 @@ def test_every_flipped_byte_of_a_checkpoint_is_found(folder: Path) -> None:
             with pytest.raises(
                 JournalError, match=rf"{path} \(round {number}\) is changed; the last good round is {good}"
             ):
-                verify(folder)
+                verify_journal(folder)
             flip(path, position)
-    assert len(verify(folder)) == 3
+    assert len(verify_journal(folder)) == 3
 
 
 @pytest.mark.parametrize("name", ["log.jsonl", "round-000001.state", "round-000002.state"])
@@ -204,7 +204,7 @@ def test_a_last_line_cut_at_any_byte_never_happened(folder: Path) -> None:
     checkpoint = (folder / "round-000002.state").read_bytes()
     for length in range(start, len(log)):
         (folder / "log.jsonl").write_bytes(log[:length])
-        assert len(verify(folder)) == 2
+        assert len(verify_journal(folder)) == 2
         with Journal.open(folder) as journal:
             assert (folder / "log.jsonl").read_bytes() == log[:start]
             assert bits(journal.last_state()) == bits(STATES[1])
@@ -215,10 +215,10 @@ def test_a_last_line_cut_at_any_byte_never_happened(folder: Path) -> None:
 
 def test_a_missing_last_checkpoint_is_found(folder: Path) -> None:
     (folder / "round-000001.state").unlink()
-    assert len(verify(folder)) == 3
+    assert len(verify_journal(folder)) == 3
     (folder / "round-000002.state").unlink()
     with pytest.raises(JournalError, match=r"000002\.state \(round 2\) is missing; no good round is left"):
-        verify(folder)
+        verify_journal(folder)
 
 
 @pytest.mark.parametrize("remedy", ["remove the last line", "remove it"])
@@ -226,7 +226,7 @@ def test_the_remedy_works(folder: Path, remedy: str) -> None:
     damaged = 2 if remedy == "remove the last line" else 1
     flip(folder / f"round-{damaged:06d}.state", 9)
     with pytest.raises(JournalError, match=remedy):
-        verify(folder)
+        verify_journal(folder)
     if remedy == "remove it":
         (folder / "round-000001.state").unlink()
     else:
@@ -250,7 +250,7 @@ def test_verify_only_reads(folder: Path) -> None:
     (folder / "spool" / "ada").write_bytes(b"reply")
     (folder / "round-000003.state.tmp").write_bytes(b"half")
     before = files(folder)
-    verify(folder)
+    verify_journal(folder)
     assert files(folder) == before
 
 

@@ -17,7 +17,7 @@ import pytest
 from common.adapters.adapter import Adapter, Factors
 from common.errors import RunError
 from server.algorithms.state import State
-from server.storage.journal import Journal, verify
+from server.storage.journal import Journal, verify_journal
 from tests.helpers.server.states import bits, commit, next_state, undisturbed
 from tests.server.storage.test_atomic_files import largest_file
 
@@ -84,7 +84,7 @@ def test_a_failure_leaves_the_log_as_it_was(folder: Path, step: str, monkeypatch
         assert {path.name for path in folder.glob("round-*")} == {"round-000000.state", "round-000001.state"}
         assert bits(journal.last_state()) == bits(STATES[1])
         commit(journal)
-    assert len(verify(folder)) == 3
+    assert len(verify_journal(folder)) == 3
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -130,7 +130,7 @@ def test_a_line_that_fits_only_in_part_is_taken_back(folder: Path) -> None:
                 journal.commit(STATES[2], note)
             assert (folder / "log.jsonl").read_bytes() == log
         journal.commit(STATES[2], note)
-    assert len(verify(folder)) == 3
+    assert len(verify_journal(folder)) == 3
 
 
 def test_a_failure_in_the_first_round_says_that_there_is_none_before(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_failure_in_the_first_round_says_that_there_is_none_before(tmp_path: P
         with largest_file(99), pytest.raises(RunError, match="no round was committed before"):
             commit(journal)
         commit(journal)
-    assert len(verify(tmp_path)) == 1
+    assert len(verify_journal(tmp_path)) == 1
 
 
 def test_a_number_that_is_not_finite_costs_no_round(folder: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_full_disk_costs_no_round(small_disk: Path) -> None:
     with Journal.open(small_disk) as journal:
         assert np.array_equal(journal.last_state().parts["global"]["q"].a, state(1).parts["global"]["q"].a)
         journal.commit(state(2), {})
-    assert len(verify(small_disk)) == 3
+    assert len(verify_journal(small_disk)) == 3
 
 
 def test_a_process_killed_at_any_moment_costs_no_round(tmp_path: Path) -> None:

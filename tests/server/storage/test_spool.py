@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.adapters.adapter import Adapter, Factors
-from common.adapters.codec import DecodeLimits, decode, encode
+from common.adapters.codec import DecodeLimits, decode_adapter, encode_adapter
 from common.errors import RunError
 from common.protocol.assignment import Assignment, Update
 from common.protocol.messages import pack_update, unpack_update
@@ -22,8 +22,8 @@ def same(left, right):
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16", "f16", "f64"])
 def test_it_reads_back_what_was_sent(dtype, tmp_path):
-    blob = encode(ADAPTER, dtype)
-    sent = decode(blob)
+    blob = encode_adapter(ADAPTER, dtype)
+    sent = decode_adapter(blob)
     back = spool_update(tmp_path / "ada", blob, sent)
     assert list(back) == list(sent)
     assert len(back) == 3
@@ -41,26 +41,26 @@ def test_what_was_not_sent_stays_in_memory(tmp_path):
     (tmp_path / "ada").write_bytes(bytes(len(blob)))
     assert same(back["q"].a, lent.a)
     assert not back["q"].b.any()
-    blob = encode(ADAPTER, omit={"q.b"})
-    zero = spool_update(tmp_path / "bob", blob, decode(blob))["q"]
+    blob = encode_adapter(ADAPTER, omit={"q.b"})
+    zero = spool_update(tmp_path / "bob", blob, decode_adapter(blob))["q"]
     assert same(zero.a, ADAPTER["q"].a)
     assert same(zero.b, np.zeros((6, 2), "f4"))
 
 
 def test_what_it_gives_cannot_be_changed(tmp_path):
-    blob = encode(ADAPTER)
-    factors = spool_update(tmp_path / "ada", blob, decode(blob))["q"]
+    blob = encode_adapter(ADAPTER)
+    factors = spool_update(tmp_path / "ada", blob, decode_adapter(blob))["q"]
     with pytest.raises(ValueError, match="read-only"):
         factors.a[0] = 1
     with pytest.raises(KeyError):
-        spool_update(tmp_path / "ada", blob, decode(blob))["k"]
+        spool_update(tmp_path / "ada", blob, decode_adapter(blob))["k"]
 
 
 def test_a_full_disk_is_told_by_file_and_cause(tmp_path):
-    blob = encode(ADAPTER)
+    blob = encode_adapter(ADAPTER)
     with largest_file(len(blob) - 1), pytest.raises(RunError, match=r"cannot keep .*ada .*: File too large.*--resume"):
-        spool_update(tmp_path / "ada", blob, decode(blob))
-    spool_update(tmp_path / "ada", blob, decode(blob))
+        spool_update(tmp_path / "ada", blob, decode_adapter(blob))
+    spool_update(tmp_path / "ada", blob, decode_adapter(blob))
 
 
 def modules(dtype="f4"):

@@ -11,7 +11,7 @@ import pytest
 from flwr.app import Error, Message
 from grpc import StatusCode
 
-from common.protocol.frames import encode
+from common.protocol.frames import encode_message
 from server.transport.connections import Outgoing
 from server.transport.flower_messenger import FlowerMessenger, Payload
 from server.transport.grid import GrpcGrid
@@ -141,7 +141,7 @@ def test_factors_come_in_replies_to_train_only(grid, raw, kind, counts):
     node = raw("a")
     (number,) = connected(grid, 1)
     ids = grid.push_messages([Message(content(x=1), number, kind, ttl=60, group_id="1")])
-    frames = encode(Message(content(b"factors", x=1), reply_to=node.receive()))
+    frames = encode_message(Message(content(b"factors", x=1), reply_to=node.receive()))
     if counts:
         node.call(frames, timeout=30)
     else:
@@ -152,7 +152,7 @@ def test_factors_come_in_replies_to_train_only(grid, raw, kind, counts):
 def test_a_reply_that_takes_longer_than_it_is_awaited_ends(grid, raw):
     node = raw("a")
     grid.push_messages(ask(grid, ttl=0.5))
-    frames = encode(Message(content(bytes(2**21)), reply_to=node.receive()))
+    frames = encode_message(Message(content(bytes(2**21)), reply_to=node.receive()))
 
     def slowly():
         yield next(frames)
@@ -166,7 +166,7 @@ def test_node_b_cannot_answer_for_node_a(grid, raw, caplog):
     a, b = raw("a"), raw("b")
     (id_a, id_b) = grid.push_messages(ask(grid, connected(grid, 2)))
     to_a, to_b = a.receive(), b.receive()
-    assert b.refused(encode(Message(content(x="forged"), reply_to=to_a))) == STALE
+    assert b.refused(encode_message(Message(content(x="forged"), reply_to=to_a))) == STALE
     a.reply(to_a, x="real")
     b.reply(to_b, x="own")
     assert values_of(pull(grid, [id_a])) == {"x": "real"}
@@ -181,7 +181,7 @@ def test_a_reply_counts_once(grid, raw):
     ids = grid.push_messages(ask(grid))
     message = node.receive()
     node.reply(message, x="first")
-    again = lambda: node.refused(encode(Message(content(x="second"), reply_to=message)))  # noqa: E731
+    again = lambda: node.refused(encode_message(Message(content(x="second"), reply_to=message)))  # noqa: E731
     assert again() == STALE
     assert values_of(pull(grid, ids)) == {"x": "first"}
     assert again() == STALE
@@ -193,7 +193,7 @@ def test_a_reply_says_nothing_of_its_own_about_where_it_comes_from(grid, raw):
     ids = grid.push_messages(ask(grid))
     reply = Message(content(x=1), reply_to=node.receive())
     reply.metadata.__dict__.update(_src_node_id=99, _group_id="other", _run_id=7)
-    node.call(encode(reply))
+    node.call(encode_message(reply))
     metadata = pull(grid, ids).metadata
     assert (metadata.src_node_id, metadata.group_id, metadata.run_id) == (grid.get_node_ids()[0], "1", 1)
 
@@ -203,7 +203,7 @@ def test_a_reply_after_the_deadline_is_refused(grid, raw):
     (late,) = grid.push_messages(ask(grid, ttl=0.01))
     message = node.receive()
     time.sleep(0.05)
-    assert node.refused(encode(Message(content(), reply_to=message))) == STALE
+    assert node.refused(encode_message(Message(content(), reply_to=message))) == STALE
     assert list(grid.pull_messages([late])) == []
 
 
@@ -221,7 +221,7 @@ def test_a_node_that_sends_nonsense_is_gone_at_once(grid, raw, frames):
 def test_a_reply_with_wrong_frames_counts_as_malformed(grid, raw, change):
     node = raw("a")
     ids = grid.push_messages(ask(grid))
-    frames = list(encode(Message(content(b"blob"), reply_to=node.receive())))
+    frames = list(encode_message(Message(content(b"blob"), reply_to=node.receive())))
     assert node.refused(change(frames)) == (StatusCode.FAILED_PRECONDITION, "malformed")
     assert pull(grid, ids).error == Error(2, "malformed")
 
@@ -229,7 +229,7 @@ def test_a_reply_with_wrong_frames_counts_as_malformed(grid, raw, change):
 def test_a_reply_that_ends_too_early_may_come_again(grid, raw):
     node = raw("a")
     ids = grid.push_messages(ask(grid))
-    frames = list(encode(Message(content(bytes(2**21)), reply_to=node.receive())))
+    frames = list(encode_message(Message(content(bytes(2**21)), reply_to=node.receive())))
     assert node.refused(frames[:-1]) == (StatusCode.FAILED_PRECONDITION, "broken")
     assert list(grid.pull_messages(ids)) == []
     node.call(iter(frames))
@@ -241,7 +241,7 @@ def test_a_reply_without_values_counts_as_malformed(grid, raw):
     ids = grid.push_messages(ask(grid))
     reply = Message(content(), reply_to=node.receive())
     del reply.content["values"]
-    node.call(encode(reply))
+    node.call(encode_message(reply))
     assert pull(grid, ids).error == Error(2, "malformed")
 
 
@@ -252,7 +252,7 @@ def test_a_full_disk_costs_the_reply_and_not_the_round(grid, raw, monkeypatch):
     monkeypatch.setattr("server.transport.service.TemporaryFile", full)
     node = raw("a")
     ids = grid.push_messages(ask(grid))
-    frames = encode(Message(content(bytes(2**21)), reply_to=node.receive()))
+    frames = encode_message(Message(content(bytes(2**21)), reply_to=node.receive()))
     assert node.refused(frames) == (StatusCode.FAILED_PRECONDITION, "failed")
     assert pull(grid, ids).error == Error(2, "failed")
 
@@ -262,7 +262,7 @@ def test_a_reply_that_breaks_off_may_come_again(grid, raw):
     ids = grid.push_messages(ask(grid))
     message = node.receive()
     guard = threading.Event()
-    frames = list(encode(Message(content(bytes(2**21)), reply_to=message)))
+    frames = list(encode_message(Message(content(bytes(2**21)), reply_to=message)))
 
     def half():
         yield from frames[:2]
@@ -344,7 +344,7 @@ def test_a_flood_of_frames_ends_at_the_limit_of_a_round(start, authority):
     grid = start(guard(round=2**21))
     node = RawNode(grid.port, authority.node("a")).admitted()
     ids = grid.push_messages(ask(grid))
-    frames = encode(Message(content(bytes(2**26)), reply_to=node.receive()))
+    frames = encode_message(Message(content(bytes(2**26)), reply_to=node.receive()))
     assert node.refused(frames) == (StatusCode.FAILED_PRECONDITION, "malformed")
     assert pull(grid, ids).error == Error(2, "malformed")
     assert grid.meters["a"].received < 2**23
@@ -355,7 +355,7 @@ def test_a_reply_larger_than_the_limit_has_no_place(start, authority):
     grid = start(guard(reply=2**20))
     node = RawNode(grid.port, authority.node("a")).admitted()
     ids = grid.push_messages(ask(grid))
-    frames = encode(Message(content(bytes(2**20 + 1)), reply_to=node.receive()))
+    frames = encode_message(Message(content(bytes(2**20 + 1)), reply_to=node.receive()))
     assert node.refused(frames) == (StatusCode.INVALID_ARGUMENT, "malformed")
     assert pull(grid, ids).error == Error(5, "absent")
     node.close()
@@ -394,6 +394,6 @@ def test_memory_holds_one_reply_and_not_one_of_each_node(grid, raw):
 def test_endless_frames_do_not_hold_memory(grid, raw):
     """Those of a reply to no message end at once, whatever they announce."""
     node = raw("a")
-    (first, *_) = encode(Message(content(bytes(2**26)), reply_to=ask(grid)[0]))
+    (first, *_) = encode_message(Message(content(bytes(2**26)), reply_to=ask(grid)[0]))
     assert node.refused(chain([first], islice(iter(lambda: bytes(2**20), None), 64))) == STALE
     assert grid.meters["a"].received < 2**20

@@ -150,12 +150,12 @@ KILLED = """
 import os, sys
 from tests.helpers.end_to_end.throwaway_ca import Pem
 from tests.helpers.end_to_end.transport import RawNode, content
-from common.protocol.frames import encode
+from common.protocol.frames import encode_message
 from flwr.app import Message
 pems = Pem(*(open(f"{sys.argv[2]}/{name}", "rb").read() for name in ("ca", "cert", "key")))
 node = RawNode(int(sys.argv[1]), pems).admitted()
 print("ready", flush=True)
-reply = list(encode(Message(content(bytes(2**25)), reply_to=node.receive())))
+reply = list(encode_message(Message(content(bytes(2**25)), reply_to=node.receive())))
 def half():
     yield from reply[:10]
     print("half", flush=True)

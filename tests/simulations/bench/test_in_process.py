@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from server.storage.journal import verify
+from server.storage.journal import verify_journal
 from simulations.bench import in_process
 from simulations.simulate import simulate
 
@@ -20,7 +20,7 @@ def test_each_rounds_work_is_done_once_more_and_changes_nothing(tmp_path, capsys
     times = json.loads(capsys.readouterr().out)
     assert len(times["rounds"]) == len(times["pure"]) == 2
     assert len(trained) == 2 * 4
-    last = [verify(run / "journal")[-1]["adapter_hash"] for run in (plain, timed)]
+    last = [verify_journal(run / "journal")[-1]["adapter_hash"] for run in (plain, timed)]
     assert last[0] == last[1]
 
 

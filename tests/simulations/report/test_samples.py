@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from client.finished_run import generate, load
+from client.finished_run import generate, load_run
 from simulations.report.samples import samples
 from tests.helpers.simulations.page import read_page
 from tests.helpers.simulations.runs import BRIEF, run_tiny
@@ -53,7 +53,7 @@ def test_after_is_what_the_command_generates(run, answers):
 
 
 def test_before_is_what_the_base_alone_generates(run, answers):
-    base = load(run).base
+    base = load_run(run).base
     given = base.tokenizer(answers[0]["prompt"], return_tensors="pt")
     output = base.model.generate(**given, max_new_tokens=8, do_sample=False)
     plain = base.tokenizer.decode(output[0, given["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -36,36 +36,38 @@ def other(value: object) -> object:
 def test_what_was_signed_verifies(value: UpdateStatement | Receipt) -> None:
     signature = signatures.sign(value, KEY)
     assert len(signature) == 64
-    assert signatures.verify(replace(value), signature, PUBLIC)
-    assert not signatures.verify(value, signature, new_signing_key().public_key())
-    assert not signatures.verify(value, signatures.sign(value, new_signing_key()), PUBLIC)
+    assert signatures.verify_signature(replace(value), signature, PUBLIC)
+    assert not signatures.verify_signature(value, signature, new_signing_key().public_key())
+    assert not signatures.verify_signature(value, signatures.sign(value, new_signing_key()), PUBLIC)
 
 
 @pytest.mark.parametrize(("value", "field"), [(value, field.name) for value in VALUES for field in fields(value)])
 def test_each_field_is_signed(value: UpdateStatement | Receipt, field: str) -> None:
     changed = replace(value, **{field: other(getattr(value, field))})
-    assert not signatures.verify(changed, signatures.sign(value, KEY), PUBLIC)
-    assert signatures.verify(changed, signatures.sign(changed, KEY), PUBLIC)
+    assert not signatures.verify_signature(changed, signatures.sign(value, KEY), PUBLIC)
+    assert signatures.verify_signature(changed, signatures.sign(changed, KEY), PUBLIC)
 
 
 def test_the_order_of_counts_does_not_matter() -> None:
     turned = replace(STATEMENT, counts=dict(reversed(STATEMENT.counts.items())))
     assert list(turned.counts) != list(STATEMENT.counts)
-    assert signatures.verify(turned, signatures.sign(STATEMENT, KEY), PUBLIC)
+    assert signatures.verify_signature(turned, signatures.sign(STATEMENT, KEY), PUBLIC)
 
 
 def test_values_do_not_slide_from_one_field_into_the_next() -> None:
     moved = replace(STATEMENT, project="cardior", run="1")
-    assert not signatures.verify(moved, signatures.sign(replace(STATEMENT, project="cardio", run="r1"), KEY), PUBLIC)
+    assert not signatures.verify_signature(
+        moved, signatures.sign(replace(STATEMENT, project="cardio", run="r1"), KEY), PUBLIC
+    )
 
 
 @pytest.mark.parametrize(("value", "own"), [(STATEMENT, "update"), (RECEIPT, "receipt")])
 @pytest.mark.parametrize("kind", ["update", "receipt", "roster"])
 def test_a_signature_of_another_kind_is_none(value: UpdateStatement | Receipt, own: str, kind: str) -> None:
     signature = KEY.sign(signed_bytes(kind, asdict(value)))
-    assert signatures.verify(value, signature, PUBLIC) == (kind == own)
+    assert signatures.verify_signature(value, signature, PUBLIC) == (kind == own)
 
 
 @given(st.binary(max_size=80))
 def test_other_bytes_are_no_signature(signature: bytes) -> None:
-    assert not signatures.verify(STATEMENT, signature, PUBLIC)
+    assert not signatures.verify_signature(STATEMENT, signature, PUBLIC)

@@ -23,8 +23,8 @@ def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pems")
     for who in ("own", "strange"):
         operator = new_project(folder / f"{who}-project")
-        server = credentials.load_server(operator)
-        node = credentials.load_node(new_node(operator, folder / f"{who}-keys"), "hospital-a")
+        server = credentials.load_server_credentials(operator)
+        node = credentials.load_node_credentials(new_node(operator, folder / f"{who}-keys"), "hospital-a")
         (folder / f"{who}-ca.pem").write_bytes(server.ca_pem)
         for name, party in (("server", server), ("node", node)):
             (folder / f"{who}-{name}.pem").write_bytes(party.certificate_pem)

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from common.errors import IdentityError
-from common.identity import credentials, project_files
+from common.identity import credentials
 from common.identity import node as node_keys
 from common.identity import operator as project
+from common.identity.project_files import read_project_files
 from tests.helpers.common.identity_parties import NOW, admit, days_ago, new_node, new_project
 
 CALLS = ("open", "fsync", "mkdir", "link", "rename", "replace", "unlink")
@@ -58,7 +59,7 @@ def join(root: Path) -> None:
 
 
 def admit_joined(root: Path) -> None:
-    admit(root / "operator", node_keys.read_request(root / "a" / "joined.request"))
+    admit(root / "operator", node_keys.load_request(root / "a" / "joined.request"))
 
 
 def revoke(root: Path) -> None:
@@ -119,14 +120,14 @@ def test_a_killed_command_can_be_repeated(
 
 def check(root: Path) -> None:
     """All that can be read is whole, and belongs together."""
-    credentials.load_server(root / "operator")
-    if not project_files.read(root / "operator").roster.member("hospital-a").revoked:
+    credentials.load_server_credentials(root / "operator")
+    if not read_project_files(root / "operator").roster.member("hospital-a").revoked:
         shutil.copy(root / "operator" / "hospital-a.invite", root / "a")
-        credentials.load_node(root / "a", "hospital-a")
+        credentials.load_node_credentials(root / "a", "hospital-a")
     if (root / "new" / "keys").exists():
-        credentials.load_server(root / "new" / "keys")
+        credentials.load_server_credentials(root / "new" / "keys")
     if (root / "b" / "b.request").exists():
-        node_keys.read_request(root / "b" / "b.request")
+        node_keys.load_request(root / "b" / "b.request")
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_one_step_is_the_commit(
     """Before some step nothing has happened, from it on everything has."""
 
     def happened(root: Path) -> bool:
-        members = project_files.read(root / "operator").roster
+        members = read_project_files(root / "operator").roster
         return {
             "joined": lambda: "joined" in members.members,
             "revoked": lambda: members.member("hospital-a").revoked,

@@ -24,8 +24,8 @@ def mode(path: Path) -> int:
 def test_files_are_closed_to_others(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "keys"
     folders.make(folder, {"a.key": b"a"})
-    files.create(folder / "b.key", b"b")
-    files.replace(folder / "c.json", b"c")
+    files.create_file(folder / "b.key", b"b")
+    files.replace_file(folder / "c.json", b"c")
     assert mode(folder) == 0o700
     assert {path.name: (path.read_bytes(), mode(path)) for path in folder.iterdir()} == {
         "a.key": (b"a", 0o600),
@@ -45,7 +45,7 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path, kind: str) -> None:
     path.symlink_to(target) if "link" in kind else path.write_bytes(b"old")
     before = {entry.name for entry in tmp_path.iterdir()}
     with pytest.raises(IdentityError, match=r"a\.key: is there already"):
-        files.create(path, b"new")
+        files.create_file(path, b"new")
     assert {entry.name for entry in tmp_path.iterdir()} == before
     assert not path.exists() or path.read_bytes() == b"old"
 
@@ -72,7 +72,7 @@ def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize("right", [0o604, 0o640, 0o622, 0o601])
 def test_a_key_that_is_open_to_others_is_refused_with_what_mends_it(tmp_path: Path, right: int) -> None:
     path = tmp_path / "it's a.key"
-    files.create(path, b"secret")
+    files.create_file(path, b"secret")
     assert files.read_private(path) == b"secret"
     path.chmod(right)
     with pytest.raises(IdentityError, match=f"mode {right:04o}") as error:
@@ -84,13 +84,13 @@ def test_a_key_that_is_open_to_others_is_refused_with_what_mends_it(tmp_path: Pa
 def test_a_folder_that_is_open_to_others_is_refused_with_what_mends_it(tmp_path: Path) -> None:
     tmp_path.chmod(0o750)
     with pytest.raises(IdentityError, match=r"mode 0750.*chmod 700") as error:
-        folders.check(tmp_path)
+        folders.check_closed(tmp_path)
     assert os.system(str(error.value).partition("run: ")[2]) == 0
-    folders.check(tmp_path)
+    folders.check_closed(tmp_path)
 
 
 def test_a_key_is_read_from_a_plain_file_only(tmp_path: Path) -> None:
-    files.create(tmp_path / "a.key", b"secret")
+    files.create_file(tmp_path / "a.key", b"secret")
     (tmp_path / "link.key").symlink_to(tmp_path / "a.key")
     os.mkfifo(tmp_path / "pipe.key", 0o600)
     (tmp_path / "folder.key").mkdir(mode=0o700)

@@ -45,15 +45,17 @@ def test_a_plain_key_is_read_though_there_is_a_passphrase(tmp_path: Path, monkey
 )
 def test_what_is_no_such_key_is_refused(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "a.key"
-    files.create(path, private_keys.to_pem(ec.generate_private_key(ec.SECP256R1())) if content is None else content)
+    files.create_file(
+        path, private_keys.to_pem(ec.generate_private_key(ec.SECP256R1())) if content is None else content
+    )
     for _, read in KINDS:
         with pytest.raises(IdentityError, match=r"a\.key"):
             read(path)
 
 
 def test_one_kind_of_key_is_not_taken_for_the_other(tmp_path: Path) -> None:
-    files.create(tmp_path / "tls.key", private_keys.to_pem(private_keys.new_tls_key()))
-    files.create(tmp_path / "sign.key", private_keys.to_pem(private_keys.new_signing_key()))
+    files.create_file(tmp_path / "tls.key", private_keys.to_pem(private_keys.new_tls_key()))
+    files.create_file(tmp_path / "sign.key", private_keys.to_pem(private_keys.new_signing_key()))
     with pytest.raises(IdentityError, match="no Ed25519 key"):
         private_keys.read_signing_key(tmp_path / "tls.key")
     with pytest.raises(IdentityError, match="no P-384 key"):

@@ -1,6 +1,6 @@
 from cryptography import x509
 
-from common.identity.credentials import load_server
+from common.identity.credentials import load_server_credentials
 from server.transport.authorization import RosterGuard
 from simulations.bench.transport.deployment import make_project
 from simulations.bench.transport.idle import measure_with_nodes
@@ -16,7 +16,7 @@ def test_idle_nodes_are_there_at_the_end(tmp_path):
 def test_members_are_admitted_at_once_each_under_its_own_key(tmp_path):
     make_project(tmp_path)
     members = admit_all(tmp_path / "keys", ["ada", "bob"])
-    server = load_server(tmp_path / "keys")
+    server = load_server_credentials(tmp_path / "keys")
     roster_guard = RosterGuard(tmp_path / "keys", server.roster, server.roster_bytes, "examples")
     keys = server.roster.members
     assert members.keys() == keys.keys() == {"ada", "bob"}
