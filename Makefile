@@ -1,5 +1,5 @@
 # make demo    set up, then simulate eight clients on real weights and real text; ends with a report page
-# make test    set up, then run the fast tests; `make test-slow` runs those of minutes, and those for a GPU
+# make test    set up, then run the fast tests on every core; `make test-slow` runs those of minutes, and those for a GPU
 # make bench   set up, then measure speed and memory beside peers; replaces simulations/bench/README.md
 
 PYTHON ?= python3
@@ -15,10 +15,10 @@ demo: $(READY)
 	$(BIN)/fedlora simulate simulations/recipes/docs.toml
 
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical
 
 test-slow: $(READY)
-	$(BIN)/pytest -m "slow or gpu"
+	$(BIN)/pytest -n logical -m "slow or gpu"
 
 bench: $(READY)
 	$(BIN)/python -m simulations.bench --write

@@ -1,4 +1,4 @@
-"""Tests run offline, on one thread a process, with a cache folder of their own."""
+"""Tests run offline, on one thread a process, with a cache folder that is new for each run and shared by its workers."""
 
 import os
 import signal
@@ -21,8 +21,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell starts backg
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    here = tmp_path_factory.getbasetemp()
+    run = here.parent if "PYTEST_XDIST_WORKER" in os.environ else here
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FEDLORA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("FEDLORA_CACHE", str(run / "cache"))
         yield
 
 

@@ -91,8 +91,9 @@ def test_a_reply_is_pulled_once(grid):
     assert list(grid.pull_messages(["unknown"])) == []
 
 
+@pytest.mark.slow  # the others must answer within the timeout, however busy the machine is
 def test_sending_hands_back_what_is_there_at_the_timeout(grid, app):
-    replies = values(grid.send_and_receive(ask(grid, wait="node-1.toml"), timeout=2))
+    replies = values(grid.send_and_receive(ask(grid, wait="node-1.toml"), timeout=10))
     assert sorted(reply["node"] for reply in replies) == ["node-0.toml", "node-2.toml"]
     app.gate.set()
 

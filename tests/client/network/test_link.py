@@ -67,13 +67,12 @@ def free_port() -> int:
         ("other", "does not let this node in: other"),
     ],
 )
-def test_a_roster_that_does_not_admit_ends_the_node_with_the_reason(start, authority, word, meaning):
-    began = time.monotonic()
+def test_a_roster_that_does_not_admit_ends_the_node_with_the_reason(start, authority, caplog, word, meaning):
     error = Node(start(guard(admit=lambda *who: word)).port, authority.node("a"), "a").ended()
     assert isinstance(error, TransportError)
     assert meaning in str(error)
     assert error.exit_status == 2
-    assert time.monotonic() - began < 5
+    assert "trying again" not in caplog.text
 
 
 def test_a_rank_above_the_roster_is_told_and_one_within_is_not(start, authority):
@@ -96,7 +95,7 @@ def test_a_server_that_is_no_host_and_port_is_refused(authority):
 def test_a_node_waits_for_its_server_and_says_so(start, authority, caplog):
     port = free_port()
     with nodes(port, authority, "a"):
-        until(lambda: f"nothing listens at 127.0.0.1:{port}" in caplog.text, seconds=5)
+        until(lambda: f"nothing listens at 127.0.0.1:{port}" in caplog.text)
         assert values_of(send(start(port=port)))["name"] == "a"
 
 
@@ -197,6 +196,7 @@ def test_messages_are_answered_one_at_a_time_in_one_thread(start, authority):
         assert set(threads) == {node.thread}
 
 
+@pytest.mark.slow  # it asserts a time
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_node_stops_when_it_is_told(start, authority, connected):
     before = set(threading.enumerate())
@@ -240,6 +240,6 @@ def test_a_proxy_that_refuses_is_named(start, authority, environment, caplog):
     proxy, grid = ConnectProxy(status=403), start()
     environment.setenv("https_proxy", proxy.url)
     with nodes(grid.port, authority, "a"):
-        until(lambda: re.search("through the proxy 127.0.0.1.*403", caplog.text), seconds=5)
+        until(lambda: re.search("through the proxy 127.0.0.1.*403", caplog.text))
     assert grid.get_node_ids() == []
     proxy.close()

@@ -29,7 +29,13 @@ def test_what_is_trained_held_and_stored(kind):
     for side in (one, other):
         assert 0 < side.sent - FOUR_BYTES * side.parameters < 0.1 * side.sent + 8192
         assert side.stored > 0 and learns(side.losses)
-    assert other.peak - one.peak > 0
+
+
+@pytest.mark.slow  # two processes' peaks are compared, which load can turn
+def test_adapters_peak_below_the_whole_model():
+    case = tiny_case("llama", steps=3, batches=1)
+    one, other = (min(run_in_fresh_process(side, case).peak for _ in range(3)) for side in (adapters, whole_model))
+    assert other - one > 0
 
 
 @pytest.mark.parametrize("losses", [(1.0, 1.0), (1.0, 1.1), (1.0, nan), (inf, 1.0)])
