@@ -1,1 +1,1 @@
-"""The aggregator: assigns, collects, reduces and commits. Runs without torch."""
+"""The aggregator: assigns, collects, reduces and commits. It runs without torch."""

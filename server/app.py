@@ -1,6 +1,6 @@
 """Flower's ServerApp: reads the run's settings, then serves rounds until the last one is committed.
 
-The grid that starts it gives one setting, `run`: the folder with `config.toml`.
+The grid that starts it passes one setting, `run`: the folder with `config.toml`.
 """
 
 import logging
@@ -28,12 +28,12 @@ DEADLINE = 86_400.0
 
 
 def make_app(observer: RunObserver | None = None, test: Test | None = None, base: str | None = None) -> ServerApp:
-    """The app; what is given belongs to whoever starts it.
+    """Make the app.
 
     Args:
-        observer: told what happens.
+        observer: notified of each event.
         test: measures each global update on rows of the run's owner.
-        base: where the base model lies, for the exported adapter; the recipe's path by default.
+        base: path of the base model, for the exported adapter; the recipe's path by default.
     """
     app = ServerApp()
 
@@ -56,7 +56,7 @@ def _run_folder(config: Mapping[str, Any]) -> Path:
     run = Path(str(config.get("run", "")))
     if not (run / "config.toml").is_file():
         raise ConfigError(
-            f"run = {str(config.get('run', ''))!r} is no run's folder, it has no config.toml; make one with "
+            f"run = {str(config.get('run', ''))!r} is not a run folder: it has no config.toml; make one with "
             "`fedlora simulate RECIPE --prepare`, and give its absolute path: --run-config 'run=\"/path/of/the/run\"'"
         )
     return run

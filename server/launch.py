@@ -1,4 +1,4 @@
-"""`fedlora server`: the aggregator over mutual TLS, from one file and one folder of keys, to the end of its rounds."""
+"""`fedlora server`: runs the aggregator over mutual TLS, from one file and one folder of keys, until its last round."""
 
 import logging
 import shlex
@@ -30,27 +30,29 @@ log = logging.getLogger(__name__)
 
 
 def serve(file: Path) -> Path:
-    """The run's folder, once all its rounds are committed.
+    """Serve all rounds of a run, and return its folder.
 
-    A folder in which the run has begun is gone on with. SIGINT and SIGTERM end the process at once, with status 0.
+    A run that has already begun in the folder is resumed. SIGINT and SIGTERM end the process at once, with status 0.
 
     Raises:
-        FedloraError: a setting or key is wrong, another server has the folder or the port, or a round failed.
+        FedloraError: a setting or key is wrong, another server uses the folder or the port, or a round failed.
     """
     raise_open_file_limit()
     settings = read_server(file)
     credentials = load_server_credentials(Path(settings.keys))
     if credentials.project != settings.project:
         raise IdentityError(
-            f"project = {settings.project!r}, and {settings.keys} holds the keys of {credentials.project!r}; "
+            f"project = {settings.project!r}, but {settings.keys} contains the keys of {credentials.project!r}; "
             "set keys to the folder of this project"
         )
     for warning in credentials.warnings:
         log.warning("%s", warning)
     if (members := len(credentials.roster.members)) < settings.quorum:
-        log.warning("quorum = %s and the roster has %s nodes; admit more, or lower it", settings.quorum, members)
+        log.warning(
+            "quorum = %s, but the roster has %s nodes; admit more nodes, or lower quorum", settings.quorum, members
+        )
     again = shlex.join(["fedlora", "server", str(file)])
-    with exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; go on with: {again}"):
+    with exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; resume with: {again}"):
         _run(settings, credentials)
     return Path(settings.folder)
 
@@ -60,10 +62,11 @@ def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
         Path(settings.keys), credentials.roster, credentials.roster_bytes, settings.server.weights
     )
     with Journal.open(Path(settings.folder) / "journal") as journal:
+        # Only now: the lock of the journal keeps a second server from rewriting the settings of this run.
         folder = open_run_folder(settings, begun=bool(journal.entries))
         folder.restore(journal.entries)
         if len(journal.entries) > settings.rounds:
-            log.info("all %s rounds are done; give another `run` for more", settings.rounds)
+            log.info("all %s rounds are done; set another `run` to train more", settings.rounds)
             return
         notices = Notices(journal, roster_guard, credentials)
         guard = NodeGuard(roster_guard.authorize_node, roster_guard.authorize_reply, notices.on_connect, NodeQuota())

@@ -1,4 +1,4 @@
-"""What connected nodes are told unasked: the newest roster, and what the log says of each round, with receipts."""
+"""Notices to connected nodes: the current roster, and the log entry of each committed round, with receipts."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,32 +15,33 @@ from server.transport.grid import GrpcGrid
 
 
 class Notices:
-    """What there is to tell now.
+    """Makes the notices for each node, from the current roster and journal.
 
     Args:
         journal: of the run.
-        door: has the roster.
-        credentials: hold the key that signs receipts.
+        roster_guard: has the current roster.
+        credentials: contain the key that signs receipts.
     """
 
     def __init__(self, journal: Journal, roster_guard: RosterGuard, credentials: ServerCredentials) -> None:
-        self._journal, self._door, self._credentials = journal, roster_guard, credentials
+        self._journal, self._roster_guard, self._credentials = journal, roster_guard, credentials
 
     def on_connect(self, name: str) -> list[Payload]:
-        """What a node learns when it connects; any thread may ask."""
+        """Return the notices for a node that connects; safe to call from any thread."""
         return [self.roster_notice(), *([self.round_notice(name)] if self._journal.entries else [])]
 
     def roster_notice(self) -> Payload:
-        """The signed roster as it is now."""
-        return Payload({}, self._door.signed_roster)
+        """Return the current signed roster."""
+        return Payload({}, self._roster_guard.signed_roster)
 
     def round_notice(self, name: str) -> Payload:
-        """The last committed round, for this node."""
+        """Return the last committed round, for this node."""
         *before, entry = self._journal.entries
         clients = entry["metrics"]["clients"]
         own: Mapping[str, Any] = next(
             (client for client in clients if client["name"] == name), {"status": "", "reason": None}
         )
+        # A node can be "ok" without an update: round 0 commits the initial state, and nobody has trained yet.
         accepted = own["status"] == "ok" and own["update"] is not None
         notice = RoundNotice(
             run=entry["config"],
@@ -68,31 +69,31 @@ class Notices:
 
 
 class NoticeBroadcaster(RunObserver):
-    """Tells all connected nodes of each round as it is committed, and of each new roster.
+    """Sends all connected nodes each round as it is committed, and each new roster.
 
     Args:
-        grid: reaches them.
-        bulletin: what they are told.
+        grid: has the connections to them.
+        notices: makes what is sent.
     """
 
     def __init__(self, grid: GrpcGrid, notices: Notices) -> None:
-        self._grid, self._bulletin = grid, notices
+        self._grid, self._notices = grid, notices
         self._roster = notices.roster_notice()
 
     def on_round_started(self, number: int, clients: int) -> None:
-        """Tell of a new roster before it counts in a round."""
-        self._tell_roster()
+        """Send a new roster before it applies to a round."""
+        self._send_roster()
 
     def on_round_committed(self, record: Mapping[str, Any]) -> None:
-        """Tell of the round."""
-        self._tell_roster()
-        self._tell(self._bulletin.round_notice)
+        """Send the round."""
+        self._send_roster()
+        self._send(self._notices.round_notice)
 
-    def _tell_roster(self) -> None:
-        if (roster := self._bulletin.roster_notice()) != self._roster:
+    def _send_roster(self) -> None:
+        if (roster := self._notices.roster_notice()) != self._roster:
             self._roster = roster
-            self._tell(lambda name: roster)
+            self._send(lambda name: roster)
 
-    def _tell(self, notice: Callable[[str], Payload]) -> None:
+    def _send(self, notice: Callable[[str], Payload]) -> None:
         for name in self._grid.names():
             self._grid.notify(name, notice(name))

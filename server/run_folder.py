@@ -1,4 +1,4 @@
-"""A run's folder for people: settings, metrics, curves and adapter, beside the journal of server/storage."""
+"""A run's folder as people read it: settings, metrics, curves and adapter, beside the journal of server/storage."""
 
 import json
 import shutil
@@ -31,26 +31,28 @@ CURVES = (
     "bytes_down",
     "seconds",
 )
-"""Numbers of a round that TensorBoard shows."""
+"""Metrics of a round that TensorBoard shows."""
 
 
 class RunFolder(RunObserver):
-    """What a run leaves behind for people; all of it but `config.toml` can be written again from the journal."""
+    """The results of a run, for people; everything except `config.toml` can be rewritten from the journal."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def create(cls, path: Path, settings: Mapping[str, Any]) -> "RunFolder":
-        """A new folder that holds these settings.
+        """Make a new folder that contains these settings.
 
         Raises:
-            JournalError: it exists, or cannot be made.
+            JournalError: it already exists, or cannot be made.
         """
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            raise JournalError(f"{path} exists; choose another --name, or go on with --resume {path}") from None
+            raise JournalError(
+                f"{path} already exists; choose another --name, or resume it with --resume {path}"
+            ) from None
         except OSError as error:
             raise JournalError(f"cannot make {path}: {error.strerror}; choose another --out") from None
         folder = cls(path)
@@ -58,28 +60,28 @@ class RunFolder(RunObserver):
         return folder
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
-        """Write the run's settings, whole or not at all."""
+        """Write the run's settings atomically."""
         write_file(self.config, tomli_w.dumps(settings).encode())
 
     @property
     def config(self) -> Path:
-        """Where the settings are."""
+        """Path of the settings."""
         return self.path / "config.toml"
 
     @property
     def journal(self) -> Path:
-        """Where the journal is."""
+        """Path of the journal."""
         return self.path / "journal"
 
     def restore(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Write metrics and curves of the committed rounds anew; a run may have ended before it wrote its last ones."""
+        """Rewrite metrics and curves of the committed rounds; a run may have ended before it wrote its last ones."""
         (self.path / "metrics.jsonl").write_text("", encoding="utf-8")
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         for entry in entries:
             self.on_round_committed(with_current_keys(entry["metrics"]))
 
     def publish(self, adapter: Adapter, node: Announcement, base: str) -> None:
-        """Replace `adapter/` by the global update as a PEFT folder for this base."""
+        """Replace `adapter/` with the global update, as a PEFT folder for this base."""
         write_peft_folder(
             self.path / "adapter", adapter, node.head, str(resolve_base(base)), node.task, node.embeddings
         )
@@ -88,7 +90,7 @@ class RunFolder(RunObserver):
         """Append a line to metrics.jsonl and a point to each curve."""
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(record) + "\n")
-        # Files are named by the second, so that rounds within one would overwrite each other.
+        # TensorBoard names files by the second, so rounds within the same second would overwrite each other.
         with SummaryWriter(str(self.path / "tensorboard"), filename_suffix=f".{record['round']}") as curves:
             for name in CURVES:
                 if record[name] is not None:
@@ -96,14 +98,14 @@ class RunFolder(RunObserver):
 
 
 def open_run_folder(settings: ServerFile, begun: bool) -> RunFolder:
-    """The run's folder, with these settings; to be called by the process that holds its journal.
+    """Open the run's folder and write these settings; only for the process that holds its journal.
 
     Args:
-        settings: with paths as they are to be used.
-        begun: a round was committed, so that the settings are those of the run.
+        settings: with resolved paths.
+        begun: a round was committed, so the settings of the run must not change.
 
     Raises:
-        ConfigError: the folder is of something else, or the run began with settings that make another result.
+        ConfigError: the folder belongs to something else, or the run began with settings that give another result.
     """
     folder = RunFolder(Path(settings.folder))
     if folder.config.is_file():
@@ -111,8 +113,8 @@ def open_run_folder(settings: ServerFile, begun: bool) -> RunFolder:
         if begun and config_hash(before) != config_hash(settings):
             names = ", ".join(_spell_key(change.path) for change in find_changes(before, to_tables(settings)))
             raise ConfigError(
-                f"{folder.path} holds a run that began with other settings ({names}); "
-                "give this one another `run`, or set back what you changed"
+                f"{folder.path} contains a run that began with other settings ({names}); "
+                "set another `run` for this one, or restore the old settings"
             )
     folder.write_settings(to_tables(settings))
     return folder

@@ -12,14 +12,15 @@ from server.storage.journal import has_begun
 
 
 def read_server(file: Path) -> ServerFile:
-    """The settings in a server's own file; paths in it are relative to it.
+    """Read the settings in a server's own file; paths in it are relative to it.
 
-    Where the run in its folder has begun, keys that the file leaves unset are those that the run began with.
+    If the run in its folder has begun, keys that the file leaves unset keep the values that the run began with.
 
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
     tables = read_toml(file)
+    # A recipe has these two keys in those sections, so a copy from there is a likely mistake.
     for section, key in (("train", "rounds"), ("server", "cohort")):
         if isinstance(tables.get(section), dict) and key in tables[section]:
             raise ConfigError(

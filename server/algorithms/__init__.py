@@ -10,16 +10,16 @@ ALGORITHMS: dict[str, type[Algorithm]] = {"increments": Increments, "fedit": Fed
 
 
 def create_algorithm(settings: AlgorithmSettings) -> Algorithm:
-    """The algorithm that [server] algorithm names.
+    """Make the algorithm that [server] algorithm names.
 
     Raises:
-        ConfigError: there is none of this name, or it cannot serve these ranks.
+        ConfigError: no algorithm has this name, or it does not support these ranks.
     """
     return algorithm_named(settings.server.algorithm)(settings)
 
 
 def algorithm_named(name: str) -> type[Algorithm]:
-    """The algorithm of this name.
+    """Return the algorithm of this name.
 
     Raises:
         ConfigError: there is none.
@@ -29,4 +29,4 @@ def algorithm_named(name: str) -> type[Algorithm]:
     return ALGORITHMS[name]
 
 
-__all__ = ["ALGORITHMS", "Algorithm", "AlgorithmSettings", "WeightedUpdate", "create", "known"]
+__all__ = ["ALGORITHMS", "Algorithm", "AlgorithmSettings", "WeightedUpdate", "algorithm_named", "create_algorithm"]

@@ -1,4 +1,4 @@
-"""What rules that average A and B apart have in common: one pair of factors a module, which is all the state there is.
+"""Common base of rules that average A and B separately: their whole state is one pair of factors per module.
 
 State: `global` (B, A) at the largest rank in float32, as sent.
 """
@@ -18,19 +18,19 @@ class FactorAveraging:
         self.settings = settings
 
     def initial(self, shapes: Shapes) -> State:
-        """B = 0 and A Gaussian at the largest rank (arXiv 2106.09685, section 4.1)."""
+        """Make B = 0 and A Gaussian at the largest rank (arXiv 2106.09685, section 4.1)."""
         return State(0, {"global": Adapter({name: self._start(name, *shape) for name, shape in shapes.items()})})
 
     def total_update(self, state: State) -> Adapter:
-        """The averaged factors; there is nothing beside them."""
+        """Return the averaged factors; there is nothing else."""
         return state.parts["global"]
 
     def broadcast_update(self, state: State) -> Adapter:
-        """The averaged factors."""
+        """Return the averaged factors."""
         return state.parts["global"]
 
     def dropped_update(self, state: State) -> Adapter:
-        """Nothing: there is no cap."""
+        """Return an empty adapter: there is no cap."""
         return Adapter()
 
     def _start(self, name: str, d: int, k: int) -> Factors:

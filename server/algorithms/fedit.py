@@ -1,9 +1,9 @@
-"""FedIT: average A and B apart (arXiv 2305.05644, section 3.2).
+"""FedIT: average A and B separately (arXiv 2305.05644, section 3.2).
 
     A = sum_i p_i A_i        B = sum_i p_i s_i B_i
 
 The mean of products is not the product of means: the error is sum_i p_i (B_i - B)(A_i - A), and it shows in the
-aggregation error. A baseline, for clients of one rank.
+aggregation error. It is a baseline, for clients of one rank.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class FedIT(FactorAveraging):
         super().__init__(settings)
 
     def assign(self, state: State, rank: int) -> Assignment:
-        """Go on from the averaged factors."""
+        """Start from the averaged factors."""
         return Assignment(Adapter(), state.parts["global"], "both", self.settings.lora.scaling(rank))
 
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:

@@ -4,7 +4,7 @@
 
 Ranks may differ, but the average is inexact and a low-rank client's zeros shrink the high ranks; both show in the
 aggregation error. The paper's self-pruning of ranks is left out. A column of B that nobody trained would pull its row
-of A to zero, where neither ever learns again; such a pair stays as it was.
+of A to zero, where neither ever learns again; such a pair is left unchanged.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ class HetLoRA(FactorAveraging):
     """Sparsity-weighted averaging of zero-padded factors."""
 
     def assign(self, state: State, rank: int) -> Assignment:
-        """The first `rank` directions of the average."""
+        """Assign the first `rank` directions of the average."""
         start = Adapter({name: factors.leading(rank) for name, factors in state.parts["global"].items()})
         return Assignment(Adapter(), start, "both", self.settings.lora.scaling(rank))
 

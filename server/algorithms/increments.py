@@ -29,7 +29,7 @@ from server.algorithms.base import AlgorithmSettings, StoreModules, WeightedUpda
 from server.algorithms.state import State
 
 THREADS = 2
-"""Modules that are reduced at once; NumPy leaves the interpreter free while it computes, and memory holds so many."""
+"""Modules that are reduced at once; NumPy releases the GIL while it computes, and memory holds this many."""
 
 
 class Increments:
@@ -41,14 +41,14 @@ class Increments:
         self.rank_kept = settings.server.rank_kept or 4 * self.rank_global
 
     def initial(self, shapes: Shapes) -> State:
-        """No update yet; A is fresh, or Gaussian."""
+        """Make a state without an update; A is fresh, or Gaussian."""
         nothing = zeros(shapes)
         first = {name: self._next(nothing[name], 1, name) for name in shapes}
         mass = nothing.astype("f8")
         return State(0, {"mass": mass, "global": nothing, "next": Adapter(first), "lost": mass})
 
     def assign(self, state: State, rank: int) -> Assignment:
-        """The first `rank` rows of the next A, B = 0, beside the frozen global update."""
+        """Assign the first `rank` rows of the next A, with B = 0, beside the frozen global update."""
         start = Adapter({name: factors.leading(rank).astype("f4") for name, factors in state.parts["next"].items()})
         return Assignment(state.parts["global"], start, self.settings.server.mode, self.settings.lora.scaling(rank))
 
@@ -62,7 +62,7 @@ class Increments:
         return State(state.round + 1, parts, dropped)
 
     def _reduce(self, state: State, updates: Sequence[WeightedUpdate], name: str) -> Mapping[str, Factors]:
-        """A module's factors in each part of the next state."""
+        """Return a module's factors in each part of the next state."""
         delta = self._sum(updates, name)
         total = lowrank.recompress(lowrank.stack([(1.0, state.parts["mass"][name]), (1.0, delta)]))
         mass = total.leading(self.rank_kept)
@@ -74,15 +74,15 @@ class Increments:
         }
 
     def total_update(self, state: State) -> Adapter:
-        """S, everything that clients have contributed."""
+        """Return S, everything that clients have contributed."""
         return state.parts["mass"]
 
     def broadcast_update(self, state: State) -> Adapter:
-        """G, the truncation of S that clients hold frozen."""
+        """Return G, the truncation of S that clients hold frozen."""
         return state.parts["global"]
 
     def dropped_update(self, state: State) -> Adapter:
-        """What the cap on S dropped in the last round."""
+        """Return what the cap on S dropped in the last round."""
         return state.parts["lost"]
 
     def _sum(self, updates: Sequence[WeightedUpdate], name: str) -> Factors:
@@ -102,7 +102,7 @@ class Increments:
 
 
 def _plain_sum(terms: Sequence[tuple[float, Factors]]) -> Factors:
-    """(sum_i p_i [s_i B_i | 0]) A, where every A_i is the first rows of one common A."""
+    """Return (sum_i p_i [s_i B_i | 0]) A, where every A_i is the first rows of one common A."""
     longest = max((factors for _, factors in terms), key=lambda factors: factors.rank).astype("f8")
     b = np.zeros_like(longest.b)
     for share, factors in terms:
@@ -111,8 +111,8 @@ def _plain_sum(terms: Sequence[tuple[float, Factors]]) -> Factors:
 
 
 def _complete(directions: Array, draws: Array) -> Array:
-    """As many orthonormal rows as `draws` has: the given orthonormal ones first, then random ones."""
+    """Complete the given orthonormal rows with random ones, to as many orthonormal rows as `draws` has."""
     missing = draws[len(directions) :]
-    for _ in range(2):  # Once more, since one projection leaves rounding errors behind.
+    for _ in range(2):  # Twice, since one projection leaves rounding errors.
         missing = np.linalg.qr((missing - missing @ directions.T @ directions).T)[0].T
     return np.vstack([directions, missing])

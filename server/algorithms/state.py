@@ -1,4 +1,4 @@
-"""What a server knows after a round: named adapters and a few numbers; the same shape for every algorithm."""
+"""The server's state after a round: named adapters and a few numbers; the same shape for every algorithm."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from common.adapters.adapter import Adapter
 
 @dataclass(frozen=True)
 class State:
-    """Committed at the end of each round.
+    """The state that is committed at the end of each round.
 
     Args:
         round: rounds committed so far; 0 before training.
-        parts: what the algorithm keeps, by name; its header says which.
-        dropped: norm of what a cap on the rank has thrown away for good, summed over all rounds.
+        parts: the algorithm's adapters, by name; the header of the algorithm's module lists them.
+        dropped: norm of what a cap on the rank has dropped for good, summed over all rounds.
     """
 
     round: int

@@ -1,1 +1,1 @@
-"""What watches a run."""
+"""Observers of a run: console log and status file, and the view of the latter."""

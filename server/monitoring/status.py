@@ -1,4 +1,4 @@
-"""Keeps `status.json` in a run's folder as it is now (`server.monitoring.status_file`)."""
+"""The observer that keeps `status.json` in a run's folder up to date (`server.monitoring.status_file`)."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from server.monitoring.status_file import REFUSALS, Traffic, live_nodes, unknown
 from server.rounds.observer import RunObserver
 
 BEAT = 2.0
-"""Seconds between two writings while nothing happens, which show that the server runs."""
+"""Seconds between two writes while nothing happens; they show that the server is running."""
 
 
 def _utc() -> datetime:
@@ -19,13 +19,13 @@ def _utc() -> datetime:
 
 
 class ServerStatus(RunObserver):
-    """Writes the file anew, whole, at each event. Times are ISO 8601 in UTC.
+    """Rewrites the whole file at each event. Times are ISO 8601 in UTC.
 
     Args:
         folder: of the run.
         traffic: of its grid.
-        listen: where nodes find the server.
-        health: where its health service is.
+        listen: address for nodes.
+        health: address of the health service.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class ServerStatus(RunObserver):
         self._told, self._writing = self._copy(), Lock()
 
     def restore(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Count what passed in the committed rounds of a run that goes on."""
+        """Count the traffic and rejections of the committed rounds of a resumed run."""
         for entry in entries:
             self._count(entry["metrics"])
 
     @contextmanager
     def heartbeat(self) -> Iterator[None]:
-        """Also write while nothing happens, in a thread of its own."""
+        """Also write while nothing happens, in a separate thread, while the block runs."""
         ended = Event()
 
         def beat() -> None:
@@ -61,35 +61,35 @@ class ServerStatus(RunObserver):
             thread.join()
 
     def on_waiting(self, connected: int, needed: int) -> None:
-        """Too few nodes to begin."""
+        """Write that too few nodes are connected to begin."""
         self._write(phase="waiting", done=connected, of=needed)
 
     def on_run_started(self, rounds: int, done: int) -> None:
-        """Enough nodes."""
+        """Write that enough nodes are connected."""
         self._write(phase="started", round=done, rounds=rounds, done=0, of=0)
 
     def on_round_started(self, number: int, clients: int) -> None:
-        """Nodes train."""
+        """Write that nodes train."""
         self._write(phase="training", round=number, done=0, of=clients)
 
     def on_client_done(self, name: str, status: str) -> None:
-        """A node's reply is there, or will not come."""
+        """Write that a node's reply arrived, or will not come."""
         self._node(name)["status"] = status
         self._write(done=self._now["done"] + 1)
 
     def on_evaluating(self, count: int) -> None:
-        """Nodes measure."""
+        """Write that nodes evaluate."""
         self._write(phase="evaluating", done=0, of=count)
 
     def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
-        """The round will be tried again, or the run ends."""
+        """Write that the round will be tried again, or that the run ends."""
         for name, reason in reasons.items():
             self._refuse(name, reason, number)
             self._node(name)["reason"] = reason
         self._write(phase="abandoned", round=number, done=0, of=0)
 
     def on_round_committed(self, record: Mapping[str, Any]) -> None:
-        """A round is on disk."""
+        """Write that a round is on disk."""
         self._count(record)
         last = record["round"] == self._now["rounds"]
         self._write(phase="finished" if last else "committed", round=record["round"], done=0, of=0)
@@ -121,7 +121,7 @@ class ServerStatus(RunObserver):
         self._save()
 
     def _copy(self) -> dict[str, Any]:
-        """What the thread that beats may read while more happens."""
+        """Return a copy that the heartbeat thread may read while further events change the original."""
         nodes = {name: dict(node) for name, node in self._nodes.items()}
         return self._now | {"nodes": nodes, "refusals": list(self._refusals.values())}
 

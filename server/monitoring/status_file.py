@@ -1,4 +1,4 @@
-"""`status.json` in a run's folder: what `fedlora status` shows of a server that runs, or of one that has ended."""
+"""`status.json` in a run's folder, which `fedlora status` shows: the state of a server that is running or has ended."""
 
 import json
 import logging
@@ -13,43 +13,43 @@ from server.transport.quota import TrafficMeter
 FILE = "status.json"
 _KEYS = {"round", "rounds", "phase", "done", "of", "listen", "health", "nodes", "refusals", "started", "updated"}
 REFUSALS = 50
-"""Most refusals that are kept; the oldest go first."""
+"""Largest number of rejections that are kept; the oldest are dropped first."""
 
 log = logging.getLogger(__name__)
 
 
 class Traffic(Protocol):
-    """What a grid knows of its nodes."""
+    """A grid's view of its nodes."""
 
     @property
     def meters(self) -> Mapping[str, TrafficMeter]:
-        """Of each node that has ever called, by name."""
+        """Traffic of each node that has ever called, by name."""
         ...
 
     def names(self) -> Collection[str]:
-        """Of the nodes that are connected now."""
+        """Return the names of the connected nodes."""
         ...
 
 
 def unknown_node(name: str) -> dict[str, Any]:
-    """A node of which nothing is known yet."""
+    """Return the row of a node of which nothing is known yet."""
     return {"name": name, "rank": None, "bytes_up": 0, "bytes_down": 0, "status": None, "reason": None}
 
 
 def live_nodes(told: Mapping[str, Any], traffic: Traffic) -> dict[str, Any]:
-    """The status with what its grid knows: who is connected, when each was seen, who was refused at the door."""
+    """Return the status with the grid's data: connected nodes, last contact of each, and rejected calls."""
     meters, connected = traffic.meters, set() if told["phase"] == "finished" else {*traffic.names()}
     nodes = {name: unknown_node(name) for name in connected} | told["nodes"]
     rows = [
         nodes[name] | {"connected": name in connected, "last_seen": _last_seen(meters.get(name))}
         for name in sorted(nodes)
     ]
-    at_door = [
+    rejected_calls = [
         {"name": name, "reason": reason, "count": count, "round": None}
         for name in sorted(meters)
         for reason, count in dict(meters[name].refused).items()
     ]
-    return {**told, "nodes": rows, "refusals": told["refusals"] + at_door[:REFUSALS]}
+    return {**told, "nodes": rows, "refusals": told["refusals"] + rejected_calls[:REFUSALS]}
 
 
 def _last_seen(meter: TrafficMeter | None) -> str | None:
@@ -57,7 +57,7 @@ def _last_seen(meter: TrafficMeter | None) -> str | None:
 
 
 def write_status(folder: Path, status: Mapping[str, Any]) -> None:
-    """Replace the file in one step; a status that cannot be written must not end the run."""
+    """Replace the file atomically; a status that cannot be written must not end the run."""
     temporary = (folder / FILE).with_suffix(".tmp")
     try:
         temporary.write_text(json.dumps(status), encoding="utf-8")
@@ -67,10 +67,10 @@ def write_status(folder: Path, status: Mapping[str, Any]) -> None:
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """The status of the run in a folder.
+    """Read the status of the run in a folder.
 
     Raises:
-        ConfigError: there is none, or it is no status.
+        ConfigError: the file does not exist, or is not a status file.
     """
     file = folder / FILE
     try:
@@ -78,7 +78,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}; start the server first") from None
     except ValueError as error:
-        raise ConfigError(f"{file} is not valid JSON: {error}; start the server again, which writes it anew") from None
+        raise ConfigError(f"{file} is not valid JSON: {error}; start the server again to rewrite it") from None
     if not isinstance(status, dict) or not status.keys() >= _KEYS:
-        raise ConfigError(f"{file} is no status; start the server again, which writes it anew")
+        raise ConfigError(f"{file} is not a status file; start the server again to rewrite it")
     return status

@@ -16,12 +16,12 @@ from server.monitoring.status_file import read_status
 from server.settings import read_server
 
 PAUSE = 2.0
-"""Seconds between two looks, with `--watch`."""
+"""Seconds between two refreshes, with `--watch`."""
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def show_status(file: Path, watch: bool) -> None:
-    """Print the status of the server with this file; with `watch`, again and again until Ctrl-C.
+    """Print the status of the server with this file; with `watch`, repeatedly until Ctrl-C.
 
     Raises:
         ConfigError: the file is wrong, or the server has never been started.
@@ -38,13 +38,13 @@ def show_status(file: Path, watch: bool) -> None:
 
 
 def render_status(status: Mapping[str, Any], now: datetime, width: int = 100) -> str:
-    """What `server.monitoring.status.Status` wrote, for people; ages are as of `now`."""
+    """Render a status that `server.monitoring.status.ServerStatus` wrote; ages are as of `now`."""
     console = Console(file=StringIO(), width=width, markup=False, highlight=False, color_system=None)
     console.print(_headline(status, now))
     console.print(_nodes(status, now))
     for refusal in status["refusals"]:
         times = "once" if refusal["count"] == 1 else f"{refusal['count']} times"
-        where = "at the door" if refusal["round"] is None else f"last in round {refusal['round']}"
+        where = "when it called" if refusal["round"] is None else f"last in round {refusal['round']}"
         console.print(f"{_plain(refusal['name'])}: {refusal['reason']}, {times}, {where}")
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
@@ -53,7 +53,7 @@ def render_status(status: Mapping[str, Any], now: datetime, width: int = 100) ->
 def _headline(status: Mapping[str, Any], now: datetime) -> str:
     share = f", {status['done']} of {status['of']} nodes" if status["of"] else ""
     ages = f"started {_age(status['started'], now)}, updated {_age(status['updated'], now)}"
-    lost = "" if status["phase"] == "finished" or _beats(status, now) else "; the server does not run"
+    lost = "" if status["phase"] == "finished" or _beats(status, now) else "; the server is not running"
     return f"round {status['round']}/{status['rounds']}: {status['phase']}{share}; {ages}{lost}"
 
 
@@ -86,5 +86,5 @@ def _seconds(time: str, now: datetime) -> int:
 
 
 def _plain(name: str) -> str:
-    """A name that was turned away may be anything; none may move the cursor."""
-    return "".join(payload if payload.isprintable() else "?" for payload in name)
+    """Replace unprintable characters: a rejected node's name may contain anything, and must not move the cursor."""
+    return "".join(character if character.isprintable() else "?" for character in name)

@@ -1,4 +1,4 @@
-"""One round's training: the same order to every client of the cohort, and the updates that come back in time."""
+"""One round's training: sends the same request to each client of the cohort, and collects the valid updates."""
 
 import hashlib
 import math
@@ -19,7 +19,7 @@ from server.storage.spool import spool_update
 
 @dataclass(frozen=True)
 class RoundRequest:
-    """What a round asks for; a client's assignment depends on its rank alone."""
+    """A round's request for training; a client's assignment depends only on its rank."""
 
     round_id: RoundId
     training: Training
@@ -34,16 +34,17 @@ def collect_updates(
     weights: str,
     done: Callable[[str, str], None],
 ) -> list[WeightedUpdate]:
-    """Admitted updates with their shares, in order of node name; the records say what became of each client.
+    """Return the valid updates with their shares, in order of node name; the records state the result of each client.
 
     Args:
-        exchange: carries the letters.
-        call: what is asked.
+        messenger: sends the payloads.
+        request: the assignments and settings to send.
         cohort: the record of each client, by Flower's number for it; filled in here.
-        spool: the file for a client's update.
+        spool: returns the file for a client's update.
         weights: `examples`, `tokens` or `uniform`.
-        done: told the name and status of each client as its reply arrives.
+        done: called with the name and status of each client as its reply arrives.
     """
+    # Packed once per rank, not per client: the blob of a large model is large.
     blobs = {rank: pack_assignment(assignment) for rank, assignment in request.assignments.items()}
     shared = request.round_id.to_values() | {"cohort": len(cohort)}
     plain = {r: shared | assignment_values(a, request.training) for r, a in request.assignments.items()}
@@ -56,9 +57,10 @@ def collect_updates(
             update, blob = _validate(reply, request, record)
             modules = spool_update(spool(record.name), blob, update.adapter)
             admitted[record.name] = record, modules, _weight(update, weights)
-        except RejectedReply as refused:
-            record.reject(refused.reason)
+        except RejectedReply as rejected:
+            record.reject(rejected.reason)
         done(record.name, record.status)
+    # By name and not by arrival, so that the sum has the same bits in every run.
     return _share([admitted[name] for name in sorted(admitted)])
 
 
@@ -86,12 +88,12 @@ def _share(admitted: list[tuple[ClientMetrics, DiskAdapter, int]]) -> list[Weigh
 
 
 def collect_losses(messenger: Messenger, names: Mapping[int, str], payload: Payload, number: int) -> dict[str, float]:
-    """Each node's loss by name, in order of name; a node that says none, or none that is a number, is absent.
+    """Return each node's loss by name, in order of name; a node without a finite loss in its reply is absent.
 
     Args:
-        exchange: carries the letters.
+        messenger: sends the payload.
         names: of the nodes to ask, by Flower's number.
-        letter: the global update and the order.
+        payload: the global update and the round id.
         number: of the round.
     """
     found = {}

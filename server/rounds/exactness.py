@@ -1,4 +1,4 @@
-"""How exact a round was, computed from the updates themselves and not from what the algorithm says it did."""
+"""Exactness of a round, computed from the updates themselves and not from what the algorithm reports."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
@@ -15,14 +15,14 @@ Modules = Mapping[str, Factors]
 def aggregation_error(
     before: Modules, after: Modules, lost: Modules, updates: Sequence[WeightedUpdate], starts: Mapping[int, Adapter]
 ) -> float:
-    """||(S_t - S_{t-1}) - Delta|| / ||Delta|| with Delta = sum_i p_i (trained_i - start_i), over all modules.
+    """Return ||(S_t - S_{t-1}) - Delta|| / ||Delta|| with Delta = sum_i p_i (trained_i - start_i), over all modules.
 
     Args:
         before: the whole global update S_{t-1}.
         after: the whole global update S_t.
-        lost: what a cap dropped from S_t in this round, which is reported apart and not an error of the sum.
-        updates: what was admitted, with the shares that were used.
-        starts: the factors from which a client began, by its rank.
+        lost: what a cap dropped from S_t in this round, which is reported separately and is not an error of the sum.
+        updates: the valid updates, with the shares that were used.
+        starts: the factors that a client started from, by its rank.
     """
     error = size = 0.0
     for name in after:
@@ -44,7 +44,7 @@ def _terms(
 
 
 def broadcast_gap(mass: Modules, broadcast: Modules) -> float:
-    """||S - G|| / ||S||: the share of the global update that clients do not have yet, exact to 1e-8."""
+    """Return ||S - G|| / ||S||, the share of the global update that clients do not have yet, exact to 1e-8."""
     size = both = sent = 0.0
     for name, s in mass.items():
         g = broadcast[name]
@@ -55,7 +55,7 @@ def broadcast_gap(mass: Modules, broadcast: Modules) -> float:
 def measure_exactness(
     algorithm: Algorithm, before: State, after: State, updates: Sequence[WeightedUpdate]
 ) -> Exactness:
-    """How exact the reduction from `before` to `after` was."""
+    """Measure the exactness of the reduction from `before` to `after`."""
     starts = {update.rank: algorithm.assign(before, update.rank).start for update in updates}
     mass, broadcast, lost = (
         algorithm.total_update(after),

@@ -1,7 +1,7 @@
 """The federated round: assign, collect into a spool, reduce, evaluate, commit.
 
-A round is committed or it did not happen: everything before `Journal.commit` can be done again with the same bits,
-since every random stream is keyed by names and the round, and the reduction runs in order of node name.
+A round is committed or it did not happen: everything before `Journal.commit` can be repeated bit for bit, since
+every random stream is keyed by names and the round, and the reduction runs in order of node name.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ Test = Callable[[Adapter], TestScore]
 """Loss and accuracy of a global update on test rows that the run's owner holds."""
 
 Publish = Callable[[Adapter, Announcement], None]
-"""Takes each committed global update, and what a node says of the modules in it."""
+"""Receives each committed global update, and a node's announcement that describes its modules."""
 
 
 class RoundLoop:
@@ -46,7 +46,7 @@ class RoundLoop:
         publish: Publish,
         test: Test | None = None,
     ) -> None:
-        """Join the nodes that are connected.
+        """Ask the connected nodes to announce themselves.
 
         Raises:
             JournalError: the journal belongs to other settings or another base.
@@ -59,11 +59,12 @@ class RoundLoop:
         first = journal.entries[0] if journal.entries else nothing
         if first["config"] != settings.config:
             raise JournalError(
-                f"the run began with settings {first['config']}, these are {settings.config}; use its own"
+                f"the run began with settings {first['config']}, but these are {settings.config}; use those of the run"
             )
         self._participants = Participants(first["base"], first["max_rank"])
         self._refresh_participants()
         self._participants.require_any()
+        # The largest rank of the first round stays the largest, even if that node is not connected now.
         ranks = (*(node.rank for node in self.nodes.values()), self._participants.max_rank)
         head = frozenset(module.name for module in self._any_node().head)
         self._algorithm = create_algorithm(
@@ -77,7 +78,7 @@ class RoundLoop:
         return self._participants.nodes
 
     def run(self) -> State:
-        """The state after the last round.
+        """Run the remaining rounds, and return the state after the last one.
 
         Raises:
             RunError: a round had too few updates in every attempt, or could not be written.
@@ -93,13 +94,13 @@ class RoundLoop:
         self._participants.refresh(self._messenger, {"targets": targets if isinstance(targets, str) else list(targets)})
 
     def _load_committed(self) -> State:
-        """The state of the last round, as its checkpoint has it, once its global update is published."""
+        """Load the state of the last round from its checkpoint, and publish its global update."""
         state = self._journal.last_state()
         self._publish(self._algorithm.broadcast_update(state).astype("f4"), self._any_node())
         return state
 
     def _any_node(self) -> Announcement:
-        """All nodes of a run have the same modules; their fingerprints say so."""
+        """Return any node: all of a run have the same modules, since their fingerprints are equal."""
         return next(iter(self.nodes.values()))
 
     def _begin(self) -> State:
@@ -108,7 +109,7 @@ class RoundLoop:
         return self._commit(state, self._cohort(1), Exactness(), began)
 
     def _round(self, state: State) -> State:
-        """The state after the first attempt that has a quorum; one that has none leaves everything as it was."""
+        """Return the state after the first attempt that reaches a quorum; a failed attempt changes nothing."""
         for attempt in range(1, self._settings.attempts + 1):
             self._refresh_participants()
             began = time.monotonic()
@@ -136,10 +137,10 @@ class RoundLoop:
         self._observer.on_round_started(number, len(clients))
         ranks = sorted({client.rank for client in clients.values()})
         assignments = {rank: self._algorithm.assign(state, rank) for rank in ranks}
-        call = RoundRequest(self._round_id(state, number, attempt), self._settings.training(number), assignments)
+        request = RoundRequest(self._round_id(state, number, attempt), self._settings.training(number), assignments)
         asked = {self._participants.ids[name]: client for name, client in clients.items()}
         rule, done = self._settings.server.weights, self._observer.on_client_done
-        return collect_updates(self._messenger, call, asked, self._journal.spool_path, rule, done)
+        return collect_updates(self._messenger, request, asked, self._journal.spool_path, rule, done)
 
     def _round_id(self, state: State, number: int, attempt: int = 1) -> RoundId:
         return RoundId(
@@ -151,7 +152,7 @@ class RoundLoop:
         )
 
     def _commit(self, state: State, clients: dict[str, ClientMetrics], exact: Exactness, began: float) -> State:
-        """The state once it is written, after the new global update is measured on held-out rows and test rows."""
+        """Measure the new global update on held-out rows and test rows, write the state, and return it."""
         following = self._cohort(state.round + 1) if state.round < self._settings.train.rounds else {}
         self._losses = self._evaluate(state, {*clients, *following}, clients)
         for client in clients.values():
@@ -184,5 +185,5 @@ class RoundLoop:
 
 
 def adapter_hash(adapter: Adapter) -> str:
-    """SHA-256 of an adapter's buffer in float32."""
+    """Return the SHA-256 of an adapter's buffer in float32."""
     return hashlib.sha256(encode_adapter(adapter)).hexdigest()

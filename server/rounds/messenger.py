@@ -1,4 +1,4 @@
-"""How the round talks to nodes, whatever carries the messages."""
+"""The round's interface to nodes, independent of what carries the messages."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
@@ -8,14 +8,14 @@ from common.protocol.payload import Kind, Payload
 
 
 class Messenger(Protocol):
-    """Letters out, replies in."""
+    """Sends payloads to nodes and returns their replies."""
 
     def nodes(self) -> Iterable[int]:
-        """Numbers of the nodes that are connected now."""
+        """Return the numbers of the connected nodes."""
         ...
 
     def request(
         self, kind: Kind, payloads: Mapping[int, Payload], number: int
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:
-        """Each node's reply to its letter of round `number` as it arrives, or why there is none."""
+        """Yield each node's reply to its payload of round `number` as it arrives, or the reason that there is none."""
         ...

@@ -1,4 +1,4 @@
-"""One committed round as people and programs read it: a line of metrics.jsonl."""
+"""Metrics of one committed round, for people and programs: a line of metrics.jsonl."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,14 +9,14 @@ from common.protocol.messages import RejectionReason
 
 @dataclass
 class ClientMetrics:
-    """What one client did in one round.
+    """One client's part in one round.
 
     Args:
-        loss_before: of the global model that the round starts from, on rows that the node holds out.
+        loss_before: of the global model that the round starts from, on the node's held-out rows.
         loss_after: the same of the global model that the round ends with.
         share: the client's weight in the sum; all shares of a round add up to 1.
-        update: SHA-256 of the factors it sent.
-        status: `ok`, `refused` or `absent`; `reason` is the word for it.
+        update: SHA-256 of the factors that it sent.
+        status: `ok`, `refused` or `absent`; `reason` is the reason word for it.
     """
 
     name: str
@@ -34,18 +34,18 @@ class ClientMetrics:
     reason: RejectionReason | None = None
 
     def reject(self, reason: RejectionReason) -> None:
-        """Note that the client does not count in this round, and why."""
+        """Record that the client does not count in this round, and the reason."""
         self.status, self.reason = ("absent" if reason == "absent" else "refused"), reason
 
 
 @dataclass(frozen=True)
 class Exactness:
-    """How exact a round was.
+    """Exactness of a round.
 
     Args:
         aggregation_error: relative error of the sum, see server/rounds/exactness.py; None where nothing was summed.
         residual: share of the global update that the broadcast leaves out, for now.
-        dropped: what a cap on the rank has thrown away for good in all rounds so far, as a share of the global update.
+        dropped: what a cap on the rank has dropped for good in all rounds so far, as a share of the global update.
         rank_global: largest rank of a module of the broadcast.
     """
 
@@ -66,7 +66,7 @@ class TestScore:
 def round_metrics(
     number: int, seconds: float, tested: TestScore, exactness: Exactness, clients: Iterable[ClientMetrics]
 ) -> dict[str, Any]:
-    """The fields of a line of metrics.jsonl; round 0 is before training."""
+    """Return the fields of a line of metrics.jsonl; round 0 is before training."""
     rows = [asdict(client) for client in clients]
     return {
         "round": number,
@@ -81,7 +81,7 @@ def round_metrics(
 
 
 _EARLIER_KEYS = {"receipt": "aggregation_error"}
-"""Keys that the first release wrote, and what they are called now."""
+"""Keys that the first release wrote, and their current names."""
 
 
 def with_current_keys(record: Mapping[str, Any]) -> dict[str, Any]:

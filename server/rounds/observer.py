@@ -1,32 +1,32 @@
-"""Whoever watches a run: a progress display, a log, a status file."""
+"""Observers of a run: a progress display, a log, a status file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 class RunObserver:
-    """Told what happens; by default it does not care."""
+    """Notified of each event of a run; each method does nothing by default."""
 
     def on_waiting(self, connected: int, needed: int) -> None:
-        """So many nodes are connected, and the run begins with so many."""
+        """Note that `connected` of the `needed` nodes are connected; the run begins when all of these are."""
 
     def on_run_started(self, rounds: int, done: int) -> None:
-        """A run of so many rounds begins, of which some are done."""
+        """Note that a run of `rounds` rounds begins, of which `done` are done."""
 
     def on_round_started(self, number: int, clients: int) -> None:
-        """So many clients were asked to train."""
+        """Note that this number of clients was asked to train."""
 
     def on_client_done(self, name: str, status: str) -> None:
-        """A client's reply was admitted ("ok"), or it was not."""
+        """Note that a client's reply is valid ("ok"), or is not."""
 
     def on_evaluating(self, count: int) -> None:
-        """So many nodes were asked for their loss under the new global update."""
+        """Note that `count` nodes were asked for their loss under the new global update."""
 
     def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
-        """An attempt at a round had too few updates; the reasons are by name of the node."""
+        """Note that an attempt at a round had too few updates; the reasons are by node name."""
 
     def on_round_committed(self, record: Mapping[str, Any]) -> None:
-        """A round is on disk; the record is its line of metrics.jsonl."""
+        """Note that a round is on disk; the record is its line of metrics.jsonl."""
 
 
 class Observers(RunObserver):
@@ -36,36 +36,36 @@ class Observers(RunObserver):
         self._all = observers
 
     def on_waiting(self, connected: int, needed: int) -> None:
-        """Tell all."""
+        """Notify all."""
         for each in self._all:
             each.on_waiting(connected, needed)
 
     def on_run_started(self, rounds: int, done: int) -> None:
-        """Tell all."""
+        """Notify all."""
         for each in self._all:
             each.on_run_started(rounds, done)
 
     def on_round_started(self, number: int, clients: int) -> None:
-        """Tell all."""
+        """Notify all."""
         for each in self._all:
             each.on_round_started(number, clients)
 
     def on_client_done(self, name: str, status: str) -> None:
-        """Tell all."""
+        """Notify all."""
         for each in self._all:
             each.on_client_done(name, status)
 
     def on_evaluating(self, count: int) -> None:
-        """Tell all."""
+        """Notify all."""
         for each in self._all:
             each.on_evaluating(count)
 
     def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
-        """Tell all."""
+        """Notify all."""
         for each in self._all:
             each.on_round_abandoned(number, attempt, reasons)
 
     def on_round_committed(self, record: Mapping[str, Any]) -> None:
-        """Tell all."""
+        """Notify all."""
         for each in self._all:
             each.on_round_committed(record)

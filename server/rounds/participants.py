@@ -1,4 +1,4 @@
-"""The nodes of a run: who is connected, who shares the run's base model, who was turned away and why."""
+"""The nodes of a run: the connected ones with the run's base model, and the rejected ones with the reason."""
 
 import re
 from collections import Counter
@@ -15,7 +15,7 @@ from server.rounds.metrics import ClientMetrics
 
 
 class Participants:
-    """Announced nodes by name. The first that announce themselves fix the largest rank and, by majority, the model."""
+    """Announced nodes by name. The first to announce themselves fix the largest rank and, by majority, the model."""
 
     def __init__(self, base: str = "", max_rank: int = 0) -> None:
         self.base, self.max_rank = base, max_rank
@@ -25,7 +25,7 @@ class Participants:
         self.rejected: dict[int, tuple[Announcement, RejectionReason]] = {}
 
     def refresh(self, messenger: Messenger, question: Mapping[str, Any]) -> None:
-        """Ask nodes that are new who they are, and forget those that are gone."""
+        """Ask new nodes to announce themselves, and forget those that are no longer connected."""
         connected = set(messenger.nodes())
         self.ids = {name: node for name, node in self.ids.items() if node in connected}
         self.nodes = {name: self.nodes[name] for name in self.ids}
@@ -39,27 +39,27 @@ class Participants:
             self._accept(node, announcement)
 
     def require_any(self) -> None:
-        """Refuse to go on without any node.
+        """Raise an error if the run has no nodes.
 
         Raises:
-            JournalError: all that are connected have another base than the run began with.
-            RunError: none is connected, or none answered.
+            JournalError: all connected nodes have another base than the run began with.
+            RunError: no node is connected, or none answered.
         """
         if self.nodes:
             return
         if others := self.other_bases():
             raise JournalError(
-                f"the run's base, tokenizer, targets or labels have fingerprint {self.base}, the nodes "
-                f"have {', '.join(others)}; give them what the run began with"
+                f"the run's base, tokenizer, targets or labels have fingerprint {self.base}, but the nodes "
+                f"have {', '.join(others)}; give the nodes what the run began with"
             )
         raise RunError("no node answered; start the clients and run again with --resume")
 
     def other_bases(self) -> list[str]:
-        """Fingerprints of the nodes that were turned away for theirs."""
+        """Return the fingerprints of the nodes that were rejected for theirs."""
         return sorted({node.fingerprint for node, reason in self.rejected.values() if reason == "base"})
 
     def rejected_metrics(self) -> list[ClientMetrics]:
-        """A record of each node that was turned away."""
+        """Return a record of each rejected node."""
         return [
             ClientMetrics(node.name, node.rank, node.rows, status="refused", reason=reason)
             for node, reason in self.rejected.values()
@@ -80,7 +80,7 @@ class Participants:
 
 
 def _announcements(messenger: Messenger, payloads: Mapping[int, Payload]) -> Iterator[tuple[int, Announcement]]:
-    """What nodes say of themselves; one that says nothing, or nonsense, is asked again in the next round."""
+    """Yield nodes' announcements; a node with no valid answer is asked again in the next round."""
     for node, reply in messenger.request("query", payloads, 0):
         try:
             if isinstance(reply, Payload):
@@ -90,11 +90,11 @@ def _announcements(messenger: Messenger, payloads: Mapping[int, Payload]) -> Ite
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""The names that a node's own file may give it; each can name a file."""
+"""Names that a node's own file may give it; each is a valid file name."""
 
 
 def majority_model(nodes: Sequence[Announcement]) -> Announcement:
-    """A node whose model most have; of equally frequent ones the first by fingerprint."""
+    """Return a node with the most frequent model; of equally frequent ones the first by fingerprint."""
     counts = Counter(node.model for node in nodes)
     return min(nodes, key=lambda node: (-counts[node.model], node.fingerprint, str(node.model)))
 
@@ -102,7 +102,7 @@ def majority_model(nodes: Sequence[Announcement]) -> Announcement:
 def mismatch(
     node: Announcement, known: Mapping[str, Announcement], like: Announcement, max_rank: int
 ) -> RejectionReason | None:
-    """Why a node cannot take part beside the known ones, with a model like that one's; None if it can."""
+    """Return the reason that bars a node from joining the known ones, with the model of `like`, or None."""
     if node.name in known or not _NAME.fullmatch(node.name):
         return "name"
     if node.fingerprint != like.fingerprint:
@@ -113,7 +113,7 @@ def mismatch(
 
 
 def sample_cohort(names: Sequence[str], size: int | None, seed: int, number: int) -> tuple[str, ...]:
-    """The nodes that train in round `number`, in order of name; a seeded sample where `size` is below their number."""
+    """Return the nodes that train in round `number`, in order of name; a seeded sample if more than `size`."""
     ordered = sorted(names)
     if size is None or size >= len(ordered):
         return tuple(ordered)

@@ -1,4 +1,4 @@
-"""What a run is asked to do, from a recipe or from a deployment's own file."""
+"""Settings of a run, from a recipe or from a deployment's own file."""
 
 from dataclasses import asdict, dataclass
 from math import cos, pi
@@ -10,19 +10,19 @@ from common.settings.resume import config_hash
 from common.settings.server import ServerFile
 
 ATTEMPTS = 3
-"""How often a deployment tries a round: its nodes may come back. Those of a simulation would do the same again."""
+"""Attempts at a round in a deployment: its nodes may come back. Those of a simulation would fail the same way."""
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run is asked to do.
+    """The settings that the rounds of a run need.
 
     Args:
         seed: keys every random stream.
-        lora: as the settings have it; so are `train` and `server`.
-        config: hash of the settings that the plan came from.
-        quorum: fewest updates that make a round.
-        attempts: how often a round is tried before the run stops.
+        lora: a section of the original settings, like `train` and `server`.
+        config: hash of the original settings.
+        quorum: fewest updates for a round.
+        attempts: number of tries at a round before the run stops.
     """
 
     seed: int
@@ -34,7 +34,7 @@ class RunSettings:
     attempts: int = 1
 
     def training(self, number: int) -> Training:
-        """How every client trains in round `number`."""
+        """Return the training settings of every client in round `number`."""
         return Training(
             learning_rates(self.train, number),
             self.train.batch,
@@ -60,7 +60,7 @@ class RunSettings:
 
 
 def learning_rates(train: Train, number: int) -> tuple[float, ...]:
-    """One rate for each optimizer step of round `number`, counted from 1."""
+    """Return one rate for each optimizer step of round `number`, counted from 1."""
     total = train.rounds * train.steps
     first = (number - 1) * train.steps
     return tuple(

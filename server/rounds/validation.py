@@ -1,4 +1,4 @@
-"""What makes a reply acceptable. One stable word says why another is not, and the rest of the round goes on."""
+"""Validation of replies. An invalid one is rejected with one stable reason word, and the round continues without it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from common.protocol.assignment import Assignment
 from common.protocol.messages import RejectionReason, RoundId, unpack_update
 
 MAX_COUNT = 10**9
-"""Rows or tokens that a client may say it trained on in one round."""
+"""Largest number of rows or tokens that a client may report for one round."""
 
 
 class RejectedReply(Exception):
-    """A reply that does not count, and why in one word."""
+    """A reply is invalid; `reason` states the reason in one word."""
 
     def __init__(self, reason: RejectionReason) -> None:
         super().__init__(reason)
@@ -27,7 +27,7 @@ class RejectedReply(Exception):
 
 @dataclass(frozen=True)
 class ValidUpdate:
-    """A reply that counts: its factors as views on the received buffer, and what they were trained on."""
+    """A valid reply: its factors as views on the received buffer, and the amount of data they were trained on."""
 
     adapter: Adapter
     examples: int
@@ -36,18 +36,18 @@ class ValidUpdate:
 
 
 def validate_reply(values: Mapping[str, Any], blob: bytes, round_id: RoundId, assignment: Assignment) -> ValidUpdate:
-    """The reply, once everything about it has been checked.
+    """Check a reply in full, and return its update.
 
     Args:
         values: the plain values of the reply.
         blob: its factors, in the codec's format.
-        order: the round that was asked for.
+        round_id: the requested round.
         assignment: what this node was asked to train.
 
     Raises:
-        Refused: with the reason.
+        RejectedReply: with the reason.
     """
-    _check_order(values, round_id)
+    _check_round_id(values, round_id)
     examples, tokens = _count(values.get("examples")), _count(values.get("tokens"))
     loss = values.get("loss")
     if not isinstance(loss, float):
@@ -58,7 +58,7 @@ def validate_reply(values: Mapping[str, Any], blob: bytes, round_id: RoundId, as
     return ValidUpdate(adapter, examples, tokens, loss)
 
 
-def _check_order(values: Mapping[str, Any], round_id: RoundId) -> None:
+def _check_round_id(values: Mapping[str, Any], round_id: RoundId) -> None:
     try:
         received = RoundId.from_values(values)
     except KeyError:
@@ -87,12 +87,12 @@ def _decode(blob: bytes, assignment: Assignment) -> Adapter:
     if any(adapter[name].rank != factors.rank for name, factors in asked.items()):
         raise RejectedReply("rank")
     if assignment.trains == "b" and not all(np.array_equal(adapter[name].a, f.a) for name, f in asked.items()):
-        raise RejectedReply("malformed")  # The sum of B's is under the common A.
+        raise RejectedReply("malformed")  # B's may be summed only under a common A.
     return adapter
 
 
 def _finite(adapter: Adapter) -> bool:
-    """Whether the factors and their product are numbers in float32, as the other clients will hold them."""
+    """Return whether the factors and their product are finite in float32, in which other clients receive them."""
     with np.errstate(over="ignore"):
         arrays = all(np.isfinite(array.astype("f4", copy=False)).all() for array in adapter.arrays().values())
         return arrays and bool(np.isfinite(np.float32(lowrank.total_norm(adapter.values()))))

@@ -1,1 +1,1 @@
-"""What the server keeps on disk."""
+"""The server's files on disk: journal, checkpoints and spool."""

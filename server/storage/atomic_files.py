@@ -1,4 +1,4 @@
-"""Files that survive a crash: after a call returns its effect is on the disk, and before that the old file still is."""
+"""Crash-safe file writes: once a call returns, its effect is on the disk; until then the old file remains."""
 
 import os
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path`, whole or not at all.
+    """Write `data` to `path`, completely or not at all.
 
     Raises:
-        OSError: it is not there; no temporary file stays behind.
+        OSError: it was not written; no temporary file remains.
     """
     with open_atomically(path) as file:
         file.write(data)
@@ -19,10 +19,10 @@ def write_file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def open_atomically(path: Path) -> Iterator[BinaryIO]:
-    """A file that is put at `path` when the block ends, whole or, if the block fails, not at all.
+    """Yield a file that appears at `path` when the block ends, complete, or not at all if the block fails.
 
     Raises:
-        OSError: it is not there; no temporary file stays behind.
+        OSError: it was not written; no temporary file remains.
     """
     temporary = path.with_name(f"{path.name}.tmp")
     try:
@@ -37,10 +37,10 @@ def open_atomically(path: Path) -> Iterator[BinaryIO]:
 
 
 def append_to_file(path: Path, data: bytes, position: int) -> None:
-    """Make the bytes of a file after `position` be `data`.
+    """Replace the bytes of a file after `position` with `data`.
 
     Raises:
-        OSError: they may be any first part of `data`; call `cut`.
+        OSError: any first part of `data` may have been written; call `truncate_file`.
     """
     with path.open("r+b") as file:
         file.truncate(position)
@@ -54,13 +54,13 @@ def truncate_file(path: Path, length: int) -> None:
     """Drop the bytes of a file after the first `length`.
 
     Raises:
-        OSError: they may still be there.
+        OSError: some of them may remain.
     """
     append_to_file(path, b"", length)
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make new names in a folder durable."""
+    """Make new file names in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

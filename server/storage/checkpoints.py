@@ -1,4 +1,4 @@
-"""The checkpoint files of a journal: one a committed round, of which the newest two are kept."""
+"""The checkpoint files of a journal: one per committed round, of which the newest two are kept."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ from server.storage.hash_chain import Entry
 
 
 def checkpoint_path(folder: Path, number: int) -> Path:
-    """Where the state after round `number` is."""
+    """Return the path of the state after round `number`."""
     return folder / f"round-{number:06d}.state"
 
 
 def save_checkpoint(path: Path, parts: Mapping[str, Adapter]) -> str:
-    """Put the parts of a state at `path` in float64, one module after the other; returns the file's SHA-256.
+    """Write the parts of a state to `path` in float64, module by module, and return the file's SHA-256.
 
     Raises:
-        OSError: it is not there.
+        OSError: it was not written.
     """
     with open_atomically(path) as file:
         write_adapter(file, join_adapters(**parts), "f64")
@@ -32,16 +32,15 @@ def save_checkpoint(path: Path, parts: Mapping[str, Adapter]) -> str:
 
 
 def load_checkpoint(path: Path) -> dict[str, Adapter]:
-    """The parts of a state, in float64, read from the file module by module; one without modules is absent.
+    """Load the parts of a state, in float64, read from the file module by module; one without modules is absent.
 
     Raises:
-        OSError, CodecError: it is no file that `save` has written.
+        OSError, CodecError: the file was not written by `save_checkpoint`.
     """
     with path.open("rb") as file:
         view = mmap(file.fileno(), 0, access=ACCESS_READ)
-    joined = decode_adapter(
-        view, DecodeLimits(max_bytes=len(view)), check=False
-    )  # The journal has compared the file's hash.
+    # Unchecked, since the journal has checked the file's hash.
+    joined = decode_adapter(view, DecodeLimits(max_bytes=len(view)), check=False)
     return {part: back_by_file(path, view, adapter) for part, adapter in split_adapters(joined).items()}
 
 
@@ -51,6 +50,7 @@ def check_checkpoints(folder: Path, entries: Sequence[Entry]) -> None:
     Raises:
         JournalError: one was changed, is missing, or is later than the entries; names it and the last good round.
     """
+    # The log is written after its checkpoint; one round ahead is a crash in between, more is a log that was cut.
     beyond = [path for path in folder.glob("round-*.state") if path > checkpoint_path(folder, len(entries))]
     if beyond:
         raise JournalError(f"{min(beyond)} has no line in the log, which lost its end; restore the log from a copy")
@@ -65,7 +65,7 @@ def check_checkpoints(folder: Path, entries: Sequence[Entry]) -> None:
 
 
 def tidy_checkpoints(folder: Path, entries: Sequence[Entry]) -> None:
-    """Remove older checkpoints than the newest two, those without an entry, and temporary files."""
+    """Remove checkpoints older than the newest two, those without an entry, and temporary files."""
     kept = [checkpoint_path(folder, entry["round"]) for entry in entries[-2:]]
     for path in folder.glob("round-*"):
         if path not in kept:

@@ -1,4 +1,4 @@
-"""Adapters whose factors lie in a file, from which a module is read at each access: memory holds one at a time."""
+"""Adapters whose factors are in a file: each access reads one module, so memory holds one at a time."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from common.errors import RunError
 
 @dataclass(frozen=True)
 class ArrayLocation:
-    """Where in a file an array lies."""
+    """The position of an array in a file."""
 
     offset: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
     def read(self, file: Path) -> Array:
-        """The array.
+        """Read the array.
 
         Raises:
-            RunError: the file has no such bytes any more.
+            RunError: the file cannot be read, or no longer has these bytes.
         """
         count = int(np.prod(self.shape))
         try:
             return np.fromfile(file, self.dtype, count, offset=self.offset).reshape(self.shape)
         except (OSError, ValueError) as error:
             raise RunError(
-                f"{file} cannot be read back ({error}); the last committed round is intact: mend the cause, then run "
+                f"{file} cannot be read back ({error}); the last committed round is intact: fix the cause, then run "
                 "again with --resume"
             ) from error
 
@@ -43,7 +43,7 @@ class DiskAdapter(Adapter):
     """An adapter in a file."""
 
     def __init__(self, file: Path, sides: Mapping[str, tuple[Side, Side]]) -> None:
-        """Read each module's a and b from these places in the file; arrays stay in memory."""
+        """Read each module's a and b from these positions in the file; arrays stay in memory."""
         self._file, self._sides = file, dict(sorted(sides.items()))
 
     def __getitem__(self, name: str) -> Factors:
@@ -58,7 +58,7 @@ class DiskAdapter(Adapter):
 
 
 def back_by_file(file: Path, buffer: bytes | mmap, adapter: Adapter) -> DiskAdapter:
-    """An adapter of views on a buffer, read from a file of the same bytes; what is no view stays in memory."""
+    """Return an adapter of views on a buffer, read from a file of the same bytes; other arrays stay in memory."""
     start, size = np.frombuffer(buffer, np.uint8).ctypes.data, len(buffer)
 
     def side(array: Array) -> Side:

@@ -1,4 +1,4 @@
-"""Lines of JSON that each hold the hash of the line before: a line that is changed later no longer fits.
+"""A hash chain: each line of JSON contains the hash of the line before, so a later change is detected.
 
 hash = SHA-256(canonical JSON of the line without `hash`);  `previous` of the first line is 64 zeros
 """
@@ -15,28 +15,29 @@ Entry = dict[str, Any]
 
 
 def link_entry(entry: Mapping[str, Any], before: Sequence[Entry]) -> bytes:
-    """The line, newline included, of an entry that follows the entries `before`.
+    """Return the line, newline included, of an entry that follows the entries `before`.
 
     Raises:
-        ValueError: the entry holds a number that is not finite.
+        ValueError: the entry contains a number that is not finite.
     """
     linked = {**entry, "previous": before[-1]["hash"] if before else "0" * 64}
     return _canonical({**linked, "hash": hashlib.sha256(_canonical(linked)).hexdigest()}) + b"\n"
 
 
 def read_chain(log: bytes, path: Path) -> tuple[tuple[Entry, ...], int]:
-    """The entries of a log, numbered by `round` from 0, and the bytes that they take.
+    """Return the entries of a log, numbered by `round` from 0, and their length in bytes.
 
-    What follows the last newline is the start of a line that was never finished, and is left out.
+    Bytes after the last newline are the start of a line that was never finished, and are left out.
 
     Raises:
-        JournalError: a line was changed after it was written; names `path`, the line and the last good round.
+        JournalError: a line was changed after it was written; the message names `path`, the line and the last good
+            round.
     """
     *lines, rest = log.split(b"\n")
     entries: list[Entry] = []
     for line in lines:
         entries.append(_read_line(line, entries) or _refuse(path, len(entries)))
-    if rest and _read_line(rest[:-1], entries):  # a whole line, so its last byte was a newline once
+    if rest and _read_line(rest[:-1], entries):  # a complete line whose newline was changed
         _refuse(path, len(entries))
     return tuple(entries), len(log) - len(rest)
 
@@ -46,7 +47,7 @@ def _canonical(value: Mapping[str, Any]) -> bytes:
 
 
 def _read_line(line: bytes, before: Sequence[Entry]) -> Entry | None:
-    """The entry of a line without its newline; None if it isn't what `seal` writes after `before`."""
+    """Return the entry of a line without its newline; None if `link_entry` would not write it after `before`."""
     try:
         entry = json.loads(line)
         fits = isinstance(entry, dict) and entry.get("round") == len(before) and _relink(entry, before) == line + b"\n"

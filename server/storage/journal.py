@@ -1,12 +1,12 @@
-"""A round is committed or it did not happen.
+"""The journal of a run: a round is committed, or it did not happen.
 
-    RUN/journal/log.jsonl             one line a round; the line is the commit
-                round-000012.state    what the server knew after round 12; the newest two stay
+    RUN/journal/log.jsonl             one line per round; the line is the commit
+                round-000012.state    the server's state after round 12; the newest two are kept
                 spool/                replies of the running round
-                lock                  held by the process that runs
+                lock                  held by the running process
 
-A commit makes the checkpoint durable, then appends the line that names it and holds its hash. Whatever stops it leaves
-the round before as the last one.
+A commit makes the checkpoint durable, then appends the line that names it and contains its hash. If it is interrupted,
+the previous round remains the last one.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ from server.storage.hash_chain import Entry, link_entry, read_chain
 
 
 class Journal:
-    """The committed rounds of a run, and its folder while `open` holds it."""
+    """The committed rounds of a run, and its folder, which `open` locks."""
 
     def __init__(self, folder: Path, entries: tuple[Entry, ...], length: int) -> None:
         self._folder, self._entries, self._length = folder, entries, length
@@ -33,12 +33,12 @@ class Journal:
     @classmethod
     @contextmanager
     def open(cls, folder: Path) -> Iterator[Self]:
-        """The journal as of its last committed round, without rounds if it is new; what a crash left is removed.
+        """Yield the journal as of its last committed round; it is empty if it is new.
 
-        The folder belongs to this process until the end of the `with` block.
+        Leftovers of a crash are removed. The folder is locked for this process until the end of the `with` block.
 
         Raises:
-            JournalError: another process holds the folder, `verify` finds damage, or it cannot be written.
+            JournalError: another process has locked the folder, a file is damaged, or it cannot be written.
         """
         with _lock(folder):
             with _as_journal_errors(folder):
@@ -47,48 +47,48 @@ class Journal:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """What was committed, one entry a round."""
+        """The committed entries, one per round."""
         return self._entries
 
     def last_state(self) -> State:
-        """The state of the last committed round, in float64; a part without modules is absent.
+        """Load the state of the last committed round, in float64; a part without modules is absent.
 
-        Its factors are read from the checkpoint at each access, for as long as that is one of the newest two.
+        Its factors are read from the checkpoint at each access, which works while that is one of the newest two.
 
         Raises:
             JournalError: no round was committed, or its checkpoint cannot be read.
         """
         if not self._entries:
-            raise JournalError(f"{self._folder} holds no committed round; start the run anew")
+            raise JournalError(f"{self._folder} contains no committed round; start the run again")
         entry = self._entries[-1]
         with _as_journal_errors(self._folder):
             parts = checkpoints.load_checkpoint(checkpoints.checkpoint_path(self._folder, entry["round"]))
         return State(entry["round"], parts, entry["dropped"])
 
     def spool_path(self, name: str) -> Path:
-        """Where the reply of the node `name` waits for the commit of this round, which removes it.
+        """Return the file for the reply of the node `name`; the commit of this round removes it.
 
         Raises:
-            JournalError: the name cannot name a file.
+            JournalError: the name is not a valid file name.
         """
         if name in ("", ".", "..") or "/" in name or "\0" in name:
-            raise JournalError(f"{name!r} cannot name a file; give the node another name")
+            raise JournalError(f"{name!r} is not a valid file name; give the node another name")
         return self._folder / "spool" / name
 
     def keep(self, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> Mapping[str, Adapter]:
-        """The parts of the state that these modules make, each with its factors by part; on disk until the commit.
+        """Write these modules, each with its factors by part, until the commit, and return the parts of the state.
 
         Raises:
             RunError: they cannot be written.
         """
-        return spool.spool_state(self._folder / "spool" / ".state", modules)  # No node's name begins with a dot.
+        return spool.spool_state(self._folder / "spool" / ".state", modules)  # Node names do not begin with a dot.
 
     def commit(self, state: State, entry: Mapping[str, Any]) -> None:
-        """Make the next round durable, with what `entry` says of it; the journal's own keys win over equal ones.
+        """Make the next round durable, with `entry` as its record; the journal's own keys override equal ones in it.
 
         Raises:
-            JournalError: the state isn't that of the next round.
-            RunError: it cannot be written, or a number isn't finite; the journal is as it was.
+            JournalError: the state is not that of the next round.
+            RunError: it cannot be written, or a number is not finite; the journal is unchanged.
         """
         if state.round != len(self._entries):
             raise JournalError(f"{self._folder}: round {len(self._entries)} is next, not round {state.round}")
@@ -99,7 +99,8 @@ class Journal:
             line = link_entry({**entry, **own}, self._entries)
             append_to_file(_log(self._folder), line, self._length)
         self._entries, self._length = (*self._entries, json.loads(line)), self._length + len(line)
-        with suppress(OSError):  # the round is committed: what cannot be removed now goes at the next commit
+        # The round is committed: files that cannot be removed now are removed at the next commit.
+        with suppress(OSError):
             _tidy(self._folder, self._entries)
 
     @contextmanager
@@ -107,33 +108,33 @@ class Journal:
         try:
             yield
         except (OSError, ValueError) as error:
-            with suppress(OSError):  # in this order, so that no line names a checkpoint that is gone
+            with suppress(OSError):  # in this order, so that no line names a removed checkpoint
                 truncate_file(_log(self._folder), self._length)
                 path.unlink(missing_ok=True)
             number = len(self._entries)
             last = f"round {number - 1} is intact" if number else "no round was committed before"
             message = f"{self._folder}: round {number} is not committed: {error}; {last}"
-            raise RunError(f"{message}; mend the cause, then go on with --resume") from error
+            raise RunError(f"{message}; fix the cause, then run again with --resume") from error
 
 
 def verify_journal(folder: Path) -> tuple[Entry, ...]:
-    """The committed entries of a journal, after a check of every line and of the checkpoints that are kept.
+    """Check every line and kept checkpoint of a journal, and return its committed entries.
 
-    Only reads. A last line that was never finished does not count.
+    Changes nothing. A last line that was never finished does not count.
 
     Raises:
-        JournalError: there is no journal, or one of its files was changed: names it, its round and the last good round.
+        JournalError: there is no journal, or a file of it was changed; names it, its round and the last good round.
     """
     if not _log(folder).is_file():
         raise JournalError(
-            f"{folder.parent} is no run: it has no journal; give the folder that a run's last line names"
+            f"{folder.parent} is not a run: it has no journal; give the folder that the last line of a run names"
         )
     with _as_journal_errors(folder):
         return _read(folder)[0]
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether a round was committed, as a look from outside tells, which needs no lock and checks nothing."""
+    """Return whether a round was committed; without the lock and without checks."""
     with _as_journal_errors(folder), suppress(FileNotFoundError), _log(folder).open("rb") as log:
         return log.readline().endswith(b"\n")
     return False
@@ -141,7 +142,7 @@ def has_begun(folder: Path) -> bool:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which is made if need be."""
+    """Lock a folder while the block runs; it is made if it does not exist."""
     with _as_journal_errors(folder):
         (folder / "spool").mkdir(parents=True, exist_ok=True)
         lock = (folder / "lock").open("a")
@@ -164,7 +165,7 @@ def _as_journal_errors(folder: Path) -> Iterator[None]:
 
 
 def _start(folder: Path) -> tuple[tuple[Entry, ...], int]:
-    """The committed entries and their length in the log, after everything else is gone from the folder."""
+    """Remove everything uncommitted from the folder; return the entries and their length in the log."""
     if not _log(folder).exists():
         write_file(_log(folder), b"")
     entries, length = _read(folder)

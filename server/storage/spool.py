@@ -1,4 +1,4 @@
-"""What the running round needs no memory for: admitted replies, and the next state while it is made; both on disk."""
+"""The spool: valid replies of the running round, and the next state while it is made, on disk instead of in memory."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from server.storage.disk_adapter import ArrayLocation, DiskAdapter, back_by_file
 
 
 def spool_update(file: Path, blob: bytes, adapter: Adapter) -> DiskAdapter:
-    """The adapter, which is a view on the blob, from a file that is written; factors that are no views stay in memory.
+    """Write the blob to a file, and return its adapter as read from there; factors that are not views stay in memory.
 
     Raises:
         RunError: it cannot be written.
@@ -24,7 +24,7 @@ def spool_update(file: Path, blob: bytes, adapter: Adapter) -> DiskAdapter:
 
 
 def spool_state(file: Path, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dict[str, Adapter]:
-    """The parts of a state, whose modules are written to a file as they come, each with its factors by part.
+    """Write modules, each with its factors by part, to a file as they arrive, and return the parts of the state.
 
     Raises:
         RunError: it cannot be written.
@@ -50,5 +50,5 @@ def _as_run_errors(file: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(
             f"cannot keep {file} until the round ends: {error.strerror}; the last committed round is intact: "
-            "mend the cause, then run again with --resume"
+            "fix the cause, then run again with --resume"
         ) from error

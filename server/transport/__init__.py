@@ -1,1 +1,1 @@
-"""Connections to nodes, and who may call."""
+"""Connections to nodes: authentication, authorization and messages."""

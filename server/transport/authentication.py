@@ -1,4 +1,4 @@
-"""Who may call: a node is who its certificate says, if the roster admits it and it does not call too often."""
+"""Authentication of calls: the certificate names the node, the roster must admit it, and it must not call too often."""
 
 import logging
 from collections.abc import Callable
@@ -11,24 +11,24 @@ from server.transport.connections import Connection, Connections
 from server.transport.peer import Peer
 
 NodeCheck = Callable[[str, str, int], str | None]
-"""Why the node of this name, key (`Peer.key`) and rank may not take part, in one word; None if it may."""
+"""Returns the reason word that bars the node of this name, key (`Peer.key`) and rank from taking part, or None."""
 
 log = logging.getLogger(__name__)
 
 
 class CallAuthenticator:
-    """Ends calls that are refused, with one word that the node can explain.
+    """Ends calls that are rejected, with one reason word that the node can explain.
 
     Args:
-        connections: where refusals are counted.
-        admit: the roster.
+        connections: count the rejections.
+        admit: checks a node against the roster.
     """
 
     def __init__(self, connections: Connections, admit: NodeCheck) -> None:
         self._connections, self._authorize_node = connections, admit
 
     async def authenticate(self, context: Any) -> Peer:
-        """Who calls."""
+        """Return the calling node, or end the call."""
         try:
             (pem,) = context.auth_context()["x509_pem_cert"]
             peer = Peer.from_certificate(pem)
@@ -41,14 +41,14 @@ class CallAuthenticator:
         return peer
 
     async def authorize(self, peer: Peer, rank: int, context: Any) -> None:
-        """Let nobody on whom the roster does not admit; one that was admitted before is gone."""
+        """End the call of a node that the roster does not admit, and its connection if it has one."""
         if word := self._authorize_node(peer.name, peer.key, rank):
             if connection := self._connections.find(peer):
                 self._connections.leave(connection, "refused")
             await self.abort(peer, word, context, StatusCode.PERMISSION_DENIED)
 
     def recheck(self, connection: Connection | None) -> None:
-        """End a connection that the roster no longer admits, though nothing came from it."""
+        """End the connection of a node that the roster no longer admits, even though the node has not called."""
         if connection and (word := self._authorize_node(connection.peer.name, connection.peer.key, connection.rank)):
             self._note(connection.peer, word)
             self._connections.leave(connection, "refused")
@@ -56,11 +56,11 @@ class CallAuthenticator:
     async def abort(
         self, peer: Peer, word: str, context: Any, status: StatusCode = StatusCode.FAILED_PRECONDITION
     ) -> NoReturn:
-        """End the call."""
+        """End the call with a reason word."""
         self._note(peer, word)
         await context.abort(status, word)
         raise AssertionError("abort raises")
 
     def _note(self, peer: Peer, word: str) -> None:
-        log.warning("node %s is refused: %s", peer.name, word)
+        log.warning("node %s is rejected: %s", peer.name, word)
         self._connections.meter(peer.name).refused[word] += 1

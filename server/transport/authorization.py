@@ -1,4 +1,4 @@
-"""Who may take part, by the project's signed roster, and whose reply counts."""
+"""Authorization: which nodes may take part, and whose replies count, by the project's signed roster."""
 
 import hashlib
 import logging
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 
 class RosterGuard:
-    """Asks the roster in the project's folder of keys, read again whenever it changes, so that a revocation counts.
+    """Checks nodes against the roster in the project's keys folder, read again after each change for revocations.
 
     Args:
         keys: the folder.
-        roster: as it was read at the start; no older one is taken afterwards.
+        roster: the one read at the start; an older one is not accepted afterwards.
         signed: the bytes that it was read from.
-        weights: the run's rule; by tokens, it is those that the roster limits, else the examples.
+        weights: the run's rule; the roster limits tokens if it is `tokens`, else examples.
     """
 
     def __init__(self, keys: Path, roster: Roster, signed: bytes, weights: str) -> None:
@@ -39,12 +39,12 @@ class RosterGuard:
 
     @property
     def signed_roster(self) -> bytes:
-        """The roster that counts now, as its key signed it."""
+        """The current roster, as signed."""
         self._read_again()
         return self._signed
 
     def authorize_node(self, name: str, key: str, rank: int) -> str | None:
-        """Why the node of this name and key, with this rank, may not connect, in one word; None if it may."""
+        """Return the reason word that bars the node of this name, key and rank from connecting, or None."""
         self._read_again()
         member = self._roster.members.get(name)
         if member is None or member.certificate != key:
@@ -55,12 +55,12 @@ class RosterGuard:
         return "rank" if rank > member.max_rank else None
 
     def authorize_reply(self, name: str, values: Mapping[str, Any], blob: bytes) -> RejectionReason | None:
-        """Why a reply of the node of this name does not count; looked at before its blob is decoded."""
-        if reason := self._reject_reply(name, values, blob):
-            log.warning("a reply of node %s does not count: %s", name, reason)
+        """Return the reason that a reply of the node of this name does not count, or None; the blob is not decoded."""
+        if reason := self._reason_against(name, values, blob):
+            log.warning("a reply of node %s is rejected: %s", name, reason)
         return reason
 
-    def _reject_reply(self, name: str, values: Mapping[str, Any], blob: bytes) -> RejectionReason | None:
+    def _reason_against(self, name: str, values: Mapping[str, Any], blob: bytes) -> RejectionReason | None:
         self._read_again()
         member, roster = self._roster.members.get(name), values.get("roster")
         if member is None or type(roster) is not int or roster > self._roster.version:
@@ -72,6 +72,7 @@ class RosterGuard:
             values, hashlib.sha256(blob).hexdigest(), self._roster.project, name, member.public_key
         ):
             return "signature"
+        # Only after the signature, so that nobody else can use up the nonces of a node.
         nonce = name, str(values["nonce"])
         if not _NONCE.fullmatch(nonce[1]):
             return "signature"
@@ -91,17 +92,17 @@ class RosterGuard:
             try:
                 public = read_project_files(self._keys)
             except IdentityError as error:
-                log.error("the roster of before stays: %s", error)
+                log.error("the previous roster stays in use: %s", error)
                 return
             self._changed = changed
             if public.roster.version < self._roster.version:
-                log.error("the roster of before stays: %s holds an older one", self._keys)
+                log.error("the previous roster stays in use: %s contains an older one", self._keys)
                 return
             self._roster, self._signed = public.roster, public.signed_roster
 
 
 def _exceeds(count: Any, most: int) -> bool:
-    """Whether a count is above what the roster allows, or none: a node may sign anything."""
+    """Return whether a value is above what the roster allows, or not a count at all: a node may sign anything."""
     return type(count) is not int or count > most
 
 

@@ -1,4 +1,4 @@
-"""Which nodes are connected. All but `numbers` is for the thread of the event loop."""
+"""The connected nodes. Everything except `numbers` is for the thread of the event loop."""
 
 import asyncio
 import logging
@@ -13,8 +13,8 @@ from server.transport.peer import Peer
 from server.transport.quota import NodeQuota, TrafficMeter
 
 End = Literal["over", "closing", "replaced", "malformed", "refused", "gone"]
-"""Why a stream ends: the run is over, the server stops before that, the node connected again, it sent nonsense, it is
-no longer admitted, it hung up."""
+"""Reason for the end of a stream: the run is over, the server stops before that, the node connected again, it sent
+invalid data, its admission ended, it hung up."""
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +24,8 @@ class Outgoing(NamedTuple):
 
     Args:
         group: its round; a notice has none.
-        frames: of it.
-        expires: when nobody waits for the reply any more, in seconds of `time.monotonic`.
+        frames: its bytes.
+        expires: time after which nobody waits for the reply, in seconds of `time.monotonic`.
     """
 
     group: str
@@ -38,11 +38,11 @@ class Connection:
     """A node's open stream.
 
     Args:
-        number: Flower's number for the node; new at each connection, so that one that comes back is asked again who it
-            is.
-        peer: who it is.
+        number: Flower's number for the node; new at each connection, so that a node that reconnects is asked again to
+            announce itself.
+        peer: its name and key.
         rank: the largest rank that it announced.
-        outbox: messages to it; or why the stream ends.
+        outbox: messages to it, and at last the reason for the end of the stream.
     """
 
     number: int
@@ -55,7 +55,7 @@ class Connections:
     """Connected nodes, each once.
 
     Args:
-        lost: told the number of a node that is gone.
+        lost: called with the number of a node that has disconnected.
         limits: of each node.
     """
 
@@ -66,21 +66,21 @@ class Connections:
         self.meters: dict[str, TrafficMeter] = {}
 
     def numbers(self) -> list[int]:
-        """Of the connected nodes, in the order in which they came."""
+        """Return the numbers of the connected nodes, in the order of connection."""
         return list(self._open)
 
     def meter(self, name: str) -> TrafficMeter:
-        """What a node sends; it outlives its connections."""
+        """Return the traffic meter of a node; it outlives the node's connections."""
         return self.meters.setdefault(name, TrafficMeter(self._quota))
 
     def find(self, peer: Peer) -> Connection | None:
-        """The peer's connection."""
+        """Return the peer's connection, or None."""
         return next((each for each in self._open.values() if each.peer == peer), None)
 
     def enter(self, peer: Peer, rank: int) -> Connection:
-        """The peer's new connection. It replaces an older one, which may hang for half a minute where a network broke.
+        """Open the peer's connection. It replaces an older one, which may hang for 30 seconds after a network failure.
 
-        Whoever holds the node's key is the node, and the older stream ends with a word that tells a second process.
+        Whoever holds the node's key is the node; the older stream ends with `replaced`, to inform a second process.
         """
         for each in [each for each in self._open.values() if each.peer.name == peer.name]:
             self.leave(each, "replaced")
@@ -90,10 +90,10 @@ class Connections:
         return connection
 
     def leave(self, connection: Connection, why: End) -> None:
-        """End a connection; nothing if it has ended."""
+        """End a connection, if it has not ended yet."""
         if self._open.pop(connection.number, None):
             log.info("node %s: %s", connection.peer.name, why)
-            # Of what it has not got, it still gets notices where the run is over: they tell of the last round.
+            # If the run is over, the node still gets pending notices, since one reports the last round.
             _keep(connection.outbox, lambda item: why == "over" and not item.group)
             connection.outbox.put_nowait(why)
             self._lost(connection.number)
@@ -104,7 +104,7 @@ class Connections:
             self.leave(connection, why)
 
     def names(self) -> list[str]:
-        """Of the connected nodes."""
+        """Return the names of the connected nodes."""
         return [connection.peer.name for connection in list(self._open.values())]
 
     def notify(self, name: str, frames: Iterator[bytes]) -> None:
@@ -114,11 +114,11 @@ class Connections:
                 connection.outbox.put_nowait(Outgoing("", frames))
 
     def get(self, number: int) -> Connection | None:
-        """The connection of this number."""
+        """Return the connection of this number, or None."""
         return self._open.get(number)
 
     def send(self, number: int, message: Outgoing) -> None:
-        """Send a message to a node, and drop those that came too late for it; one that is gone is lost once more."""
+        """Send a message to a node, and drop its expired ones; report the node as lost if it is not connected."""
         if connection := self._open.get(number):
             now = time.monotonic()
             _keep(connection.outbox, lambda item: item.expires > now)
@@ -128,7 +128,7 @@ class Connections:
 
 
 def _keep(outbox: asyncio.Queue[Outgoing | End], worth: Callable[[Outgoing], bool]) -> None:
-    """Drop the other messages."""
+    """Keep the messages that are worth sending, and drop the others."""
     for _ in range(outbox.qsize()):
         item = outbox.get_nowait()
         if isinstance(item, str) or worth(item):

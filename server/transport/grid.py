@@ -1,6 +1,6 @@
-"""A Flower grid over gRPC with mutual TLS: the same server app and client apps, each node in a process of its own.
+"""A Flower grid over gRPC with mutual TLS: the same server app and client apps, each node in its own process.
 
-The server's app calls it in its own thread; the connections live in another, with an event loop.
+The server's app calls it in its own thread; the connections are in another, with an event loop.
 """
 
 import time
@@ -26,22 +26,22 @@ from server.transport.quota import NodeQuota, TrafficMeter
 from server.transport.service import Service, error_reply
 
 Greet = Callable[[str], Iterable[Payload]]
-"""What the node of this name is told as it connects."""
+"""Returns the notices to the node of this name when it connects."""
 ReplyCheck = Callable[[str, Mapping[str, Any], bytes], RejectionReason | None]
-"""Why the reply of the node of this name, with these values and this blob, does not count; None if it may."""
+"""Returns the reason that a reply of the node of this name, with these values and this blob, is rejected, or None."""
 _ABSENT = 5
 """Flower's code for a node that cannot be reached."""
 
 
 @dataclass(frozen=True)
 class NodeGuard:
-    """What a server lets in.
+    """The checks on nodes and their replies, and what a new connection is sent.
 
     Args:
-        admit: the roster; asked at each call of a node, in the thread of the connections.
-        objection: asked before a reply reaches the app, in the app's thread.
-        greeting: asked when a node connects, in the thread of the connections.
-        limits: of each node.
+        authorize_node: checks a node at each of its calls, in the thread of the connections.
+        authorize_reply: checks a reply before it reaches the app, in the app's thread.
+        greet: called when a node connects, in the thread of the connections.
+        quota: limits of each node.
     """
 
     authorize_node: NodeCheck
@@ -56,7 +56,7 @@ class GrpcGrid(GridOfOneRun):
     def __init__(
         self, address: str, tls: TlsMaterial, guard: NodeGuard, spool: Path, health_port: int | None = None
     ) -> None:
-        """Listen at once; `spool` is a folder for files without a name, where large replies wait for the app.
+        """Listen at once; `spool` is a folder for unnamed files, in which large replies wait for the app.
 
         Raises:
             TransportError: it cannot listen at this address, or at the port of the health service.
@@ -82,40 +82,40 @@ class GrpcGrid(GridOfOneRun):
         self.close(finished=failure[0] is None)
 
     def close(self, finished: bool) -> None:
-        """Stop in a few seconds. Nodes end where the run has finished; else they try to connect again."""
+        """Stop within a few seconds. Nodes end if the run has finished; otherwise they try to connect again."""
         if self._listener.is_running:
             self._listener.call_soon(self._connections.leave_all, "over" if finished else "closing")
             self._listener.close()
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """Port for nodes."""
         return self._listener.port
 
     @property
     def health_port(self) -> int | None:
-        """Where gRPC's health service listens on 127.0.0.1; None if it does not."""
+        """Port of gRPC's health service on 127.0.0.1; None if there is none."""
         return self._listener.health_port
 
     @property
     def meters(self) -> Mapping[str, TrafficMeter]:
-        """What passed between the server and each node that has ever called, by name."""
+        """Traffic between the server and each node that has ever called, by name."""
         return dict(self._connections.meters)
 
     def get_node_ids(self) -> Iterable[int]:
-        """Numbers of the nodes that are connected now."""
+        """Return the numbers of the connected nodes."""
         return self._connections.numbers()
 
     def names(self) -> list[str]:
-        """Of the nodes that are connected now."""
+        """Return the names of the connected nodes."""
         return self._connections.names()
 
     def notify(self, name: str, notice: Payload) -> None:
-        """Tell the node of this name, if it is connected; it does not answer."""
+        """Send a notice to the node of this name, if it is connected; it does not answer."""
         self._listener.call_soon(self._connections.notify, name, _encode_notice(notice))
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Put each message into its node's stream; one to a node that is gone is answered as absent."""
+        """Put each message into its node's stream; a message to a lost node is answered as absent."""
         return [self._push(give_id(message, uuid4().hex)) for message in messages]
 
     def _push(self, message: Message) -> str:
@@ -126,23 +126,23 @@ class GrpcGrid(GridOfOneRun):
         return m.message_id
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterator[Message]:
-        """The replies that are there, each once; each is read when it is its turn, so that memory holds one."""
+        """Yield the replies that have arrived, each once; each is read only when it is taken, so memory holds one."""
         replies = (self._pending.pop(message_id) for message_id in message_ids)
         return (reply() for reply in replies if reply)
 
     def _read_reply(self, node: str, asked: Message, read: Callable[[], Message]) -> Message:
-        """A reply, once its signature is checked; its metadata follow from the message, not from the node."""
+        """Read a reply and authorize it; its metadata are derived from the message, not taken from the node."""
         reply = read()
         if reply.has_error():
             return Message(reply.error, reply_to=asked)
         payload = read_reply(reply)
         if not isinstance(payload, Payload):
             return error_reply(payload, asked)
-        objection = self._authorize_reply(node, payload.values, payload.blob)
-        return error_reply(objection, asked) if objection else Message(reply.content, reply_to=asked)
+        reason = self._authorize_reply(node, payload.values, payload.blob)
+        return error_reply(reason, asked) if reason else Message(reply.content, reply_to=asked)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
-        """Push, wait for all or until the timeout in seconds, pull."""
+        """Push, wait for all replies or until the timeout in seconds, then pull."""
         ids = list(self.push_messages(messages))
         self._pending.wait(ids, timeout)
         return list(self.pull_messages(ids))

@@ -1,4 +1,4 @@
-"""gRPC servers in a thread with an event loop of its own: one for nodes, one on loopback that tells it is well."""
+"""gRPC servers in a thread with its own event loop: one for nodes, and a health service on loopback."""
 
 import asyncio
 import resource
@@ -16,10 +16,10 @@ from common.protocol.channel import CHANNEL, SERVICE, TlsMaterial
 
 _CHANNEL = (
     *CHANNEL,
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # Nodes ping more often than gRPC allows by itself.
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # Nodes ping more often than gRPC allows by default.
     ("grpc.max_concurrent_streams", 8),
     ("grpc.server_handshake_timeout_ms", 10_000),
-    ("grpc.so_reuseport", 0),  # A second server on the port fails.
+    ("grpc.so_reuseport", 0),  # A second server on the same port fails.
     ("grpc.http2.bdp_probe", 0),  # It would let each node's window, and so memory, grow to 20 MiB and more.
     ("grpc.http2.lookahead_bytes", 2 * 2**20),
 )
@@ -31,11 +31,11 @@ class Listener:
     """Serves nodes from its creation until `close`.
 
     Args:
-        address: host and port; port 0 takes a free one, which `port` then tells.
-        pems: the server's certificate, its key, and the authority of the nodes: a peer without a certificate of that
-            authority does not get beyond the TLS handshake.
+        address: host and port; port 0 takes a free one, which `port` then contains.
+        tls: the server's certificate, its key, and the authority of the nodes: a peer without a certificate of that
+            authority fails in the TLS handshake.
         handler: the methods that nodes call.
-        health_port: of gRPC's health service on 127.0.0.1, without TLS; 0 takes a free one, None is none.
+        health_port: of gRPC's health service on 127.0.0.1, without TLS; 0 takes a free one, None starts none.
 
     Raises:
         TransportError: it cannot listen there.
@@ -51,7 +51,7 @@ class Listener:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was not told to stop."""
+        """True until `close` is called."""
         return not self._stopped.done()
 
     def call_soon(self, function: Callable[..., None], *arguments: Any) -> None:
@@ -59,7 +59,7 @@ class Listener:
         self._loop.call_soon_threadsafe(function, *arguments)
 
     def close(self) -> None:
-        """Let calls end for a short while, then stop; to be called once."""
+        """Give calls a short time to end, then stop; to be called once."""
         self._stopped.set_result(None)
         self._thread.join()
 
@@ -86,7 +86,7 @@ class Listener:
         except BaseException as error:
             if started.done():
                 raise
-            started.set_exception(error)  # for whoever waits for it
+            started.set_exception(error)  # `__init__` waits for it, in another thread, and raises it
         finally:
             await asyncio.gather(*(server.stop(_GRACE) for server in servers))
 
@@ -118,15 +118,15 @@ _MOST = 10**6
 
 
 def raise_open_file_limit() -> int:
-    """The most that the system lets this process have open at once, which it may have from now on."""
+    """Raise this process's limit of open files to the most that the system allows, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:  # where macOS says so, it refuses that as a limit
+    if hard == resource.RLIM_INFINITY:  # macOS reports this, but does not accept it as a limit
         return soft
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 def connection_limit() -> int:
-    """How many of them may be connections: strangers must not use up those that the journal needs."""
+    """Return the number of open files that may be connections: strangers must not use up what the journal needs."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return _MOST if soft == resource.RLIM_INFINITY else min(soft * 3 // 4, _MOST)

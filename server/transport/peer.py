@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection: the name and the key in its certificate."""
+"""The node at the other end of a connection: the name and the key in its certificate."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -21,7 +21,7 @@ class Peer:
 
     @classmethod
     def from_certificate(cls, pem: bytes) -> Self:
-        """The node of a certificate whose signature TLS has checked.
+        """Return the node of a certificate whose signature TLS has checked.
 
         Raises:
             IdentityError: it does not name exactly one node.
@@ -29,5 +29,5 @@ class Peer:
         certificate = certificates.from_pem(pem)
         names = certificates.subject_names(certificate)
         if len(names) != 1:
-            raise IdentityError(f"is a certificate of {len(names)} names; a node's has one")
+            raise IdentityError(f"the certificate has {len(names)} names; a node's certificate has one")
         return cls(names[0], certificates.key_hash(certificates.public_key(certificate)))

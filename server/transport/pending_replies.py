@@ -1,6 +1,6 @@
-"""What was asked of which node and not answered yet: a reply counts once, and only from the node that was asked.
+"""Replies that the server waits for: each counts once, and only from the node that was asked.
 
-The server's app asks and takes replies in its own thread, the connections answer in another.
+The server's app sends messages and takes replies in its own thread; the connections deliver replies in another.
 """
 
 import time
@@ -19,10 +19,10 @@ class PendingReply(Generic[Message]):
 
     Args:
         node: its number.
-        message: what it was sent.
-        expires: when nobody waits for the reply any more, in seconds of `time.monotonic`.
-        reply: makes the reply, once there is one.
-        claimed: a reply is on its way.
+        message: the message that it was sent.
+        expires: time after which nobody waits for the reply, in seconds of `time.monotonic`.
+        reply: reads the reply, once there is one.
+        claimed: a reply is being received.
     """
 
     node: int
@@ -40,14 +40,14 @@ class PendingReplies(Generic[Message]):
         self._pending: dict[str, PendingReply[Message]] = {}
 
     def expect(self, message_id: str, node: int, message: Message, seconds: float) -> None:
-        """A reply to this message is awaited for so many seconds; those that nobody waits for are forgotten."""
+        """Expect a reply to this message within this time in seconds, and forget messages that have expired."""
         now = time.monotonic()
         with self._changed:
             self._pending = {i: asked for i, asked in self._pending.items() if asked.expires > now}
             self._pending[message_id] = PendingReply(node, message, now + seconds)
 
     def claim(self, message_id: str, node: int) -> PendingReply[Message] | None:
-        """The message that this node begins to reply to; None if it has none of this id to reply to."""
+        """Return the message that this node begins to reply to; None if no reply to this id is expected from it."""
         with self._changed:
             asked = self._pending.get(message_id)
             if asked is None or asked.node != node or asked.claimed or asked.reply or asked.expires < time.monotonic():
@@ -56,32 +56,32 @@ class PendingReplies(Generic[Message]):
             return asked
 
     def release(self, asked: PendingReply[Message]) -> None:
-        """The reply broke off; the node may send it again."""
+        """Give up a claim, after a reply that broke off; the node may send it again."""
         with self._changed:
             asked.claimed = False
 
     def resolve(self, asked: PendingReply[Message], reply: Callable[[], Message]) -> None:
-        """Take this reply; nothing if there is one."""
+        """Take this reply, unless there is one already."""
         with self._changed:
             if asked.reply is None:
                 asked.reply = reply
                 self._changed.notify_all()
 
     def fail_node(self, node: int, reply: Callable[[Message], Message]) -> None:
-        """The node is gone: each of its messages without a reply gets this one."""
+        """Give this reply to each message of a lost node that has none."""
         with self._changed:
             lost = [asked for asked in self._pending.values() if asked.node == node]
         for asked in lost:
             self.resolve(asked, partial(reply, asked.message))
 
     def pop(self, message_id: str) -> Callable[[], Message] | None:
-        """The reply to this message, if there is one; the message is then forgotten."""
+        """Return the reply to this message, if there is one, and forget the message."""
         with self._changed:
             asked = self._pending.get(message_id)
             return self._pending.pop(message_id).reply if asked and asked.reply else None
 
     def wait(self, message_ids: Collection[str], timeout: float | None) -> None:
-        """Until each has a reply or is forgotten, or so many seconds have passed."""
+        """Wait until each message has a reply or is forgotten, or until the timeout in seconds."""
         with self._changed:
             self._changed.wait_for(lambda: not any(self._waits(i) for i in message_ids), timeout)
 

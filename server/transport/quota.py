@@ -1,4 +1,4 @@
-"""What one node may send to the server, and what it has sent."""
+"""Quota of one node, and a meter of what it has sent."""
 
 import time
 from collections import Counter
@@ -9,12 +9,12 @@ from common.errors import TransportError
 
 @dataclass(frozen=True)
 class NodeQuota:
-    """What each node may send.
+    """Limits on what each node may send.
 
     Args:
-        reply: bytes of the arrays of one reply, at most.
-        round: bytes in one round, at most, refused and broken replies included.
-        calls: a second, at most, on average; as many may come at once.
+        reply: most bytes of the arrays of one reply.
+        round: most bytes in one round, rejected and broken replies included.
+        calls: most calls per second on average; the same number may come at once.
     """
 
     reply: int = 2**30
@@ -24,14 +24,14 @@ class NodeQuota:
 
 @dataclass
 class TrafficMeter:
-    """What passed between one node and the server.
+    """Traffic between one node and the server.
 
     Args:
-        limits: of this node.
-        received: bytes, ever.
-        sent: bytes, ever.
-        seen: Unix time at which it last called or sent anything; 0 before.
-        refused: how often it was refused, by reason.
+        quota: limits of this node.
+        received: bytes in total.
+        sent: bytes in total.
+        seen: Unix time of its last call or bytes; 0 before.
+        refused: number of its rejections, by reason.
     """
 
     quota: NodeQuota
@@ -45,12 +45,12 @@ class TrafficMeter:
     _counted: float = 0.0
 
     def begin(self, group: str) -> None:
-        """A message of this round goes to the node."""
+        """Note a message of this round to the node; a new round resets its count of bytes."""
         if group != self._round:
             self._round, self._in_round = group, 0
 
     def call(self) -> None:
-        """The node called.
+        """Count a call of the node.
 
         Raises:
             TransportError: it calls too often.
@@ -60,14 +60,14 @@ class TrafficMeter:
         self._calls = max(0.0, self._calls - (now - self._counted) * self.quota.calls)
         self._counted = now
         if self._calls + 1 > self.quota.calls:
-            raise TransportError(f"more than {self.quota.calls:g} calls a second")
+            raise TransportError(f"more than {self.quota.calls:g} calls per second")
         self._calls += 1
 
     def receive(self, size: int) -> None:
-        """The node sent so many bytes.
+        """Count `size` bytes from the node.
 
         Raises:
-            TransportError: they are too many in this round.
+            TransportError: the total of this round is too large.
         """
         self.received += size
         self._in_round += size

@@ -1,4 +1,4 @@
-"""The two methods that nodes call, over gRPC: a stream of messages to each node, and its replies, one a call.
+"""The two gRPC methods that nodes call: one streams messages to the node, the other takes a reply per call.
 
 Everything here runs in the thread of the event loop.
 """
@@ -29,7 +29,7 @@ from server.transport.pending_replies import PendingReplies, PendingReply
 
 EncodeGreeting = Callable[[str], Iterable[Iterator[bytes]]]
 ReadReply = Callable[[str, Message, Callable[[], Message]], Message]
-"""The reply of the node of this name to this message, which is read where it is taken."""
+"""Returns the reply of the node of this name to this message, with a function that reads it."""
 FAILED = 2
 """Flower's code for an app that failed."""
 _ENDS = {
@@ -43,20 +43,20 @@ log = logging.getLogger(__name__)
 
 
 def error_reply(word: str, asked: Message) -> Message:
-    """What the server's app gets in place of a reply that does not count."""
+    """Return an error for the server's app, in place of a reply that does not count."""
     return Message(Error(FAILED, word), reply_to=asked)
 
 
 class Service:
-    """Lets nodes in, sends them their messages, and takes their replies.
+    """Accepts nodes, sends them their messages, and takes their replies.
 
     Args:
-        connections: who is connected.
-        inbox: what was asked of whom.
-        admit: the roster.
-        greeted: the frames of each notice to a node of this name that has connected.
+        connections: the connected nodes.
+        pending: the messages that wait for a reply.
+        admit: checks a node against the roster.
+        greeted: returns the frames of each notice to a node of this name that has connected.
         opened: reads a reply in the thread of the server's app.
-        spool: folder for files without a name, where replies larger than a frame lie until they are taken.
+        spool: folder for unnamed files, in which replies larger than a frame stay until they are taken.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Service:
         self._encode_greeting, self._read_reply, self._spool = greeted, opened, spool
 
     def handler(self) -> Any:
-        """What a gRPC server needs of it."""
+        """Return the methods for a gRPC server."""
         methods = {
             INBOX: grpc.unary_stream_rpc_method_handler(self._open),
             REPLY: grpc.stream_unary_rpc_method_handler(self._reply),
@@ -96,6 +96,7 @@ class Service:
         await self._authenticator.authorize(peer, rank, context)
         connection = self._connections.enter(peer, rank)
         try:
+            # The greeting goes before any message, so that the node has the current roster when it gets one.
             for notice in self._encode_greeting(peer.name):
                 self._connections.notify(peer.name, notice)
             await context.send_initial_metadata((("admitted", "yes"),))
@@ -133,7 +134,7 @@ class Service:
         except BaseException:
             self._pending.release(asked)
             raise
-        if incoming.left:  # It broke off, which ends the frames as their last one does; it may come again.
+        if incoming.left:  # It broke off, which looks like the end of the frames; the node may send it again.
             incoming.discard()
             self._pending.release(asked)
             await self._authenticator.abort(peer, "broken", context)
@@ -143,7 +144,7 @@ class Service:
     async def _begin(
         self, connection: Connection, frames: AsyncIterator[bytes], context: Any
     ) -> tuple[PendingReply[Message], MessageHeader]:
-        """What the reply answers, and what it announces; its bytes have no place yet."""
+        """Return the message that the reply answers, and the reply's header; its arrays are not received yet."""
         peer, meter = connection.peer, self._connections.meter(connection.peer.name)
         try:
             first = await anext(aiter(frames), b"")
@@ -151,13 +152,14 @@ class Service:
             head = read_first_frame(first, meter.quota.reply)
         except TransportError as error:
             log.error("a reply of node %s: %s", peer.name, error)
-            self._connections.leave(connection, "malformed")  # It is unknown which message it answers: it is gone.
+            # The message that it answers is unknown, so the node is treated as lost.
+            self._connections.leave(connection, "malformed")
             await self._authenticator.abort(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
         asked = self._pending.claim(head.message.metadata.reply_to_message_id, connection.number)
         if asked is None:
             await self._authenticator.abort(peer, "stale", context)
         if head.size and asked.message.metadata.message_type != "train":
-            unasked = TransportError(f"{head.size} bytes of arrays where none were asked for")
+            unasked = TransportError(f"{head.size} bytes of arrays where none were requested")
             await self._give_up(peer, asked, unasked, context)
         return asked, head
 
@@ -176,7 +178,7 @@ class Service:
         return BytesIO() if size <= FRAME else TemporaryFile(dir=self._spool)
 
     async def _give_up(self, peer: Peer, asked: PendingReply[Message], error: Exception, context: Any) -> NoReturn:
-        """The node was asked and has sent nonsense, or there is no place for it: nobody waits for it any longer."""
+        """Fail a message whose reply is invalid or cannot be stored, and end the call."""
         log.error("a reply of node %s: %s", peer.name, error)
         word = "malformed" if isinstance(error, TransportError) else "failed"
         self._pending.resolve(asked, partial(error_reply, word, asked.message))

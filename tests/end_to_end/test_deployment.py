@@ -118,7 +118,7 @@ def test_a_server_that_is_stopped_goes_on_where_it_was(project, tmp_path):
     began = time.monotonic()
     server.send_signal(signal.SIGTERM)
     stopped = end(server)
-    assert (stopped.status, "go on with: fedlora server" in stopped.err) == (0, True)
+    assert (stopped.status, "resume with: fedlora server" in stopped.err) == (0, True)
     assert time.monotonic() - began < 10
     assert end(own.server()).status == 0
     assert [end(each).status for each in clients] == [0] * 3

@@ -101,18 +101,18 @@ def test_all_end_by_themselves(undisturbed, disturbed):
 
 def test_a_node_that_answers_for_another_is_told_so_and_named(disturbed):
     assert disturbed.ends[1].out.splitlines() == ["impostor: stale"] * 3
-    assert disturbed.log.count("node impostor is refused: stale") == 3
+    assert disturbed.log.count("node impostor is rejected: stale") == 3
 
 
 def test_a_node_that_trains_more_than_its_rank_is_named_and_never_asked_to_train(disturbed):
-    assert "a reply of node braggart does not count: rank" in disturbed.log
+    assert "a reply of node braggart is rejected: rank" in disturbed.log
     assert not any("braggart" in words for words in reasons(disturbed))
 
 
 def test_a_node_that_the_roster_does_not_admit_ends_with_the_reason_and_is_named(disturbed):
     for (name, (word, meaning)), ended in zip(OUTSIDERS.items(), disturbed.ends[5:], strict=True):
         assert (ended.status, meaning in ended.err) == (2, True), ended
-        assert f"node {name} is refused: {word}" in disturbed.log
+        assert f"node {name} is rejected: {word}" in disturbed.log
 
 
 def test_a_stranger_gets_no_byte(disturbed):

@@ -51,7 +51,9 @@ def test_it_holds_the_settings(folder):
 
 def test_a_folder_that_exists_is_left_alone(folder):
     (folder.path / "config.toml").write_text("mine")
-    with pytest.raises(JournalError, match=r"one exists; choose another --name, or go on with --resume .*one"):
+    with pytest.raises(
+        JournalError, match=r"one already exists; choose another --name, or resume it with --resume .*one"
+    ):
         RunFolder.create(folder.path, {})
     assert (folder.path / "config.toml").read_text() == "mine"
 

@@ -32,7 +32,7 @@ def test_a_run_without_a_round_may_have_others(settings):
 def test_a_run_that_began_keeps_its_settings(settings):
     open_run_folder(settings, begun=False)
     other = replace(settings, seed=5, lora=LoraSettings(alpha=16.0), quorum=3)
-    with pytest.raises(ConfigError, match=r"other settings \(\[lora\] alpha, seed\); give this one another `run`"):
+    with pytest.raises(ConfigError, match=r"other settings \(\[lora\] alpha, seed\); set another `run` for this one"):
         open_run_folder(other, begun=True)
     assert kept(open_run_folder(settings, begun=True)) == settings
 

@@ -21,7 +21,7 @@ def failure(ended):
 
 def test_a_round_whose_clients_are_all_refused_did_not_happen(tmp_path):
     message = failure(call("simulate", TINY, "--out", tmp_path, "--name", "run", *settings(*UNSTABLE)))
-    assert "every client of round 1 was refused" in message
+    assert "every client of round 1 was rejected" in message
     assert all(f"client-0{number}: nan" in message for number in range(4))
     assert "round 0 is intact" in message
     assert [entry["round"] for entry in entries(tmp_path / "run")] == [0]

@@ -162,5 +162,5 @@ def test_a_folder_without_status_is_named(tmp_path):
     with pytest.raises(ConfigError, match="is not valid JSON"):
         read_status(tmp_path)
     (tmp_path / FILE).write_text(json.dumps({}))
-    with pytest.raises(ConfigError, match="is no status"):
+    with pytest.raises(ConfigError, match="is not a status file"):
         read_status(tmp_path)

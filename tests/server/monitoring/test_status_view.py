@@ -42,13 +42,13 @@ def test_it_says_what_is_known():
 
 def test_who_was_refused_at_the_door_is_told():
     refusal = {"name": "eve", "reason": "revoked", "count": 1, "round": None}
-    assert render_status(STATUS | {"refusals": [refusal]}, NOW).splitlines()[-1] == "eve: revoked, once, at the door"
+    assert render_status(STATUS | {"refusals": [refusal]}, NOW).splitlines()[-1] == "eve: revoked, once, when it called"
 
 
 def test_a_server_that_stopped_writing_does_not_run():
     late = {"updated": (NOW - timedelta(seconds=11)).isoformat()}
     first, _, row, _ = render_status(STATUS | late, NOW).splitlines()
-    assert first.endswith("; the server does not run")
+    assert first.endswith("; the server is not running")
     assert row.split()[2] == "no"
     assert "run" not in render_status(STATUS | late | {"phase": "finished"}, NOW).splitlines()[0]
 

@@ -99,14 +99,18 @@ def begun(tmp_path):
 
 def test_other_settings_are_refused_by_both_hashes(begun):
     log = (begun / "log.jsonl").read_bytes()
-    with pytest.raises(JournalError, match="the run began with settings settings, these are others; use its own"):
+    with pytest.raises(
+        JournalError, match="the run began with settings settings, but these are others; use those of the run"
+    ):
         run(begun, fresh(), plan(3, config="others"))
     assert (begun / "log.jsonl").read_bytes() == log
 
 
 def test_another_base_is_refused_by_both_fingerprints(begun):
     log = (begun / "log.jsonl").read_bytes()
-    with pytest.raises(JournalError, match="have fingerprint base, the nodes have other; give them what the run began"):
+    with pytest.raises(
+        JournalError, match="have fingerprint base, but the nodes have other; give the nodes what the run began"
+    ):
         run(begun, fresh(base="other"), plan(3))
     assert (begun / "log.jsonl").read_bytes() == log
 

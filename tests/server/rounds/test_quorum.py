@@ -136,8 +136,8 @@ def test_a_quorum_is_enough(tmp_path, pauses):
 @pytest.mark.parametrize("number", [1, 2])
 def test_after_the_last_attempt_the_run_stops_and_can_go_on(number, tmp_path, pauses):
     message = (
-        rf"round {number} needs 3 updates and 2 of 4 nodes count in the last of 3 attempts "
-        rf"\(ada: failed, bob: failed\); round {number - 1} is intact: mend the cause, .*--resume"
+        rf"round {number} needs 3 updates, but 2 of 4 nodes count in the last of 3 attempts "
+        rf"\(ada: failed, bob: failed\); round {number - 1} is intact: fix the cause, .*--resume"
     )
     with pytest.raises(RunError, match=message) as error:
         run(tmp_path / "run", failing(["ada", "bob"], attempts=3, number=number), deployed())
@@ -149,19 +149,19 @@ def test_after_the_last_attempt_the_run_stops_and_can_go_on(number, tmp_path, pa
 
 
 def test_if_all_are_refused_each_time_it_says_so(tmp_path, pauses):
-    with pytest.raises(RunError, match="every client of round 1 was refused in the last of 3 attempts"):
+    with pytest.raises(RunError, match="every client of round 1 was rejected in the last of 3 attempts"):
         run(tmp_path, failing([node.name for node in FOUR], attempts=9), deployed())
 
 
 def test_a_plan_of_one_attempt_never_pauses(tmp_path, pauses):
-    with pytest.raises(RunError, match="every client of round 1 was refused \\("):
+    with pytest.raises(RunError, match="every client of round 1 was rejected \\("):
         run(tmp_path, failing([node.name for node in FOUR], attempts=9), plan(2))
     assert pauses == []
 
 
 def test_nobody_trains_where_too_few_are_there(tmp_path, pauses):
     messenger = fresh()
-    message = r"round 1 needs 5 updates and 4 of 4 nodes count in the last of 3 attempts; round 0 is intact"
+    message = r"round 1 needs 5 updates, but 4 of 4 nodes count in the last of 3 attempts; round 0 is intact"
     with pytest.raises(RunError, match=message):
         run(tmp_path, messenger, deployed(quorum=5))
     assert "train" not in {kind for kind, *_ in messenger.asked}

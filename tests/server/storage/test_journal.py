@@ -127,7 +127,7 @@ def test_opening_removes_what_a_crash_left(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/passwd", "a\0"])
 def test_a_name_cannot_leave_the_spool(folder: Path, name: str) -> None:
     with Journal.open(folder) as journal:
-        with pytest.raises(JournalError, match="cannot name a file"):
+        with pytest.raises(JournalError, match="is not a valid file name"):
             journal.spool_path(name)
         assert journal.spool_path("node-1.example").parent == folder / "spool"
 
@@ -158,7 +158,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(JournalError, match="file/journal cannot be used"), Journal.open(tmp_path / "file" / "journal"):
         pass
-    with pytest.raises(JournalError, match=r"is no run: it has no journal; give the folder"):
+    with pytest.raises(JournalError, match=r"is not a run: it has no journal; give the folder"):
         verify_journal(tmp_path / "journal")
 
 

@@ -179,4 +179,4 @@ def test_rows_may_have_more_tokens_than_the_roster_lets_count_where_rows_count(r
 
 def test_a_reply_that_does_not_count_is_logged_by_name(roster_guard, nodes, caplog):
     roster_guard.authorize_reply("b", reply(nodes["b"], round=4), BLOB)
-    assert "a reply of node b does not count: signature" in caplog.text
+    assert "a reply of node b is rejected: signature" in caplog.text

@@ -173,7 +173,7 @@ def test_node_b_cannot_answer_for_node_a(grid, raw, caplog):
     assert values_of(pull(grid, [id_b])) == {"x": "own"}
     assert grid.meters["b"].refused == {"stale": 1}
     assert grid.meters["a"].refused == {}
-    assert "node b is refused: stale" in caplog.text
+    assert "node b is rejected: stale" in caplog.text
 
 
 def test_a_reply_counts_once(grid, raw):
