@@ -1,4 +1,4 @@
-"""Files that can be built again at any time, kept between runs."""
+"""A cache, kept between runs, of files that can be rebuilt at any time."""
 
 import os
 import tempfile
@@ -9,16 +9,16 @@ from common.errors import ConfigError
 
 
 def cache_folder() -> Path:
-    """`$FEDLORA_CACHE`, else `$XDG_CACHE_HOME/fedlora`, else `~/.cache/fedlora`."""
+    """Return `$FEDLORA_CACHE`, else `$XDG_CACHE_HOME/fedlora`, else `~/.cache/fedlora`."""
     own = os.environ.get("FEDLORA_CACHE")
     shared = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(own) if own else Path(shared) / "fedlora"
 
 
 def build_once(name: str, build: Callable[[Path], None]) -> Path:
-    """The file or folder `name` of the cache, made by `build(path)` if it is not there.
+    """Return the file or folder `name` of the cache, made by `build(path)` if it does not exist.
 
-    `build` writes beside the target and a rename puts the whole in place, so no process ever sees a part of it.
+    `build` writes beside the target and a rename moves the whole result into place, so no process ever sees a part.
 
     Raises:
         ConfigError: the cache folder cannot be written.
@@ -46,6 +46,6 @@ def _scratch_beside(target: Path) -> tempfile.TemporaryDirectory[str]:
 def _put(made: Path, target: Path) -> None:
     try:
         made.rename(target)
-    except OSError:  # a full folder is never replaced: another process was faster, and its result is as good
+    except OSError:  # a non-empty folder is never replaced: another process was faster, and its result is equally good
         if not target.exists():
             raise

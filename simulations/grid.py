@@ -1,7 +1,7 @@
 """A Flower grid in this process: the same apps as in a deployment, many nodes, one shared base model.
 
-Messages are answered by a few worker threads. Each has module objects of its own over the same frozen tensors, so
-memory does not grow with the number of nodes.
+A few worker threads answer the messages. Each has its own module objects over the same frozen tensors, so memory does
+not grow with the number of nodes.
 """
 
 import logging
@@ -27,14 +27,14 @@ Result = TypeVar("Result")
 
 
 class InProcessGrid(GridOfOneRun):
-    """Nodes as threads of this process; a node is the path of its file."""
+    """Nodes in threads of this process; a node is the path of its file."""
 
     def __init__(self, client: ClientApp, nodes: Sequence[Path], workers: int, threads: int) -> None:
         """Start `workers` workers, each with `threads` threads for PyTorch."""
         identify()
         self._client = client
         self._contexts = {i: Context(1, i, {"node": str(file)}, RecordDict(), {}) for i, file in enumerate(nodes, 2)}
-        # In PyTorch the number of threads is a setting of the thread that computes.
+        # PyTorch keeps the number of threads per computing thread, so each worker must set it for itself.
         self._workers = ThreadPoolExecutor(workers, "node", torch.set_num_threads, (threads,))
         self._replies: dict[str, Future[Message]] = {}
 
@@ -49,11 +49,11 @@ class InProcessGrid(GridOfOneRun):
         app(self, Context(1, 1, {}, RecordDict(), {"run": str(run)}))
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """The results of work that the workers do beside answering messages, in order."""
+        """Return the results, in order, of work that the workers do in addition to answering messages."""
         return list(self._workers.map(work, items))
 
     def get_node_ids(self) -> Iterable[int]:
-        """The nodes' numbers."""
+        """Return the nodes' numbers."""
         return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -66,7 +66,7 @@ class InProcessGrid(GridOfOneRun):
         return message.metadata.message_id
 
     def _answer(self, message: Message, context: Context) -> Message:
-        """The app's reply; an app that raises has failed alone, as in Flower's other grids."""
+        """Return the app's reply; if the app raises, only this node fails, as in Flower's other grids."""
         try:
             return self._client(message, context)
         except Exception as error:
@@ -74,7 +74,7 @@ class InProcessGrid(GridOfOneRun):
             return Message(Error(ERROR_CODE, "failed"), reply_to=message)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies that are ready, each once."""
+        """Return the replies that are ready, each once."""
         ready = [i for i in message_ids if i in self._replies and self._replies[i].done()]
         return [self._replies.pop(i).result() for i in ready]
 

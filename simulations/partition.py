@@ -1,4 +1,4 @@
-"""Who holds which rows: a test set held out for all, the rest dealt out to clients."""
+"""The partition of a data set: one common test set is held out, the remaining rows are dealt out to clients."""
 
 import re
 import unicodedata
@@ -27,10 +27,10 @@ class Shard:
 def hold_out(
     rows: Sequence[CorpusRow], count: int, seed: int, label: str | None
 ) -> tuple[tuple[CorpusRow, ...], tuple[CorpusRow, ...]]:
-    """The rows to train on and at most `count` rows to test on, both in their old order.
+    """Return the rows to train on and at most `count` rows to test on, both in their old order.
 
     With a column `label` every class gives the same number of test rows, or half of its rows if it has too few; without
-    one, they are a random half of all rows at most.
+    one, the test rows are drawn at random and are at most half of all rows.
 
     Raises:
         DataError: a row lacks the label.
@@ -38,6 +38,7 @@ def hold_out(
     random = rng(seed, "hold-out")
     groups = _group_by_value(rows, label) if label else {"": list(range(len(rows)))}
     queues = [random.permutation(indices)[: len(indices) // 2].tolist() for indices in groups.values()]
+    # One row of each class in turn, so that a small `count` still covers the classes evenly.
     turns = [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
     test = set(turns[:count])
     return (
@@ -47,7 +48,7 @@ def hold_out(
 
 
 def split(rows: Sequence[CorpusRow], clients: Clients, seed: int, label: str | None) -> tuple[Shard, ...]:
-    """Every row in the shard of exactly one client, and no shard below `clients.min_rows`.
+    """Put every row in the shard of exactly one client, with no shard below `clients.min_rows`.
 
     Args:
         rows: of one data set, without its test rows.
@@ -87,7 +88,7 @@ def _classes(rows: Sequence[CorpusRow], label: str | None) -> list[list[int]]:
 
 
 def _dirichlet(classes: list[list[int]], clients: Clients, random: np.random.Generator) -> list[list[int]]:
-    """Row numbers by client: of some draws the first that fills all clients, else the last one, evened out."""
+    """Return row numbers by client: the first of several draws that fills all clients, else the last, evened out."""
     for _ in range(_DRAWS):
         parts = _draw(classes, clients.count or 0, clients.beta, random)
         if min(map(len, parts)) >= clients.min_rows:
@@ -105,7 +106,7 @@ def _draw(classes: list[list[int]], count: int, beta: float, random: np.random.G
 
 
 def _even_out(parts: list[list[int]], min_rows: int) -> list[list[int]]:
-    """Rows moved from the largest client to the smallest until each has enough."""
+    """Move rows from the largest client to the smallest until each has enough."""
     parts = [list(part) for part in parts]
     while len(smallest := min(parts, key=len)) < min_rows:
         smallest.append(max(parts, key=len).pop())
@@ -132,7 +133,7 @@ def _shard(name: str, rows: Sequence[CorpusRow], indices: Iterable[int]) -> Shar
 
 
 def _group_by_value(rows: Sequence[CorpusRow], column: str) -> dict[str, list[int]]:
-    """Row numbers by the value of a column, in order of the value."""
+    """Return row numbers by the value of a column, in order of the value."""
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
         if row.get(column) is None:
@@ -142,7 +143,7 @@ def _group_by_value(rows: Sequence[CorpusRow], column: str) -> dict[str, list[in
 
 
 def names(values: Iterable[str]) -> tuple[str, ...]:
-    """A name for each value that a node may bear: ASCII letters, digits and `._-`, and no two alike but for case."""
+    """Return a valid node name for each value: ASCII letters, digits and `._-`, no two equal when case is ignored."""
     taken: dict[str, str] = {}
     for value in values:
         name = _first_free(_slug(value), lambda candidate: candidate.casefold() in taken)

@@ -29,9 +29,9 @@ class Prepared:
     Args:
         shards: each client's name and rows.
         nodes: each client's settings, without its data.
-        test_rows: held out for the run's owner; none where the recipe asks for none.
+        test_rows: held out for the run's owner; none if the recipe wants none.
         truncated: rows of the whole data set that are longer than max_length.
-        source: where the rows come from, with a hash where there is one.
+        source: origin of the rows, with a hash if there is one.
     """
 
     shards: tuple[Shard, ...]
@@ -42,7 +42,7 @@ class Prepared:
 
 
 def prepare(recipe: Recipe) -> Prepared:
-    """Everything that can be wrong with base, data, ranks and algorithm is found here.
+    """Check a recipe's base, data, ranks and algorithm, so that no later step fails on them, and deal out the rows.
 
     Raises:
         FedloraError: names what is wrong and the remedy.
@@ -58,13 +58,13 @@ def prepare(recipe: Recipe) -> Prepared:
 
 
 def write_nodes(folder: Path, prepared: Prepared) -> tuple[Path, ...]:
-    """A settings file and a file of rows for each client, under its name."""
+    """Write a settings file and a file of rows for each client, under its name."""
     folder.mkdir(parents=True, exist_ok=True)
     return tuple(_write(folder, node, shard) for node, shard in zip(prepared.nodes, prepared.shards, strict=True))
 
 
 def write_test(folder: Path, prepared: Prepared) -> None:
-    """The test rows as a node of their own, `test.toml` and `test.jsonl`, for whoever uses the run later."""
+    """Write the test rows as a separate node, `test.toml` and `test.jsonl`, for later users of the run."""
     _write(folder, replace(prepared.nodes[0], name="test"), Shard("test", prepared.test_rows))
 
 
@@ -97,7 +97,7 @@ def _labels(rows: Sequence[Row], file: Path, recipe: Recipe) -> tuple[str, ...]:
 
 
 def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:
-    """What all nodes share; name, rank and data are still to be filled in."""
+    """Return the settings that all nodes share; name, rank and data are filled in later."""
     base: dict[str, Any] = {
         "base": base_path(recipe.base.path),
         "dtype": recipe.base.dtype,
@@ -112,7 +112,7 @@ def _check_owner(rows: Sequence[Row], file: Path, recipe: Recipe) -> None:
     column, columns = recipe.clients.column, column_names(rows)
     if recipe.clients.partition == "column" and column is not None and column not in columns:
         raise DataError(
-            f"{file} has the columns {', '.join(map(repr, columns))}, but no {column!r}{nearest(column, columns)}; "
+            f"{file} has the columns {', '.join(map(repr, columns))}, but not {column!r}{nearest(column, columns)}; "
             "set [clients] column to the one that names the owner"
         )
 
@@ -125,7 +125,7 @@ def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple
 
 
 def _needed_columns(fields: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
-    """The columns that a node needs, and the one that names it; others stay where they are."""
+    """Return the columns that a node needs and the column that names its owner, without all others."""
     data = recipe.data
     texts = {data.label} if data.task == "classification" else {data.prompt, data.completion, data.messages}
     return {key: value for key, value in fields.items() if key in {data.text, *texts, recipe.clients.column}}
@@ -139,7 +139,7 @@ def _nodes(node: Node, shards: Sequence[Shard], recipe: Recipe) -> tuple[Node, .
 
 
 def _check_ranks(nodes: Sequence[Node], recipe: Recipe) -> None:
-    """Refuse ranks that the base model or the algorithm cannot serve."""
+    """Raise if the base model or the algorithm cannot serve a rank."""
     base = load_node_base(nodes[0])
     shapes = attach_lora(base, find_targets(base, recipe.lora.targets))[1].shapes
     for node in nodes:

@@ -1,4 +1,4 @@
-"""How a run reports itself: one live line on a terminal, one plain line a round elsewhere.
+"""Progress reports of a run: one live line on a terminal, one plain line per round elsewhere.
 
 Plain lines go to stdout, so that `fedlora simulate RECIPE 2>&1 | tee run.log` keeps them; the caller prints the last
 line, `run: PATH`, after them. The live line goes to stderr and leaves stdout alone. Both reports have the same methods,
@@ -17,7 +17,7 @@ from simulations.report.records import Record, held_out
 
 
 def progress(console: Console | None = None) -> "LiveLine | PlainLines":
-    """A live line where the console (default: stderr) is a terminal that can redraw it, else plain lines on stdout."""
+    """Return a live line if the console (default: stderr) is a terminal that can redraw, else plain lines on stdout."""
     console = console or Console(stderr=True)
     return LiveLine(console) if console.is_interactive else PlainLines(sys.stdout)
 
@@ -33,18 +33,18 @@ class PlainLines(RunObserver):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to close."""
 
     def on_run_started(self, rounds: int, done: int) -> None:
-        """A run of so many rounds starts, or goes on after those done."""
+        """Note that the run starts, or resumes after the rounds that are done."""
         self._clock = _Clock(rounds)
         self._say(f"{rounds} rounds, {done} of them done" if done else f"{rounds} round{'s' * (rounds != 1)}")
 
     def on_round_committed(self, record: Record) -> None:
-        """The round's numbers, time taken and time left."""
+        """Print the round's numbers, time taken and time left."""
         rounds = self._clock.rounds
         parts = [f"round {record['round']:>{len(str(rounds))}}/{rounds}", *_scores(record), *_exactness(record)]
-        parts += [duration(record["seconds"]), *self._clock.remaining(record), *_refusals(record)]
+        parts += [duration(record["seconds"]), *self._clock.remaining(record), *_rejections(record)]
         self._say("  ".join(parts))
 
     def _say(self, line: str) -> None:
@@ -78,44 +78,44 @@ class LiveLine(RunObserver):
         self._bar.stop()
 
     def on_run_started(self, rounds: int, done: int) -> None:
-        """A run of so many rounds starts, or goes on after those done."""
+        """Note that the run starts, or resumes after the rounds that are done."""
         self._clock = _Clock(rounds)
         self._bar.update(self._task, total=rounds, completed=done)
 
     def on_round_started(self, number: int, clients: int) -> None:
-        """The round's cohort starts to train."""
+        """Show that the round's cohort starts to train."""
         self._clients, self._done = clients, 0
         self._show(description=f"round {number}/{self._clock.rounds}", now=f"0/{clients} clients")
 
     def on_client_done(self, name: str, status: str) -> None:
-        """One client more has answered, or is given up."""
+        """Count a client that has answered, or is given up."""
         self._done += 1
         self._show(now=f"{self._done}/{self._clients} clients")
 
     def on_evaluating(self, count: int) -> None:
-        """The global model is being measured."""
+        """Show that the global model is being measured."""
         self._show(now="evaluating")
 
     def on_round_committed(self, record: Record) -> None:
-        """The round's scores stay on the line; refusals stay above it."""
+        """Show the round's scores on the line, and print rejections above it."""
         scores, left = " ".join(_scores(record)), " ".join(self._clock.remaining(record))
         self._show(completed=record["round"], now="", scores=scores, left=left)
-        for refusal in _refusals(record):
-            self._bar.console.print(f"round {record['round']}: {refusal}", markup=False, highlight=False)
+        for rejection in _rejections(record):
+            self._bar.console.print(f"round {record['round']}: {rejection}", markup=False, highlight=False)
 
     def _show(self, **fields: Any) -> None:
         self._bar.update(self._task, **fields)
 
 
 class _Clock:
-    """Tells the time left by the mean of the rounds trained since the start."""
+    """Estimates the time left from the mean of the rounds trained since the start."""
 
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
         self._seconds: list[float] = []
 
     def remaining(self, record: Record) -> list[str]:
-        """`left 2 min 08 s` after a round of training; nothing after round 0 and after the last."""
+        """Return `left 2 min 08 s` after a round of training; nothing after round 0 and after the last."""
         remaining = self.rounds - record["round"]
         if not record["round"] or not remaining:
             return []
@@ -130,7 +130,7 @@ def _scores(record: Record) -> list[str]:
 
 
 def _exactness(record: Record) -> list[str]:
-    """The aggregation error, and how many of the clients asked are in the sum; nothing in round 0."""
+    """Return the aggregation error, and how many of the requested clients are in the sum; nothing in round 0."""
     if not record["round"]:
         return []
     asked = [client["status"] for client in record["clients"] if client["status"] != "idle"]
@@ -139,6 +139,6 @@ def _exactness(record: Record) -> list[str]:
     return [*exact, f"{asked.count('ok')}/{len(asked)} clients"]
 
 
-def _refusals(record: Record) -> list[str]:
-    refused = [client for client in record["clients"] if client["status"] == "refused"]
-    return [f"{client['name']} refused: {client['reason'] or 'no reason given'}" for client in refused]
+def _rejections(record: Record) -> list[str]:
+    rejected = [client for client in record["clients"] if client["status"] == "refused"]
+    return [f"{client['name']} rejected: {client['reason'] or 'no reason given'}" for client in rejected]

@@ -1,4 +1,4 @@
-"""Read a recipe: one TOML file, with settings from the command line over it."""
+"""Read a recipe: one TOML file, overridden by settings from the command line."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,14 +13,14 @@ from simulations.tiny_base import tiny_base
 
 
 def read_recipe(file: Path, assignments: list[str], run: Path | None = None) -> Recipe:
-    """The recipe with each `KEY.KEY=VALUE` applied.
+    """Return the recipe with each `KEY.KEY=VALUE` applied.
 
-    Paths in the file are relative to the file's folder, those in an assignment to the current one. Where a begun run
-    is given, keys that are set nowhere are those that it began with.
+    Paths in the file are relative to the file's folder, those in an assignment to the current one. If a started run
+    is given, keys that are set nowhere keep the values that it started with.
 
     Raises:
-        ConfigError: names each wrong key or value, and each that is not the run's.
-        JournalError: the folder given is no run.
+        ConfigError: names each wrong key or value, and each that differs from the run's.
+        JournalError: the folder given is not a run.
     """
     tables = override(_absolute(read_toml(file), file.parent), assignments)
     tables = _absolute(tables, Path.cwd())
@@ -30,17 +30,17 @@ def read_recipe(file: Path, assignments: list[str], run: Path | None = None) -> 
 def _as_begun(tables: Mapping[str, Any], run: Path) -> Recipe:
     config = run / "config.toml"
     if not config.is_file():
-        raise JournalError(f"{run} is no run: it has no config.toml; give the folder that a run's last line names")
+        raise JournalError(f"{run} is not a run: it has no config.toml; give the folder that a run's last line names")
     if changed := find_changes(read_run_settings(Recipe, config), tables):
         lines = [f"  {'.'.join(c.path)}: the run has {c.was}, this recipe {c.typed}" for c in changed]
         raise ConfigError(
-            "\n".join([f"{run} was started with other settings; use the same, or start a new run:", *lines])
+            "\n".join([f"{run} was started with other settings; use the same settings, or start a new run:", *lines])
         )
     return resume_settings(Recipe, tables, config)
 
 
 def base_path(path: str) -> str:
-    """The path, or the folder made from it where it is `tiny:KIND` (random weights, for tests) or a GGUF file.
+    """Return the path, or the folder made from it if it is `tiny:KIND` (random weights, for tests) or a GGUF file.
 
     Raises:
         FedloraError: it cannot be made.

@@ -1,4 +1,4 @@
-"""One story: data, partition, rounds, report. Many clients on one machine over one base model.
+"""A simulation from start to end: data, partition, rounds, report; many clients on one machine over one base model.
 
 fedlora simulate simulations/recipes/docs.toml
 """
@@ -36,13 +36,13 @@ from simulations.report.page import write_report
 from simulations.report.samples import samples
 
 PARTS = 8
-"""Parts in which test rows are measured, whatever the number of workers, so that sums do not depend on it."""
+"""Number of parts in which test rows are measured: fixed, so that sums do not depend on the number of workers."""
 
 
 def simulate(
     file: Path, assignments: list[str], name: str | None, out: Path, resume: Path | None, prepare_only: bool = False
 ) -> Path:
-    """The folder of the finished run; with `prepare_only`, of one that Flower's own engine can run.
+    """Run a recipe and return the run's folder; with `prepare_only`, only write a run for Flower's own engine.
 
     Raises:
         FedloraError: a setting, the base, a row or the run folder is wrong, or a round failed.
@@ -60,9 +60,10 @@ def simulate(
     if prepare_only:
         console.print(_flower_command(folder.path, len(files)), soft_wrap=True, highlight=False)
         return folder.path
+    # The command to resume repeats the overrides: a run resumes only with the settings that it started with.
     again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
     again += [word for assignment in assignments for word in ("--set", assignment)]
-    with exit_on_signal(signal.SIGINT, status=130, message=f"interrupted; go on with: {shlex.join(again)}"):
+    with exit_on_signal(signal.SIGINT, status=130, message=f"interrupted; resume with: {shlex.join(again)}"):
         _run(recipe, prepared, folder, files)
         _report(recipe, prepared, folder)
     return folder.path
@@ -73,7 +74,7 @@ def _fresh_name(file: Path) -> str:
 
 
 def _flower_command(run: Path, clients: int) -> str:
-    """What to type next, in the checkout, to run it on Flower's engine."""
+    """Return the commands that run it on Flower's engine, to be typed in the checkout."""
     nodes, setting = str(run.resolve() / "nodes"), f'run="{run.resolve()}"'
     return (
         f"export FEDLORA_NODES={shlex.quote(nodes)} FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1 "
@@ -90,7 +91,7 @@ def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder, files: Sequence[
 
 
 def _test(grid: InProcessGrid, node: Node, rows: Examples, adapter: Adapter) -> TestScore:
-    """Loss and accuracy on the test rows, measured by the grid's own workers."""
+    """Measure loss and accuracy on the test rows, on the grid's own workers."""
     parts = [subset(rows, range(part, len(rows), PARTS)) for part in range(min(PARTS, len(rows)))]
     scores = grid.map(partial(_score, node, adapter), parts)
     count = sum(score.count for score in scores)

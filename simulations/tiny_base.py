@@ -36,7 +36,7 @@ _COMMON = {
     "pad_token_id": 0,
     "bos_token_id": 2,
     "eos_token_id": 3,
-    "initializer_range": 0.1,  # at the usual 0.02 so narrow a model learns next to nothing in a short test
+    "initializer_range": 0.1,  # at the usual 0.02 such a narrow model learns almost nothing in a short test
 }
 _SIZES = {
     "hidden_size": 32,
@@ -58,7 +58,7 @@ _DEBERTA_V3 = {
 
 @dataclass(frozen=True)
 class _Kind:
-    """How to make a base: the configuration, and the tokens around a text (`$A`)."""
+    """A kind of base: its configuration, and the tokens around a text (`$A`)."""
 
     model_type: str
     settings: Mapping[str, Any]
@@ -76,13 +76,13 @@ _KINDS = {
 
 
 def tiny_base(kind: str) -> Path:
-    """A Hugging Face folder of 2 layers, 32 wide: `bert`, `roberta` and `deberta` (v2) encoders, `gpt2` and `llama`.
+    """Return a Hugging Face folder, 2 layers, width 32: `bert`, `roberta`, `deberta` (v2) encoders, `gpt2` or `llama`.
 
     Equal versions of torch and transformers give equal weights. Encoders have no head, decoders have their language
     model head and a chat template. The folder is made once and cached.
 
     Raises:
-        ConfigError: no such kind.
+        ConfigError: there is no such kind.
     """
     if kind not in _KINDS:
         raise ConfigError(f"tiny base {kind!r} is unknown{nearest(kind, _KINDS)}")
@@ -118,7 +118,7 @@ def _tokenizer(kind: _Kind) -> Any:
 
 
 def _byte_pairs() -> Tokenizer:
-    """Byte-level BPE that knows the words of the toy corpus and spells all others."""
+    """Train a byte-level BPE that knows the words of the toy corpus and spells all others."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

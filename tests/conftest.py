@@ -1,4 +1,4 @@
-"""Tests run offline, on one thread a process, with a cache folder that is new for each run and shared by its workers."""
+"""Tests run offline, on one thread a process; the workers of a run share a cache folder that is new."""
 
 import os
 import signal

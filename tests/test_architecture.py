@@ -1,4 +1,4 @@
-"""Who may import whom: between packages, between the folders in each, and where Flower, gRPC and PyTorch may appear."""
+"""Allowed imports: between packages, between the folders in each, and the places of Flower, gRPC and PyTorch."""
 
 import ast
 from collections import Counter
@@ -79,7 +79,7 @@ def imported(source: str) -> Iterator[str]:
 
 
 def faults(name: str, source: str) -> set[str]:
-    """The packages, libraries and folders that the file of this name imports and may not."""
+    """Return the packages, libraries and folders that the file of this name imports and may not."""
     modules, package = set(imported(source)), name.partition("/")[0]
     tops = {module.partition(".")[0] for module in modules}
     forbidden = (PACKAGES.keys() | {"tests", "fedlora", ""}) - {package} - PACKAGES[package]
@@ -104,13 +104,13 @@ def inner_faults(name: str, modules: set[str]) -> set[str]:
 
 
 def file_of(module: str) -> str | None:
-    """The file of a module of ours; none for a name in one, or another's."""
+    """Return the file of a module of ours; None for a name in one, or a module of others."""
     path = module.replace(".", "/")
     return next((file for file in (f"{path}.py", f"{path}/__init__.py") if file in FILES), None)
 
 
 def place_of(name: str) -> str:
-    """The folder of a file; for one right in a package, the file itself without its ending."""
+    """Return the folder of a file; for one directly in a package, the file itself without its ending."""
     folder, _, file = name.rpartition("/")
     if file == "__init__.py" or "/" in folder:
         return folder

@@ -1,1 +1,1 @@
-"""Speed and memory beside those of a peer, in one run, with the check of the result beside the speed."""
+"""Benches of speed and memory against a peer, in one run, which also checks that the results agree."""

@@ -25,10 +25,10 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help=f"Some of {', '.join(BENCHES)}; all by default.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Replace the table in README.md.")] = False,
 ) -> None:
-    """Measure ours beside a peer, on an otherwise idle machine. Exits 1 where a bound is missed or results differ."""
+    """Measure ours against a peer, on an otherwise idle machine. Exits 1 if a bound is missed or results differ."""
     chosen = names or list(BENCHES)
     if unknown := sorted({*chosen} - {*BENCHES}):
-        raise typer.BadParameter(f"{', '.join(unknown)}; there are {', '.join(BENCHES)}")
+        raise typer.BadParameter(f"{', '.join(unknown)}; choose from {', '.join(BENCHES)}")
     comparisons = []
     for name in chosen:
         print(f"measuring {name}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Codec: 64 MiB of factors in 2,048 arrays, checksum on, beside Flower's ArrayRecord as protobuf bytes."""
+"""Codec: 64 MiB of factors in 2,048 arrays, checksum on, against Flower's ArrayRecord as protobuf bytes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, RecordDict
 
-# Flower has no public way to the bytes of a record; this is the one of its own tests.
+# Flower has no public function for the bytes of a record; its own tests use these.
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 
 from common.adapters.adapter import Adapter, Factors
@@ -14,13 +14,13 @@ from common.adapters.codec import decode_adapter, encode_adapter
 from common.errors import CodecError
 from simulations.bench.measure import Comparison, require, time_in_turn
 
-MODULES, SIZE, RANK = 1024, 1024, 8  # as 512 layers with two adapted modules each: 2 arrays of 32 KiB a module
+MODULES, SIZE, RANK = 1024, 1024, 8  # like 512 layers with two adapted modules each: 2 arrays of 32 KiB per module
 REPETITIONS = 15
 PEER = "ArrayRecord, protobuf"
 
 
 def measure() -> list[Comparison]:
-    """Milliseconds of one thread to encode and to decode."""
+    """Measure the milliseconds that one thread takes to encode and to decode."""
     adapter = _adapter()
     ours, theirs = encode_adapter(adapter), _to_protobuf(adapter)
     gate = _gate(adapter, ours, theirs)
@@ -69,14 +69,14 @@ def _gate(adapter: Adapter, ours: bytes, theirs: bytes) -> str:
     flipped = bytearray(ours)
     flipped[-1] ^= 1
     same = all(_equal(adapter, arrays) for arrays in (decode_adapter(ours).arrays(), _from_protobuf(theirs)))
-    return require(same and _is_refused(bytes(flipped)), "every bit comes back from both; ours refuses a flipped one")
+    return require(same and _is_rejected(bytes(flipped)), "every bit comes back from both; ours refuses a flipped one")
 
 
 def _equal(adapter: Adapter, arrays: Mapping[str, Any]) -> bool:
     return all(np.array_equal(array, arrays[name]) for name, array in adapter.arrays().items())
 
 
-def _is_refused(buffer: bytes) -> bool:
+def _is_rejected(buffer: bytes) -> bool:
     try:
         decode_adapter(buffer)
     except CodecError:

@@ -1,4 +1,4 @@
-"""Flower's own engine on this machine: a SuperLink in simulation mode, with home, port and environment of its own."""
+"""Flower's own engine on this machine: a SuperLink in simulation mode, with its own home, port and environment."""
 
 import os
 import socket
@@ -21,15 +21,15 @@ class FlowerEngine:
     """A SuperLink that waits for runs.
 
     Args:
-        process: the SuperLink; what it starts are its descendants.
-        environment: in which `flwr` finds it.
+        process: the SuperLink; the processes it starts are its descendants.
+        environment: variables with which `flwr` finds it.
     """
 
     process: psutil.Process
     environment: dict[str, str]
 
     def run(self, folder: Path, clients: int) -> str:
-        """Everything that `flwr run` prints until the run in this folder has ended; a client has a CPU of its own."""
+        """Return all that `flwr run` prints until the run in this folder has ended; each client has its own CPU."""
         command = [_script("flwr"), "run", str(ROOT), "--stream", "--run-config", f'run="{folder.resolve()}"']
         sizes = f"num-supernodes={clients} client-resources-num-cpus=1"
         done = subprocess.run(
@@ -45,7 +45,7 @@ class FlowerEngine:
 
 @contextmanager
 def flower_engine(home: Path, nodes: Path) -> Iterator[FlowerEngine]:
-    """An engine whose nodes take their files from the folder `nodes`; it and all it started end with the block."""
+    """Run an engine while the block runs; its nodes take their files from `nodes`. Its child processes end with it."""
     port = _free_port()
     home.mkdir(parents=True)
     (home / "config.toml").write_text(

@@ -1,8 +1,8 @@
-"""The grid in this process beside Flower's own engine (Ray): same apps, same nodes, the docs recipe with eight clients.
+"""The grid in this process against Flower's own engine (Ray): same apps and nodes, the docs recipe with eight clients.
 
 Both have two cores: two workers here, two Ray actors there, of one thread each. The SuperLink that Flower needs runs
-before the clock starts, and test rows are measured by neither. Fixed cost is the time of the whole command less that
-of its rounds, as the server measures them.
+before the clock starts, and neither measures test rows. Fixed cost is the time of the whole command less that of its
+rounds, as the server measures them.
 """
 
 import json
@@ -31,9 +31,9 @@ RECIPE = ROOT / "simulations" / "recipes" / "docs.toml"
 CLIENTS, ROUNDS, REPETITIONS = 8, 5, 3
 PEER = "Flower's Ray simulation"
 SAMPLING = 3.0
-"""Seconds between two looks at memory, each of which costs a process of Ray's some milliseconds."""
+"""Seconds between two readings of memory, each of which costs each of Ray's processes some milliseconds."""
 _COMMAND = """
-import fedlora, sys  # as the command does, with its settings of the process
+import fedlora, sys  # like the command, with its settings of the process
 from pathlib import Path
 from simulations.bench.in_process import main
 main(Path(sys.argv[1]))
@@ -42,7 +42,7 @@ main(Path(sys.argv[1]))
 
 @dataclass(frozen=True)
 class Run:
-    """What a run took: seconds of the whole and of its rounds, bytes of memory; `again` as in in_process.py."""
+    """Cost of a run: seconds of the whole and of its rounds, bytes of memory; `again` as in in_process.py."""
 
     folder: Path
     seconds: float
@@ -52,12 +52,12 @@ class Run:
 
     @property
     def overhead(self) -> float:
-        """Seconds beside the rounds."""
+        """Seconds outside the rounds."""
         return self.seconds - sum(self.rounds)
 
 
 def measure() -> list[Comparison]:
-    """Seconds and bytes, medians over the runs."""
+    """Measure seconds and bytes, medians over the runs."""
     with tempfile.TemporaryDirectory() as scratch:
         pairs = [(_ours(Path(scratch) / f"ours-{i}"), _theirs(Path(scratch) / f"ray-{i}")) for i in range(REPETITIONS)]
         ours, theirs = zip(*pairs, strict=True)
@@ -82,9 +82,9 @@ def _ours(folder: Path) -> Run:
     process = psutil.Popen([sys.executable, "-c", _COMMAND, str(run)], cwd=ROOT, stdout=PIPE, text=True)
     with _peak_pss(process) as peak:
         began = time.perf_counter()
-        said, _ = process.communicate()
+        output, _ = process.communicate()
         seconds = time.perf_counter() - began
-    again = json.loads(said.splitlines()[-1])
+    again = json.loads(output.splitlines()[-1])
     return Run(run, seconds - sum(again["pure"]), _rounds(run), max(peak), again)
 
 
@@ -108,7 +108,7 @@ def _rounds(run: Path) -> list[float]:
 
 @contextmanager
 def _peak_pss(root: psutil.Process) -> Iterator[list[int]]:
-    """Proportional set sizes of a process and all its descendants, summed, now and then while the block runs."""
+    """Sample the summed proportional set sizes of a process and all its descendants while the block runs."""
     sums, ended = [0], threading.Event()
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""A prepared run on the grid in this process; after each round, its clients' work again, without grid and server."""
+"""A prepared run on the grid in this process; after each round it repeats the clients' work without grid and server."""
 
 import json
 import time
@@ -25,7 +25,7 @@ from simulations.grid import InProcessGrid
 
 
 class RecordingGrid(InProcessGrid):
-    """Keeps the messages of each kind that were pushed last."""
+    """Keeps the last pushed messages of each kind."""
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Keep and queue them."""
@@ -34,12 +34,12 @@ class RecordingGrid(InProcessGrid):
         return super().push_messages(pushed)
 
     def node(self, message: Message) -> LocalNode:
-        """The node that a message is for."""
+        """Return the node that a message is for."""
         return load_node(Path(str(self._contexts[message.metadata.dst_node_id].node_config["node"])))
 
 
 class Repeat(RunObserver):
-    """Times each round to its very end, then what its clients computed in it: training and evaluation, nothing else."""
+    """Times each round to its very end, then only what its clients computed in it: training and evaluation."""
 
     def __init__(self, grid: RecordingGrid) -> None:
         self._grid, self._began = grid, time.perf_counter()
@@ -47,7 +47,7 @@ class Repeat(RunObserver):
         self.pure: list[float] = []
 
     def on_round_committed(self, record: Mapping[str, Any]) -> None:
-        """Leave out round 0, which trains nothing."""
+        """Record the times of a round, except round 0, which trains nothing."""
         if record["round"]:
             self.rounds.append(time.perf_counter() - self._began)
             self.pure.append(self._again())
@@ -81,7 +81,7 @@ def _evaluate(node: LocalNode, adapter: Adapter) -> None:
 
 
 def main(run: Path) -> None:
-    """Run it to its end, and print seconds of each round and of each repeated work, as JSON."""
+    """Run it to its end, and print the seconds of each round and of each repetition as JSON."""
     recipe = parse_settings(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))
     files = sorted((run / "nodes").glob("*.toml"))
     with RecordingGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:

@@ -1,4 +1,4 @@
-"""What a bench reports, and how it measures: medians of interleaved runs, peaks of processes of their own."""
+"""Tools of the benches: comparisons, gates, medians of interleaved runs, and peaks of memory in fresh processes."""
 
 import gc
 import multiprocessing
@@ -15,19 +15,19 @@ Result = TypeVar("Result")
 
 
 class GateError(Exception):
-    """The two sides did not come to the same result, so that their speeds say nothing."""
+    """The two sides did not come to the same result, so their speeds are not comparable."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure of ours beside a peer's.
+    """One figure of ours and of a peer.
 
     Args:
-        figure: what was measured.
-        ours: the figure.
-        theirs: the peer's, in the same unit.
+        figure: name of the figure.
+        ours: our value.
+        theirs: the peer's value, in the same unit.
         unit: of both.
-        peer: who the peer is.
+        peer: name of the peer.
         at_least: the bound on theirs / ours.
         at_most: the bound on ours / theirs.
         gate: the check of the result that held in this run.
@@ -44,7 +44,7 @@ class Comparison:
 
     @property
     def ratio(self) -> float:
-        """Theirs / ours; ours / theirs where that is bounded from above."""
+        """Theirs / ours, or ours / theirs if that is bounded from above."""
         return self.theirs / self.ours if self.at_most is None else self.ours / self.theirs
 
     @property
@@ -54,7 +54,7 @@ class Comparison:
 
 
 def require(holds: bool, gate: str) -> str:
-    """The gate, if it holds.
+    """Return the gate if it holds.
 
     Raises:
         GateError: it does not.
@@ -65,7 +65,7 @@ def require(holds: bool, gate: str) -> str:
 
 
 def time_in_turn(works: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
-    """Median seconds of each work, after one run unmeasured; in turn, so that what slows one slows all."""
+    """Return the median seconds of each work, after one unmeasured run; in turn, so that a slowdown affects all."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repetitions + 1):
         for name, work in works.items():
@@ -79,21 +79,21 @@ def time_in_turn(works: Mapping[str, Callable[[], object]], repetitions: int) ->
 def run_in_fresh_process(
     work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
-    """The result of work done in a new Python process, whose memory nothing else has touched."""
+    """Return the result of work done in a new Python process, whose memory nothing else has touched."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *args, **kwargs).result()
 
 
 def peak_growth(work: Callable[[], Any]) -> int:
-    """Bytes by which the resident memory of this process grew at most during work (Linux)."""
+    """Return the most bytes by which the resident memory of this process grew during work (Linux)."""
     gc.collect()
     before = _status("VmRSS")
     return peak(work) - before
 
 
 def peak(work: Callable[[], Any]) -> int:
-    """Bytes of the resident memory of this process at its most during work (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is resident now
+    """Return the peak resident memory of this process during work, in bytes (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak to what is resident now
     work()
     return _status("VmHWM")
 

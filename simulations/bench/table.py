@@ -1,4 +1,4 @@
-"""The page that a run of the benches leaves: what was typed, when, on what, and a table."""
+"""The page that a run of the benches writes: command, date, machine, versions, and a table."""
 
 import os
 import platform
@@ -11,9 +11,9 @@ from simulations.bench.measure import Comparison
 _PACKAGES = ("torch", "flwr", "ray", "peft", "transformers", "numpy")
 _HEAD = """# Benches
 
-Ours beside a peer, medians of runs in turn on one idle machine. A ratio is the peer's figure divided by ours, or ours
-divided by the peer's where its bound is ≤. Each bench first checks that both sides come to the same result; where they
-do not, it stops. What exactly is measured stands at the top of each file here.
+Ours against a peer: medians of runs in turn on one idle machine. A ratio is the peer's figure divided by ours, or ours
+divided by the peer's where its bound is ≤. Each bench first checks that both sides come to the same result; if they do
+not, it stops. The top of each file here states exactly what it measures.
 
     {command}
 
@@ -23,7 +23,7 @@ do not, it stops. What exactly is measured stands at the top of each file here.
 
 
 def page(comparisons: Sequence[Comparison], command: str) -> str:
-    """Markdown: the command, date, versions, and one row a comparison."""
+    """Return Markdown: the command, date, versions, and one row per comparison."""
     rows = ["| figure | ours | peer | | ratio | bound | |", "| --- | ---: | ---: | --- | ---: | --- | --- |"]
     rows += [_row(comparison) for comparison in comparisons]
     gates = dict.fromkeys(comparison.gate for comparison in comparisons if comparison.gate)
@@ -49,7 +49,7 @@ def _number(value: float, unit: str) -> str:
 
 
 def _significant(value: float) -> str:
-    """Three digits, or all before the point."""
+    """Return three significant digits, or all digits before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 

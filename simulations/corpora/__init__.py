@@ -1,4 +1,4 @@
-"""Rows to train on: some that need no download, and public data sets from a folder or the hub."""
+"""Corpora, rows to train on: some need no download, others are public data sets from a folder or the hub."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -21,11 +21,11 @@ CORPORA: Mapping[str, Callable[[], Corpus]] = MappingProxyType(
 
 
 def load_corpus(name: str) -> Corpus:
-    """The corpus of that name.
+    """Return the corpus of that name.
 
     Raises:
-        ConfigError: there is none.
-        DataError: what it is made from is not installed or not at hand.
+        ConfigError: it does not exist.
+        DataError: its sources are not installed or not available.
     """
     if name not in CORPORA:
         raise ConfigError(f"[data] corpus = {name!r} is unknown{nearest(name, CORPORA)}")

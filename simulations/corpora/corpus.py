@@ -23,12 +23,12 @@ class Corpus:
 
 
 def to_jsonl(rows: Iterable[CorpusRow]) -> bytes:
-    """The rows in UTF-8, one JSON object a line, keys in order: equal rows give equal bytes; a date becomes text."""
+    """Write rows in UTF-8, one JSON object a line, keys sorted: equal rows give equal bytes; a date becomes text."""
     lines = (json.dumps(row, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str) for row in rows)
     return "".join(f"{line}\n" for line in lines).encode()
 
 
 def from_jsonl(content: bytes) -> Corpus:
-    """The corpus that `to_jsonl` wrote."""
+    """Read the corpus that `to_jsonl` wrote."""
     rows = tuple(json.loads(line) for line in content.decode().split("\n") if line)
     return Corpus(rows, hashlib.sha256(content).hexdigest())

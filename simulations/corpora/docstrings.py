@@ -1,4 +1,4 @@
-"""What the functions and classes of a folder of Python files say about themselves, read as text and never imported."""
+"""Docstrings of the functions and classes in a folder of Python files, which are parsed and never imported."""
 
 import ast
 import hashlib
@@ -24,21 +24,21 @@ class Documented:
 
 
 def sources(folder: Path) -> list[Path]:
-    """The folder's Python files without tests and bundled packages, in the order of the hashes of their names."""
+    """Return the folder's Python files without tests and bundled packages, ordered by the hash of their names."""
     relative = (path.relative_to(folder) for path in folder.rglob("*.py"))
     own = (path for path in relative if not (_TESTS | _FOREIGN).intersection(path.parts))
     return [folder / path for path in sorted(own, key=lambda path: text_hash(path.as_posix()))]
 
 
 def text_hash(text: str) -> str:
-    """SHA-256, for an order that depends on the text alone."""
+    """Return the SHA-256, for an order that depends on the text alone."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_documented(path: Path, module: str) -> Iterator[Documented]:
-    """What has a docstring in this file, in order; nothing if it is not valid Python."""
+    """Yield each function and class of the file that has a docstring, in order; none if it is not valid Python."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a library's odd escapes are not our business
+        warnings.simplefilter("ignore")  # a library's invalid escapes do not concern us
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):
@@ -59,7 +59,7 @@ def _below(parent: ast.AST, prefix: str) -> Iterator[Documented]:
 
 
 def first_sentence(docstring: str) -> str:
-    """Up to the first end of a sentence or of a paragraph, on one line."""
+    """Return the text up to the first end of a sentence or paragraph, on one line."""
     paragraph = re.split(r"\n\s*\n", docstring.strip(), maxsplit=1)[0]
     return _SENTENCE_END.split(" ".join(paragraph.split()), maxsplit=1)[0]
 

@@ -1,7 +1,7 @@
 """Library docs: which library does a sentence document?
 
 The first sentences of docstrings of installed packages and of the standard library. The names of all these libraries
-are masked in all sentences, so that a name says neither yes nor no.
+are masked in all sentences, so that no name gives the answer away.
 """
 
 import platform
@@ -22,7 +22,7 @@ MASK = "[LIB]"
 ROWS_PER_LIBRARY = 600
 _SENTENCES_READ = 1000  # more than are kept: a sentence that two libraries share is dropped
 _WORDS = range(5, 41)
-_VERSION = 2  # in the cache's key: raise it when this file or docstrings.py makes other rows
+_VERSION = 2  # in the cache's key: raise it when this file or docstrings.py makes different rows
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Library:
         label: the name of its distribution; `python` is the standard library.
         package: its folder.
         names: masked with the whole word that they are a part of, in any case.
-        words: masked only as whole words, since other words hold them by chance.
+        words: masked only as whole words, since other words contain them by chance.
     """
 
     label: str
@@ -62,12 +62,12 @@ LIBRARIES = (
 
 
 def load() -> Corpus:
-    """At most 600 rows a library: `text`, `label`, and the documented object's `name`, `signature` and `sentence`.
+    """Return at most 600 rows a library: `text`, `label`, and the object's `name`, `signature` and `sentence`.
 
     The same packages give the same rows, in the same order; they are read once and cached.
 
     Raises:
-        DataError: a library is not installed, or without its sources.
+        DataError: a library is not installed, or lacks its sources.
     """
     versions = [f"{library.label}=={version(library)}" for library in LIBRARIES]
     key = text_hash(f"{_VERSION} {versions}")[:16]
@@ -75,15 +75,15 @@ def load() -> Corpus:
 
 
 def mask(sentence: str) -> str:
-    """The sentence with `[LIB]` in place of every word that holds the name of one of the libraries."""
+    """Replace each word of the sentence that contains the name of one of the libraries by `[LIB]`."""
     return _ANY_NAME.sub(MASK, sentence)
 
 
 def version(library: Library) -> str:
-    """The installed version.
+    """Return the installed version.
 
     Raises:
-        DataError: there is none.
+        DataError: the library is not installed.
     """
     if library.label == "python":
         return platform.python_version()
@@ -110,7 +110,7 @@ def _rows() -> Iterator[dict[str, str]]:
 
 
 def _candidates(library: Library) -> dict[str, Documented]:
-    """What the library documents, by masked sentence, file by file until there is enough."""
+    """Return the library's documented objects by masked sentence, read file by file until there are enough."""
     folder = _folder(library)
     found: dict[str, Documented] = {}
     for path in sources(folder):
@@ -121,7 +121,7 @@ def _candidates(library: Library) -> dict[str, Documented]:
         if len(found) >= _SENTENCES_READ:
             return found
     if not found:
-        raise DataError(f"{folder} holds no docstrings; install {library.label} with its .py files")
+        raise DataError(f"{folder} contains no docstrings; install {library.label} with its .py files")
     return found
 
 
@@ -137,7 +137,7 @@ def _module(path: Path, library: Library) -> str:
 
 
 def _name_pattern() -> re.Pattern[str]:
-    """A word is a run of letters here, so that `is_torch_available` holds the word `torch`."""
+    """Make the pattern of all names; a word is a run of letters, so `is_torch_available` contains the word `torch`."""
     letter = r"[^\W\d_]"
     names = "|".join(re.escape(name) for library in LIBRARIES for name in library.names)
     words = "|".join(re.escape(word) for library in LIBRARIES for word in library.words)

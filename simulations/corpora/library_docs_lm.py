@@ -1,6 +1,6 @@
 """Library docs for a language model: what does this function or class do?
 
-The rows of library-docs, with the sentence as its library wrote it: nothing is masked, since the library is no secret.
+The rows of library-docs with the sentences as written: nothing is masked, since the library need not be guessed.
 """
 
 from itertools import groupby, islice
@@ -10,20 +10,20 @@ from simulations.corpora import library_docs
 from simulations.corpora.corpus import Corpus, CorpusRow, from_jsonl, to_jsonl
 
 ROWS_PER_LIBRARY = 100
-_LONGEST_SIGNATURE = 120  # characters; some have thousands, and would leave no room for an answer
+_LONGEST_SIGNATURE = 120  # characters; some have thousands, which would leave no room for an answer
 
 
 def load() -> Corpus:
-    """At most 100 rows a library: `prompt` (name and signature), `completion` (the first sentence), `library`.
+    """Return at most 100 rows a library: `prompt` (name and signature), `completion` (the first sentence), `library`.
 
     Raises:
-        DataError: a library is not installed, or without its sources.
+        DataError: a library is not installed, or lacks its sources.
     """
     libraries = groupby(library_docs.load().rows, key=lambda row: row["label"])
-    return from_jsonl(to_jsonl(_is_asked(row) for _, own in libraries for row in islice(own, ROWS_PER_LIBRARY)))
+    return from_jsonl(to_jsonl(_question(row) for _, own in libraries for row in islice(own, ROWS_PER_LIBRARY)))
 
 
-def _is_asked(row: CorpusRow) -> dict[str, str]:
+def _question(row: CorpusRow) -> dict[str, str]:
     signature = shorten(row["signature"], _LONGEST_SIGNATURE, placeholder=" ...")
     return {
         "prompt": f"What does {row['name']} do?\n{signature}\nAnswer:",

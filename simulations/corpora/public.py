@@ -1,4 +1,4 @@
-"""Public data sets, from a folder of the user's own (`$FEDLORA_DATA/NAME/FILE`), else from the Hugging Face hub."""
+"""Public data sets, from the user's folder (`$FEDLORA_DATA/NAME/FILE`), else from the Hugging Face hub."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +22,11 @@ _LONGEST_ANSWER = 800  # characters, in MedQuAD; longer answers are whole articl
 
 @dataclass(frozen=True)
 class Layout:
-    """How the rows of one place become ours.
+    """A mapping from the rows of one source to ours.
 
     Args:
-        templates: our column -> its text, with their columns in braces.
-        keep: whether a row of theirs is read.
+        templates: our column -> its text, with the source's columns in braces.
+        keep: decides whether a row of the source is read.
     """
 
     templates: Mapping[str, str]
@@ -34,7 +34,7 @@ class Layout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Their columns that are read."""
+        """The source's columns that are read."""
         parts = (part for template in self.templates.values() for part in Formatter().parse(template))
         return tuple(name for _, name, _, _ in parts if name)
 
@@ -77,29 +77,29 @@ PUBLIC: Mapping[str, Public] = MappingProxyType(
 
 
 def load(name: str) -> Corpus:
-    """The training rows: `text` and `label` (banking77, polarity), or `prompt`, `completion` and `site` (medquad).
+    """Load training rows: `text` and `label` (banking77, polarity) or `prompt`, `completion` and `site` (medquad).
 
     Raises:
-        DataError: the data is nowhere to be had, or some of its rows are broken.
+        DataError: the data is not available, or some of its rows are broken.
     """
     public = PUBLIC[name]
     if folder := os.environ.get("FEDLORA_DATA"):
         return _from_file(name, Path(folder).expanduser() / public.file)
     if find_spec("datasets") is None or os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise DataError(f"the data of corpus {name} is not at hand; {_remedies(public)}")
+        raise DataError(f"the data of corpus {name} is not available; {_remedies(public)}")
     return _corpus(Path(public.hub), _hub_rows(public), public.hub_layout)
 
 
 def _from_file(name: str, file: Path) -> Corpus:
     public = PUBLIC[name]
     if not file.is_file():
-        raise DataError(f"corpus {name}: FEDLORA_DATA is set, but there is no file {file}; {_remedies(public)}")
+        raise DataError(f"corpus {name}: FEDLORA_DATA is set, but {file} does not exist; {_remedies(public)}")
     return _corpus(file, read_rows(file), public.layout)
 
 
 def _remedies(public: Public) -> str:
     return (
-        f"set FEDLORA_DATA to a folder that holds {public.file} with the columns {', '.join(public.layout.columns)}; "
+        f"set FEDLORA_DATA to a folder that has {public.file} with the columns {', '.join(public.layout.columns)}; "
         f"or unset it, pip install datasets, and set HF_HUB_OFFLINE=0 to load {public.hub} from the Hugging Face hub"
     )
 
@@ -107,14 +107,14 @@ def _remedies(public: Public) -> str:
 def _hub_rows(public: Public) -> tuple[Row, ...]:
     try:
         table = import_module("datasets").load_dataset(public.hub, split="train").to_list()
-    except Exception as error:  # The libraries that reach for the hub raise many kinds.
+    except Exception as error:  # The libraries that load from the hub raise many kinds of exceptions.
         reason = shorten(str(error), 200, placeholder=" ...")
         raise DataError(f"cannot load {public.hub} from the hub: {reason}; {_remedies(public)}") from error
     return tuple(Row(number, _digits_as_text(fields)) for number, fields in enumerate(table, 1))
 
 
 def _digits_as_text(fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields with whole numbers, such as of a class, as their digits."""
+    """Return the fields with each whole number, such as of a class, as its digits."""
     return {key: str(value) if type(value) is int else value for key, value in fields.items()}
 
 

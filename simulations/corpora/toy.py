@@ -18,7 +18,7 @@ _COMMON = ["a", "and", "by", "near", "old", "small", "the", "with"]
 
 
 def load() -> Corpus:
-    """400 rows `text`, `label` (four classes of 100), `prompt`, `completion`; always the same."""
+    """Return 400 rows `text`, `label` (four classes of 100), `prompt`, `completion`; always the same."""
     random = np.random.Generator(np.random.Philox(0))
     labels = sorted(_WORDS)
     rows = [_row(labels[i % len(labels)], random) for i in range(ROWS)]

@@ -1,4 +1,4 @@
-"""Wide figures with one row a client or a module."""
+"""Wide figures with one row per client or module."""
 
 import math
 import re
@@ -15,13 +15,13 @@ from simulations.report.curves import BLUE, GREEN, GREY, RED
 from simulations.report.records import NodeHistory
 
 _TALLEST = 16.0
-"""Inches; beyond it rows get closer and labels are thinned out."""
+"""Maximum height in inches; more rows than fit move closer together, and labels are thinned out."""
 _FLOOR = -4.0
-"""log10 of the smallest singular value, relative to its module's largest, that has a colour of its own."""
+"""log10 of the smallest singular value, relative to its module's largest, that has a distinct colour."""
 
 
 def clients(nodes: Sequence[NodeHistory]) -> Figure | None:
-    """A row a client: its rank, its data, and its held-out loss before training and at the end."""
+    """Draw a row per client: its rank, its data, and its held-out loss before training and at the end."""
     if not nodes:
         return None
     figure, panels = _rows([f"{node.name} · r {node.rank}" for node in nodes], (1, 1.3, 1.3, 3.4))
@@ -55,7 +55,7 @@ def _dumbbells(axes: Axes, nodes: Sequence[NodeHistory]) -> None:
 
 
 def singular_values(spectrum: Mapping[str, Sequence[float]]) -> Figure | None:
-    """A row a module: the norm of its update, and its singular values relative to the largest as a heat map."""
+    """Draw a row per module: the norm of its update, and its singular values relative to the largest as a heat map."""
     names = sorted((name for name, sigma in spectrum.items() if len(sigma)), key=_natural)
     if not names:
         return None
@@ -76,7 +76,7 @@ def singular_values(spectrum: Mapping[str, Sequence[float]]) -> Figure | None:
 
 
 def _relative(spectra: Sequence[Sequence[float]]) -> NDArray[np.float64]:
-    """log10(sigma_i / sigma_0), shape (modules, widest spectrum), not below the floor; NaN beyond a spectrum's end."""
+    """Return log10(sigma_i / sigma_0), (modules, widest spectrum), at least the floor; NaN beyond a spectrum's end."""
     table = np.full((len(spectra), max(map(len, spectra))), np.nan)
     for row, sigma in zip(table, spectra, strict=True):
         row[: len(sigma)] = np.asarray(sigma) / (max(sigma) or 1.0)
@@ -85,7 +85,7 @@ def _relative(spectra: Sequence[Sequence[float]]) -> NDArray[np.float64]:
 
 
 def _rows(labels: Sequence[str], widths: Sequence[float]) -> tuple[Figure, Sequence[Axes]]:
-    """A wide figure of panels that share one row for each label, the first label on top."""
+    """Make a wide figure of panels that share one row for each label, the first label on top."""
     row = min(0.26 if len(labels) <= 40 else 0.16, _TALLEST / len(labels))
     figure = Figure(figsize=(11, 1.1 + row * len(labels)), layout="constrained")
     panels = figure.subplots(1, len(widths), sharey=True, width_ratios=widths)
@@ -98,7 +98,7 @@ def _rows(labels: Sequence[str], widths: Sequence[float]) -> tuple[Figure, Seque
 
 
 def short_names(names: Sequence[str]) -> dict[str, str]:
-    """Each module name cut to the parts that tell it from the others; its last part always stays."""
+    """Cut each module name to the parts that distinguish it from the others; its last part always stays."""
     parts = {name: name.split(".") for name in names}
     counts = Counter(part for pieces in parts.values() for part in set(pieces[:-1]))
     for part, count in counts.most_common():
@@ -109,5 +109,5 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """Order in which layer 2 stands before layer 10."""
+    """Return a sort key that puts layer 2 before layer 10."""
     return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in re.split(r"(\d+)", name)]

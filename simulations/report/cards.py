@@ -1,4 +1,4 @@
-"""The figures a reader looks for first, one card each."""
+"""Headline figures of a run, one card each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from simulations.report.records import NodeHistory, Record, exp, held_out
 
 @dataclass(frozen=True)
 class Card:
-    """One headline figure; `good` says how to mark it, None for not at all."""
+    """One headline figure, marked as good or bad; with `good` None, not marked."""
 
     label: str
     value: str
@@ -25,12 +25,12 @@ def cards(
     full_bytes: int | None,
     perplexity: bool,
 ) -> list[Card]:
-    """Accuracy, loss, rounds, clients, traffic and aggregation error, as far as the run has them.
+    """Return cards of accuracy, loss, rounds, clients, traffic and aggregation error, as far as the run has them.
 
     Args:
         chance: accuracy of guessing.
         full_bytes: size of the base model's weights, to compare traffic with.
-        perplexity: show exp(loss), which means something for a language model only.
+        perplexity: show exp(loss), which is meaningful for a language model only.
     """
     found = (
         _accuracy(records, chance),
@@ -45,7 +45,7 @@ def cards(
 
 
 def _ends(values: Sequence[float | None]) -> tuple[float, float] | None:
-    """The first and the last value there is."""
+    """Return the first and the last known value."""
     known = [value for value in values if value is not None]
     return (known[0], known[-1]) if known else None
 

@@ -1,4 +1,4 @@
-"""Figures with the round on the x axis; each function gives None where the run has nothing to show."""
+"""Figures with the round on the x axis; each function returns None if the run has nothing to show."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,18 +10,18 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from simulations.report.formats import size
 from simulations.report.records import Record, exp, held_out, histories
 
-# Okabe and Ito's palette: told apart under every common colour blindness.
+# Okabe and Ito's palette: distinguishable under every common colour blindness.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8F98"
 EXACT = 1e-6
 """The largest aggregation error that counts as exact."""
 _ZERO = 1e-17
-"""Where an aggregation error of 0 stands on the logarithmic axis: below the rounding of float64."""
+"""Place of an aggregation error of 0 on the logarithmic axis: below the rounding of float64."""
 
 Points = Sequence[tuple[int, float]]
 
 
 def loss(records: Sequence[Record]) -> Figure | None:
-    """Loss on the test rows and on the clients' own held-out rows, one faint line a client."""
+    """Draw the loss on the test rows and on the clients' own held-out rows, one faint line per client."""
     tested = _points(records, "test_loss")
     held = [(record["round"], mean) for record in records if (mean := held_out(record)) is not None]
     if not tested and not held:
@@ -39,11 +39,11 @@ def loss(records: Sequence[Record]) -> Figure | None:
 
 
 def accuracy(records: Sequence[Record], chance: float | None) -> Figure | None:
-    """Share of test rows classified right, with the level of chance where it is known."""
+    """Draw the share of test rows classified correctly, with the level of chance if it is known."""
     points = _points(records, "test_accuracy")
     if not points:
         return None
-    figure, axes = _axes(records, "Accuracy", "share of test rows right")
+    figure, axes = _axes(records, "Accuracy", "share of test rows classified correctly")
     _line(axes, points, color=BLUE, marker="o", linewidth=2, label="test rows")
     if chance is not None:
         axes.axhline(chance, color=RED, linestyle="--", label=f"chance, {chance:.1%}")
@@ -54,7 +54,7 @@ def accuracy(records: Sequence[Record], chance: float | None) -> Figure | None:
 
 
 def perplexity(records: Sequence[Record]) -> Figure | None:
-    """exp(test loss) of a language model."""
+    """Draw exp(test loss) of a language model."""
     points = _points(records, "test_loss")
     if not points:
         return None
@@ -64,22 +64,22 @@ def perplexity(records: Sequence[Record]) -> Figure | None:
 
 
 def traffic(records: Sequence[Record]) -> Figure | None:
-    """Bytes up and down, all clients together."""
+    """Draw bytes up and down, all clients together."""
     trained = [record for record in records if record["round"]]
     if not trained:
         return None
     figure, axes = _axes(records, "Traffic, all clients together", "MB (10⁶ bytes)")
     for key, way, color, marker in (("bytes_up", "up", BLUE, "o"), ("bytes_down", "down", ORANGE, "s")):
         points = [(record["round"], record[key] / 1e6) for record in trained]
-        in_all = size(sum(record[key] for record in trained))
-        _line(axes, points, color=color, marker=marker, label=f"{way}: {in_all} in all")
+        total = size(sum(record[key] for record in trained))
+        _line(axes, points, color=color, marker=marker, label=f"{way}: {total} in total")
     _from_zero(axes, MaxNLocator(6))
     axes.legend(loc="upper left", ncols=2)
     return figure
 
 
 def exactness(records: Sequence[Record]) -> Figure | None:
-    """Relative error of the aggregation, on a logarithmic axis that has a place for 0."""
+    """Draw the relative error of the aggregation, on a logarithmic axis that has a place for 0."""
     points = _points(records, "aggregation_error")
     if not points:
         return None
@@ -94,7 +94,7 @@ def exactness(records: Sequence[Record]) -> Figure | None:
 
 
 def residual(records: Sequence[Record]) -> Figure | None:
-    """Share of the sum S that the broadcast G leaves out, and share lost to the cap on S's rank."""
+    """Draw the share of the sum S that the broadcast G leaves out, and the share lost to the cap on S's rank."""
     if len(records) < 2:
         return None
     figure, axes = _axes(records, "Left out of the broadcast", "share of ‖S‖")
@@ -107,7 +107,7 @@ def residual(records: Sequence[Record]) -> Figure | None:
 
 
 def rank(records: Sequence[Record]) -> Figure | None:
-    """Rank of the broadcast global update."""
+    """Draw the rank of the broadcast global update."""
     if len(records) < 2:
         return None
     figure, axes = _axes(records, "Rank of the global update", "rank of G")

@@ -39,12 +39,12 @@ def draw(
     chance: float | None,
     perplexity: bool,
 ) -> dict[str, str]:
-    """Inline SVG by name of figure; a figure without data is absent.
+    """Return inline SVG by name of figure, without the figures that have no data.
 
     Args:
         spectrum: singular values of the global update, falling, by module.
         chance: accuracy of guessing.
-        perplexity: show exp(loss), which means something for a language model only.
+        perplexity: show exp(loss), which is meaningful for a language model only.
     """
     with matplotlib.rc_context(_STYLE):
         figures = {
@@ -62,7 +62,7 @@ def draw(
 
 
 def _svg(name: str, figure: Figure) -> str:
-    """The figure without prolog; its ids carry its name, since all figures of a page share one space of ids."""
+    """Return the figure without prolog; its name prefixes its ids, since all figures of a page share one namespace."""
     file = StringIO()
     figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", file.getvalue())

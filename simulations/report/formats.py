@@ -6,22 +6,22 @@ _NONE = "–"
 
 
 def decimal(value: float | None) -> str:
-    """Three places, as for a loss."""
+    """Return three decimal places, as for a loss."""
     return _NONE if value is None else f"{value:.3f}"
 
 
 def percent(value: float | None) -> str:
-    """A share as percent, one place."""
+    """Return a share in percent with one decimal place."""
     return _NONE if value is None else f"{value:.1%}"
 
 
 def small(value: float | None) -> str:
-    """Two significant digits, as for an error: `3.1e-16`."""
+    """Return two significant digits, as for an error: `3.1e-16`."""
     return _NONE if value is None else f"{value:.2g}"
 
 
 def size(count: float | None) -> str:
-    """Bytes in decimal units: `1.2 MB`."""
+    """Return bytes in decimal units: `1.2 MB`."""
     if count is None:
         return _NONE
     for unit in ("B", "kB", "MB", "GB"):
@@ -32,7 +32,7 @@ def size(count: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`14.2 s`, `3 min 20 s` or `2 h 05 min`."""
+    """Return a time such as `14.2 s`, `3 min 20 s` or `2 h 05 min`."""
     if seconds is None:
         return _NONE
     if round(seconds, 1) < 60:
@@ -42,7 +42,7 @@ def duration(seconds: float | None) -> str:
 
 
 def spans(numbers: Sequence[int]) -> str:
-    """Rising whole numbers with runs drawn together: `1–3, 7`."""
+    """Return rising whole numbers with runs joined: `1–3, 7`."""
     starts = [number for number in numbers if number - 1 not in numbers]
     ends = [number for number in numbers if number + 1 not in numbers]
     return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in zip(starts, ends, strict=True))

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: figures, tables and settings, nothing fetched from elsewhere."""
+"""One self-contained HTML page about a run: figures, tables and settings; it loads nothing from elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def write_report(
     chance: float | None = None,
     full_bytes: int | None = None,
 ) -> Path:
-    """The path of `RUN/report.html`, made from `config.toml` and `metrics.jsonl`; equal input gives equal bytes.
+    """Write `RUN/report.html` from `config.toml` and `metrics.jsonl`; return its path. Equal input gives equal bytes.
 
     Args:
         spectrum: singular values of the final global update, falling, by module.

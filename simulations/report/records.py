@@ -1,4 +1,4 @@
-"""The numbers of a finished run, read from `metrics.jsonl`: one record a committed round, round 0 before training."""
+"""The numbers of a finished run, read from `metrics.jsonl`: one record per committed round, round 0 before training."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from common.errors import JournalError
 from server.rounds.metrics import with_current_keys
 
 Record = Mapping[str, Any]
-"""One committed round; server and nodes measure `loss` in nats a token, or a row for classification."""
+"""One committed round; server and nodes measure `loss` in nats per token, or per row for classification."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class NodeHistory:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Rounds in which a client was refused or absent for one reason."""
+    """Rounds in which a client was rejected or absent for one reason."""
 
     name: str
     status: str
@@ -52,10 +52,10 @@ class Trouble:
 
 
 def read_records(run: Path) -> list[Record]:
-    """Every committed round of the run folder, in order; NaN and infinity read as missing.
+    """Return every committed round of the run folder, in order; NaN and infinity read as missing.
 
     Raises:
-        JournalError: `metrics.jsonl` is missing, empty, or holds a line that is no JSON object.
+        JournalError: `metrics.jsonl` is missing, empty, or contains a line that is not a record.
     """
     path = run / "metrics.jsonl"
     try:
@@ -71,14 +71,14 @@ def _record(line: str, place: str) -> Record:
     try:
         record = json.loads(line, parse_constant=lambda _: None)
     except json.JSONDecodeError as error:
-        raise JournalError(f"{place} is no JSON: {error.msg}; check the run with `fedlora verify`") from None
+        raise JournalError(f"{place} is not JSON: {error.msg}; check the run with `fedlora verify`") from None
     if not isinstance(record, dict) or "round" not in record:
-        raise JournalError(f'{place} is no record of a round: it has no "round"; check the run with `fedlora verify`')
+        raise JournalError(f'{place} does not record a round: it has no "round"; check the run with `fedlora verify`')
     return with_current_keys(record)
 
 
 def histories(records: Sequence[Record]) -> dict[str, list[tuple[int, Record]]]:
-    """What each client reported, with the round, by name."""
+    """Return the reports of each client, with the round, by name."""
     by_name: dict[str, list[tuple[int, Record]]] = {}
     for record in records:
         for client in record["clients"]:
@@ -87,7 +87,7 @@ def histories(records: Sequence[Record]) -> dict[str, list[tuple[int, Record]]]:
 
 
 def list_nodes(records: Sequence[Record]) -> list[NodeHistory]:
-    """Every client of the run, by falling rank, then by name."""
+    """Return every client of the run, by falling rank, then by name."""
     nodes = [_node(name, history) for name, history in histories(records).items()]
     return sorted(nodes, key=lambda node: (-node.rank, node.name))
 
@@ -111,23 +111,23 @@ def _node(name: str, history: Sequence[tuple[int, Record]]) -> NodeHistory:
 
 
 def sum_nodes(clients: Iterable[Record], key: str) -> int:
-    """Sum of one count, a missing one taken as 0."""
+    """Sum one count over clients; a missing one counts as 0."""
     return sum(client[key] or 0 for client in clients)
 
 
 def exp(nats: float) -> float:
-    """exp(loss), the perplexity of a language model; held under the largest float64."""
+    """Return exp(loss), the perplexity of a language model, capped below the largest float64."""
     return math.exp(min(nats, 700.0))
 
 
 def held_out(record: Record) -> float | None:
-    """Mean of the clients' losses on their own held-out rows after the round; None if no client measured it."""
+    """Return the clients' mean loss on their own held-out rows after the round, or None if no client measured it."""
     losses = [client["loss_after"] for client in record["clients"] if client["loss_after"] is not None]
     return sum(losses) / len(losses) if losses else None
 
 
 def list_troubles(records: Sequence[Record]) -> list[Trouble]:
-    """Refused and absent clients, each reason once with its rounds; refusals first."""
+    """Return rejected and absent clients, each reason once with its rounds; rejections first."""
     rounds: dict[tuple[str, str, str], list[int]] = {}
     for record in records:
         for client in record["clients"]:

@@ -1,4 +1,4 @@
-"""What a language model answers before and after training, side by side."""
+"""Sample answers of a language model before and after training, side by side."""
 
 import sys
 from pathlib import Path
@@ -12,12 +12,12 @@ from common.adapters.adapter import Adapter
 
 
 def samples(run: Path, count: int = 2, tokens: int = 40) -> list[dict[str, str]]:
-    """`prompt`, `expected`, `before` (the plain base) and `after` (with the run's update) of some test rows.
+    """Return `prompt`, `expected`, `before` (the plain base) and `after` (with the run's update) of some test rows.
 
-    The rows lie evenly over the test rows; their answers, and those of the model, end after `tokens` tokens.
+    The rows are spread evenly over the test rows; expected and generated answers end after `tokens` tokens.
 
     Raises:
-        JournalError, DataError: the folder is no run, or it has no test rows.
+        JournalError, DataError: the folder is not a run, or it has no test rows.
     """
     trained, (_, rows) = load_run(run), load_test_rows(run)
     return [_sample(trained, row, tokens) for row in _spread(rows, count)]
@@ -40,6 +40,6 @@ def _sample(trained: Trained, row: Example, tokens: int) -> dict[str, str]:
 
 
 def _answer_start(row: Example) -> int:
-    """Where the first answer begins; in a plain text, all of which is learned but its beginning, halfway."""
+    """Return the position of the first answer; in a plain text, which is learned from its beginning, the middle."""
     start = int(np.argmax(np.asarray(row.targets) != IGNORE))
     return start if start > 1 else len(row.ids) // 2

@@ -25,7 +25,7 @@ RUNS = {
 
 @pytest.fixture(scope="session")
 def run_of(tmp_path_factory):
-    """The function from a key of RUNS to the folder of that run, made when it is first asked for."""
+    """Return the function from a key of RUNS to the folder of that run, made at the first call."""
 
     @cache
     def run(kind: str) -> Path:
@@ -36,5 +36,5 @@ def run_of(tmp_path_factory):
 
 @pytest.fixture
 def server(tmp_path):
-    """A server that knows one node, which holds rows of the toy corpus."""
+    """Return a server that knows one node, which has rows of the toy corpus."""
     return Server(write_node(tmp_path))

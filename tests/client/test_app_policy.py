@@ -28,7 +28,7 @@ AT_AND_BEYOND = {
 
 @pytest.fixture
 def trained(monkeypatch):
-    """The names for which the engine was called."""
+    """Return the names for which the engine was called."""
     names, train = [], client.app.train
 
     def counted(base, lora, assignments, asked, *rest):

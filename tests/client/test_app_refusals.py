@@ -84,7 +84,7 @@ def _bad_base(folder):
 
 
 def _base_name_too_long(folder):
-    """What Python then raises is an OSError of its own, not one of ours."""
+    """Make Python raise its own OSError, not one of our errors."""
     return write_node(folder, base=f"/{CANARY * 30}")
 
 

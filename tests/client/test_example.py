@@ -13,7 +13,7 @@ EXAMPLE = Path(client.__file__).with_name("example.toml")
 
 
 def uncommented(folder):
-    """The example with every key set."""
+    """Return the example with every key set."""
     file = folder / "whole.toml"
     file.write_text(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text()))
     return file

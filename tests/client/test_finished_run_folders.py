@@ -31,7 +31,7 @@ def test_peft_gives_the_logits_of_the_run(run_of, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "deberta", "gpt2 classes"])
 def test_a_redrawn_head_would_not_give_the_logits_of_the_run(run_of, tmp_path, kind):
-    """Why the finished head is in the folder: PEFT's user has another one before."""
+    """The finished head must be in the folder, since PEFT's user has another one before."""
     run = run_of(kind)
     export(run, tmp_path / "out", None)
     model = PeftModel.from_pretrained(plain_base(run), tmp_path / "out")

@@ -23,7 +23,7 @@ assert {"torch", "transformers"} <= sys.modules.keys()
 
 
 def python(code):
-    """The code in a process of its own, where nothing is imported yet."""
+    """Run the code in a new process, where nothing is imported yet."""
     return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -27,7 +27,7 @@ OTHERS = {"unable": {"base": "no-base"}, "failing": {}, "strict": {"policy": {"m
 
 
 def occurs(word, data):
-    """Whether it does, as it is or as JSON has bytes."""
+    """Return whether the word occurs in the data, as it is or as JSON encodes bytes."""
     return word.encode() in data or word.encode().hex().encode() in data
 
 
@@ -50,7 +50,7 @@ def start_node(project, folder, name, like="client-00", **changes):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project after a whole run, with what its server received, and how its processes ended."""
+    """Return a project after a whole run, with all that its server received, and the ends of its processes."""
     folder, nodes = tmp_path_factory.mktemp("server"), tmp_path_factory.mktemp("nodes") / SECRET
     project = Project(folder / "project")
     for name in OTHERS:

@@ -25,7 +25,7 @@ def clinic(tmp_path):
 
 
 def told(clinic, server, words, rank=8):
-    """The process that has said these words, in the time that is promised, and not ended by a traceback."""
+    """Return the process after it has printed these words, within the promised time and without a traceback."""
     began, said = time.monotonic(), ""
     process = clinic.start(server, rank=rank)
     while words not in said and (line := process.stderr.readline()):

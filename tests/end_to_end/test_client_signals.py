@@ -19,7 +19,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def stopped(process, number):
-    """What it wrote after the signal."""
+    """Return the process's output after the signal."""
     began = time.monotonic()
     process.send_signal(number)
     ended = end(process)

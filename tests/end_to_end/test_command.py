@@ -120,7 +120,7 @@ def test_a_terminal_gets_a_live_line_on_stderr(tmp_path):
 
 
 def _on_a_terminal(words, out):
-    """The exit status of a Python program, and what it showed on a terminal; its stdout goes to a file."""
+    """Return a Python program's exit status, and its output on a terminal; its stdout goes to a file."""
     child, terminal = pty.fork()
     if child == 0:
         os.dup2(os.open(out, os.O_CREAT | os.O_WRONLY), 1)

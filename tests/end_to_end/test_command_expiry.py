@@ -1,4 +1,4 @@
-"""What ends soon is told by `fedlora keys show`, `server` and `client`, with the command that mends it."""
+"""`fedlora keys show`, `server` and `client` warn of certificates that end soon, with the command that renews them."""
 
 import re
 import shlex
@@ -42,7 +42,7 @@ class Place:
         shutil.copy(self.keys / "clinic.invite", self.folder / "node")
 
     def said(self, verb: str) -> str:
-        """What the command says before it waits for others, or in all."""
+        """Return the command's output until it waits for others, or all of it."""
         if verb == "keys":
             return call("keys", "show", "--dir", self.keys).err
         process, said = start(verb, self.folder / f"{verb}.toml"), ""

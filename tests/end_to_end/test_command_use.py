@@ -1,4 +1,4 @@
-"""What the command does with a finished run."""
+"""Commands that use a finished run."""
 
 import json
 import re

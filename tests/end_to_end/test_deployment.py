@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A project whose run has ended, and how its processes ended."""
+    """Return a project whose run has ended, and the ends of its processes."""
     project = Project(tmp_path_factory.mktemp("project"))
     project.ends = project.whole_run()
     return project
@@ -144,7 +144,7 @@ def test_a_second_server_on_the_folder_ends_at_once_and_the_first_is_well(projec
 
 
 def is_well(address: str) -> bool:
-    """Whether gRPC's health service at this address says so of the server."""
+    """Return whether gRPC's health service at this address reports that the server is serving."""
     with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         request = health_pb2.HealthCheckRequest(service=SERVICE)
         answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=10)

@@ -18,7 +18,7 @@ STAYS, *LEAVE = NODES
 
 
 def whole_run(project, run, stays):
-    """The folder of a run of this name, which all nodes that do not stay have left with status 0."""
+    """Return the folder of a run of this name, after all nodes that do not stay have left with status 0."""
     file = project.folder / "server.toml"
     file.write_text(tomli_w.dumps(read_toml(file) | {"run": run}))
     processes = [project.server(), *(start("client", project.node_file(name, like=name)) for name in LEAVE)]

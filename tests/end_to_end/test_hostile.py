@@ -40,7 +40,7 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory):
-    """The same among all others."""
+    """Run the same among all others."""
     run = Disturbed(tmp_path_factory.mktemp("disturbed"), ["victim", *REASONS, "braggart"], braggart=4)
     outsiders = _outsiders(run.project)
     run.given = {}
@@ -68,7 +68,7 @@ def _given_to_strangers(project):
 
 
 def reasons(run):
-    """The journal's word by node for each round in which nodes train."""
+    """Return the journal's reason word by node for each round in which nodes train."""
     committed = [entry["metrics"] for entry in entries(run.project.run)[1:]]
     return [{node["name"]: node["reason"] for node in metrics["clients"]} for metrics in committed]
 

@@ -127,6 +127,6 @@ def admit(deployment):
 
 
 def run_with(deployment, *names):
-    """The exit statuses of the server and these nodes."""
+    """Return the exit statuses of the server and these nodes."""
     server = start("server", deployment.folder / "server.toml")
     return [end(process).status for process in (server, *(start("client", deployment.node_file(n)) for n in names))]

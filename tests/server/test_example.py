@@ -16,7 +16,7 @@ TABLES = {"lora": LoraSettings, "train": Steps, "server": Rule}
 
 
 def uncommented(folder):
-    """The example with every key set."""
+    """Return the example with every key set."""
     file = folder / "whole.toml"
     file.write_text(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text()))
     return file

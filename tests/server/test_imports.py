@@ -26,7 +26,7 @@ assert not [name for name in sys.modules if name.partition(".")[0] in ("client",
 
 
 def python(code: str, *words: object) -> subprocess.CompletedProcess[str]:
-    """The code in a process of its own, where nothing is imported yet."""
+    """Run the code in a new process, where nothing is imported yet."""
     command = [sys.executable, "-c", code, *map(str, words)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

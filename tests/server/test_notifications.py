@@ -102,14 +102,14 @@ def test_a_run_that_has_not_begun_has_no_line(identities, tmp_path):
 
 
 def test_each_round_and_each_new_roster_are_told_once(grid, identities, notices, journal):
-    heard, herald = RecordingAuditor(), NoticeBroadcaster(grid, notices)
+    heard, broadcaster = RecordingAuditor(), NoticeBroadcaster(grid, notices)
     node = Node(f"localhost:{grid.port}", identities.node("ada"), "ada", auditor=heard)
     until(lambda: len(heard.notices) == 2)
-    herald.on_round_started(3, 2)
-    herald.on_round_committed(journal.entries[-1]["metrics"])
+    broadcaster.on_round_started(3, 2)
+    broadcaster.on_round_committed(journal.entries[-1]["metrics"])
     identities.revoke("bob")
-    herald.on_round_started(4, 2)
-    herald.on_round_started(5, 2)
+    broadcaster.on_round_started(4, 2)
+    broadcaster.on_round_started(5, 2)
     until(lambda: len(heard.notices) == 4)
     assert [blob for _, blob in heard.notices[2:]] == [b"", identities.roster]
     node.stop()

@@ -79,7 +79,7 @@ def test_a_round_is_a_line_and_a_point_on_each_curve(folder):
 
 
 def test_metrics_and_curves_are_written_anew_from_the_journal(folder):
-    """What a crash left of the last round goes, and what it did not write comes."""
+    """Leftovers of a crash in the last round are removed, and the lines that it did not write are added."""
     folder.on_round_committed(record(0))
     before = points(folder)
     with (folder.path / "metrics.jsonl").open("a") as file:

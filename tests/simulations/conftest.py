@@ -31,5 +31,5 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory):
-    """The run that every resumed one must equal."""
+    """Return the run that every resumed one must equal."""
     return run_tiny(tmp_path_factory.mktemp("undisturbed"), *RESUMED, "workers=1")

@@ -9,7 +9,7 @@ from tests.helpers.simulations.runs import BRIEF, toy_rows, write_recipe
 
 
 def refused(tmp_path, *assignments, recipe=TINY):
-    """The message of a run that never started; no folder of it is left."""
+    """Return the message of a run that never started, and that left no folder."""
     out = tmp_path / "runs"
     message = refusal(call("simulate", recipe, "--out", out, "--name", "run", *settings(*assignments)))
     assert not out.exists()
@@ -142,7 +142,7 @@ def test_a_run_folder_that_exists_is_left_alone(tmp_path):
     folder.mkdir()
     (folder / "note.txt").write_text("mine")
     message = refusal(call("simulate", TINY, "--out", tmp_path, "--name", "run"))
-    assert f"{folder} exists" in message
+    assert f"{folder} already exists" in message
     assert "--name" in message
     assert [path.read_text() for path in folder.iterdir()] == ["mine"]
 

@@ -12,7 +12,7 @@ UNSTABLE = ("train.clip=0", "train.lr=1e30", "train.rounds=2", "workers=1")
 
 
 def failure(ended):
-    """The message of a run that failed on its way."""
+    """Return the message of a run that failed midway."""
     assert ended.status == 1, ended
     assert "Traceback" not in ended.out + ended.err
     assert "run:" not in ended.out
@@ -38,7 +38,7 @@ def test_going_on_after_it_fails_again_and_loses_nothing(tmp_path):
 
 @pytest.fixture
 def disk(tmp_path):
-    """A file system of a size that can be set, and set again."""
+    """Mount a file system whose size can be set repeatedly."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = False

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def ray_run(tmp_path_factory):
-    """A run on Flower's engine, its log, and whether the base's weights were away from round 1 on."""
+    """Return a run on Flower's engine, its log, and whether the base's weights were away from round 1 on."""
     folder = tmp_path_factory.mktemp("ray")
     run = simulate(RECIPE, FRESH, "run", folder, None, prepare_only=True)
     base = own_base(run, folder / "base")
@@ -52,7 +52,7 @@ def remove_after_round_1(run, base, away):
 
 
 def update(run):
-    """The sum of all rounds, dense, and its norm, by module."""
+    """Return the sum of all rounds, dense, and its norm, by module."""
     with Journal.open(run / "journal") as journal:
         assert len(journal.entries) == 1 + ROUNDS
         mass = journal.last_state().parts["mass"]

@@ -19,13 +19,13 @@ PARAMETERS = 134_515_008
 
 @pytest.fixture
 def uninstalled(monkeypatch):
-    """A function that hides a package, as if it were not installed."""
+    """Return a function that hides a package, as if it were not installed."""
     return lambda name: monkeypatch.setitem(sys.modules, name, None)
 
 
 @pytest.fixture
 def own_file(tmp_path, monkeypatch):
-    """A file that is no model, and an empty cache."""
+    """Return a file that is not a model, and set an empty cache."""
     monkeypatch.setenv("FEDLORA_CACHE", str(tmp_path / "cache"))
     file = tmp_path / "own.gguf"
     file.write_bytes(b"GGUF, but not really")
@@ -45,7 +45,7 @@ def test_a_missing_reader_is_named_with_the_command(uninstalled, own_file):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ModelError, match=r"there is no file .*absent\.gguf"):
+    with pytest.raises(ModelError, match=r"file .*absent\.gguf does not exist; give the path"):
         base_path(str(tmp_path / "absent.gguf"))
 
 
@@ -62,7 +62,7 @@ def test_other_paths_are_left_alone():
 
 @pytest.fixture(scope="module")
 def converted():
-    """The folder made from SmolLM2."""
+    """Return the folder made from SmolLM2."""
     return Path(base_path(SMOLLM))
 
 

@@ -52,7 +52,7 @@ def grid(app):
 
 
 def ask(grid, **values):
-    """A message with these values to each node."""
+    """Make a message with these values to each node."""
     content = RecordDict({"values": ConfigRecord(values)})
     return [grid.create_message(content, "train", node, group_id="1") for node in grid.get_node_ids()]
 

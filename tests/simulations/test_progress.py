@@ -10,7 +10,7 @@ from tests.helpers.simulations.metrics import client, record, rounds
 
 
 def play(report, records, total, done=0):
-    """What the server's loop tells a report."""
+    """Call a report as the server's loop does."""
     with report:
         report.on_run_started(total, done)
         for committed in records:
@@ -32,7 +32,7 @@ def terminal(width=120):
 
 
 def last_line(console):
-    """What a reader sees at the end: the last line that isn't empty, without control codes."""
+    """Return the text that a reader sees at the end: the last line that isn't empty, without control codes."""
     seen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", console.file.getvalue())
     return [line for line in seen.splitlines() if line.strip()][-1]
 
@@ -70,7 +70,7 @@ def test_refused_clients_are_named_absent_ones_counted_and_idle_ones_left_out():
     ]
     line = plain([record(1, clients)], total=1)[-1]
     assert "1/3 clients" in line
-    assert line.endswith("client-01 refused: wrong shape")
+    assert line.endswith("client-01 rejected: wrong shape")
     assert "client-02" not in line
 
 
@@ -125,7 +125,7 @@ def test_the_live_line_keeps_refusals_above_it_word_for_word():
     console = terminal()
     refused = client(0, 1, status="refused", reason="[red]shape[/red]")
     play(progress(console), [record(1, [refused])], total=2)
-    assert "round 1: client-00 refused: [red]shape[/red]" in console.file.getvalue()
+    assert "round 1: client-00 rejected: [red]shape[/red]" in console.file.getvalue()
 
 
 def test_the_live_line_fits_eighty_columns():

@@ -16,7 +16,7 @@ RECIPES = sorted((ROOT / "simulations" / "recipes").glob("*.toml"))
 
 @pytest.fixture
 def recipe(tmp_path):
-    """A function that writes a recipe with this base and these rows."""
+    """Return a function that writes a recipe with this base and these rows."""
 
     def write(base="base", rows="rows.jsonl"):
         tables = {"base": {"path": base}, "data": {"path": rows}, "clients": {"count": 2}, "train": {"rounds": 1}}

@@ -98,7 +98,7 @@ def test_ctrl_c_before_the_first_round_leaves_a_plain_end(tmp_path):
 
 @pytest.fixture
 def copy(tmp_path, undisturbed):
-    """A copy of a finished run that a test may damage."""
+    """Return a copy of a finished run that a test may damage."""
     return shutil.copytree(undisturbed, tmp_path / "copy")
 
 

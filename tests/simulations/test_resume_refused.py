@@ -33,7 +33,7 @@ def test_a_run_goes_on_with_its_own_recipe_alone(run, assignment, said):
     before = contents(run)
     message = refusal(call("simulate", TINY, "--resume", run, *settings(*BRIEF, assignment)))
     assert said in message
-    assert "use the same, or start a new run" in message
+    assert "use the same settings, or start a new run" in message
     assert contents(run) == before
 
 
@@ -48,7 +48,7 @@ def test_a_setting_that_is_not_typed_again_is_the_runs_own(run):
 
 
 def write_least(folder):
-    """A recipe that sets nothing but what it must."""
+    """Write a recipe that sets only the required keys."""
     file = folder / "least.toml"
     file.write_text("")
     return file
@@ -87,7 +87,7 @@ def test_a_folder_that_is_no_run_cannot_go_on(tmp_path, made):
     if made:
         folder.mkdir()
     message = refusal(call("simulate", TINY, "--resume", folder))
-    assert f"{folder} is no run" in message
+    assert f"{folder} is not a run" in message
     assert not made or list(folder.iterdir()) == []
 
 

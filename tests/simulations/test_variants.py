@@ -26,7 +26,7 @@ def plain(tmp_path_factory):
 
 
 def exact(run):
-    """Whether all rounds were committed and exact, with all clients in."""
+    """Return whether all rounds were committed and exact, with all clients in."""
     trained = records(run)[1:]
     statuses = {client["status"] for record in trained for client in record["clients"]}
     return len(trained) == 2 and statuses == {"ok"} and all(record["aggregation_error"] <= 1e-6 for record in trained)

@@ -1,4 +1,4 @@
-"""What the benches train: real base models, batches of random tokens, and factors to start from."""
+"""Inputs of the training benches: real base models, batches of random tokens, and factors to start from."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -31,16 +31,16 @@ LABELS = tuple(map(str, range(15)))
 
 @dataclass(frozen=True)
 class Case:
-    """A base model and how it is trained.
+    """A base model and its training.
 
     Args:
-        name: for the report; it keys the rows.
+        name: for the report; it seeds the random rows.
         folder: Hugging Face folder.
         task: decides head, rows and loss.
         batch: rows of a batch.
         length: tokens of every row.
         steps: optimizer steps of one call.
-        batches: how many different ones these steps see.
+        batches: number of different batches in these steps.
         repetitions: of a timed call.
         rate: learning rate.
     """
@@ -56,18 +56,18 @@ class Case:
     rate: float = 3e-3
 
     def base(self) -> BaseModel:
-        """The frozen model in float32 on the CPU, loaded once a process, all of its pages in memory."""
+        """Load the frozen model in float32 on the CPU, once per process, with all of its pages in memory."""
         base = load_base(str(self.folder), self.task, LABELS if self.task == "classification" else (), "float32", "cpu")
         for parameter in base.model.parameters():
-            parameter.sum()  # A file mapped into memory is read only where it is touched.
+            parameter.sum()  # A memory-mapped file is read only on access.
         return base
 
     def small(self) -> "Case":
-        """One step on one short row, for what happens only at first."""
+        """Return the case with one step on one short row, to warm up."""
         return replace(self, batch=1, length=8, steps=1, batches=1)
 
     def rows(self, base: BaseModel) -> Examples:
-        """Rows of random tokens."""
+        """Draw rows of random tokens."""
         draws = rng("rows", self.name)
         ids = draws.integers(len(base.tokenizer), size=(self.batches * self.batch, self.length), dtype=np.int32)
         return Examples(tuple(map(self._row, range(len(ids)), ids)), self.task, padding_id(base.tokenizer))
@@ -77,28 +77,28 @@ class Case:
 
     @property
     def training(self) -> Training:
-        """A constant rate, the gradient clipped."""
+        """Settings with a constant rate and a clipped gradient."""
         return Training((self.rate,) * self.steps, self.batch)
 
     def engine(self) -> Callable[[Assignment], Adapter]:
-        """Our side: from an assignment to the trained adapter."""
+        """Return our side: a function from an assignment to the trained adapter."""
         base, lora = attach(self.base())
         rows = self.rows(base)
         return lambda assignment: train(base, lora, [assignment], [NODE], [rows], self.training)[0].adapter
 
 
 def attach(base: BaseModel) -> tuple[BaseModel, Lora]:
-    """The base with adapters on its query and value projections and on a new head."""
+    """Return the base with adapters on its query and value projections and on a new head."""
     return attach_lora(base, find_targets(base, "query-value"))
 
 
 def assignment(shapes: Shapes, frozen: int = 0, draw: int = 0) -> Assignment:
-    """A start with a Gaussian A and B = 0, beside a small frozen branch of a rank on request.
+    """Make a start with a Gaussian A and B = 0, with a small frozen branch if its rank is given.
 
     Args:
         shapes: (d, k) by module name.
         frozen: rank of the branch; 0 leaves it out.
-        draw: another number, another A.
+        draw: number of the draw of A.
     """
     start = {name: Factors(f.a, np.zeros_like(f.b)) for name, f in _gaussian(shapes, RANK, draw).items()}
     return Assignment(_gaussian(shapes, frozen, draw) if frozen else Adapter(), Adapter(start))
@@ -115,7 +115,7 @@ def _factors(shape: tuple[int, int], rank: int, rng: np.random.Generator) -> Fac
 
 
 def cases() -> Iterator[Case]:
-    """MiniLM as a classifier and SmolLM2 as a causal language model; a missing package is printed and left out."""
+    """Yield MiniLM as a classifier and SmolLM2 as a causal language model; report and skip a missing package."""
     for case in (_minilm, _smollm2):
         try:
             yield case()
@@ -134,5 +134,5 @@ def _smollm2() -> Case:
 
 
 def one_thread() -> None:
-    """Make PyTorch compute on one thread, so that other work on the machine disturbs least."""
+    """Make PyTorch compute on one thread, so that other work on the machine disturbs it least."""
     torch.set_num_threads(1)

@@ -1,8 +1,8 @@
-"""Two ways to fine-tune a model, and what each holds and stores: adapters, and all of its weights.
+"""Memory and storage of two ways to fine-tune a model: with adapters, and with all of its weights.
 
-Either takes AdamW steps on one batch, in float32 on one thread, and is meant for a process of its own. Memory is the
-bytes of the model's weights plus what the steps add at most to the resident memory: activations, gradients, optimizer
-state and, of adapters, the factors. These are of rank 8 on query, value and a new head.
+Both take AdamW steps on one batch, in float32 on one thread, and are meant for a separate process each. Memory is the
+bytes of the model's weights plus the most that the steps add to the resident memory: activations, gradients, optimizer
+state and, with adapters, the factors. These have rank 8, on query, value and a new head.
 """
 
 from collections.abc import Iterator
@@ -30,14 +30,14 @@ FULL_RATE = 1e-4
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one side holds and stores.
+    """Memory and storage of one side.
 
     Args:
         parameters: numbers that are trained.
         optimizer: bytes of the optimizer's state.
         stored: bytes of the safetensors file with what was trained.
         sent: bytes of one update on the wire.
-        peak: bytes of the weights and of what the steps add at most.
+        peak: bytes of the weights and the most that the steps add.
         losses: in nats, before and after.
     """
 
@@ -50,7 +50,7 @@ class Footprint:
 
 
 def adapters(case: Case) -> Footprint:
-    """The footprint of adapters, trained by the engine of a client."""
+    """Measure the footprint of adapters, trained by the engine of a client."""
     base, lora = attach(_ready(case))
     start, steps, updates = assignment(lora.shapes), case.engine(), list[Adapter]()
     with _optimizer_bytes() as held:
@@ -63,7 +63,7 @@ def adapters(case: Case) -> Footprint:
 
 
 def whole_model(case: Case) -> Footprint:
-    """The footprint of full fine-tuning; it changes the base model of this process."""
+    """Measure the footprint of full fine-tuning, which changes the base model of this process."""
     base = _ready(case)
     base.model.requires_grad_(True)
     (batch,) = eval_batches(case.rows(base), case.batch)
@@ -76,7 +76,7 @@ def whole_model(case: Case) -> Footprint:
 
 
 def _steps(base: BaseModel, batch: Batch, case: Case) -> Iterator[float]:
-    """The loss before each step, and after the last."""
+    """Yield the loss before each step, and after the last."""
     optimizer = torch.optim.AdamW(base.model.parameters(), lr=FULL_RATE, weight_decay=0.0)
     for _ in range(case.steps):
         loss = loss_sum(base, batch) / batch.supervised
@@ -90,7 +90,7 @@ def _steps(base: BaseModel, batch: Batch, case: Case) -> Iterator[float]:
 
 
 def _ready(case: Case) -> BaseModel:
-    """The base model, once what is imported on first use has been."""
+    """Return the base model after a warm-up step, which imports everything that is imported on first use."""
     one_thread()
     base = case.base()
     case.small().engine()(assignment(attach(base)[1].shapes))
@@ -99,7 +99,7 @@ def _ready(case: Case) -> BaseModel:
 
 @contextmanager
 def _optimizer_bytes() -> Iterator[list[int]]:
-    """For each optimizer step within: the bytes of the state's tensors after it."""
+    """Record, for each optimizer step in the block, the bytes of the state's tensors after it."""
     held: list[int] = []
 
     def note(optimizer: Optimizer, *_: object) -> None:

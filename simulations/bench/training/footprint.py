@@ -1,4 +1,4 @@
-"""What training holds and stores: adapters beside full fine-tuning of the same model.
+"""Memory and storage of training: adapters against full fine-tuning of the same model.
 
 arXiv 2106.09685 (abstract) reports 10,000 times fewer trainable parameters and a third of the memory for GPT-3 175B; a
 small model has less to save.
@@ -16,7 +16,7 @@ STEPS = 3
 
 
 def measure() -> list[Comparison]:
-    """Parameters, optimizer, checkpoint, update and memory, for every base model at hand.
+    """Measure parameters, optimizer, checkpoint, update and memory, for every available base model.
 
     Raises:
         GateError: a side does not learn.
@@ -25,7 +25,7 @@ def measure() -> list[Comparison]:
 
 
 def compare(case: Case) -> list[Comparison]:
-    """The comparisons on one base model.
+    """Return the comparisons on one base model.
 
     Raises:
         GateError: a side does not learn.
@@ -43,7 +43,7 @@ def compare(case: Case) -> list[Comparison]:
 
 
 def learns(losses: tuple[float, float]) -> bool:
-    """Both losses are finite, and the second is the lower."""
+    """Return whether both losses are finite and the second is lower."""
     return all(map(isfinite, losses)) and losses[1] < losses[0]
 
 

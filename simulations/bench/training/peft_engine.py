@@ -15,7 +15,7 @@ from simulations.bench.training.bases import NODE, RANK, Case
 
 
 def peft_engine(case: Case) -> Callable[[Assignment], Adapter]:
-    """From an assignment to the trained adapter, on the batches of ours; PEFT has no frozen branch."""
+    """Return a function from an assignment to the trained adapter, on our batches; PEFT has no frozen branch."""
     base = case.base()
     names, rows = find_targets(base, "query-value"), case.rows(base)
     config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=list(names))
@@ -24,7 +24,7 @@ def peft_engine(case: Case) -> Callable[[Assignment], Adapter]:
     sides = {n: (each.lora_A["default"].weight, each.lora_B["default"].weight) for n, each in layers.items()}
 
     def steps(assigned: Assignment) -> Adapter:
-        for name, (a, b) in sides.items():  # New tensors: a call is charged with its factors, as ours is.
+        for name, (a, b) in sides.items():  # New tensors, so that a call's memory includes its factors, as ours does.
             a.data, b.data = torch.tensor(assigned.start[name].a), torch.tensor(assigned.start[name].b)
         _train(case, model, rows)
         return Adapter({n: Factors(a.detach().numpy(), b.detach().numpy()) for n, (a, b) in sides.items()})
@@ -38,7 +38,7 @@ def _train(case: Case, model: Any, rows: Examples) -> None:
     optimizer = torch.optim.AdamW(leaves, lr=case.rate, weight_decay=0.0)
     for batch in batches(rows, case.batch, case.steps, (training.seed, NODE, training.round)):
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.targets}
-        loss = model(**inputs, **caching).loss  # Nothing holds the logits through the backward pass, as with ours.
+        loss = model(**inputs, **caching).loss  # As in ours, no variable keeps the logits during the backward pass.
         loss.backward()
         nn.utils.clip_grad_norm_(leaves, training.clip)
         optimizer.step()

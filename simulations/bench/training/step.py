@@ -3,10 +3,10 @@
 A step is forward, loss, backward, the gradient clipped to norm 1, AdamW and zero_grad, in float32 on one thread. Both
 sides adapt the same modules at rank 8 with s = 1 and no dropout, start from the same A and B = 0, read the same stream
 of batches, and go from an adapter in NumPy to an adapter in NumPy; the loss of PEFT's side is the one that Transformers
-computes. Every call trains several steps, so what a call sets up is shared among them.
+computes. Every call trains several steps, which share the cost of its setup.
 
-Memory is measured twice: what the process grows by in one call, and the tensors alone. The first is what a machine
-needs, but holes in the heap of the C library make it differ from run to run; the second is exact.
+Memory is measured twice: the growth of the process in one call, and the tensors alone. The first is what a machine
+needs, but holes in the heap of the C library make it vary from run to run; the second is exact.
 """
 
 from collections.abc import Callable
@@ -30,20 +30,20 @@ TOLERANCE = 1e-5
 
 
 def measure() -> list[Comparison]:
-    """Time, memory and the cost of a global branch, for every base model at hand.
+    """Measure time, memory and the cost of a global branch, for every available base model.
 
     Raises:
-        GateError: the two sides train other adapters.
+        GateError: the two sides train different adapters.
     """
     one_thread()
     return [comparison for case in cases() for comparison in compare(case)]
 
 
 def compare(case: Case) -> list[Comparison]:
-    """The comparisons on one base model.
+    """Return the comparisons on one base model.
 
     Raises:
-        GateError: the two sides train other adapters.
+        GateError: the two sides train different adapters.
     """
     shapes = attach(case.base())[1].shapes
     start, ours, theirs = assignment(shapes), case.engine(), peft_engine(case)
@@ -68,10 +68,10 @@ def _branch(case: Case, seconds: dict[str, float]) -> Comparison:
 
 
 def same_update(ours: StepTimes, theirs: StepTimes, start: Assignment, other: Assignment) -> str:
-    """The gate that both sides train the same dW from `start`.
+    """Check that both sides train the same dW from `start`, and return the gate.
 
     Raises:
-        GateError: they don't, or the check cannot tell: ours from `other`, where A is another draw, passes it too.
+        GateError: they do not, or the check is too weak: ours from `other`, where A is another draw, passes it too.
     """
     expected = theirs(start)
     gap, control = (distance(ours(each), expected) for each in (start, other))
@@ -82,13 +82,13 @@ def same_update(ours: StepTimes, theirs: StepTimes, start: Assignment, other: As
 
 
 def distance(one: Adapter, other: Adapter) -> float:
-    """||dW - dW'|| / ||dW'||, Frobenius, over all modules."""
+    """Return ||dW - dW'|| / ||dW'||, Frobenius, over all modules."""
     gap = lowrank.total_norm(lowrank.stack([(1, one[name]), (-1, other[name])]) for name in other)
     return gap / lowrank.total_norm(other.values())
 
 
 def _peaks(case: Case, shapes: Shapes) -> dict[str, float]:
-    """Median bytes by which memory grows in a call, each call in a process of its own."""
+    """Return the median growth of memory in a call, in bytes, each call in a fresh process."""
     engines = {"ours": Case.engine, "theirs": peft_engine}
     rounds = [
         {side: run_in_fresh_process(_peak, e, case, shapes) for side, e in engines.items()} for _ in range(PROCESSES)
@@ -99,5 +99,5 @@ def _peaks(case: Case, shapes: Shapes) -> dict[str, float]:
 def _peak(engine: Callable[[Case], StepTimes], case: Case, shapes: Shapes) -> int:
     one_thread()
     steps, start = engine(case), assignment(shapes)
-    engine(case.small())(start)  # What is imported on first use is nobody's step.
+    engine(case.small())(start)  # Imports on first use must not count as part of a step.
     return peak_growth(partial(steps, start))

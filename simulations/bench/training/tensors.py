@@ -1,4 +1,4 @@
-"""How much memory tensors take, exactly; the allocator of the C library adds holes that differ from run to run."""
+"""Exact memory of tensors; the allocator of the C library would add holes that differ from run to run."""
 
 import json
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch.profiler import profile
 
 
 def tensor_peak(work: Callable[[], object]) -> int:
-    """Most bytes that tensors made during work hold at once, as PyTorch's allocator counts them."""
+    """Return the most bytes that tensors made during work take at once, as PyTorch's allocator counts them."""
     with profile(profile_memory=True) as recorded:
         work()
     with TemporaryDirectory() as folder:

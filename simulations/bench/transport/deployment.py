@@ -1,4 +1,4 @@
-"""A deployment on loopback: keys as `fedlora keys` makes them, the server's grid in this process, nodes in others."""
+"""A deployment on loopback: keys as `fedlora keys` makes them, the grid in this process, nodes in other processes."""
 
 import multiprocessing
 import time
@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 
 from client.network.audit import LogAuditor
 from client.network.link import Link
-from client.network.responder import Auditor as AnyNotary
+from client.network.responder import Auditor as AnyAuditor
 from client.network.responder import Responder
 from common.identity import node as node_keys
 from common.identity import operator
@@ -36,7 +36,7 @@ Ranks = Mapping[str, int]
 
 
 def make_project(folder: Path, names: Iterable[str] = ()) -> None:
-    """Write an operator's keys to `keys` in a folder, and those of members of these names to `nodes`."""
+    """Write an operator's keys to `keys` in a folder, and the keys of members of these names to `nodes`."""
     now = datetime.now(UTC)
     operator.init(folder / "keys", "bench", [HOST], now)
     for name in names:
@@ -47,7 +47,7 @@ def make_project(folder: Path, names: Iterable[str] = ()) -> None:
 
 @contextmanager
 def serve_grid(folder: Path, spool: Path) -> Iterator[GrpcGrid]:
-    """The grid of `fedlora server` in this process: roster, signatures, greeting and limits as there."""
+    """Serve the grid of `fedlora server` in this process, with its roster, signatures, greeting and limits."""
     credentials = load_server_credentials(folder / "keys")
     roster_guard = RosterGuard(folder / "keys", credentials.roster, credentials.roster_bytes, "examples")
     guard = NodeGuard(
@@ -64,7 +64,7 @@ def serve_grid(folder: Path, spool: Path) -> Iterator[GrpcGrid]:
 def connect_nodes(
     grid: GrpcGrid, folder: Path, processes: Sequence[Ranks], app: Callable[[], ClientApp]
 ) -> Iterator[None]:
-    """While the block runs, each process holds the nodes of its names, all of them connected, with an app each.
+    """Run processes with the nodes of these names, all connected, with an app each, while the block runs.
 
     Raises:
         TimeoutError: they do not connect.
@@ -76,7 +76,7 @@ def connect_nodes(
 
 @contextmanager
 def run_processes(works: Sequence[tuple[Callable[..., None], tuple[Any, ...]]]) -> Iterator[None]:
-    """Functions with their arguments, each in a new process, ended at the end of the block."""
+    """Run functions with their arguments, each in a new process that is ended with the block."""
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=work, args=arguments, daemon=True) for work, arguments in works]
     for process in processes:
@@ -90,27 +90,27 @@ def run_processes(works: Sequence[tuple[Callable[..., None], tuple[Any, ...]]]) 
 
 
 def await_nodes(grid: GrpcGrid, count: int) -> None:
-    """Return when so many nodes are connected.
+    """Wait until `count` nodes are connected.
 
     Raises:
-        TimeoutError: they are not in time.
+        TimeoutError: they are not connected in time.
     """
     end = time.monotonic() + PATIENCE
-    while (there := len(grid.names())) < count:
+    while (connected := len(grid.names())) < count:
         if time.monotonic() > end:
-            raise TimeoutError(f"{there} of {count} nodes connected in {PATIENCE:g} s")
+            raise TimeoutError(f"{connected} of {count} nodes connected in {PATIENCE:g} s")
         time.sleep(0.02)
 
 
 def run_nodes(folder: Path, port: int, ranks: Ranks, app: Callable[[], ClientApp]) -> None:
-    """Be these nodes, until the process ends."""
+    """Run these nodes until the process ends."""
     identify()
     for name, rank in ranks.items():
         own = load_node_credentials(folder / "nodes", name)
         Thread(target=link(port, own, name, rank, app, LogAuditor(folder / "nodes", own)).run).start()
 
 
-def link(port: int, tls: TlsMaterial, name: str, rank: int, app: Callable[[], ClientApp], auditor: AnyNotary) -> Link:
-    """A node's connection to the server on this machine."""
+def link(port: int, tls: TlsMaterial, name: str, rank: int, app: Callable[[], ClientApp], auditor: AnyAuditor) -> Link:
+    """Make a node's connection to the server on this machine."""
     responder = Responder(app, Context(1, 2, {"node": name}, RecordDict(), {}), auditor)
     return Link(f"{HOST}:{port}", tls, rank, responder)

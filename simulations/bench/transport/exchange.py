@@ -1,11 +1,11 @@
-"""What the transport itself takes: rounds of two nodes in processes of their own that compute nothing, over mutual TLS.
+"""Cost of the transport alone: rounds of two nodes in separate processes that compute nothing, over mutual TLS.
 
-A round here is one `train` letter to each node and the reply of each, with all that the server does to either but
-decode it: frames, roster, signature, spool. A node sends back what it got, signed.
+A round here is one `train` payload to each node and the reply of each, with all work of the server on both except
+decoding: frames, roster, signature, spool. A node sends back what it got, signed.
 
-The empty round has no factors. In the large one 64 MiB go down to and come up from each node; beside it, in turn, the
+The empty round has no factors. In the large one 64 MiB go down to and come up from each node; alternating with it, the
 same 256 MiB go once from another process to this one through a TLS socket of the standard library. The journal is off;
-what it would add is a row of its own: a commit of the 128 MiB that came up (64 MiB of factors in float64), fsync
+a separate row shows what it would add: a commit of the 128 MiB that came up (64 MiB of factors in float64), fsync
 included.
 """
 
@@ -34,11 +34,11 @@ MODULES, SIZE, RANK = 1024, 1024, 8
 EMPTY_ROUNDS, LARGE_ROUNDS = 30, 5
 EMPTY_BOUND, COPIES = 0.1, 3.0
 DEADLINE = 60.0
-ORDER = {"run": "bench", "round": 1, "parent": "", "base": "bench", "attempt": 1}
+ROUND_ID = {"run": "bench", "round": 1, "parent": "", "base": "bench", "attempt": 1}
 
 
 def measure() -> list[Comparison]:
-    """Seconds of rounds, medians.
+    """Measure median seconds of rounds.
 
     Raises:
         GateError: a node did not send back what it got.
@@ -57,11 +57,11 @@ def measure() -> list[Comparison]:
 
 
 def time_rounds(folder: Path, modules: int, repetitions: tuple[int, int]) -> tuple[dict[str, float], str]:
-    """Median seconds of each work, and the gate; this process is the server.
+    """Return median seconds of each work, and the gate; this process is the server.
 
     Args:
-        folder: with the keys of a project.
-        modules: of the factors.
+        folder: contains the keys of a project.
+        modules: number of modules of the factors.
         repetitions: of the empty round, and of all others.
     """
     factors = _factors(modules)
@@ -83,8 +83,8 @@ def time_rounds(folder: Path, modules: int, repetitions: tuple[int, int]) -> tup
 
 
 def request_replies(messenger: FlowerMessenger, blob: bytes = b"") -> list[bytes]:
-    """What the connected nodes reply to these bytes."""
-    replies = messenger.request("train", dict.fromkeys(messenger.nodes(), Payload(ORDER, blob)), 1)
+    """Return the replies of the connected nodes to these bytes."""
+    replies = messenger.request("train", dict.fromkeys(messenger.nodes(), Payload(ROUND_ID, blob)), 1)
     return [reply.blob for _, reply in replies if isinstance(reply, Payload)]
 
 
@@ -95,6 +95,6 @@ def _factors(modules: int) -> Adapter:
 
 
 def _commits(journal: Journal, factors: Adapter) -> Callable[[], None]:
-    """Commits the next round at each call."""
+    """Return a function that commits the next round at each call."""
     numbers = count()
     return lambda: journal.commit(State(next(numbers), {"global": factors}), {})

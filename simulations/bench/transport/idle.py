@@ -1,8 +1,8 @@
-"""The memory of a server with 1,000 idle nodes, each connected over mutual TLS under a certificate of its own.
+"""The memory of a server with 1,000 idle nodes, each connected over mutual TLS with its own certificate.
 
-The nodes are real links in one other process, probe included, that ignore what they are told; the server greets each
-with the signed roster of all 1,000. The figure is the peak of the resident memory of the server's process, all of it,
-from before the first node to some seconds after the last.
+The nodes are real links in one other process, probe included, that ignore all notices; the server greets each with the
+signed roster of all 1,000. The figure is the peak of the whole resident memory of the server's process, from before the
+first node to some seconds after the last.
 """
 
 import time
@@ -24,30 +24,30 @@ from simulations.bench.transport.synthetic import echo
 NODES = 1000
 BOUND = 2**30
 PACE = 0.02
-"""Seconds between two nodes: all at once, they would wait for each other longer than a handshake may take."""
+"""Seconds between two nodes: if all came at once, some would wait longer than a handshake may take."""
 SETTLED = 3.0
-"""Seconds after the last node."""
+"""Seconds that the server is watched after the last node came."""
 
 
 class Deaf:
-    """The notary of a node that never replies and takes no note."""
+    """The auditor of a node that never replies and records nothing."""
 
     def sign(self, values: Mapping[str, Any], blob: bytes) -> Mapping[str, Any]:
-        """Nothing."""
+        """Add nothing."""
         return {}
 
     def on_request(self, values: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Ignore a request."""
 
     def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
-        """Nothing."""
+        """Ignore a notice."""
 
 
 def measure() -> list[Comparison]:
-    """Bytes.
+    """Measure bytes.
 
     Raises:
-        GateError: a node was gone at the end.
+        GateError: a node was not connected at the end.
     """
     with TemporaryDirectory() as scratch:
         most, there = run_in_fresh_process(measure_with_nodes, Path(scratch), NODES, SETTLED)
@@ -56,7 +56,7 @@ def measure() -> list[Comparison]:
 
 
 def measure_with_nodes(folder: Path, count: int, seconds: float) -> tuple[int, int]:
-    """The peak in bytes with so many nodes, and how many are there so many seconds after the last one came."""
+    """Return the peak in bytes with `count` nodes, and the number connected `seconds` after the last one came."""
     raise_open_file_limit()
     make_project(folder)
     members = admit_all(folder / "keys", [f"node-{number:04}" for number in range(count)])

@@ -1,4 +1,4 @@
-"""Many members of a project at once: `fedlora keys admit` signs the whole roster for each, which takes minutes."""
+"""Admission of many members at once: `fedlora keys admit` signs the whole roster for each, which would take minutes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from simulations.bench.transport.deployment import MAX_RANK, MAX_WEIGHT
 
 @dataclass(frozen=True)
 class Pem:
-    """Who a node is and whom it trusts, each as PEM."""
+    """A node's authority, certificate and private key, each as PEM."""
 
     ca_pem: bytes
     certificate_pem: bytes
@@ -22,7 +22,7 @@ class Pem:
 
 
 def admit_all(folder: Path, names: Iterable[str]) -> dict[str, Pem]:
-    """What new members need to connect, by name, once the roster in this folder of keys has them, and no other."""
+    """Replace all members on the roster in this folder of keys; return the new ones' credentials by name."""
     public = certificates.from_pem(files.read_public(folder / "ca.pem"))
     authority = Authority(public, private_keys.read_tls_key(folder / "ca.key"))
     roster_key = private_keys.read_signing_key(folder / "roster.key")

@@ -1,12 +1,12 @@
-"""By how much the memory of a server grows at most through real rounds, with 2 and with 20 nodes.
+"""Largest growth of a server's memory through real rounds, with 2 and with 20 nodes.
 
-Real are grid, roster, signatures, spool, the default algorithm, exactness, journal and published adapter; the nodes are
-in two processes and reply with random factors, of rank 2 and 4 in turn. Growth is the peak of the resident memory of
+Grid, roster, signatures, spool, the default algorithm, exactness, journal and published adapter are real; the nodes are
+in two processes and reply with random factors of rank 2 or 4, in turn. Growth is the peak of the resident memory of
 the server's process less what it held when all nodes were connected and no round had begun.
 
-It is bounded by three times the global factors as they are sent, in float32, and what S holds, in float64, both after
-the last round: S has so many directions as updates brought, up to rank_kept. Each rank that occurs in a round costs
-one letter with the global factors.
+Its bound is three times the global factors as sent, in float32, plus the size of S, in float64, both after the last
+round: S has as many directions as updates brought, up to rank_kept. Each rank that occurs in a round costs one payload
+with the global factors.
 """
 
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ MODULES, SIZE = 256, 1024
 """Global factors of rank 4 x 4 take 32 MiB."""
 ROUNDS = 4
 DEADLINE = 300.0
-RECEIPT = 1e-6
+TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Held:
-    """Bytes by which the server grew, and of the global factors and of S at its end.
+    """Bytes of the server's growth, and of the global factors and S at the end.
 
     Args:
         worst: the largest aggregation error of a round.
@@ -53,12 +53,12 @@ class Held:
 
 
 def measure() -> list[Comparison]:
-    """Bytes, for each number of nodes."""
+    """Measure bytes, for each number of nodes."""
     return [compare({f"node-{i:02}": RANKS[i % len(RANKS)] for i in range(n)}, MODULES, SIZE) for n in COUNTS]
 
 
 def compare(ranks: Ranks, modules: int, size: int) -> Comparison:
-    """The growth for nodes of these ranks, and so many modules of this width, beside its bound.
+    """Compare the growth with its bound, for nodes of these ranks and `modules` modules of width `size`.
 
     Raises:
         GateError: a round was inexact, or an update did not count.
@@ -71,20 +71,20 @@ def compare(ranks: Ranks, modules: int, size: int) -> Comparison:
 
 
 def exact(held: Held) -> str:
-    """The gate that all updates counted and every round was exact.
+    """Check that all updates counted and every round was exact, and return the gate.
 
     Raises:
-        GateError: they did not, or one was not.
+        GateError: an update did not count, or a round was not exact.
     """
     return require(
-        held.counted == held.nodes and held.worst <= RECEIPT,
+        held.counted == held.nodes and held.worst <= TOLERANCE,
         f"{held.counted} of {held.nodes} updates count in each round, summed to {held.worst:.0e}; "
         f"global factors {held.sent / 2**20:.0f} MiB, S {held.kept / 2**20:.0f} MiB",
     )
 
 
 def through_rounds(folder: Path, ranks: Ranks, modules: int, size: int) -> Held:
-    """What a server holds; it is this process."""
+    """Measure a server through its rounds; it is this process."""
     shapes = {f"layers.{number:03}": (size, size) for number in range(modules)}
     processes = [dict(list(ranks.items())[start::2]) for start in (0, 1)]
     run = RunFolder(folder / "run")
@@ -103,9 +103,9 @@ def through_rounds(folder: Path, ranks: Ranks, modules: int, size: int) -> Held:
 
 
 def _rounds(grid: GrpcGrid, journal: Journal, run: RunFolder) -> None:
-    plan = RunSettings(0, LoraSettings(), Train(rounds=ROUNDS), Server(), "bench")
+    settings = RunSettings(0, LoraSettings(), Train(rounds=ROUNDS), Server(), "bench")
     publish = partial(run.publish, base="bench")
-    RoundLoop(FlowerMessenger(grid, DEADLINE), plan, journal, run, publish).run()
+    RoundLoop(FlowerMessenger(grid, DEADLINE), settings, journal, run, publish).run()
 
 
 def _bytes(adapter: Adapter) -> int:

@@ -35,10 +35,10 @@ SLOW_MEMBER = "slow"
 
 
 def measure() -> list[Comparison]:
-    """Seconds.
+    """Measure seconds.
 
     Raises:
-        GateError: the server let the strangers go before the rounds were over, or a node did not answer.
+        GateError: the server dropped a stranger before the rounds were over, or a node did not answer.
     """
     with TemporaryDirectory() as scratch:
         make_project(Path(scratch), [*NODES, SLOW_MEMBER])
@@ -46,7 +46,7 @@ def measure() -> list[Comparison]:
 
 
 def compare(folder: Path, half_open: int, rounds: int) -> Comparison:
-    """The row for so many half-open connections; this process is the server."""
+    """Return the row for `half_open` connections; this process is the server."""
     raise_open_file_limit()
     calm, besieged = list[float](), list[float]()
     standing = []
@@ -76,10 +76,10 @@ def _seconds(messenger: FlowerMessenger, rounds: int) -> Iterator[float]:
 
 @contextmanager
 def _siege(port: int, folder: Path, half_open: int) -> Iterator[Callable[[], tuple[int, int]]]:
-    """While the block runs, strangers hold connections; the function counts the half-open and the slow ones."""
+    """Let strangers hold connections while the block runs; the function counts the half-open and the slow ones."""
     here, there = Pipe()
     with run_processes([(_besiege, (there, port, folder, half_open))]):
-        there.close()  # so that the end of the other process is the end of the pipe
+        there.close()  # so that the pipe ends with the other process
         here.recv()
         yield partial(_asked_for, here)
 
@@ -112,7 +112,7 @@ def _trickle(peer: socket.socket, data: bytes) -> None:
 
 
 def _stands(peer: socket.socket) -> bool:
-    """Whether the other side has neither hung up nor said anything."""
+    """Return whether the other side has neither closed the connection nor sent anything."""
     peer.setblocking(False)
     try:
         peer.recv(1)

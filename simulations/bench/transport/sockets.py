@@ -1,4 +1,4 @@
-"""Connections to a server on this machine that no gRPC makes."""
+"""Raw connections to a server on this machine, made without gRPC."""
 
 import socket
 import ssl
@@ -11,19 +11,19 @@ from simulations.bench.transport.deployment import HOST
 TIMEOUT = 2.0
 """Seconds that a connection waits for anything."""
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
-"""What a client of HTTP/2 sends first (RFC 9113, section 3.4): 24 fixed bytes, and here no settings."""
+"""First bytes of an HTTP/2 client (RFC 9113, section 3.4): 24 fixed bytes, then an empty SETTINGS frame."""
 
 
 def plain_socket(port: int) -> socket.socket:
-    """A connection without TLS."""
+    """Open a connection without TLS."""
     return socket.create_connection((HOST, port), TIMEOUT)
 
 
 def tls_socket(port: int, folder: Path | None = None, name: str = "") -> ssl.SSLSocket:
-    """A connection under TLS and HTTP/2, as the node of this name in the project in this folder, or as nobody.
+    """Open a connection with TLS and HTTP/2, as the node of this name in the project folder, or without a certificate.
 
     Raises:
-        OSError: the server does not take it, as far as that shows in the handshake.
+        OSError: the server rejects it, as far as that shows in the handshake.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -37,7 +37,7 @@ def tls_socket(port: int, folder: Path | None = None, name: str = "") -> ssl.SSL
 
 
 def client_hello() -> bytes:
-    """What a client of TLS sends first."""
+    """Return the first bytes of a TLS client."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     client = ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=HOST)
     try:

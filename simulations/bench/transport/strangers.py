@@ -1,11 +1,11 @@
-"""What 200 MiB from a stranger cost the server in resident memory, and how much it tells one: no byte.
+"""Resident memory that 200 MiB from a stranger cost the server, and the bytes that a stranger gets back: none.
 
-A stranger connects and sends until the server hangs up, then connects again, until the system has taken 200 MiB from
-it: raw bytes that begin like a TLS record, or, within TLS, zeros, without a certificate or with one of another
-project's authority. Two nodes are connected, and answer before and after.
+A stranger connects and sends until the server closes the connection, then connects again, until the system has accepted
+200 MiB from it: raw bytes that begin like a TLS record, or, within TLS, zeros, without a certificate or with one of
+another project's authority. Two nodes are connected, and answer before and after.
 
-What comes back is counted after decryption, alerts of TLS aside, on these connections and on one that opens HTTP/2 as
-it should and then listens. A member hears something there, which is the control.
+Bytes that come back are counted after decryption, without TLS alerts, on these connections and on one that opens HTTP/2
+correctly and then listens. As the control, a member receives something there.
 """
 
 import socket
@@ -37,10 +37,10 @@ Dial = Callable[[], socket.socket]
 
 
 def measure() -> list[Comparison]:
-    """Bytes, for each kind of stranger.
+    """Measure bytes, for each kind of stranger.
 
     Raises:
-        GateError: one got a byte or could not send all of its own, a member got none, or the nodes did not answer.
+        GateError: one got a byte or could not send all of its bytes, a member got none, or a node did not answer.
     """
     with TemporaryDirectory() as scratch:
         ours, theirs = Path(scratch) / "ours", Path(scratch) / "theirs"
@@ -50,7 +50,7 @@ def measure() -> list[Comparison]:
 
 
 def compare(ours: Path, theirs: Path, size: int) -> list[Comparison]:
-    """The rows for strangers that send so many bytes; this process is the server of the project in `ours`."""
+    """Return the rows for strangers that send `size` bytes; this process is the server of the project in `ours`."""
     with serve_grid(ours, ours) as grid, connect_nodes(grid, ours, [{name: 1} for name in NODES], echo):
         ask = partial(request_replies, FlowerMessenger(grid, PATIENCE))
         require(len(ask()) == len(NODES), "the nodes answer before the strangers come")
@@ -65,20 +65,20 @@ def compare(ours: Path, theirs: Path, size: int) -> list[Comparison]:
 
 
 def _row(kind: str, dial: Dial, size: int, member: int) -> Comparison:
-    told = run_in_fresh_process(listen, dial)
+    got = run_in_fresh_process(listen, dial)
     floods: list[tuple[int, int]] = []
     growth = peak_growth(lambda: floods.append(run_in_fresh_process(flood, dial, size)))
     ((sent, back),) = floods
     gate = require(
-        sent >= size and told + back == 0 < member,
-        f"a stranger ({kind}) sent {sent / 2**20:.0f} MiB and got {told + back} bytes; a member got {member}",
+        sent >= size and got + back == 0 < member,
+        f"a stranger ({kind}) sent {sent / 2**20:.0f} MiB and got {got + back} bytes; a member got {member}",
     )
     figure = f"{size / 2**20:.0f} MiB from a stranger, {kind}: growth"
     return Comparison(figure, growth, BOUND, "bytes", "the bound", at_most=1.0, gate=gate)
 
 
 def listen(dial: Dial) -> int:
-    """Bytes that come back to one who opens HTTP/2 and waits."""
+    """Return the number of bytes that come back after opening HTTP/2 and waiting."""
     with suppress(OSError), dial() as peer:
         with suppress(OSError):
             peer.sendall(PREFACE)
@@ -87,7 +87,7 @@ def listen(dial: Dial) -> int:
 
 
 def flood(dial: Dial, size: int) -> tuple[int, int]:
-    """Bytes that were sent, so many unless time is up, and that came back."""
+    """Return the number of bytes sent, `size` or more unless time runs out, and the number that came back."""
     sent = back = 0
     end = time.monotonic() + PATIENCE
     while sent < size and time.monotonic() < end:

@@ -1,6 +1,6 @@
-"""The transport of a deployment, real processes over mutual TLS on loopback: what it takes and what it withstands.
+"""The transport of a deployment, real processes over mutual TLS on loopback: its cost, and its resistance to attacks.
 
-Each part says at its top what exactly it measures: `exchange`, `server_memory`, `idle`, `strangers`, `siege`.
+Each part states at its top exactly what it measures: `exchange`, `server_memory`, `idle`, `strangers`, `siege`.
 """
 
 import os
@@ -9,14 +9,14 @@ from simulations.bench.measure import Comparison
 from simulations.bench.transport import exchange, idle, server_memory, siege, strangers
 
 _AS_THE_COMMAND = {"GRPC_VERBOSITY": "NONE", "OPENBLAS_NUM_THREADS": "1"}
-"""What `fedlora server` sets: no line for each stranger, NumPy on one thread."""
+"""Variables that `fedlora server` sets: no log line for each stranger, NumPy on one thread."""
 
 
 def measure() -> list[Comparison]:
-    """All parts, one after the other.
+    """Measure all parts, one after the other.
 
     Raises:
-        GateError: a side did not do what its figure is of.
+        GateError: a side did not do what its figure measures.
     """
     for variable, value in _AS_THE_COMMAND.items():
         os.environ.setdefault(variable, value)

@@ -1,4 +1,4 @@
-"""Apps of nodes that compute nothing: one sends back what it got, one replies with random factors."""
+"""Node apps that train nothing: one sends back what it got, the other replies with random factors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ ROWS = 10
 
 
 def echo() -> ClientApp:
-    """An app that replies to `train` with the values and the factors that it was sent."""
+    """Return an app that replies to `train` with the values and the factors that it was sent."""
     app = ClientApp()
 
     @app.train()
@@ -28,7 +28,7 @@ def echo() -> ClientApp:
 
 
 def random_factors(shapes: Shapes, ranks: Mapping[str, int]) -> ClientApp:
-    """An app that announces modules of these (d, k), replies with Gaussian factors, and says a loss of 1."""
+    """Return an app that announces modules of these (d, k), replies with Gaussian factors, and reports a loss of 1."""
     app = ClientApp()
 
     @app.query()

@@ -13,7 +13,7 @@ CHUNK = 2**20
 
 @contextmanager
 def tls_copy(keys: Path, size: int) -> Iterator[Callable[[], None]]:
-    """A function that receives so many bytes at each call; the connection is made before the first."""
+    """Connect, then yield a function that receives `size` bytes at each call."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(keys / "server.pem", keys / "server.key")
     with socket.create_server((HOST, 0)) as server:
@@ -31,12 +31,12 @@ def _receive(peer: ssl.SSLSocket, size: int) -> None:
     while left:
         got = peer.recv_into(buffer)
         if not got:
-            raise ConnectionError(f"{left} of {size} bytes did not come")
+            raise ConnectionError(f"{left} of {size} bytes did not arrive")
         left -= got
 
 
 def _send(keys: Path, port: int, size: int) -> None:
-    """Send so many bytes whenever the other side asks."""
+    """Send `size` bytes whenever the other side asks."""
     context = ssl.create_default_context(cafile=keys / "ca.pem")
     chunk = bytes(CHUNK)
     with context.wrap_socket(socket.create_connection((HOST, port)), server_hostname=HOST) as peer:

@@ -12,7 +12,7 @@ LENGTHS = st.lists(st.integers(1, 200), min_size=1, max_size=300).map(np.array)
 
 
 def epoch(lengths: Indices, batch: int, *key: str | int) -> list[Indices]:
-    """The batches of one epoch."""
+    """Return the batches of one epoch."""
     pieces, seen = [], 0
     for piece in bucketed_epochs(lengths, batch, rng(*key)):
         pieces.append(piece)

@@ -87,7 +87,7 @@ def test_a_decoder_whose_tokenizer_does_not_pad_pads_with_its_end_of_text(tmp_pa
 
 
 def _read_off_the_last_token(base: BaseModel):
-    """Checks that a short row has the same logits beside a long one as alone."""
+    """Check that a short row has the same logits beside a long one as alone."""
     torch.manual_seed(0)
     base.model.score.weight = nn.Parameter(torch.randn(3, 32))
     rows = [Row(line, {"text": text, "label": "good"}) for line, text in enumerate(["hay", "a cow by the old barn"], 1)]

@@ -37,7 +37,7 @@ def _inputs(module):
 
 
 def _peft(network, r, alpha):
-    """The network with PEFT's LoRA, and its two factors as (r, k) and (d, r)."""
+    """Return the network with PEFT's LoRA, and its two factors as (r, k) and (d, r)."""
     model = get_peft_model(network, LoraConfig(r=r, lora_alpha=alpha, target_modules=["layer"]))
     layer = model.base_model.model.layer
     sides = (
@@ -51,7 +51,7 @@ def _peft(network, r, alpha):
 
 
 def _run(network, x, factors):
-    """Outputs, and the gradients of both factors and, where it has one, of the input."""
+    """Return outputs, and the gradients of both factors and, if it has one, of the input."""
     leaves = [*factors, x] if x.is_floating_point() else list(factors)
     out = network(x)
     return out.detach(), torch.autograd.grad(out.square().sum(), leaves)

@@ -1,4 +1,4 @@
-"""Which modules an adapter is put on (client/model/base_model.py)."""
+"""Targets: the modules that get an adapter (client/model/targets.py)."""
 
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def test_a_language_model_has_no_new_head(kind):
 
 
 def _stand_in(automatic, config):
-    """A base of which only names and kinds of modules are there."""
+    """Return a base that has only names and kinds of modules."""
     with torch.device("meta"):
         return BaseModel(Path("base"), automatic.from_config(config), None, "classification", ())
 

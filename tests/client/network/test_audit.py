@@ -1,4 +1,4 @@
-"""What a node says of a server whose log does not fit what the node has sent and was told."""
+"""A node's audit of a server whose log does not fit what the node has sent and received."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def auditor(identities, caplog):
 
 @pytest.fixture
 def signed(identities):
-    """A line whose receipt the server signed, for node b unless another is named."""
+    """Return a round notice whose receipt the server signed, for node b unless another is named."""
 
     def signed(line=LINE, node="b"):
         receipt = Receipt(

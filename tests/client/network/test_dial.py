@@ -15,7 +15,7 @@ def address(host, port):
 
 @pytest.fixture
 def place():
-    """The ports of the black hole and of the server on each loopback host: both take no connection, one answers."""
+    """Yield functions from a loopback host to an address that takes no connection, or that answers (`good`)."""
     with ExitStack() as opened:
         holes = {host: opened.enter_context(black_hole(host)) for host in FAMILIES}
         servers = {host: socket.create_server((host, 0), family=family) for host, family in FAMILIES.items()}
@@ -67,7 +67,7 @@ def test_what_is_left_of_the_time_falls():
 
 @pytest.fixture
 def silent_resolver(monkeypatch):
-    """A resolver that answers nothing until the test is over."""
+    """Install a resolver that answers nothing until the test is over."""
     over = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: over.wait(30))
     yield

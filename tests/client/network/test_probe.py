@@ -1,4 +1,4 @@
-"""What the certificates of a node and its server lack is named as it is, in less than 5 seconds."""
+"""The probe names each fault of a node's and its server's certificates in less than 5 seconds."""
 
 from concurrent import futures
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ def authority():
 
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory):
-    """Starts servers with these certificates; they are closed at the end."""
+    """Start servers with these certificates; they are closed at the end."""
     grids = []
 
     def serve(tls, guard=OPEN):

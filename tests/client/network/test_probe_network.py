@@ -1,4 +1,4 @@
-"""What stands between a node and its server is named as it is, in less than 5 seconds, whatever the network does."""
+"""The probe names each obstacle between a node and its server in less than 5 seconds, whatever the network does."""
 
 import re
 import socket

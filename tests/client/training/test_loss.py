@@ -22,7 +22,7 @@ def test_a_new_head_has_the_loss_of_chance(kind):
 
 
 def _in_one_batch(where, adapter):
-    """What Transformers computes for all rows at once: loss and logits."""
+    """Return Transformers' loss and logits for all rows at once."""
     (batch,) = eval_batches(where.rows, len(where.rows))
     where.lora.lanes = [frozen_lane(adapter)]
     with torch.no_grad():

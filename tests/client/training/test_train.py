@@ -28,7 +28,7 @@ def test_an_update_is_that_of_dense_matrices(kind, task, rates):
 
 
 def _peft_factors(where, start, training):
-    """(A, s B) by module after the same steps in PEFT, with the loss that Transformers computes."""
+    """Return (A, s B) by module after the same steps in PEFT, with the loss that Transformers computes."""
     names, rank, s = list(start.start), start.start.rank, start.scaling
     config = LoraConfig(r=rank, lora_alpha=s * rank, target_modules=names)
     model = get_peft_model(load(where.base.model.config.model_type, where.base.task).model, config)

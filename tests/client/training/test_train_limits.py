@@ -1,4 +1,4 @@
-"""What training must not do: touch the base, keep state for it, or make a matrix of its size."""
+"""Limits of training: it must not touch the base, keep state for it, or make a matrix of its size."""
 
 from dataclasses import replace
 

@@ -54,7 +54,7 @@ def places(node: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
 
 @st.composite
 def changed_headers(draw: st.DrawFn) -> bytes:
-    """A valid header after one to three changes of a value, a key or a member."""
+    """Draw a valid header after one to three changes of a value, a key or a member."""
     tree = json.loads(HEADER)
     for _ in range(draw(st.integers(1, 3))):
         node, key = draw(st.sampled_from([*places(tree), (tree, "extra")]))
@@ -69,7 +69,7 @@ def changed_headers(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def spliced_headers(draw: st.DrawFn) -> bytes:
-    """A valid header with up to six of its bytes replaced by others."""
+    """Draw a valid header with up to six of its bytes replaced by others."""
     start = draw(st.integers(0, len(HEADER)))
     end = draw(st.integers(start, min(start + 6, len(HEADER))))
     return HEADER[:start] + draw(st.sampled_from(TOKENS) | st.binary(max_size=8)) + HEADER[end:]

@@ -20,7 +20,7 @@ WEIGHTS = "model.safetensors"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A copy of a tiny base that a test may damage."""
+    """Return a copy of a tiny base that a test may damage."""
     return shutil.copytree(tiny_base("bert"), tmp_path / "base")
 
 
@@ -162,6 +162,6 @@ def test_a_sound_header_over_the_same_bytes_is_not(folder):
 
 
 def _hash_of(folder, header):
-    """The hash of a file of this header and four bytes of data."""
+    """Return the hash of a file of this header and four bytes of data."""
     (folder / WEIGHTS).write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
     return base_hash(folder)

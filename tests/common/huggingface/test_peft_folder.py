@@ -30,7 +30,7 @@ def _export(folder, base, targets="query-value", ranks=RANKS, embeddings=()):
 
 
 def _plain(base):
-    """The base as a user loads it: a head that the checkpoint lacks is drawn at random."""
+    """Load the base as a user does: a head that the checkpoint lacks is drawn at random."""
     labels = {"num_labels": len(LABELS)} if base.task == "classification" else {}
     return AUTO_MODEL[base.task].from_pretrained(base.folder, **labels)
 

@@ -25,7 +25,7 @@ FOREIGN = {
 
 
 def _foreign(folder, kind="llama", task="causal-lm", dtype=torch.float32, **settings):
-    """A folder that PEFT itself has written, of random factors; the base and what PEFT says with it."""
+    """Let PEFT itself write a folder of random factors; return the base and PEFT's outputs with it."""
     base = load(kind, task)
     names = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"} | settings
     model = get_peft_model(base.skeleton().model, LoraConfig(**names))
@@ -87,7 +87,7 @@ def _edit(folder, **settings):
 
 @pytest.fixture
 def small(tmp_path):
-    """A folder of our own with one module."""
+    """Write a folder with one module."""
     write_peft_folder(tmp_path, random_adapter({"x": (4, 3)}, (2,)), (), "base", "causal-lm")
     return tmp_path
 

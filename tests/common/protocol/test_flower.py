@@ -19,7 +19,7 @@ OURS = [
     *("run_id", "message_id", "src_node_id", "dst_node_id", "reply_to_message_id"),
     *("group_id", "created_at", "ttl", "message_type"),
 ]
-"""What `with_id` copies."""
+"""Attributes that `with_id` copies."""
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ class Forgotten(Old):
 
 
 def begun(folder, settings):
-    """The config.toml of a run that began with these."""
+    """Write the config.toml of a run that started with these settings."""
     file = folder / "config.toml"
     file.write_text(tomli_w.dumps(to_tables(settings)))
     return file

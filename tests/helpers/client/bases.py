@@ -9,7 +9,7 @@ from tests.helpers.common.models import LABELS
 
 
 def copied(kind, folder, **settings):
-    """A tiny base in a folder of its own, with other settings; None takes one away."""
+    """Copy a tiny base into a new folder, with other settings; None removes one."""
     shutil.copytree(tiny_base(kind), folder)
     config = json.loads((folder / "config.json").read_text()) | settings
     (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
@@ -17,5 +17,5 @@ def copied(kind, folder, **settings):
 
 
 def loaded(folder, task="classification", dtype="float32", device="cpu"):
-    """The base, for three labels where the task needs them."""
+    """Load the base, for three labels if the task needs them."""
     return load_base(str(folder), task, LABELS if task == "classification" else (), dtype, device)

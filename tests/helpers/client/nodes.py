@@ -10,7 +10,7 @@ PLACES = ("farm", "harbour", "kitchen", "station")
 
 
 def write_node(folder, kind="bert", rows=24, **settings):
-    """The file of a node that holds the first rows of the toy corpus; settings of None are left out."""
+    """Write the file of a node that has the first rows of the toy corpus; settings of None are left out."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "rows.jsonl").write_bytes(to_jsonl(toy.load().rows[:rows]))
     plain = {"name": "clinic", "rank": 4, "base": str(tiny_base(kind)), "data": "rows.jsonl", "max_length": 32}

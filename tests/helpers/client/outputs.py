@@ -1,4 +1,4 @@
-"""What a run, and a model made from it, say to the run's test rows."""
+"""Outputs of a run, and of a model made from it, on the run's test rows."""
 
 import torch
 
@@ -11,7 +11,7 @@ from tests.helpers.common.models import AUTO_MODEL
 
 
 def _rows(run):
-    """The run's test rows as one batch."""
+    """Return the run's test rows as one batch."""
     examples = load_test_rows(run)[1]
     (batch,) = eval_batches(examples, len(examples))
     return batch
@@ -41,12 +41,12 @@ def _read(logits, run):
 
 
 def plain_base(run):
-    """The base as Transformers loads it, with a head of its own drawing."""
+    """Load the base with Transformers, which draws a head at random."""
     trained = load_run(run)
     classes = {"num_labels": len(PLACES)} if trained.node.task == "classification" else {}
     return AUTO_MODEL[trained.node.task].from_pretrained(trained.node.base, **classes)
 
 
 def gap(one, other):
-    """The largest difference."""
+    """Return the largest difference."""
     return (one - other).abs().max().item()

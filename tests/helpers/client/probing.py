@@ -1,4 +1,4 @@
-"""Why a node's probe of its server failed, and whether that may heal."""
+"""The cause of a node's failed probe of its server, and whether that may heal."""
 
 import time
 
@@ -9,7 +9,7 @@ from common.errors import TransportError
 
 
 def cause(server, tls, proxy=None) -> TransportError:
-    """Why there is no connection, told within the time that is promised."""
+    """Return the error that prevents a connection, raised within the promised time."""
     server = server if isinstance(server, str) else f"127.0.0.1:{server}"
     began = time.monotonic()
     with pytest.raises(TransportError) as failure:

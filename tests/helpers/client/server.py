@@ -1,4 +1,4 @@
-"""What a server asks of a node, by way of Flower's own ClientApp, and what it reads in the replies."""
+"""A server's requests to a node, through Flower's own ClientApp, and the contents of the replies."""
 
 from dataclasses import asdict
 
@@ -15,7 +15,7 @@ from tests.helpers.common.models import random_adapter
 
 
 def ask(file, kind, values, blob=b"", node_id=7, message_id="a"):
-    """The reply of the node with this file, by way of Flower's own ClientApp."""
+    """Return the reply of the node with this file, through Flower's own ClientApp."""
     identify()
     content = RecordDict({"values": ConfigRecord(dict(values))})
     if blob:
@@ -25,7 +25,7 @@ def ask(file, kind, values, blob=b"", node_id=7, message_id="a"):
 
 
 class Server:
-    """What a server knows of one node, and what it asks of it."""
+    """A server's knowledge of one node, and its requests to it."""
 
     def __init__(self, file, trains="both"):
         self.file = file
@@ -52,13 +52,13 @@ class Server:
 
 
 def values_of(reply):
-    """The plain values of a reply that is no refusal."""
+    """Return the plain values of a reply in which the node does not decline."""
     assert not reply.has_error(), reply.error
     return dict(reply.content["values"])
 
 
 def reason_of(reply):
-    """The word of a reply that is a refusal and nothing else."""
+    """Return the reason word of a reply in which the node declines, and which contains nothing else."""
     assert reply.has_error()
     assert not reply.has_content()
     return reply.error.reason

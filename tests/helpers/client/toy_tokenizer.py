@@ -23,7 +23,7 @@ def words(text: str) -> list[int]:
 
 
 def word_tokenizer(adds_bos: bool = False, **settings: str) -> PreTrainedTokenizerFast:
-    """A tokenizer whose special tokens are only those that `settings` name (`eos_token="<eos>"`)."""
+    """Return a tokenizer whose special tokens are only those that `settings` name (`eos_token="<eos>"`)."""
     tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if adds_bos:
@@ -33,5 +33,5 @@ def word_tokenizer(adds_bos: bool = False, **settings: str) -> PreTrainedTokeniz
 
 
 def node(**settings: object) -> Node:
-    """A node's settings, those of causal language modelling by default."""
+    """Return a node's settings, those of causal language modelling by default."""
     return Node(**({"name": "clinic", "rank": 4, "base": "base", "data": "rows", "task": "causal-lm"} | settings))

@@ -34,7 +34,7 @@ class Bench:
     rows: Examples
 
     def start(self, rank=2, seed=0, b=True, scaling=1.0, trains="both", frozen=0):
-        """An assignment with random factors; B = 0 on request; a frozen branch of a rank on request."""
+        """Make an assignment with random factors; B = 0 on request; a frozen branch of a rank on request."""
         begin = random_adapter(self.lora.shapes, (rank,), seed)
         if not b:
             begin = Adapter({name: Factors(f.a, np.zeros_like(f.b)) for name, f in begin.items()})
@@ -42,13 +42,13 @@ class Bench:
         return Assignment(held, begin, trains, scaling)
 
     def train(self, assignment, training=PLAIN, name="clinic", rows=None):
-        """The update of one client."""
+        """Return the update of one client."""
         (update,) = train(self.base, self.lora, [assignment], [name], [rows or self.rows], training)
         return update
 
 
 def bench(kind="bert", task="classification", rows=None, dtype="float32", device="cpu", own_tensors=False):
-    """A bench; with `own_tensors` a test may change the base without harm to others."""
+    """Make a bench; with `own_tensors` a test may change the base without harm to others."""
     labels = LABELS if task == "classification" else ()
     base = load_base(str(tiny_base(kind)), task, labels, dtype, device).skeleton()
     if own_tensors:
@@ -69,13 +69,13 @@ def random_rows(task, lengths, given=(1,), seed=0):
 
 
 def same_bits(one, other):
-    """Whether two adapters hold the same bits."""
+    """Return whether two adapters have the same bits."""
     ours, theirs = one.arrays(), other.arrays()
     return ours.keys() == theirs.keys() and all(np.array_equal(ours[key], theirs[key]) for key in ours)
 
 
 def largest_gap(one, other):
-    """The largest difference between entries of two adapters."""
+    """Return the largest difference between entries of two adapters."""
     theirs = other.arrays()
     return max(float(np.abs(array - theirs[key]).max()) for key, array in one.arrays().items() if array.size)
 

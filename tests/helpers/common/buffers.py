@@ -14,7 +14,7 @@ PREFIX = 24
 
 
 def random_adapter(sizes: Mapping[str, tuple[int, int, int]], seed: int = 0, dtype: Any = np.float32) -> Adapter:
-    """An adapter of modules given as (d, k, r)."""
+    """Draw an adapter of modules given as (d, k, r)."""
     rng = np.random.default_rng(seed)
     return Adapter(
         {
@@ -25,20 +25,20 @@ def random_adapter(sizes: Mapping[str, tuple[int, int, int]], seed: int = 0, dty
 
 
 def sealed(header: bytes, data: bytes = b"") -> bytes:
-    """A buffer with right lengths and checksum, whatever its header and data are; written without `encode`."""
+    """Write, without `encode`, a buffer with right lengths and checksum, whatever its header and data are."""
     header += b" " * (-len(header) % 8)
     rest = struct.pack("<IQ", len(header), PREFIX + len(header) + len(data)) + header + data
     return struct.pack("<6sHI", b"fedlra", 1, zlib.crc32(rest)) + rest
 
 
 def header_of(blob: bytes) -> bytes:
-    """The header of a well-formed buffer."""
+    """Return the header of a well-formed buffer."""
     (length,) = struct.unpack_from("<I", blob, 12)
     return blob[PREFIX : PREFIX + length]
 
 
 def data_of(blob: bytes) -> bytes:
-    """The arrays of a well-formed buffer."""
+    """Return the arrays of a well-formed buffer."""
     return blob[PREFIX + len(header_of(blob)) :]
 
 
@@ -48,6 +48,6 @@ def compact(value: object) -> bytes:
 
 
 def claim(modules: Mapping[str, tuple[int, int, int, str]]) -> bytes:
-    """A header of modules given as (d, k, r, sides)."""
+    """Write a header of modules given as (d, k, r, sides)."""
     entries = {name: {"d": d, "k": k, "r": r, "sides": sides} for name, (d, k, r, sides) in modules.items()}
     return compact({"dtype": "f32", "modules": entries})

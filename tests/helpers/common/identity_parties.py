@@ -19,7 +19,7 @@ def days_ago(days: int) -> datetime:
 
 
 def new_project(folder: Path, now: datetime = NOW) -> Path:
-    """The folder of project "cardio"."""
+    """Make the folder of project "cardio"."""
     project.init(folder, "cardio", HOSTS, now)
     return folder
 
@@ -29,13 +29,13 @@ def admit(operator: Path, request: JoinRequest, now: datetime = NOW) -> Path:
 
 
 def new_node(operator: Path, folder: Path, name: str = "hospital-a", now: datetime = NOW) -> Path:
-    """The folder of an admitted node, with its invite."""
+    """Make the folder of an admitted node, with its invite."""
     shutil.copy(admit(operator, node_keys.join(folder, name), now), folder)
     return folder
 
 
 def mutations(data: bytes) -> st.SearchStrategy[bytes]:
-    """These bytes with a part replaced, dropped or put in, so that they differ."""
+    """Draw these bytes with a part replaced, dropped or inserted, so that they differ."""
 
     def mutated(start: int, dropped: int, put: bytes) -> bytes:
         return data[:start] + put + data[start + dropped :]

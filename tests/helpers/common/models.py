@@ -22,7 +22,7 @@ TOKENS = {
 
 
 def load(kind: str, task: str = "classification", folder: object = None) -> BaseModel:
-    """A tiny base with module objects of its own, so that no test sees another's hooks."""
+    """Load a tiny base with its own module objects, so that no test sees another's hooks."""
     labels = LABELS if task == "classification" else ()
     return load_base(str(folder or tiny_base(kind)), task, labels, "float32", "cpu").skeleton()  # type: ignore[arg-type]
 
@@ -47,7 +47,7 @@ def random_adapter(shapes: Shapes, ranks: Iterable[int], seed: int = 0) -> Adapt
 
 @torch.no_grad()
 def logits(model: torch.nn.Module) -> Tensor:
-    """What a model says to TOKENS, zero at padding, whose positions mean nothing."""
+    """Return a model's logits on TOKENS, zero at padding, whose positions mean nothing."""
     out: Tensor = model.eval()(**TOKENS).logits
     return out if out.ndim == 2 else out * TOKENS["attention_mask"][..., None]
 

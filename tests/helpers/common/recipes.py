@@ -10,7 +10,7 @@ LEAST = {"base": {"path": "base"}, "data": {"corpus": "docs"}, "clients": {"coun
 
 
 def with_keys(**sections):
-    """The least recipe with these keys in these sections; `None` takes a key away."""
+    """Return the smallest recipe with these keys in these sections; `None` removes a key."""
     tables = {name: dict(section) for name, section in LEAST.items()}
     for section, keys in sections.items():
         if not isinstance(keys, dict):

@@ -29,7 +29,7 @@ class Toy(nn.Module):
 
 
 def toy(seed: int = 0) -> Toy:
-    """A network with weights of order one."""
+    """Make a network with weights of order one."""
     generator = torch.Generator().manual_seed(seed)
     network = Toy()
     with torch.no_grad():
@@ -54,12 +54,12 @@ def branches(seed: int, rank: int, scaling: float = 1.0, trained: bool = True) -
 
 
 def lane(seed: int, rank: int, scaling: float = 1.0, dropout: Dropout | None = None) -> Lane:
-    """A trained lane over a frozen one of rank 2."""
+    """Make a trained lane over a frozen one of rank 2."""
     return Lane(branches(seed, rank, scaling), branches(seed + 1000, 2, trained=False), dropout)
 
 
 def gradients(lanes: Sequence[Lane]) -> list[Tensor]:
-    """The gradients of all trained factors, which are then cleared."""
+    """Return the gradients of all trained factors, and clear them."""
     factors = [f for each in lanes for b in each.trained.values() for f in (b.a, b.b)]
     found = [torch.zeros_like(f) if f.grad is None else f.grad for f in factors]
     for factor in factors:

@@ -35,7 +35,7 @@ class Disturbed:
 
     @property
     def log(self) -> list[str]:
-        """What the server wrote, without the times."""
+        """The server's output, without the times."""
         return [line.split(" ", 2)[-1] for line in self._log.read_text().splitlines()]
 
     def run(self, outsiders: Iterable[Path] = (), meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -89,7 +89,7 @@ def let_expire(project: Project, name: str) -> None:
 
 
 def expired_certificate(project: Project, name: str) -> Pem:
-    """A certificate of this name by the project's authority, whose year is over."""
+    """Make a certificate of this name by the project's authority, whose year is over."""
     folder, key = project.folder / "keys", private_keys.new_tls_key()
     authority = Authority(read_project_files(folder).authority, private_keys.read_tls_key(folder / "ca.key"))
     made = certificates.make_node_certificate(

@@ -18,7 +18,7 @@ TINY = ROOT / "simulations" / "recipes" / "tiny.toml"
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit status, and what it wrote."""
+    """The end of a command: its exit status and its output."""
 
     status: int
     out: str
@@ -32,7 +32,7 @@ def start(*words: object, log: IO[str] | int = subprocess.PIPE) -> subprocess.Po
 
 
 def end(process: subprocess.Popen[str]) -> Ended:
-    """What the process wrote, once it has ended."""
+    """Wait for the process to end, and return its status and output."""
     try:
         out, err = process.communicate(timeout=300)
     except subprocess.TimeoutExpired:
@@ -52,12 +52,12 @@ def call(*words: object) -> Ended:
 
 
 def settings(*assignments: str) -> list[str]:
-    """The assignments as `--set` options."""
+    """Return the assignments as `--set` options."""
     return [word for assignment in assignments for word in ("--set", assignment)]
 
 
 def refusal(ended):
-    """The message of a command that refused its input, which is all that it says."""
+    """Return the message of a command that refused its input, which must be its whole output."""
     assert ended.status == 2, ended
     assert "Traceback" not in ended.out + ended.err
     assert "run:" not in ended.out

@@ -52,7 +52,7 @@ class Project:
         (own / f"{name}.invite").write_bytes((self.folder / "keys" / f"{name}.invite").read_bytes())
 
     def node_file(self, name: str, like: str = "client-00", keys: Path | None = None, **changes: object) -> Path:
-        """The file of a node with the rows of another."""
+        """Write the file of a node with the rows of another."""
         tables = dict(read_toml(self.shards / "nodes" / f"{like}.toml"))
         own = {"name": name, "server": f"localhost:{self.port}", "keys": str(keys or self.folder / name)}
         file = self.shards / "nodes" / f"{name}.own.toml"
@@ -66,7 +66,7 @@ class Project:
         return [start("client", self.node_file(name, like=name, **changes)) for name in NODES]
 
     def whole_run(self, *others, **changes: object):
-        """Ends of the server and the three nodes, with `others` started once these are connected; theirs come last.
+        """Return the ends of the server and the three nodes, then of `others`, started once these are connected.
 
         The three nodes' files have these changes.
         """

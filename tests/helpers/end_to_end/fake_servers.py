@@ -1,4 +1,4 @@
-"""What is not a server of ours: addresses on this machine that say something else, too little, or nothing."""
+"""Fake servers: addresses on this machine that send something else, too little, or nothing."""
 
 import socket
 import threading
@@ -10,7 +10,7 @@ FAMILIES = {"127.0.0.1": socket.AF_INET, "::1": socket.AF_INET6}
 
 @contextmanager
 def black_hole(host: str = "127.0.0.1") -> Iterator[int]:
-    """The port of a queue of connections that is full and never served: the system drops what else comes."""
+    """Yield the port of a full queue of connections that is never served: the system drops further ones."""
     with ExitStack() as opened:
         server = opened.enter_context(socket.create_server((host, 0), family=FAMILIES[host], backlog=0))
         for _ in range(8):
@@ -21,14 +21,14 @@ def black_hole(host: str = "127.0.0.1") -> Iterator[int]:
 
 
 def closed_port(host: str = "127.0.0.1") -> int:
-    """A port at which nothing listens."""
+    """Return a port at which nothing listens."""
     with socket.create_server((host, 0), family=FAMILIES[host]) as server:
         return int(server.getsockname()[1])
 
 
 @contextmanager
 def talker(say: bytes | None, pause: float = 0.0) -> Iterator[int]:
-    """The port of a server that says these bytes to each that connects, and keeps the connection; with None, hangs up.
+    """Yield the port of a server that sends these bytes on each connection, and keeps it open; with None, closes it.
 
     With a pause, it says one byte each so many seconds.
     """

@@ -46,14 +46,14 @@ class Node:
             return app(message, context)
 
     def sign(self, values: Mapping[str, Any], blob: bytes) -> Values:
-        """What is added to a reply."""
+        """Return the values that are added to a reply."""
         return self.sign_as(self.credentials, values, blob)
 
     def on_notice(self, values: Values, blob: bytes) -> None:
-        """A notice came."""
+        """Handle a notice."""
 
     def on_request(self, values: Values) -> None:
-        """An order to train came."""
+        """Handle a request to train."""
 
     def sign_as(self, who: NodeCredentials, values: Mapping[str, Any], blob: bytes) -> Values:
         blob_hash = hashlib.sha256(blob).hexdigest()

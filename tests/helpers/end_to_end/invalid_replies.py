@@ -14,7 +14,7 @@ Spoil = Callable[[Values, bytes], tuple[Values, bytes]]
 
 @dataclass(frozen=True)
 class Vice:
-    """How a good reply is spoilt before its node signs it, and the server's word for that."""
+    """A way to spoil a good reply before its node signs it, and the server's reason word for that."""
 
     reason: str
     spoil: Spoil
@@ -69,7 +69,7 @@ SIGNED = (
 
 
 def flipped(value: Any) -> Any:
-    """The value with a bit of it flipped; a text stays hexadecimal."""
+    """Flip a bit of the value; a text stays hexadecimal."""
     if isinstance(value, bytes):
         return value[:-1] + bytes([value[-1] ^ 1])
     if isinstance(value, str):

@@ -16,7 +16,7 @@ OLD_RUNS = Path(__file__).parents[2] / "fixtures" / "old_runs"
 
 
 def old_simulation(folder: Path) -> tuple[Path, Path]:
-    """The recipe and the run; its base is what `tiny:roberta` is as long as $FEDLORA_CACHE is of this test alone."""
+    """Return the recipe and the run; `tiny:roberta` is its base as long as only this test uses $FEDLORA_CACHE."""
     assert folder in cache_folder().parents
     made = tiny_base("roberta")
     shutil.rmtree(made)
@@ -40,7 +40,7 @@ class OldDeployment:
         self._move_to(free_port())
 
     def node_file(self, name: str) -> Path:
-        """The file of a node."""
+        """Return the file of a node."""
         return self.folder / "nodes" / f"{name}.toml"
 
     def invite(self, name: str) -> None:
@@ -59,7 +59,7 @@ class OldDeployment:
             file.write_text(file.read_text().replace("localhost:8443", f"localhost:{port}"))
 
     def _renew_what_expired(self) -> None:
-        """What operators do once a certificate has ended: the server's 90 days after the run, a node's after a year."""
+        """Renew ended certificates as operators do; the server's end 90 days after the run, a node's after a year."""
         project, now = read_project_files(self.keys), datetime.now(UTC)
         if project.server.not_valid_after_utc < now:
             assert call("keys", "renew", "--dir", self.keys).status == 0
@@ -70,5 +70,5 @@ class OldDeployment:
 
 
 def whole(kind: str) -> dict:
-    """The tensors that the old code ended with."""
+    """Return the tensors that the old code ended with."""
     return load_file(OLD_RUNS / kind / "whole.safetensors")

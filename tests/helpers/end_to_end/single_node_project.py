@@ -35,7 +35,7 @@ class Clinic:
 
     @contextmanager
     def server(self) -> Iterator[int]:
-        """The port of a server with the project's keys, which are not looked at as `fedlora server` does."""
+        """Yield the port of a server with the project's keys, which are not checked as `fedlora server` checks them."""
         ca, own = ((self.keys / name).read_bytes() for name in ("ca.pem", "server.pem"))
         tls = Pem(ca, own, private_keys.to_plain_pem(private_keys.read_tls_key(self.keys / "server.key")))
         public = project_files.read_project_files(self.keys)

@@ -4,11 +4,11 @@ import socket
 import ssl
 
 HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(9)
-"""How a gRPC client begins."""
+"""First bytes of a gRPC client."""
 
 
 def tls(pems=None, version=None, tmp_path=None) -> ssl.SSLContext:
-    """A client that trusts any server."""
+    """Make a client context that trusts any server."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
@@ -22,7 +22,7 @@ def tls(pems=None, version=None, tmp_path=None) -> ssl.SSLContext:
 
 
 def bytes_given(port: int, context: ssl.SSLContext) -> bytes:
-    """What a server gives to this peer, within TLS, in answer to the opening of HTTP/2."""
+    """Return the bytes that a server sends to this peer, within TLS, in answer to the opening of HTTP/2."""
     try:
         with socket.create_connection(("127.0.0.1", port), 10) as raw, context.wrap_socket(raw) as secured:
             secured.sendall(HTTP2)
@@ -32,7 +32,7 @@ def bytes_given(port: int, context: ssl.SSLContext) -> bytes:
 
 
 def plain_bytes_given(port: int) -> bytes:
-    """What a server gives to a peer without TLS, but for an alert of TLS."""
+    """Return the bytes that a server sends to a peer without TLS, except a TLS alert."""
     with socket.create_connection(("127.0.0.1", port), 10) as raw:
         raw.sendall(HTTP2)
         try:

@@ -24,7 +24,7 @@ OPEN = NodeGuard(lambda name, key, rank: None, lambda name, values, blob: None, 
 def guard(
     admit=OPEN.authorize_node, verify=lambda name, values, blob: True, greeting=OPEN.greet, **limits
 ) -> NodeGuard:
-    """A guard that takes the replies for which `verify` holds."""
+    """Make a guard that accepts the replies for which `verify` holds."""
     return NodeGuard(admit, lambda *reply: None if verify(*reply) else "signature", greeting, NodeQuota(**limits))
 
 
@@ -52,13 +52,13 @@ def values_of(message: Message) -> dict:
 
 
 def ask(grid: GrpcGrid, nodes: Iterable[int] | None = None, blob: bytes = b"", ttl: float = 60.0, **values):
-    """A message with these values to each node."""
+    """Make a message with these values to each node."""
     nodes = grid.get_node_ids() if nodes is None else nodes
     return [Message(content(blob, **values), node, "train", ttl=ttl, group_id="1") for node in nodes]
 
 
 def echo(message: Message, context: Context) -> Message:
-    """An app: the node's name, and what it was sent."""
+    """Reply with the node's name and the content that it was sent."""
     values = values_of(message) | {"name": context.node_config["node"]}
     blob = blob_of(message) if "adapter" in message.content else b""
     return Message(content(blob, **values), reply_to=message)
@@ -101,7 +101,7 @@ class Node:
             self.error = error
 
     def ended(self) -> BaseException | None:
-        """What ended it by itself."""
+        """Return the error that ended it by itself."""
         self.thread.join(30)
         assert not self.thread.is_alive(), "the node runs on"
         return self.error
@@ -146,7 +146,7 @@ class RawNode:
         self.call(encode_message(Message(content(blob, **values), reply_to=message)), timeout=30)
 
     def refused(self, frames) -> tuple[grpc.StatusCode, str]:
-        """The status and the word with which the server refuses these frames."""
+        """Return the status and the reason word with which the server rejects these frames."""
         try:
             self.call(iter(frames), timeout=30)
         except grpc.RpcError as error:

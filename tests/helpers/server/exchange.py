@@ -1,4 +1,4 @@
-"""The protocol's other side in NumPy: nodes in memory that train real factors, and an exchange that carries letters."""
+"""The protocol's other side in NumPy: nodes in memory that train real factors, and a messenger for payloads."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class NumpyNode:
         return Announcement(self.name, self.rank, self.rows, self.base, self.shapes, (), (), "classification")
 
     def answer(self, kind: Kind, payload: Payload) -> Payload:
-        """The reply that a client app would give."""
+        """Return the reply that a client app would give."""
         if kind == "query":
             return Payload(self.announcement().to_values())
         round_id = RoundId.from_values(payload.values).to_values()
@@ -65,11 +65,11 @@ class NumpyNode:
 
 
 Tamper = Callable[[str, Kind, int, Payload], Payload | RejectionReason]
-"""What becomes of a reply on its way, by the node's name, the kind and the round."""
+"""Fate of a reply in transit, by the node's name, the kind and the round."""
 
 
 class MemoryExchange:
-    """Letters to nodes in memory; `connected` may change between rounds."""
+    """Payloads to nodes in memory; `connected` may change between rounds."""
 
     def __init__(self, nodes: Iterable[NumpyNode], tamper: Tamper = lambda name, kind, number, reply: reply) -> None:
         self.connected = dict(enumerate(nodes, 100))
@@ -90,11 +90,11 @@ class MemoryExchange:
 
 
 class Recorded(MemoryExchange):
-    """Remembers each letter and each reply, by kind, round and name."""
+    """Remembers each payload and each reply, by kind, round and name."""
 
     def __init__(self, nodes: Iterable[NumpyNode]) -> None:
         super().__init__(nodes)
-        self.letters: dict[tuple[Kind, int, str], Payload] = {}
+        self.payloads: dict[tuple[Kind, int, str], Payload] = {}
         self.replies: dict[tuple[Kind, int, str], Payload | RejectionReason] = {}
 
     def request(
@@ -102,7 +102,7 @@ class Recorded(MemoryExchange):
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:
         for node, reply in super().request(kind, payloads, number):
             key = kind, number, self.connected[node].name
-            self.letters[key], self.replies[key] = payloads[node], reply
+            self.payloads[key], self.replies[key] = payloads[node], reply
             yield node, reply
 
 

@@ -61,12 +61,12 @@ class MemoryGrid(Grid):
 
 
 def reply(message: Message, payload: Payload) -> Message:
-    """A client app's reply with this letter."""
+    """Return a client app's reply with this payload."""
     return Message(payload.to_records(), reply_to=message)
 
 
 def answering(node: NumpyNode) -> Answer:
-    """The client app of a node in NumPy."""
+    """Return the client app of a node in NumPy."""
 
     def answer(message: Message) -> Iterable[Message]:
         payload = read_reply(message)

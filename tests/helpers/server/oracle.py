@@ -42,14 +42,14 @@ class Sent:
 
 
 def make(algorithm: str = "increments", ranks: Sequence[int] = MIXED, **options: Any) -> Algorithm:
-    """An algorithm; options are those of [server], `alpha`, `seed` and `head`."""
+    """Make an algorithm; options are those of [server], `alpha`, `seed` and `head`."""
     lora, seed = LoraSettings(alpha=options.pop("alpha", "rank")), options.pop("seed", 0)
     head = frozenset(options.pop("head", ()))
     return create_algorithm(AlgorithmSettings(seed, tuple(ranks), lora, Server(algorithm, **options), head))
 
 
 def send(algorithm: Algorithm, state: State, ranks: Sequence[int], shares: Sequence[float] = ()) -> list[Sent]:
-    """What clients of these ranks send in the next round; equal shares by default."""
+    """Return the updates that clients of these ranks send in the next round; equal shares by default."""
     shares = shares or [1 / len(ranks)] * len(ranks)
     return [_send(algorithm, state, rank, share, i) for i, (rank, share) in enumerate(zip(ranks, shares, strict=True))]
 
@@ -69,12 +69,12 @@ def _noisy(start: Factors, assignment: Assignment, key: tuple[object, ...]) -> F
 
 
 def reduce(algorithm: Algorithm, state: State, sent: Sequence[Sent]) -> State:
-    """The state after a round in which these updates arrived."""
+    """Return the state after a round in which these updates arrived."""
     return algorithm.reduce(state, [update.weighted for update in sent])
 
 
 def flipped(update: Sent, position: int) -> Sent:
-    """The update with the sign of one number changed, under a checksum that fits."""
+    """Return the update with the sign of one number changed, under a checksum that fits."""
     data = bytearray(data_of(update.blob))
     data[4 * position + 3] ^= 0x80
     return replace(update, blob=sealed(header_of(update.blob), bytes(data)))

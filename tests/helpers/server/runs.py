@@ -34,7 +34,7 @@ class Each(RunObserver):
 
 
 def plan(rounds: int = 3, config: str = "settings", alpha: Any = "rank", **server: Any) -> RunSettings:
-    """A plan of a few quick rounds."""
+    """Return run settings of a few quick rounds."""
     return RunSettings(7, LoraSettings(alpha=alpha), Train(rounds=rounds, steps=3, lr=0.1), Server(**server), config)
 
 
@@ -45,22 +45,22 @@ def run(
     observer: RunObserver | None = None,
     test: Test | None = None,
 ) -> Entries:
-    """What is committed once the run has ended; it begins where the journal in the folder ends."""
+    """Run to the end and return all commits; the run starts where the journal in the folder ends."""
     with Journal.open(folder) as journal:
         RoundLoop(messenger, settings, journal, observer or RunObserver(), lambda adapter, node: None, test).run()
         return journal.entries
 
 
 def hashes(entries: Entries) -> list[str]:
-    """The hash of the broadcast after each round."""
+    """Return the hash of the broadcast after each round."""
     return [entry["adapter_hash"] for entry in entries]
 
 
 def clients(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The records of a round's clients by name."""
+    """Return the records of a round's clients by name."""
     return {client["name"]: client for client in entry["metrics"]["clients"]}
 
 
 def fresh(nodes: Iterable[NumpyNode] = FOUR, **changes: Any) -> MemoryExchange:
-    """An exchange over these nodes, each with these changes."""
+    """Make a messenger over these nodes, each with these changes."""
     return MemoryExchange([replace(node, **changes) for node in nodes])

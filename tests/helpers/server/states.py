@@ -19,7 +19,7 @@ def first_state() -> State:
 
 
 def next_state(state: State) -> State:
-    """The round after, which depends on every bit of the round before."""
+    """Return the next state, which depends on every bit of this one."""
     number = state.round + 1
     noise, kept = _noise(number), state.parts["kept"]
     mixed = {name: Factors(f.a / 3 + noise[name].a, f.b / 3 + noise[name].b) for name, f in kept.items()}
@@ -35,14 +35,14 @@ def undisturbed() -> Iterator[State]:
 
 
 def bits(state: State) -> Bits:
-    """What two equal states have in common; `global` as it is broadcast, in float32."""
+    """Return bits that are equal for equal states; `global` as it is broadcast, in float32."""
     parts = {"global": state.parts["global"].astype("float32"), "kept": state.parts["kept"]}
     arrays = {part: {name: x.tobytes() for name, x in adapter.arrays().items()} for part, adapter in parts.items()}
     return state.round, state.dropped, arrays
 
 
 def commit(journal: Journal) -> State:
-    """The next state, after its commit."""
+    """Commit the next state and return it."""
     state = next_state(journal.last_state()) if journal.entries else first_state()
     journal.commit(state, {"adapter_hash": f"hash of {state.round}", "clients": ["ada", "bob"]})
     return state

@@ -1,4 +1,4 @@
-"""What a grid knows of its nodes, without a grid."""
+"""A grid's knowledge of its nodes, without a grid."""
 
 from dataclasses import dataclass, field
 

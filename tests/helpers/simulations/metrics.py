@@ -53,7 +53,7 @@ def rounds(count: int, clients: int = 4, **changes: Any) -> list[dict[str, Any]]
 
 
 def write_run(folder: Path, records: Sequence[dict[str, Any]], task: str = "classification") -> Path:
-    """A run folder with these records and a small `config.toml`."""
+    """Write a run folder with these records and a small `config.toml`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.toml").write_text(f'seed = 0\n\n[data]\ntask = "{task}"\n')
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))

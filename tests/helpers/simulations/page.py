@@ -45,5 +45,5 @@ class Page(HTMLParser):
 
 
 def read_page(path: Path) -> Page:
-    """The page at this path."""
+    """Read the page at this path."""
     return Page(path.read_text(encoding="utf-8"))

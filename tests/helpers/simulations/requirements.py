@@ -1,4 +1,4 @@
-"""What tests of real models and public data need, and whether it is there."""
+"""Requirements of tests of real models and public data, and whether they are met."""
 
 from importlib.util import find_spec
 

@@ -17,12 +17,12 @@ BRIEF = ("train.rounds=2", "train.steps=3", "train.lr=1e-2", "data.test_rows=20"
 
 
 def run_tiny(out, *settings, name="run", recipe=TINY):
-    """The folder of a run of the tiny recipe, made in this process."""
+    """Run the tiny recipe in this process, and return the run's folder."""
     return simulate(recipe, list(settings), name, out, None)
 
 
 def write_recipe(folder, file, **data):
-    """A copy of the tiny recipe that reads this file of rows."""
+    """Write a copy of the tiny recipe that reads this file of rows."""
     tables = read_toml(TINY)
     kept = {key: value for key, value in tables["data"].items() if key != "corpus"}
     path = folder / f"{Path(file).name}.toml"
@@ -31,7 +31,7 @@ def write_recipe(folder, file, **data):
 
 
 def toy_rows(**columns):
-    """The rows of the toy corpus, each column under the name given for it."""
+    """Return the rows of the toy corpus, each column under the name given for it."""
     return [{new: row[old] for old, new in columns.items()} for row in toy.load().rows]
 
 
@@ -54,7 +54,7 @@ def entries(run):
 
 
 def hashes(run):
-    """The hash of the global update after each round."""
+    """Return the hash of the global update after each round."""
     return [entry["adapter_hash"] for entry in entries(run)]
 
 
@@ -63,6 +63,6 @@ def weights(run):
 
 
 def same_result(run, other):
-    """Whether two runs ended with the same bits, round by round and in what they published."""
+    """Return whether two runs ended with the same bits, in each round and in the published files."""
     same_numbers = without_seconds(run) == without_seconds(other)
     return hashes(run) == hashes(other) and weights(run) == weights(other) and same_numbers

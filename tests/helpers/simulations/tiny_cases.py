@@ -7,6 +7,6 @@ KINDS = {"bert": "classification", "llama": "causal-lm"}
 
 
 def tiny_case(kind, **changes):
-    """A case of a few short rows."""
+    """Make a case of a few short rows."""
     settings = {"batch": 4, "length": 6, "steps": 4, "batches": 4, "repetitions": 1} | changes
     return Case(kind, tiny_base(kind), KINDS[kind], **settings)

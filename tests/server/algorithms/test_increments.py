@@ -29,7 +29,7 @@ cohorts = st.lists(st.sampled_from(MIXED), min_size=1, max_size=4)
 
 
 def rounds(algorithm, shapes, cohorts):
-    """The state before each round, what was sent in it, and the state after."""
+    """Return the state before each round, the updates sent in it, and the state after."""
     state = algorithm.initial(shapes)
     for ranks in cohorts:
         sent = send(algorithm, state, ranks)
@@ -39,7 +39,7 @@ def rounds(algorithm, shapes, cohorts):
 
 
 def reported(algorithm, before, after, sent):
-    """The aggregation error as the server computes it."""
+    """Return the aggregation error as the server computes it."""
     starts = {update.rank: update.assignment.start for update in sent}
     updates = [update.weighted for update in sent]
     return aggregation_error(
@@ -109,7 +109,7 @@ def test_without_a_cap_that_bites_nothing_is_lost():
 
 
 def best(matrix, rank):
-    """The best approximation of this rank."""
+    """Return the best approximation of this rank."""
     u, sigma, vt = np.linalg.svd(matrix)
     return (u[:, :rank] * sigma[:rank]) @ vt[:rank]
 

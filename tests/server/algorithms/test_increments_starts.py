@@ -1,4 +1,4 @@
-"""Where a round starts: B = 0 beside an A that is warm, fresh, Gaussian, or common to all clients."""
+"""The start of a round: B = 0 beside an A that is warm, fresh, Gaussian, or common to all clients."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ RANKS = (2, 5, 16)
 
 
 def after_rounds(count, ranks=RANKS, cohort=RANKS, **options):
-    """The algorithm, its state after some rounds, and what was sent in the last one."""
+    """Return the algorithm, its state after some rounds, and the updates sent in the last one."""
     algorithm = make(ranks=ranks, **options)
     state, sent = algorithm.initial(SHAPES), []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""What every algorithm of the registry promises, whatever its equations are."""
+"""Properties that every algorithm of the registry promises, whatever its equations are."""
 
 import numpy as np
 import pytest
@@ -89,7 +89,7 @@ def test_a_reduction_is_a_pure_function(algorithm):
 
 
 def moved(name, seed):
-    """How far the global update moves if every client writes its update in other coordinates."""
+    """Return the change of the global update if every client writes its update in other coordinates."""
     rng = np.random.default_rng(seed)
     algorithm = make(name, RANKS[name], rank_global=5)
     before = algorithm.initial(SHAPES)

@@ -62,7 +62,7 @@ def test_a_client_record_says_what_it_sent(tmp_path):
             assert (record["examples"], record["tokens"]) == (node.rows, 7 * node.rows)
             assert record["share"] == node.rows / 75
             assert record["bytes_up"] == len(reply.blob)
-            kinds = [messenger.letters[kind, number, node.name] for kind in ("train", "evaluate")]
+            kinds = [messenger.payloads[kind, number, node.name] for kind in ("train", "evaluate")]
             assert record["bytes_down"] == sum(len(payload.blob) for payload in kinds)
         for side in ("bytes_up", "bytes_down"):
             assert entry["metrics"][side] == sum(record[side] for record in rows.values()) > 0
@@ -140,7 +140,7 @@ def test_an_order_names_run_round_parent_and_base(tmp_path):
     entries = run(tmp_path, messenger, plan(3, config="these settings"))
     for number in (1, 2, 3):
         round_id = {"run": "these settings", "round": number, "base": "base", "attempt": 1}
-        train, evaluate = (messenger.letters[kind, number, "ada"].values for kind in ("train", "evaluate"))
+        train, evaluate = (messenger.payloads[kind, number, "ada"].values for kind in ("train", "evaluate"))
         assert train.items() >= (round_id | {"parent": hashes(entries)[number - 1]}).items()
         assert evaluate.items() >= (round_id | {"parent": hashes(entries)[number]}).items()
 
@@ -150,18 +150,18 @@ def test_an_assignment_carries_the_training(tmp_path):
     settings = plan(2, alpha=16.0, mode="b")
     train = Train(rounds=2, steps=3, batch=5, lr=0.1, clip=0.7, accumulate=2, checkpointing=True, warmup=1)
     run(tmp_path, messenger, replace(settings, train=train, lora=replace(settings.lora, dropout=0.1)))
-    values = messenger.letters["train", 2, "eve"].values
+    values = messenger.payloads["train", 2, "eve"].values
     expected = {"batch": 5, "clip": 0.7, "accumulate": 2, "checkpointing": True, "dropout": 0.1, "seed": 7, "round": 2}
     expected |= {"cohort": 4}
     assert values.items() >= (expected | {"trains": "b", "scaling": 4.0}).items()
     assert values["learning_rates"] == list(learning_rates(train, 2))
-    assert messenger.letters["query", 0, "eve"].values == {"targets": "query-value"}
+    assert messenger.payloads["query", 0, "eve"].values == {"targets": "query-value"}
 
 
 def test_clients_of_one_rank_get_the_same_bytes(tmp_path):
     messenger = Recorded([*FOUR, NumpyNode("fay", 4)])
     run(tmp_path, messenger, plan(1))
-    blobs = {name: messenger.letters["train", 1, name].blob for name in ("ada", "eve", "fay")}
+    blobs = {name: messenger.payloads["train", 1, name].blob for name in ("ada", "eve", "fay")}
     assert blobs["eve"] is blobs["fay"] != blobs["ada"]
 
 

@@ -19,12 +19,12 @@ def values(**changes):
 
 
 def factors(change):
-    """The reply with other factors in its buffer."""
+    """Return the reply with other factors in its buffer."""
     return lambda reply: replace(reply, blob=encode_adapter(change(decode_adapter(reply.blob))))
 
 
 def only_in(name, side, number):
-    """The adapter with one entry of one factor replaced."""
+    """Return the adapter with one entry of one factor replaced."""
 
     def change(adapter):
         arrays = {"a": adapter[name].a.copy(), "b": adapter[name].b.copy()}

@@ -45,7 +45,7 @@ class Stopper(RunObserver):
 
 
 def outcome(entries):
-    """What two runs must have in common: all but the seconds."""
+    """Return all that two runs must have in common, which excludes only the seconds."""
     return [entry["metrics"] | {"seconds": None, "hash": entry["adapter_hash"]} for entry in entries]
 
 
@@ -91,7 +91,7 @@ def test_a_finished_run_does_nothing_more(tmp_path):
 
 @pytest.fixture
 def begun(tmp_path):
-    """A run that was stopped after its first round."""
+    """Return a run that was stopped after its first round."""
     with pytest.raises(Stop):
         run(tmp_path / "run", fresh(), plan(3), Stopper("committed", 1))
     return tmp_path / "run"

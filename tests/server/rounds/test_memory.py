@@ -21,7 +21,7 @@ MANY = (2, 2, 4, 4, 8, 8, 8, 16, 16, 32, 32)
 
 
 def peak(work):
-    """The most bytes that Python and NumPy held during the work, beyond those before, and its result."""
+    """Return the most bytes that Python and NumPy added during the work, and its result."""
     tracemalloc.start()
     try:
         result = work()
@@ -31,7 +31,7 @@ def peak(work):
 
 
 def updates_of(folder, shapes, ranks):
-    """Updates of these ranks that lie on disk."""
+    """Make updates of these ranks that lie on disk."""
     folder.mkdir()
     updates = []
     for number, rank in enumerate(ranks):
@@ -76,7 +76,7 @@ def test_memory_does_not_grow_with_the_cohort(rule, tmp_path, monkeypatch):
 
 
 def test_a_module_costs_no_more_than_a_few_dense_ones_however_many_clients(tmp_path):
-    """Where the sum of ranks is beyond d and k, factors would take more room than the matrix itself."""
+    """If the sum of ranks exceeds d and k, factors would take more room than the matrix itself."""
     shapes = {"q": (128, 128)}
     algorithm = make(ranks=(16,))
     before = algorithm.initial(shapes)

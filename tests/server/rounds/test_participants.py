@@ -1,4 +1,4 @@
-"""Who takes part, over an exchange in memory; nodes come, go, and say nonsense."""
+"""Participants of a run, over a messenger in memory; nodes come, go, and send nonsense."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -23,7 +23,7 @@ def refused(participants):
 
 
 def asked(messenger):
-    """The nodes that were asked who they are, one list for each time."""
+    """Return the nodes that were asked to announce themselves, one list for each time."""
     return [names for kind, _, names in messenger.asked if kind == "query" and names]
 
 

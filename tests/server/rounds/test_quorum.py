@@ -40,7 +40,7 @@ class Arriving(MemoryExchange):
 
 @pytest.fixture
 def pauses(monkeypatch):
-    """The seconds of each pause, none of which is taken."""
+    """Record the seconds of each pause, and skip the pauses."""
     taken = []
     monkeypatch.setattr(time, "sleep", taken.append)
     return taken

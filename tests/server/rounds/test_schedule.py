@@ -8,7 +8,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 
 
 def whole_run(**settings):
-    """The rates of all steps of all rounds."""
+    """Return the rates of all steps of all rounds."""
     train = Train(**({"rounds": 4, "steps": 5, "lr": 0.1, "warmup": 0} | settings))
     return [rate for number in range(1, train.rounds + 1) for rate in learning_rates(train, number)]
 

@@ -10,7 +10,7 @@ from server.storage.atomic_files import append_to_file, open_atomically, truncat
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """The system refuses to write a file beyond `size` bytes, as it does on a full disk."""
+    """Let the system refuse to write a file beyond `size` bytes, as it does on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

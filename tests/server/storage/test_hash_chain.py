@@ -9,7 +9,7 @@ HERE = Path("log.jsonl")
 
 
 def lines_of(*names: str) -> list[bytes]:
-    """The lines of a log of one entry a name."""
+    """Return the lines of a log of one entry per name."""
     lines: list[bytes] = []
     entries: tuple[Entry, ...] = ()
     for number, name in enumerate(names):

@@ -18,7 +18,7 @@ STATES = list(itertools.islice(undisturbed(), 5))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A journal of three rounds."""
+    """Return a journal of three rounds."""
     with Journal.open(tmp_path / "journal") as journal:
         for _ in range(3):
             commit(journal)
@@ -30,7 +30,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def last_line(folder: Path) -> int:
-    """Where the last line of the log begins."""
+    """Return the offset of the log's last line."""
     return (folder / "log.jsonl").read_bytes()[:-1].rindex(b"\n") + 1
 
 

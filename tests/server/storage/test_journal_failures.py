@@ -30,7 +30,7 @@ Fail = Callable[[], None]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A journal of two rounds."""
+    """Return a journal of two rounds."""
     with Journal.open(tmp_path / "journal") as journal:
         commit(journal)
         commit(journal)
@@ -150,7 +150,7 @@ def test_a_number_that_is_not_finite_costs_no_round(folder: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
+    """Mount a file system of 64 KiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]

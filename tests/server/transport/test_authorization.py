@@ -23,7 +23,7 @@ def identities(tmp_path):
 
 @pytest.fixture
 def folders(identities):
-    """The operator's folder, `keys`, and those of two nodes that are admitted."""
+    """Return the operator's folder, `keys`, and the folders of two admitted nodes."""
     return identities.folder
 
 
@@ -38,7 +38,7 @@ def roster_guard(folders, nodes):
 
 
 def reply(node, values=VALUES, blob=BLOB, **changes):
-    """What a node sends: values with its signature; `changes` are made afterwards."""
+    """Return a node's reply: values with its signature; `changes` are made afterwards."""
     who = {"project": node.project, "node": node.name, "roster": node.roster.version, "key": node.signing_key}
     return {**values, **signatures.sign_reply(values, hashlib.sha256(blob).hexdigest(), **who), **changes}
 

@@ -1,4 +1,4 @@
-"""Letters over a Flower grid: one array a message, words for errors, and nobody waits for ever."""
+"""Payloads over a Flower grid: one array a message, words for errors, and nobody waits for ever."""
 
 from typing import get_args
 

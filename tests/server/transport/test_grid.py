@@ -39,7 +39,7 @@ def authority():
 
 @pytest.fixture
 def start(authority, tmp_path):
-    """Starts a grid that is closed at the end."""
+    """Start a grid that is closed at the end."""
     grids = []
 
     def start(guard=OPEN, **settings):
@@ -58,7 +58,7 @@ def grid(start):
 
 @pytest.fixture
 def raw(authority, grid):
-    """Makes nodes that do as they are told."""
+    """Make nodes that do as they are told."""
     made = []
 
     def make(name, **settings):
@@ -76,7 +76,7 @@ def connected(grid, count):
 
 
 def pull(grid, ids):
-    """The one reply, as soon as it is there."""
+    """Return the one reply, as soon as it has come."""
     replies = []
     until(lambda: replies.extend(grid.pull_messages(ids)) or replies)
     (reply,) = replies

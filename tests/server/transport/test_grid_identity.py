@@ -1,4 +1,4 @@
-"""Who gets in, and how a server begins and ends."""
+"""Authentication of nodes by the grid, and the start and end of a server."""
 
 import signal
 import socket
@@ -166,7 +166,7 @@ node.call(half())
 
 @pytest.fixture
 def remote(authority, tmp_path):
-    """Starts a node in a process of its own that sends half a reply."""
+    """Start a node in a new process that sends half a reply."""
     processes = []
 
     def remote(grid, name):

@@ -9,7 +9,7 @@ from server.transport.listener import connection_limit, raise_open_file_limit
 
 @pytest.fixture
 def limits():
-    """The limits as they were, which come back."""
+    """Return the limits, and restore them at the end."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield before
     resource.setrlimit(resource.RLIMIT_NOFILE, before)

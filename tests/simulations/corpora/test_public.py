@@ -47,7 +47,7 @@ def load_dataset(path, split):
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A function that writes a file below $FEDLORA_DATA."""
+    """Return a function that writes a file below $FEDLORA_DATA."""
     monkeypatch.setenv("FEDLORA_DATA", str(tmp_path))
 
     def write(file, text):
@@ -68,7 +68,7 @@ def all_three(own):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A package `datasets` that finds its rows in a file, in place of the hub."""
+    """Install a package `datasets` that finds its rows in a file, in place of the hub."""
     monkeypatch.delenv("FEDLORA_DATA", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     (tmp_path / "datasets.py").write_text(DATASETS)
@@ -106,14 +106,14 @@ def test_where_there_is_nothing_it_says_what_to_do(monkeypatch, name):
     with pytest.raises(DataError) as caught:
         load_corpus(name)
     message = str(caught.value)
-    assert f"set FEDLORA_DATA to a folder that holds {PUBLIC[name].file} with the columns" in message
+    assert f"set FEDLORA_DATA to a folder that has {PUBLIC[name].file} with the columns" in message
     assert "pip install datasets" in message
     assert f"HF_HUB_OFFLINE=0 to load {PUBLIC[name].hub}" in message
 
 
 def test_the_hub_is_not_asked_when_offline(hub, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(DataError, match="not at hand"):
+    with pytest.raises(DataError, match="is not available"):
         load_corpus("polarity")
 
 
@@ -124,7 +124,7 @@ def test_a_hub_that_fails_is_explained(hub):
 
 
 def test_a_missing_file_is_named(own, tmp_path):
-    with pytest.raises(DataError, match=r"there is no file .*banking77/train\.csv; .* columns text, category"):
+    with pytest.raises(DataError, match=r"but .*banking77/train\.csv does not exist; .* columns text, category"):
         load_corpus("banking77")
 
 

@@ -21,7 +21,7 @@ def report(tmp_path, records, task="classification", modules=(), **more):
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A full page: twelve rounds, eight clients, thirteen modules."""
+    """Write a full page: twelve rounds, eight clients, thirteen modules."""
     records = rounds(12, clients=8)
     return report(tmp_path_factory.mktemp("full"), records, modules=(*MODULES, "classifier"), chance=0.25)
 
@@ -60,10 +60,10 @@ def test_every_round_client_and_module_is_there(page):
 
 
 def test_a_classification_shows_accuracy_and_chance(page):
-    assert "share of test rows right" in page.text
+    assert "share of test rows classified correctly" in page.text
     assert "chance, 25.0%" in page.text
     assert "Perplexity" not in page.text
-    assert "Refused and absent" not in page.text
+    assert "Rejected and absent" not in page.text
     assert "Samples" not in page.text
 
 
@@ -71,7 +71,7 @@ def test_a_language_model_shows_perplexity_and_samples(tmp_path):
     samples = [{"prompt": "name: The Eagle", "before": "The the", "after": "The Eagle serves food."}]
     page = report(tmp_path, rounds(1, test_accuracy=None), task="causal-lm", samples=samples)
     assert "exp(test loss) per token" in page.text
-    assert "share of test rows right" not in page.text
+    assert "share of test rows classified correctly" not in page.text
     assert all(key.capitalize() in page.text and text in page.text for key, text in samples[0].items())
 
 
@@ -97,7 +97,7 @@ def test_equal_input_gives_equal_bytes_and_other_input_does_not(tmp_path):
 def test_refusals_show_with_reason_and_rounds(tmp_path):
     bad = [record(r, [client(0, r), client(1, r, status="refused", reason="other base")]) for r in range(1, 4)]
     page = report(tmp_path, [record(0, [client(0, 0)]), *bad])
-    assert re.search(r"client-01\s*refused\s*other base\s*1–3", page.text)
+    assert re.search(r"client-01\s*rejected\s*other base\s*1–3", page.text)
 
 
 def test_a_hundred_clients_are_all_named(tmp_path):

@@ -22,8 +22,8 @@ def test_numbers_that_are_not_finite_read_as_missing(tmp_path):
     ("text", "says"),
     [
         ("", "no round was committed"),
-        ('{"round": 0}\n{oops', "metrics.jsonl:2 is no JSON"),
-        ("[1]", "no record of a round"),
+        ('{"round": 0}\n{oops', "metrics.jsonl:2 is not JSON"),
+        ("[1]", "does not record a round"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_its_line(tmp_path, text, says):

@@ -20,7 +20,7 @@ PLACES = {"farm", "harbour", "kitchen", "station"}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A language model that has learned to name the place."""
+    """Run a language model that learns to name the place."""
     return run_tiny(tmp_path_factory.mktemp("llama"), *LANGUAGE, *LEARNING)
 
 

@@ -21,7 +21,7 @@ REQUEST = request.read_request(DATA)
 
 
 def resigned(**changes: object) -> bytes:
-    """The request with other values, signed with the node's own Ed25519 key."""
+    """Return the request with other values, signed with the node's own Ed25519 key."""
     return signed_json.sign_document("request", dataclasses.replace(REQUEST, **changes), SIGNING)
 
 

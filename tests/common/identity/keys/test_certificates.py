@@ -19,7 +19,7 @@ needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="need
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the certificates and keys of a server, a node and a stranger with an authority of his own."""
+    """Return a folder with the certificates and keys of a server, a node, and a stranger with another authority."""
     folder = tmp_path_factory.mktemp("pems")
     for who in ("own", "strange"):
         operator = new_project(folder / f"{who}-project")
@@ -82,7 +82,7 @@ def context(pems: Path, who: str, purpose: int, trusted: str = "own") -> ssl.SSL
 
 
 def handshake(client: ssl.SSLContext, server: ssl.SSLContext, host: str) -> str:
-    """What the server then knows the client as; both sides in this thread, over memory."""
+    """Return the client's name as the server knows it after a handshake in this thread, over memory."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [client.wrap_bio(to_client, to_server, server_hostname=host), server.wrap_bio(to_server, to_client, True)]
     waiting = set(range(2))

@@ -21,7 +21,7 @@ Act = Callable[[Path], object]
 
 
 class KilledError(BaseException):
-    """What no code of ours can catch."""
+    """An error that no code of ours can catch."""
 
 
 def kill_at(patch: pytest.MonkeyPatch, step: int) -> list[str]:
@@ -76,7 +76,7 @@ def renew_server(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with one member, and a node that waits to be admitted."""
+    """Make a project with one member, and a node that waits to be admitted."""
     root = tmp_path_factory.mktemp("before")
     operator = new_project(root / "operator", days_ago(80))
     new_node(operator, root / "a", now=days_ago(70))
@@ -85,7 +85,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def killed_at(patch: pytest.MonkeyPatch, act: Act, root: Path, step: int) -> bool:
-    """Whether the act was killed, at a step that it has."""
+    """Return whether the act was killed, at a step that it has."""
     with patch.context() as context:
         kill_at(context, step)
         with suppress(KilledError):

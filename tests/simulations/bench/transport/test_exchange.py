@@ -25,7 +25,7 @@ def test_two_nodes_send_back_what_they_got_beside_a_copy_and_a_commit(project):
 
 
 def changing():
-    """An app that changes the last byte."""
+    """Return an app that changes the last byte."""
     app = ClientApp()
 
     @app.train()
