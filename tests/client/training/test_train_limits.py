@@ -57,7 +57,7 @@ class _Made(TorchDispatchMode):
 @pytest.mark.parametrize(("kind", "task"), ALL_TASKS)
 def test_no_matrix_of_a_target_is_ever_made(kind, task):
     """Rows of 5 and 7 tokens, three a batch, give no activation the shape of a weight."""
-    where = bench(kind, task, random_rows(task, [5, 7] * 3), own_tensors=True)
+    where = bench(kind, task, random_rows(task, [5, 7] * 3))
     parameters = list(where.base.model.parameters())
     dense = {shape for d, k in where.lora.shapes.values() for shape in ((d, k), (k, d)) if min(d, k) > 3}
     training = replace(PLAIN, batch=3)

@@ -47,12 +47,11 @@ class Bench:
         return update
 
 
-def bench(kind="bert", task="classification", rows=None, dtype="float32", device="cpu", own_tensors=False):
-    """Make a bench; with `own_tensors` a test may change the base without harm to others."""
+def bench(kind="bert", task="classification", rows=None, dtype="float32", device="cpu"):
+    """Make a bench, whose base a test may change without harm to others."""
     labels = LABELS if task == "classification" else ()
-    base = load_base(str(tiny_base(kind)), task, labels, dtype, device).skeleton()
-    if own_tensors:
-        base = replace(base, model=copy.deepcopy(base.model))
+    base = load_base(str(tiny_base(kind)), task, labels, dtype, device)
+    base = replace(base, model=copy.deepcopy(base.model))
     return Bench(base, Lora(base.model, find_targets(base, "query-value")), rows or random_rows(task, [5, 9, 7, 6] * 3))
 
 

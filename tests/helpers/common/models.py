@@ -1,6 +1,8 @@
 """Tiny real models, random adapters for them, and the logits of both."""
 
+import copy
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -22,9 +24,10 @@ TOKENS = {
 
 
 def load(kind: str, task: str = "classification", folder: object = None) -> BaseModel:
-    """Load a tiny base with its own module objects, so that no test sees another's hooks."""
+    """Load a tiny base with modules and tensors of its own, so that no test sees what another did to them."""
     labels = LABELS if task == "classification" else ()
-    return load_base(str(folder or tiny_base(kind)), task, labels, "float32", "cpu").skeleton()  # type: ignore[arg-type]
+    base = load_base(str(folder or tiny_base(kind)), task, labels, "float32", "cpu")  # type: ignore[arg-type]
+    return replace(base, model=copy.deepcopy(base.model))
 
 
 def random_factors(rng: np.random.Generator, shape: tuple[int, int], rank: int, scale: float = 0.3) -> Factors:
