@@ -92,7 +92,7 @@ def client(
 
 
 def _own_file(file: Path | None, example: bool, room: str) -> Path | None:
-    """The file to start from; none where the example was printed instead."""
+    """Return the file to start from; None if the example was printed instead."""
     if example:
         print(Path(__file__).with_name(room).joinpath("example.toml").read_text(encoding="utf-8"), end="")
         return None

@@ -39,7 +39,7 @@ app = ClientApp()
 
 @app.query()
 def query(message: Message, context: Context) -> Message:
-    """Who this node is, for the targets that the server names."""
+    """Announce this node for the targets that the server names."""
     return _answer(message, context, _announce)
 
 
@@ -51,7 +51,7 @@ def train_round(message: Message, context: Context) -> Message:
 
 @app.evaluate()
 def evaluate_round(message: Message, context: Context) -> Message:
-    """The loss of a global update on the rows that this node holds out."""
+    """Evaluate a global update on the rows that this node holds out."""
     return _answer(message, context, _evaluate)
 
 
@@ -68,7 +68,7 @@ Work = Callable[[Path, Values, bytes], tuple[Values, bytes]]
 
 
 def _answer(message: Message, context: Context, work: Work) -> Message:
-    """The reply to a message, or the word for what went wrong."""
+    """Return the reply to a message, or an error with the reason word."""
     try:
         payload = Payload.from_message(message)
         values, blob = work(_node_file(context), payload.values, payload.blob)
@@ -128,13 +128,13 @@ def _decline(file: Path, text: str | None) -> None:
 
 @cache
 def _policy(file: Path) -> Policy:
-    """The policy of the node with this file, read once a process."""
+    """Return the policy of the node with this file, read once per process."""
     return read_node(file).policy
 
 
 @cache
 def _trainings(file: Path) -> list[float]:
-    """When this process began each training for the node with this file, in seconds of its monotonic clock."""
+    """Return when each training of the node with this file began in this process, in seconds of the monotonic clock."""
     return []
 
 
@@ -148,7 +148,7 @@ def _evaluate(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
 
 
 def _attach(node: LocalNode, values: Values, adapter: Adapter) -> tuple[BaseModel, Lora]:
-    """The node's model, ready for an adapter on these modules, if the order is for this base."""
+    """Return the node's model, ready for an adapter on these modules; decline a round for another base."""
     modules = tuple(adapter)
     asked, own = RoundId.from_values(values).base, fingerprint_node(node, modules)
     if asked != own:

@@ -44,12 +44,12 @@ class Trained:
     adapter: Adapter
 
     def attach(self) -> tuple[BaseModel, Lora]:
-        """A model to which this update, or part of it, can be added."""
+        """Return a model to which this update, or part of it, can be added."""
         return attach_lora(self.base, tuple(self.adapter))
 
 
 def load_run(run: Path) -> Trained:
-    """What a run has trained so far.
+    """Load what a run has trained so far.
 
     Raises:
         JournalError: the folder is no run, or nothing is committed yet.
@@ -68,7 +68,7 @@ def load_run(run: Path) -> Trained:
 
 
 def load_test_rows(run: Path) -> tuple[Node, Examples]:
-    """The run's test rows, and the settings of the node that holds them.
+    """Load the run's test rows, and the settings of the node that holds them.
 
     Raises:
         DataError: there are none.
@@ -79,7 +79,7 @@ def load_test_rows(run: Path) -> tuple[Node, Examples]:
 
 
 def _head(base: BaseModel, saved: Mapping[str, Array]) -> dict[str, Factors]:
-    """The finished head's difference to its start as factors: the identity and the difference itself, exactly."""
+    """Return the finished head's difference to its start as exact factors: the identity and the difference."""
     head = {}
     for module in base.head:
         weight = saved[f"{module.name}.weight"]
@@ -144,7 +144,7 @@ def merge_into_base(run: Path, out: Path) -> float:
 
 
 def generate(run: Path, prompt: str, tokens: int) -> str:
-    """What the trained model writes after the prompt, greedily, up to so many tokens.
+    """Continue the prompt with the trained model, greedily, up to this many tokens.
 
     Raises:
         ConfigError: the run's task is not causal-lm, or the prompt is empty or too long.
@@ -159,7 +159,7 @@ def generate(run: Path, prompt: str, tokens: int) -> str:
 
 @torch.no_grad()
 def continue_text(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens: int) -> str:
-    """What the base plus this adapter writes after these token ids, greedily, up to so many tokens."""
+    """Continue these token ids with the base plus this adapter, greedily, up to this many tokens."""
     skeleton, lora = trained.attach()
     lora.lanes = [frozen_lane(adapter, skeleton.device)]
     given, tokenizer = torch.tensor([list(ids)], device=skeleton.device), trained.base.tokenizer

@@ -9,7 +9,7 @@ _START = "start Flower's SuperLink, and Ray on every machine, with it (a SuperLi
 
 
 def node_file(number: int, count: int, run: str) -> Path:
-    """The settings file of node `number` (from 0) of `count`, in order of the files' names.
+    """Return the settings file of node `number` (from 0) of `count`, in order of the files' names.
 
     Raises:
         ConfigError: the variable is not set, its folder belongs to another run than this, or it does not hold one

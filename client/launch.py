@@ -45,7 +45,7 @@ def _run_node(file: Path) -> None:
 
 
 def _link(node: Node, file: Path) -> Link:
-    """A new one for each run, so that a node that stays takes up the invite which its operator has renewed."""
+    """Make a new link for each run, so that a node that stays uses an invite that its operator has renewed."""
     own = credentials.load_node_credentials(Path(node.keys), node.name)
     for warning in own.warnings:
         log.warning("%s", warning)
@@ -56,7 +56,7 @@ def _link(node: Node, file: Path) -> Link:
 
 @cache
 def _app(file: Path) -> ClientApp:
-    """The node's app, with base model and rows read. Not before the node is let in: PyTorch alone takes seconds, and
+    """Load the node's app, base model and rows. Not before the node is accepted: PyTorch alone takes seconds, and
     a node that cannot read them ends before it is asked for anything.
     """
     log.info("reading base model and data")

@@ -41,7 +41,7 @@ class LocalNode:
 
 @cache
 def load_node(file: Path) -> LocalNode:
-    """The node of a `client.toml`, read once a process.
+    """Load the node of a `client.toml`, once per process.
 
     Raises:
         ConfigError, ModelError, DataError: a setting, the base model or a row is wrong.
@@ -54,7 +54,7 @@ def load_node(file: Path) -> LocalNode:
 
 
 def read_examples(node: Node, rows: Sequence[Row], file: Path) -> Examples:
-    """The rows of a file as the node's base model takes them.
+    """Turn the rows of a file into examples for the node's base model.
 
     Raises:
         DataError: a row cannot be used.
@@ -73,12 +73,12 @@ def read_examples(node: Node, rows: Sequence[Row], file: Path) -> Examples:
 
 
 def load_node_base(node: Node) -> BaseModel:
-    """The node's base model, loaded once a process."""
+    """Load the node's base model, once per process."""
     return load_base(node.base, node.task, node.labels, node.dtype, node.device)
 
 
 def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announcement:
-    """What the node says of itself when it is asked to adapt these targets.
+    """Make the node's announcement for these targets.
 
     Raises:
         ConfigError: no module matches, or the node's rank fits none.
@@ -93,7 +93,7 @@ def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announceme
 
 @cache
 def fingerprint_node(node: LocalNode, modules: tuple[str, ...]) -> str:
-    """What the node must share with all that train these modules with it; hashed once a process.
+    """Hash what the node must share with all that train these modules with it, once per process.
 
     Raises:
         ModelError: the base lacks such a module, or one of its files is damaged.
@@ -118,7 +118,7 @@ def check_rank(rank: int, shapes: dict[str, tuple[int, int]]) -> None:
 
 
 def attach_lora(base: BaseModel, names: tuple[str, ...]) -> tuple[BaseModel, Lora]:
-    """This thread's own skeleton of the base with adapters on these modules; attached once for each set of targets."""
+    """Return this thread's skeleton of the base with adapters on these modules, attached once per set of targets."""
     attached: dict[tuple[BaseModel, tuple[str, ...]], tuple[BaseModel, Lora]]
     attached = _THREAD.__dict__.setdefault("attached", {})
     if (base, names) not in attached:

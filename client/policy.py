@@ -1,4 +1,4 @@
-"""What this node allows a server to ask, checked before a base is loaded and before any step; and what may leave it."""
+"""The node's policy, checked before a base is loaded and before any step; and the list of what may leave the node."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ MAY_LEAVE: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What a server asks of the node in one round; `cohort` is how many nodes it says it asks, this one included."""
+    """A server's request of one round; `cohort` is the number of nodes that it states, this one included."""
 
     round_id: RoundId
     assignment: Assignment
@@ -64,12 +64,12 @@ class TrainingHistory:
 
 
 def training_violation(policy: Policy, request: TrainingRequest, history: TrainingHistory) -> str | None:
-    """Why the ask exceeds the policy: the key, what is asked and the limit. None if it does not."""
+    """Return how a request exceeds the policy: the key, the value and the limit. None if it does not."""
     return next(_violations(policy, request, history), None)
 
 
 def evaluation_violation(policy: Policy, round_id: RoundId, adapter: Adapter) -> str | None:
-    """The same for an order to measure an adapter."""
+    """Return the same for a request to evaluate an adapter."""
     size = FLOAT32 * sum(array.size for array in adapter.arrays().values())
     too_large = policy.max_bytes is not None and size > policy.max_bytes
     number = [f"[policy] max_bytes = {policy.max_bytes}, asked is {size}"] if too_large else []
@@ -125,7 +125,7 @@ def needed_bytes(assignment: Assignment) -> int:
 
 
 def outgoing_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a reply, each of which may leave.
+    """Return the values of a reply, once each is known to be allowed to leave.
 
     Raises:
         ValueError: one is not in `MAY_LEAVE`, or is of another type.

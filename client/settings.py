@@ -8,7 +8,7 @@ from common.settings.reader import parse_settings, read_toml
 
 
 def read_node(file: Path) -> Node:
-    """The settings in a node's own file; paths in it are relative to it.
+    """Read the settings in a node's own file; paths in it are relative to it.
 
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.

@@ -1,1 +1,1 @@
-"""What every side agrees on: values, algebra on factors, the wire format, settings. No side effects."""
+"""The part that every side shares: values, algebra on factors, the wire format, settings. No side effects."""

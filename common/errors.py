@@ -45,7 +45,7 @@ class RunError(FedloraError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt word: `; did you mean "alpha"?`, or the known words where none is close."""
+    """Return a hint for a misspelt word: `; did you mean "alpha"?`, or the known words where none is close."""
     known = sorted(known)
     close = get_close_matches(word, known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else f"; known: {', '.join(known)}"

@@ -7,6 +7,6 @@ import numpy as np
 
 
 def rng(*key: str | int) -> np.random.Generator:
-    """A NumPy generator (Philox, the same on every machine) for this key, for example (seed, node name, round)."""
+    """Return a NumPy generator (Philox, the same on every machine) for this key, e.g. (seed, node name, round)."""
     digest = hashlib.sha256(json.dumps(key).encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))

@@ -1,4 +1,4 @@
-"""Which rows meet in which batch: seeded orders of indices, with rows of like length together to save padding."""
+"""Seeded orders of rows in batches, with rows of similar length together to save padding."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ _BUCKET = 16
 
 
 def bucketed_epochs(lengths: Indices, batch: int, random: np.random.Generator) -> Iterator[Indices]:
-    """Indices of batch after batch, without end: every row once, in random order, then every row once more.
+    """Yield the indices of batch after batch, without end: every row once in random order, then every row again.
 
     Rows are sorted by length within random buckets of a quarter of an epoch or less: sorted as a whole, the same rows
     would meet in every epoch.
@@ -26,6 +26,6 @@ def bucketed_epochs(lengths: Indices, batch: int, random: np.random.Generator) -
 
 
 def batches_by_length(rows: Indices, lengths: Indices, batch: int) -> list[Indices]:
-    """The rows, shortest first, in the fewest pieces of at most `batch`, even in size: no step is left with one row."""
+    """Split the rows, shortest first, into the fewest even pieces of at most `batch`: no step is left with one row."""
     ordered = rows[np.argsort(lengths[rows], kind="stable")]
     return np.array_split(ordered, -(-len(ordered) // batch))

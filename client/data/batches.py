@@ -42,7 +42,7 @@ class Examples(Dataset[Example]):
 
     @property
     def truncated(self) -> int:
-        """How many rows were cut at `max_length`."""
+        """Number of rows that were cut at `max_length`."""
         return sum(row.cut for row in self.rows)
 
     @property
@@ -70,15 +70,15 @@ class Batch:
 
     @property
     def supervised(self) -> int:
-        """How many predictions carry loss: rows, or tokens after the first of a row."""
+        """Number of predictions that carry loss: rows, or tokens after the first of a row."""
         return len(self.targets) if self.targets.ndim == 1 else int((self.targets[:, 1:] != IGNORE).sum())
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on that device, copied alongside computation if it is pinned."""
+        """Return the batch on that device, copied during computation if it is pinned."""
         return self._map(partial(Tensor.to, device=device, non_blocking=self.input_ids.is_pinned()))
 
     def pin_memory(self) -> "Batch":
-        """The batch in page-locked memory; the name that DataLoader looks for."""
+        """Return the batch in page-locked memory; DataLoader calls it by this name."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, move: Callable[[Tensor], Tensor]) -> "Batch":
@@ -86,7 +86,7 @@ class Batch:
 
 
 def tokenize(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase, file: Path) -> Examples:
-    """The rows of `file` as examples for the node's task.
+    """Turn the rows of `file` into examples for the node's task.
 
     Raises:
         DataError: columns are missing, or rows cannot be used.
@@ -154,5 +154,5 @@ def _pad(rows: list[Tensor], value: int) -> Tensor:
 
 
 def subset(examples: Examples, indices: Iterable[int]) -> Examples:
-    """The examples at these positions, in their old order."""
+    """Return the examples at these positions, in their old order."""
     return replace(examples, rows=tuple(examples.rows[index] for index in sorted(indices)))

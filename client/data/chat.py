@@ -19,7 +19,7 @@ _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 def chat_tokens(column: str, tokenizer: PreTrainedTokenizerBase, file: Path) -> Callable[[Row], Tokens]:
-    """The function from a row to ids (t,) and learned (t,), by the tokenizer's chat template; it raises BadRow.
+    """Return the function from a row to ids (t,) and learned (t,), by the chat template; it raises BadRow.
 
     Where the template marks the assistant's words with `{% generation %}`, the marks decide; else each of its turns is
     what the chat up to it adds to the chat before it, as the model is prompted to reply.

@@ -1,4 +1,4 @@
-"""What is asked of rows, whatever file they come from; a row that falls short is refused by file and line."""
+"""Checks of rows from any file; an unusable row is reported by file and line."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ _SHOWN = 5
 
 
 class BadRow(ValueError):
-    """Why one row cannot be used."""
+    """The reason why one row cannot be used."""
 
 
 def read_each(file: Path, items: Iterable[tuple[int, Item]], read: Callable[[Item], Value]) -> tuple[Value, ...]:
@@ -38,7 +38,7 @@ def read_each(file: Path, items: Iterable[tuple[int, Item]], read: Callable[[Ite
 
 
 def require_columns(file: Path, found: tuple[str, ...], **wanted: str) -> None:
-    """Checks that the file has the wanted columns, each given as KEY=COLUMN, with the setting's key.
+    """Check that the file has the wanted columns, each given as KEY=COLUMN, with the setting's key.
 
     Raises:
         DataError: one is missing.
@@ -52,7 +52,7 @@ def require_columns(file: Path, found: tuple[str, ...], **wanted: str) -> None:
 
 
 def read_text(fields: Mapping[str, Any], column: str) -> str:
-    """The text in that column.
+    """Return the text in that column.
 
     Raises:
         BadRow: it is absent, blank, no text, or holds half a surrogate pair (JSON can; no tokenizer reads it).

@@ -39,7 +39,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 
 
 def column_names(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The columns that any row has, in order of first sight."""
+    """Return the columns that any row has, in order of first sight."""
     return tuple(dict.fromkeys(column for row in rows for column in row.fields))
 
 

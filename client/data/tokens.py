@@ -36,7 +36,7 @@ class Example:
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id that fills up the shorter rows of a batch.
+    """Return the id that fills up the shorter rows of a batch.
 
     It may equal a real token (SmolLM2 pads with its end of text), so the attention mask alone tells where loss is.
     """
@@ -45,7 +45,7 @@ def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def encode_rows(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Example, ...]:
-    """The rows of this file as examples for the node's task; texts are tokenised together, which is fast.
+    """Encode the rows of this file as examples for the node's task; tokenising all texts together is fast.
 
     Raises:
         DataError: the file lacks the columns, the tokenizer a chat template, or rows cannot be used.
@@ -85,7 +85,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], **settings: A
 
 
 def _label(row: Row, node: Node) -> int:
-    """The label's place in `node.labels`; a whole number is read as its digits."""
+    """Return the label's place in `node.labels`; a whole number is read as its digits."""
     value = row.fields.get(node.label)
     label = str(value) if type(value) is int else read_text(row.fields, node.label)
     if label not in node.labels:
@@ -126,7 +126,7 @@ def _mark(given: list[int], learned: list[int]) -> Tokens:
 
 
 def _example(ids: list[int], learned: list[bool], max_length: int) -> Example:
-    """The first `max_length` tokens; a row with nothing left to learn from is refused, since it cannot train."""
+    """Keep the first `max_length` tokens; raise BadRow if nothing is left to learn from."""
     kept = np.array(ids[:max_length], np.int32)
     targets = np.where(learned[:max_length], kept, np.int32(IGNORE))
     if (targets[1:] == IGNORE).all():

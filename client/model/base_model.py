@@ -36,7 +36,7 @@ class BaseModel:
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors are."""
+        """The device of its tensors."""
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
     @property
@@ -48,13 +48,13 @@ class BaseModel:
         return positions if offset is None or positions is None else positions - offset - 1
 
     def skeleton(self) -> "BaseModel":
-        """The same tensors under module objects of their own, so that each thread can attach adapters of its own."""
+        """Return the same tensors under new module objects, so that each thread can attach its own adapters."""
         shared = {id(t): t for t in (*self.model.parameters(), *self.model.buffers())}
         return BaseModel(self.folder, copy.deepcopy(self.model, shared), self.tokenizer, self.task, self.head)
 
 
 def load_base(path: str, task: Task, labels: tuple[str, ...], dtype: Dtype, device: str) -> BaseModel:
-    """The base model, loaded once a process and shared by all callers.
+    """Load the base model, once per process, shared by all callers.
 
     Raises:
         ModelError: the folder is missing, holds no safetensors, or does not fit the task or the device.

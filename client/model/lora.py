@@ -22,7 +22,7 @@ from common.errors import ModelError
 
 @dataclass(frozen=True)
 class Branch:
-    """What one pair of factors adds to a module's output: scaling * b (a x), with a (r, k) and b (d, r)."""
+    """A pair of factors, which adds scaling * b (a x) to a module's output, with a (r, k) and b (d, r)."""
 
     a: Tensor
     b: Tensor
@@ -128,12 +128,12 @@ def module_shape(name: str, module: nn.Module | None) -> tuple[int, int]:
 
 
 def branch(factors: Factors, device: torch.device | str = "cpu") -> Branch:
-    """A frozen branch of these factors in float32; their scale is folded into b."""
+    """Make a frozen branch of these factors in float32; their scale is folded into b."""
     return Branch(_tensor(factors.a, device), _tensor(factors.b, device))
 
 
 def frozen_lane(adapter: Adapter, device: torch.device | str = "cpu") -> Lane:
-    """A lane that only adds this adapter, for evaluation and generation."""
+    """Make a lane that only adds this adapter, for evaluation and generation."""
     return Lane(frozen={name: branch(factors, device) for name, factors in adapter.items() if factors.rank})
 
 

@@ -1,4 +1,4 @@
-"""Which modules of a base model are adapted."""
+"""The modules of a base model that are adapted."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a node signs, and how it holds the server to its log: its updates are in it, rounds follow one another."""
+"""A node's signatures, and its audit of the server's log: its updates are in it, and rounds follow one another."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ _OUTSIDE = {
     "rank": "its rank is above the largest that the run began with",
     "shape": "its modules are not those of the run",
 }
-"""Why a node is left out that was asked for no update."""
+"""The reason why a node that was asked for no update is left out."""
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class LogAuditor:
         self._last: RoundNotice | None = None
 
     def sign(self, values: Mapping[str, Any], blob: bytes) -> dict[str, Any]:
-        """What is added to a reply with these values and this blob."""
+        """Return the values that sign a reply with these values and this blob."""
         blob_hash = hashlib.sha256(blob).hexdigest()
         if blob:
             self._sent = SentUpdate(values["run"], values["round"], blob_hash)
@@ -56,11 +56,11 @@ class LogAuditor:
         return signatures.sign_reply(values, blob_hash, own.project, own.name, own.roster.version, own.signing_key)
 
     def on_request(self, values: Mapping[str, Any]) -> None:
-        """The server asks for an update."""
+        """Note that the server requests an update."""
         self._check_parent(values["run"], values["round"], values["parent"])
 
     def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
-        """The server tells of a roster, which is a blob, or of a round.
+        """Take a notice of a roster, which is a blob, or of a round.
 
         Raises:
             IdentityError: the roster is not the project's, older than the last one, or bars this node.

@@ -1,4 +1,4 @@
-"""Why one end of a connection does not take the other, in words that tell what to do."""
+"""Explanations of why one end of a connection rejects the other, with the remedy."""
 
 from datetime import UTC, datetime
 from ssl import SSLCertVerificationError
@@ -21,11 +21,11 @@ _REFUSALS = {
     "replaced": "another process connected with this node's key; run one at a time",
     "malformed": "it cannot read what this node sends; use the same release of fedlora on both sides",
 }
-"""What a server's word for a refusal means for the node."""
+"""The meaning of a server's rejection word for the node."""
 
 
 def explain_server_certificate(error: SSLCertVerificationError, server: str) -> str:
-    """Why this node does not trust the server."""
+    """Explain why this node does not trust the server."""
     what = f"the certificate of {server}"
     if error.verify_code == _NOT_YET:
         return f"{what} is not valid yet {_clock()}: set the clock right"
@@ -42,7 +42,7 @@ def explain_server_certificate(error: SSLCertVerificationError, server: str) -> 
 
 
 def explain_node_certificate(tls: TlsMaterial) -> str | None:
-    """Why a server will not trust this node; None if its certificate is as it must be.
+    """Explain why a server will not trust this node; None if its certificate is valid.
 
     gRPC's server does not tell: it hangs up.
     """
@@ -66,7 +66,7 @@ def explain_node_certificate(tls: TlsMaterial) -> str | None:
 
 
 def explain_refusal(word: str) -> str:
-    """Why a server does not let this node in."""
+    """Explain why a server rejects this node."""
     return _REFUSALS.get(word, word)
 
 

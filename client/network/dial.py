@@ -29,7 +29,7 @@ class Deadline:
 
 
 def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """A connection to the host.
+    """Open a connection to the host.
 
     Raises:
         socket.gaierror: its name cannot be looked up in time.
@@ -39,7 +39,7 @@ def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
 
 
 def connect_first(addresses: list[SocketAddress], deadline: Deadline) -> socket.socket:
-    """A connection to the first address that takes one. Each gets an equal share of the time that is left to it and
+    """Connect to the first address that accepts. Each gets an equal share of the time that is left to it and
     those after it, so that one in a black hole, as IPv6 often is, leaves enough for the next.
 
     Raises:
@@ -67,7 +67,7 @@ def _connect(address: SocketAddress, seconds: float) -> socket.socket:
 
 
 def _addresses(host: str, port: int, deadline: Deadline) -> list[SocketAddress]:
-    """Looked up in a thread that nobody waits for: the system's resolver keeps to no time, and heeds no signal."""
+    """Look up addresses in a thread that nobody waits for: the resolver has no time-out and ignores signals."""
     found: Future[list[SocketAddress]] = Future()
 
     def look_up() -> None:

@@ -114,7 +114,7 @@ class Link:
                 log.warning("%s did not take a reply: %s", self._server, error.details())
 
     def _is_stopped(self, error: Any) -> bool:
-        """Whether the stream broke because `stop` ended it."""
+        """Return whether the stream broke because `stop` ended it."""
         if self._stopped.is_set():
             return True
         word = error.details() or error.code().name

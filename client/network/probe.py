@@ -1,4 +1,4 @@
-"""Why a node cannot reach its server, found with the standard library: gRPC hides most of the causes.
+"""A probe that finds why a node cannot reach its server, with the standard library: gRPC hides most causes.
 
 One TLS connection is opened and closed before gRPC opens its own.
 """
@@ -33,7 +33,7 @@ class Unreachable(TransportError):
 
 
 def host_and_port(server: str) -> tuple[str, int]:
-    """The parts of `fed.example.org:8443` or `[::1]:8443`.
+    """Split `fed.example.org:8443` or `[::1]:8443` into host and port.
 
     Raises:
         ConfigError: it has another form.
@@ -75,7 +75,7 @@ def probe(server: str, tls: TlsMaterial, proxy: str | None) -> None:
 
 
 def _dial(server: str, proxy: SplitResult | None, deadline: Deadline) -> socket.socket:
-    """A connection to the server, or to the proxy before it."""
+    """Open a connection to the server, or to the proxy before it."""
     if proxy is None:
         with _as_unreachable(server):
             return dial(*host_and_port(server), deadline)
@@ -100,7 +100,7 @@ def _context(tls: TlsMaterial) -> ssl.SSLContext:
 
 @contextmanager
 def _as_unreachable(way: str, question: str = "has the server been started?") -> Iterator[None]:
-    """What the network says, as a cause."""
+    """Turn errors of the network into their cause."""
     try:
         yield
     except TimeoutError:
@@ -117,7 +117,7 @@ def _as_unreachable(way: str, question: str = "has the server been started?") ->
 
 @contextmanager
 def _explain_distrust(server: str) -> Iterator[None]:
-    """What TLS says, as a cause."""
+    """Turn errors of TLS into their cause."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:

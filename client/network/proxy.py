@@ -20,7 +20,7 @@ class ProxyError(OSError):
 
 
 def find_proxy(host: str) -> str | None:
-    """The proxy in `https_proxy`, as a URL with scheme and port; None if `no_proxy` exempts the host.
+    """Return the proxy in `https_proxy`, as a URL with scheme and port; None if `no_proxy` exempts the host.
 
     Raises:
         ConfigError: it is no URL of an HTTP proxy.

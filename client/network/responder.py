@@ -1,4 +1,4 @@
-"""What a node answers: its ClientApp's replies, signed; of an exception nothing but a fixed word leaves the node."""
+"""A node's replies: those of its ClientApp, signed; of an exception only a fixed word leaves the node."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -25,11 +25,11 @@ class Auditor(Protocol):
         ...
 
     def on_request(self, values: Mapping[str, Any]) -> None:
-        """An order to train came."""
+        """Note that a request to train has come."""
         ...
 
     def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
-        """A notice came."""
+        """Take a notice."""
         ...
 
 
@@ -51,7 +51,7 @@ class Responder:
         self._app = self._app or self._load()
 
     def reply_to(self, message: Message) -> Iterator[bytes] | None:
-        """The frames of the reply; None to a notice, which has none."""
+        """Return the frames of the reply; None for a notice, which has none."""
         if message.metadata.message_type == NOTICE:
             notice = Payload.from_message(message)
             self._auditor.on_notice(notice.values, notice.blob)

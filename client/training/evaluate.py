@@ -22,7 +22,7 @@ class Score:
 
 @torch.no_grad()
 def evaluate(base: BaseModel, lora: Lora, adapter: Adapter, examples: Examples, batch: int = 16) -> Score:
-    """The loss, and for classification the accuracy, of the base model plus this adapter on all rows."""
+    """Return the loss, and for classification the accuracy, of the base model plus this adapter on all rows."""
     lora.lanes = [frozen_lane(adapter, base.device)]
     classes = base.task == "classification"
     loss, right, count = 0.0, 0, 0

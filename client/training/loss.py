@@ -1,4 +1,4 @@
-"""What a model under an adapter says of rows: its logits, and its loss where there is something to predict."""
+"""The loss of a model under an adapter, and the logits where there is something to predict."""
 
 import inspect
 
@@ -30,5 +30,5 @@ def predictions(base: BaseModel, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """The sum in nats of (n, C) logits over the targets (n,) that count, in float32."""
+    """Return the sum in nats of (n, C) logits over the targets (n,) that count, in float32."""
     return F.cross_entropy(logits.float(), targets, reduction="sum", ignore_index=IGNORE)

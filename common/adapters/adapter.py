@@ -45,15 +45,15 @@ class Factors:
         return int(self.b.shape[0]), int(self.a.shape[1])
 
     def astype(self, dtype: str) -> "Factors":
-        """The same factors in another floating-point type."""
+        """Return the same factors in another floating-point type."""
         return Factors(self.a.astype(dtype, copy=False), self.b.astype(dtype, copy=False))
 
     def leading(self, rank: int) -> "Factors":
-        """The first `rank` rows of a and columns of b."""
+        """Return the first `rank` rows of a and columns of b."""
         return Factors(self.a[:rank], self.b[:, :rank])
 
     def trailing(self, rank: int) -> "Factors":
-        """What `leading` leaves out."""
+        """Return the rows and columns that `leading` leaves out."""
         return Factors(self.a[rank:], self.b[:, rank:])
 
 
@@ -86,7 +86,7 @@ class Adapter(Mapping[str, Factors]):
         return {name: f.shape for name, f in self.items()}
 
     def astype(self, dtype: str) -> "Adapter":
-        """The same adapter in another floating-point type."""
+        """Return the same adapter in another floating-point type."""
         return Adapter({name: f.astype(dtype) for name, f in self.items()})
 
     def arrays(self) -> dict[str, Array]:
@@ -95,7 +95,7 @@ class Adapter(Mapping[str, Factors]):
 
 
 def zeros(shapes: Shapes, rank: int = 0) -> Adapter:
-    """The adapter that changes nothing: per module min(rank, d, k) zero rows and columns."""
+    """Make an adapter that changes nothing: per module min(rank, d, k) zero rows and columns."""
     return Adapter(
         {
             name: Factors(np.zeros((min(rank, d, k), k), np.float32), np.zeros((d, min(rank, d, k)), np.float32))

@@ -16,7 +16,7 @@ _LARGE = 2**22
 
 
 def join_with_crc(start: Callable[[int], bytes], size: int, parts: Iterable[bytes | memoryview]) -> bytes:
-    """The start, made from the CRC-32 of the parts, and the parts, of one byte an item, one after the other.
+    """Join the start, made from the CRC-32 of the parts, and the parts, of one byte an item, in this order.
 
     Args:
         start: makes the start, always of one length.
@@ -41,7 +41,7 @@ def join_with_crc(start: Callable[[int], bytes], size: int, parts: Iterable[byte
 
 
 def _ask_for_large_pages(view: memoryview) -> None:
-    """A hint to Linux, as NumPy gives it for its own arrays; without it the result is the same."""
+    """Ask Linux for large pages, as NumPy does for its own arrays; without them the result is the same."""
     if hasattr(mmap, "MADV_HUGEPAGE"):
         address = ctypes.addressof(ctypes.c_char.from_buffer(view))
         skipped = -address % mmap.PAGESIZE

@@ -38,7 +38,7 @@ _DTYPES = {"f32": np.dtype("<f4"), "bf16": np.dtype(ml_dtypes.bfloat16), "f16": 
 
 @dataclass(frozen=True)
 class DecodeLimits:
-    """What `decode` accepts; checked before it allocates.
+    """Limits on what `decode_adapter` accepts, checked before it allocates.
 
     Args:
         max_bytes: of all arrays, those that were not sent included.
@@ -57,7 +57,7 @@ _DEFAULT = DecodeLimits()
 
 
 def encode_adapter(adapter: Adapter, dtype: StoredDtype = "f32", omit: Container[str] = ()) -> bytes:
-    """The buffer of an adapter; equal adapters give equal bytes.
+    """Encode an adapter as one buffer; equal adapters give equal bytes.
 
     Args:
         adapter: what to store; its values are rounded to `dtype`.
@@ -89,7 +89,7 @@ def write_adapter(file: BinaryIO, adapter: Adapter, dtype: StoredDtype = "f32") 
 def decode_adapter(
     buffer: bytes | memoryview | mmap, limits: DecodeLimits = _DEFAULT, known: Adapter | None = None, check: bool = True
 ) -> Adapter:
-    """The adapter in a buffer: read-only views on it, without a copy.
+    """Decode the adapter in a buffer: read-only views on it, without a copy.
 
     A b that was not sent is zero; an a that was not sent is the first rows of `known`'s, in the dtype they have there.
 
@@ -115,7 +115,7 @@ def _start(crc: int) -> bytes:
 
 
 def _parts(adapter: Adapter, dtype: StoredDtype, omit: Container[str]) -> tuple[int, Iterator[bytes | memoryview]]:
-    """What follows the checksum: its size in bytes, and its parts; an array is converted when it is its turn."""
+    """Return what follows the checksum: its size in bytes, and its parts; an array is converted when its turn comes."""
     layout = codec_header.make_header(adapter, dtype, omit)
     text = codec_header.dump_header(layout)
     total = _PREFIX + len(text) + _size(layout)

@@ -37,7 +37,7 @@ class ModuleHeader:
 
 @dataclass(frozen=True, config=_STRICT)
 class CodecHeader:
-    """How to read the data of a buffer; modules in order of name."""
+    """The layout of a buffer's data; modules in order of name."""
 
     dtype: StoredDtype
     modules: dict[_Name, ModuleHeader]
@@ -53,7 +53,7 @@ _JSON = TypeAdapter(CodecHeader)
 
 
 def make_header(adapter: Adapter, dtype: StoredDtype, omit: Container[str]) -> CodecHeader:
-    """The layout of an adapter without the arrays named in `omit`.
+    """Make the header of an adapter without the arrays named in `omit`.
 
     Raises:
         CodecError: a module's name is empty, too long or not printable, or a size is out of range.
@@ -69,13 +69,13 @@ def make_header(adapter: Adapter, dtype: StoredDtype, omit: Container[str]) -> C
 
 
 def dump_header(layout: CodecHeader) -> bytes:
-    """The header: canonical JSON (sorted keys, no spaces), filled up with spaces to a multiple of 8 bytes."""
+    """Write a header as canonical JSON (sorted keys, no spaces), padded with spaces to a multiple of 8 bytes."""
     text = _JSON.dump_json(layout)
     return text + b" " * (-len(text) % 8)
 
 
 def parse_header(text: bytes) -> CodecHeader:
-    """The layout in a header.
+    """Parse a header.
 
     Raises:
         CodecError: the header is anything that `dump` does not write.

@@ -53,7 +53,7 @@ def svd(factors: Factors) -> tuple[Array, Array, Array]:
 
 
 def truncate(factors: Factors, rank: int | None = None, energy: float = 1.0) -> Factors:
-    """The best approximation of B A in the Frobenius norm, of at most `rank`, as balanced float64 factors.
+    """Return the best approximation of B A in the Frobenius norm, of at most `rank`, as balanced float64 factors.
 
     Args:
         factors: B (d, r) and A (r, k).
@@ -67,7 +67,7 @@ def truncate(factors: Factors, rank: int | None = None, energy: float = 1.0) -> 
 
 
 def recompress(factors: Factors) -> Factors:
-    """The same product with as few rows and columns as it has rank, balanced, in float64."""
+    """Return the same product with as few rows and columns as it has rank, balanced, in float64."""
     return truncate(factors)
 
 
@@ -95,7 +95,7 @@ def spectrum(factors: Factors) -> Array:
 
 
 def _multiply(factors: Factors) -> Factors:
-    """The product itself beside a unit matrix, which is smaller than factors of a rank above d and k."""
+    """Return the product itself beside a unit matrix, which is smaller than factors of a rank above d and k."""
     product = factors.b @ factors.a
     d, k = product.shape
     return Factors(product, np.eye(d)) if d <= k else Factors(np.eye(k), product)

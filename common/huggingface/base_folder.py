@@ -1,4 +1,4 @@
-"""Where a base model lies."""
+"""The folder of a base model and its weight files."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,7 +7,7 @@ from common.errors import ModelError
 
 
 def resolve_base(path: str) -> Path:
-    """The folder that [base] path means: a local one, or `package:NAME/FOLDER` in an installed package.
+    """Return the folder that [base] path names: a local one, or `package:NAME/FOLDER` in an installed package.
 
     Raises:
         ModelError: there is no such package.
@@ -22,7 +22,7 @@ def resolve_base(path: str) -> Path:
 
 
 def safetensors_files(folder: Path) -> list[Path]:
-    """The weight files of a Hugging Face folder.
+    """Return the weight files of a Hugging Face folder.
 
     Raises:
         ModelError: it is no such folder, or its weights are pickles.

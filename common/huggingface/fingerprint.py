@@ -91,7 +91,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, str, list[int], str]]:
 
 
 def _map_checked(file: Path) -> mmap:
-    """The bytes of a file whose header and sizes the library has found right; it gives no bytes without a copy."""
+    """Map a file whose header and sizes the library has checked; the library itself copies all bytes."""
     try:
         with safe_open(file, framework="np"), file.open("rb") as stream:
             return mmap(stream.fileno(), 0, access=ACCESS_READ)

@@ -1,4 +1,4 @@
-"""What an `adapter_config.json` of Hugging Face PEFT says about the tensors beside it, and what we refuse to guess."""
+"""The `adapter_config.json` of a Hugging Face PEFT folder: ranks and scales of its tensors; nothing is guessed."""
 
 import json
 import re
@@ -55,7 +55,7 @@ def _match_module(name: str, patterns: _ByModule | None, default: float) -> floa
 
 
 def read_config(path: Path) -> LoraConfig:
-    """The settings in this file.
+    """Return the settings in this file.
 
     Raises:
         ModelError: it is missing or not JSON, or its adapter does more than add s B A.

@@ -35,7 +35,7 @@ _SAVED_BY_PEFT = re.compile(r"(?:.+\.)?(?:classifier|score)(?=\.|$)")
 
 @dataclass(frozen=True, eq=False)
 class PeftAdapter:
-    """What a PEFT folder holds.
+    """The content of a PEFT folder.
 
     Args:
         adapter: factors with the scale folded into b.
@@ -85,7 +85,7 @@ def _replace(file: Path, content: bytes) -> None:
 
 
 def _targets(adapter: Adapter, head: Collection[str]) -> Adapter:
-    """The modules that PEFT adapts. It has no rank 0: such a module is left out, and none at all become zeros."""
+    """Return the modules that PEFT adapts. It has no rank 0: such modules are left out; if none is left, all are."""
     body = Adapter({name: factors for name, factors in adapter.items() if name not in head})
     trained = Adapter({name: factors for name, factors in body.items() if factors.rank})
     return trained or zeros(body.shapes, rank=1)
@@ -135,13 +135,13 @@ def _task_type(task: Task, head: Sequence[HeadModule]) -> str | None:
 
 
 def _saved_module(name: str) -> str:
-    """The module that PEFT saves whole: SEQ_CLS does so with every `classifier` and `score`, whatever is in it."""
+    """Return the module that PEFT saves whole: SEQ_CLS does so with every `classifier` and `score`."""
     whole = _SAVED_BY_PEFT.match(name)
     return whole.group() if whole else name
 
 
 def read_peft_folder(folder: Path) -> PeftAdapter:
-    """The adapter in a PEFT folder, ours or another's.
+    """Return the adapter in a PEFT folder, ours or another's.
 
     Raises:
         ModelError: it is no LoRA folder, its weights are a pickle or damaged, or it does more than add s B A.

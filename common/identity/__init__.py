@@ -1,1 +1,1 @@
-"""Who is who: certificates, private keys, the signed roster, and signed updates; needs no Flower, gRPC or PyTorch."""
+"""Identity: certificates, private keys, the signed roster, signed updates; needs no Flower, gRPC or PyTorch."""

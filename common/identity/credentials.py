@@ -1,4 +1,4 @@
-"""What a server and a node need to take part, read from their folders of keys and checked once."""
+"""Credentials of a server and of a node, read from their folders of keys and checked once."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +49,7 @@ class NodeCredentials:
 
 
 def load_server_credentials(folder: Path) -> ServerCredentials:
-    """The credentials of the server whose project is in this folder; `ca.key` and `roster.key` may be elsewhere.
+    """Load the credentials of the server of the project in this folder; `ca.key` and `roster.key` may be elsewhere.
 
     Raises:
         IdentityError: a file is missing, damaged, expired or open to others, or does not belong to the rest.
@@ -73,7 +73,7 @@ def load_server_credentials(folder: Path) -> ServerCredentials:
 
 
 def load_node_credentials(folder: Path, name: str) -> NodeCredentials:
-    """The credentials of this node, with the newest roster it has seen.
+    """Load the credentials of this node, with the newest roster it has seen.
 
     Raises:
         IdentityError: a file is missing, damaged, expired or open to others, or does not belong to the rest; or the
@@ -103,7 +103,7 @@ def load_node_credentials(folder: Path, name: str) -> NodeCredentials:
 
 
 def pin_newer_roster(folder: Path, credentials: NodeCredentials, signed_roster: bytes) -> NodeCredentials:
-    """The credentials with a newer roster, which the node keeps, so that no older one counts any more.
+    """Return the credentials with a newer roster, which is saved so that no older one is accepted again.
 
     Raises:
         IdentityError: its form, signature or project is wrong, it is older than the last, or contradicts it; or it
@@ -140,7 +140,7 @@ def _require(path: Path, remedy: str) -> None:
 
 
 def _timely(folder: Path, name: str, pem: bytes) -> tuple[str, ...]:
-    """What to tell the node's owner of the time that is left; an expired certificate is refused."""
+    """Return warnings for the node's owner about the time that is left; reject an expired certificate."""
     certificate, now = certificates.from_pem(pem), datetime.now(UTC)
     what = f"the certificate of {name}"
     remedy = f"ask the operator for: fedlora keys renew {name}, and put the new {name}.invite in {folder}"

@@ -12,7 +12,7 @@ from common.identity.keys import files, folders, private_keys
 
 
 def join(folder: Path, name: str) -> JoinRequest:
-    """The request of a new node, which is in NAME.request; its keys are in NAME.key and NAME.sign.key.
+    """Make a new node's keys, NAME.key and NAME.sign.key, and its request, NAME.request, which is returned.
 
     The request is written last: if a crash comes before it, the next call takes the keys that are there.
 
@@ -35,7 +35,7 @@ def join(folder: Path, name: str) -> JoinRequest:
 
 
 def load_request(path: Path) -> JoinRequest:
-    """The request in a file.
+    """Load the request in a file.
 
     Raises:
         IdentityError: it is none, or was not made by the holder of its keys.
@@ -52,7 +52,7 @@ def _refusal(path: Path) -> IdentityError:
 
 
 def newest_roster(folder: Path, name: str, invited: Roster, key: Ed25519PublicKey) -> Roster:
-    """The pinned roster, or that of the invite if it is newer.
+    """Return the pinned roster, or the invite's if it is newer.
 
     Raises:
         IdentityError: the pinned one is damaged, or contradicts that of the invite.
@@ -67,7 +67,7 @@ def newest_roster(folder: Path, name: str, invited: Roster, key: Ed25519PublicKe
 
 
 def pin_roster(folder: Path, name: str, known: Roster, signed: bytes, key: Ed25519PublicKey) -> Roster:
-    """The roster in these bytes, which is kept as the newest; `known` is the newest before.
+    """Save the roster in these bytes as the newest and return it; `known` is the newest before.
 
     Raises:
         IdentityError: its form, signature or project is wrong, it is older than the one known, or contradicts it.

@@ -1,4 +1,4 @@
-"""What a project's folder shows without its private keys: certificates, roster, and what ends soon."""
+"""The public half of a project's folder: certificates, roster, and warnings of what expires soon."""
 
 import shlex
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class ProjectFiles:
         expiry.check_validity("the server's certificate", self.server, self._renew(), now)
 
     def warnings(self, now: datetime) -> tuple[str, ...]:
-        """What has expired or soon will, each with the command that mends it."""
+        """Return warnings of what has expired or soon will, each with the command that fixes it."""
         return (
             *expiry.warnings("the project's authority", self.authority.not_valid_after_utc, _NEW_PROJECT, now),
             *expiry.warnings("the server's certificate", self.server.not_valid_after_utc, self._renew(), now),
@@ -72,7 +72,7 @@ _NEW_PROJECT = "make a new project with fedlora keys init, and admit every node 
 
 
 def read_project_files(folder: Path) -> ProjectFiles:
-    """The overview of the project in this folder.
+    """Read the public files of the project in this folder.
 
     Raises:
         IdentityError: others may enter the folder, or a file of it is missing, damaged or of another project.

@@ -1,1 +1,1 @@
-"""What a node and the server say to each other."""
+"""Messages between a node and the server."""

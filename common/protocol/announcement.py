@@ -1,4 +1,4 @@
-"""What a node says of itself before it takes part."""
+"""A node's announcement: what it trains and holds, sent before it takes part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class Announcement:
 
     @property
     def model(self) -> tuple[object, ...]:
-        """What is the same for all nodes of a run."""
+        """The part that is the same for all nodes of a run."""
         return self.fingerprint, tuple(sorted(self.shapes.items())), self.head, self.embeddings, self.task
 
     def to_values(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Training:
-    """How to train; the same for every client of a round.
+    """Settings of training, the same for every client of a round.
 
     Args:
         learning_rates: one for each optimizer step.
@@ -70,7 +70,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Update:
-    """What a client trained: factors with the scale folded into b, and what they were trained on.
+    """A client's result: factors with the scale folded into b, and counts of what they were trained on.
 
     Args:
         adapter: (s * B, A) for every module of the assignment's `start`.

@@ -1,4 +1,4 @@
-"""What both ends of a connection between a node and the server agree on."""
+"""The connection between a node and the server: names and options that both ends share."""
 
 from typing import Protocol
 
@@ -23,7 +23,7 @@ CHANNEL = (
 
 
 class TlsMaterial(Protocol):
-    """Who one end is and whom it trusts, each as PEM."""
+    """One end's certificate and key, and the authority it trusts, each as PEM."""
 
     @property
     def ca_pem(self) -> bytes:

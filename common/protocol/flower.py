@@ -1,4 +1,4 @@
-"""What a grid of ours needs of Flower 1.41: two private names, which a contract test watches, and what is not ours."""
+"""Compatibility with Flower 1.41: two private names, which a contract test watches, and a grid's unused methods."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ class GridOfOneRun(Grid):
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
     ) -> Message:
-        """A message to a node."""
+        """Make a message to a node."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def set_run(self, run: Any) -> None:
@@ -35,7 +35,7 @@ def identify(run_id: int = 1, node_id: int = 1) -> None:
 
 
 def give_id(message: Message, message_id: str) -> Message:
-    """The message under an id of its own, its records in a new RecordDict, as a transport would deliver it."""
+    """Return the message under this id, its records in a new RecordDict, as a transport would deliver it."""
     m = message.metadata
     metadata = Metadata(
         m.run_id, message_id, m.src_node_id, m.dst_node_id, "", m.group_id, m.created_at, m.ttl, m.message_type

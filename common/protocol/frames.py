@@ -21,7 +21,7 @@ _PREFIX = 4
 
 
 def encode_message(message: Message) -> Iterator[bytes]:
-    """The frames of a message; its arrays are cut as they are asked for, and not copied before.
+    """Return the frames of a message; its arrays are cut on demand and not copied before.
 
     Raises:
         TransportError: all but the arrays takes more than a frame.
@@ -39,7 +39,7 @@ def _split(blobs: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def read_first_frame(first: bytes, limit: int) -> MessageHeader:
-    """What the first frame of a message announces.
+    """Read the header in the first frame of a message.
 
     Raises:
         TransportError: it is malformed, or its arrays take more bytes than the limit.
@@ -50,7 +50,7 @@ def read_first_frame(first: bytes, limit: int) -> MessageHeader:
 
 
 def memory_buffer(size: int) -> IO[bytes]:
-    """A place for so many bytes, of which only those that were written take memory."""
+    """Return a buffer of this size, of which only the bytes that were written take memory."""
     return io.BytesIO(bytes(size))
 
 
@@ -81,7 +81,7 @@ class IncomingMessage:
         self.left -= len(frame)
 
     def finish(self) -> Message:
-        """The message, all of whose frames came; to be called once."""
+        """Return the message once all its frames have come; call it once."""
         with self._store as store:
             store.seek(0)
             for array, size in self._head.arrays:
@@ -99,7 +99,7 @@ def _lengths(sizes: Iterable[int]) -> Iterator[int]:
 
 
 def decode_message(first: bytes, others: Iterator[bytes], limit: int) -> Message:
-    """The message that begins with this frame; of the others no more are taken than it has.
+    """Decode the message that begins with this frame; take no more of the other frames than it has.
 
     Raises:
         TransportError: a frame is malformed or missing, or the arrays take more bytes than the limit.

@@ -47,7 +47,7 @@ class MessageHeader:
 
 
 def write_header(message: Message) -> bytes:
-    """The head as JSON, its arrays in the order of `arrays_of`."""
+    """Write the header as JSON, its arrays in the order of `message_arrays`."""
     plain: dict[str, Any] = {
         "metadata": {name: kind(getattr(message.metadata, name)) for name, kind in _METADATA.items()}
     }
@@ -59,7 +59,7 @@ def write_header(message: Message) -> bytes:
 
 
 def message_arrays(message: Message) -> list[bytes]:
-    """The bytes of each array."""
+    """Yield the bytes of each array."""
     records = message.content.values() if message.has_content() else ()
     return [array.data for record in records if isinstance(record, ArrayRecord) for array in record.values()]
 
@@ -83,7 +83,7 @@ def _untag(value: dict[str, Any]) -> Any:
 
 
 def read_header(text: bytes, limit: int) -> MessageHeader:
-    """What a head announces.
+    """Read a message's header.
 
     Args:
         text: the head as JSON.

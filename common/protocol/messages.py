@@ -1,4 +1,4 @@
-"""What an assignment and an update look like on the wire: one buffer of factors beside a few plain values."""
+"""The wire form of assignments and updates: one buffer of factors beside a few plain values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -32,12 +32,12 @@ RejectionReason = Literal[
     "unknown",
     "weight",
 ]
-"""Why a node or its reply is refused, in one stable word."""
+"""The reason why a node or its reply is rejected, one stable word."""
 
 
 @dataclass(frozen=True)
 class RoundId:
-    """Which round of which run a message belongs to; the reply repeats it.
+    """The run and round that a message belongs to; the reply repeats it.
 
     Args:
         run: identity of the run.
@@ -95,7 +95,7 @@ def pack_update(update: Update, trains: Trains) -> bytes:
 
 
 def unpack_update(buffer: bytes, assignment: Assignment, limits: DecodeLimits) -> Adapter:
-    """The trained factors as views on the buffer, completed by the A that the client was lent.
+    """Return the trained factors as views on the buffer, completed by the A that the client was lent.
 
     Raises:
         CodecError: the buffer is malformed or beyond the limits.

@@ -1,4 +1,4 @@
-"""What the server tells nodes without being asked: its newest roster, and what its log says of a round."""
+"""Notices that the server sends to nodes: its newest roster, and each committed round."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

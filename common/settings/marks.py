@@ -32,17 +32,17 @@ class AddedLater:
 
 
 def is_operational(field: "Field[Any]") -> bool:
-    """Whether the field has the mark."""
+    """Return whether the field has the mark."""
     return any(isinstance(mark, Operational) for mark in _metadata(field))
 
 
 def added_later(field: "Field[Any]") -> AddedLater | None:
-    """The field's mark, if it has one."""
+    """Return the field's mark, if it has one."""
     return next((mark for mark in _metadata(field) if isinstance(mark, AddedLater)), None)
 
 
 def table_type(field: "Field[Any]") -> type | None:
-    """The dataclass of a field that is a table, whether it is marked or may be unset; None for a plain value."""
+    """Return the dataclass of a field that is a table, marked or optional too; None for a plain value."""
     return next((kind for kind in _parts(field.type) if isinstance(kind, type) and is_dataclass(kind)), None)
 
 

@@ -18,7 +18,7 @@ Settings = TypeVar("Settings")
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The file's tables.
+    """Read the file's tables.
 
     Raises:
         ConfigError: it is missing or not TOML.
@@ -32,7 +32,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def override(tables: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """The tables with each `KEY.KEY=VALUE` applied; VALUE is read as TOML, else taken as a plain word.
+    """Apply each `KEY.KEY=VALUE` to the tables; VALUE is read as TOML, else taken as a plain word.
 
     Raises:
         ConfigError: an assignment has no `=`, or a key on its way is not a table.
@@ -60,7 +60,7 @@ def _toml_value(text: str) -> Any:
 
 
 def parse_settings(kind: type[Settings], tables: Mapping[str, Any], source: str) -> Settings:
-    """The tables as frozen settings of this kind.
+    """Parse the tables as frozen settings of this kind.
 
     Raises:
         ConfigError: every wrong key and value, one line each.
@@ -107,7 +107,7 @@ def _spell_key(path: list[str]) -> str:
 
 
 def _keys(kind: Any, path: list[str]) -> list[str]:
-    """The part of an error's location that is keys of the file, without pydantic's names of union members."""
+    """Return the part of an error's location that is keys of the file, without pydantic's names of union members."""
     keys: list[str] = []
     for part in path:
         if part not in _list_keys(kind, keys):
@@ -124,12 +124,12 @@ def _list_keys(kind: Any, path: list[str]) -> list[str]:
 
 
 def to_tables(settings: Any) -> dict[str, Any]:
-    """Settings as plain tables that TOML can hold: unset keys left out, tuples as lists."""
+    """Return settings as plain tables that TOML can hold: unset keys left out, tuples as lists."""
     return to_toml(asdict(settings))  # type: ignore[no-any-return]
 
 
 def to_toml(value: Any) -> Any:
-    """One value of such tables."""
+    """Return one value of such tables."""
     if isinstance(value, dict):
         return {key: to_toml(item) for key, item in value.items() if item is not None}
     return [to_toml(item) for item in value] if isinstance(value, tuple | list) else value

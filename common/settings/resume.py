@@ -12,12 +12,12 @@ from common.settings.reader import Settings, parse_settings, read_toml, to_table
 
 
 def config_hash(settings: Any) -> str:
-    """SHA-256 of the decisive tables."""
+    """Return the SHA-256 of the decisive tables."""
     return hashlib.sha256(json.dumps(decisive_tables(settings), sort_keys=True).encode()).hexdigest()
 
 
 def decisive_tables(settings: Any) -> dict[str, Any]:
-    """The tables without keys that change no bit of the result, and without later ones that do what was done before."""
+    """Return the tables without operational keys, and without later keys whose value does what was done before."""
     return _decisive(settings, to_tables(settings))
 
 
@@ -33,7 +33,7 @@ def _decisive(settings: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_run_settings(kind: type[Settings], file: Path) -> Settings:
-    """The settings in the `config.toml` of a run that has begun; a key that it lacks has the value from before the key.
+    """Read the `config.toml` of a run that has begun; a later key that it lacks has the value from before the key.
 
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
@@ -42,7 +42,7 @@ def read_run_settings(kind: type[Settings], file: Path) -> Settings:
 
 
 def fill_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of a begun run, and the value from before for each later key that they lack."""
+    """Return the tables of a begun run with the value from before for each later key that they lack."""
     result = dict(tables)
     for each in fields(kind):
         table, later, inner = table_type(each), added_later(each), tables.get(each.name, {})
@@ -54,7 +54,7 @@ def fill_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resume_settings(kind: type[Settings], typed: Mapping[str, Any], file: Path) -> Settings:
-    """The settings that a user has typed, over those of the begun run's `config.toml` for every key left unset.
+    """Return the typed settings over those of the begun run's `config.toml`, for every key left unset.
 
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
@@ -80,7 +80,7 @@ class Change:
 
 
 def find_changes(begun: Any, typed: Mapping[str, Any]) -> list[Change]:
-    """The decisive keys that are typed now with another value than the begun run has, in order of name."""
+    """Return the decisive keys that are typed with another value than the begun run has, in order of name."""
     return sorted(_find_changes(begun, typed, ()))
 
 

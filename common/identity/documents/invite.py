@@ -1,4 +1,4 @@
-"""What the project sends to an admitted node: all public, signed with the roster's key, which the node pins."""
+"""Invites: what a project sends to an admitted node; public, and signed with the roster's key, which the node pins."""
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic.dataclasses import dataclass
@@ -31,12 +31,12 @@ class Invite:
 
 
 def sign_invite(invite: Invite, key: Ed25519PrivateKey) -> bytes:
-    """The invite as its file holds it."""
+    """Sign an invite; return the content of its file."""
     return signed_json.sign_document("invite", invite, key)
 
 
 def read_invite(data: bytes) -> tuple[Invite, roster.Roster]:
-    """The invite in these bytes, and the roster in it.
+    """Read the invite in these bytes, and the roster in it.
 
     Raises:
         IdentityError: the form or a signature is wrong, or it names a node that the roster does not.

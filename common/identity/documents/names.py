@@ -20,7 +20,7 @@ _RESERVED = ("ca", "receipt", "roster", "server")
 
 
 def node_name(name: str) -> str:
-    """The name, if it can name a node and its files.
+    """Return the name if it is valid for a node and its files.
 
     Raises:
         IdentityError: it cannot.
@@ -35,7 +35,7 @@ def node_name(name: str) -> str:
 
 
 def project_name(name: str) -> str:
-    """The name, if it can name a project.
+    """Return the name if it is valid for a project.
 
     Raises:
         IdentityError: it cannot.
@@ -48,7 +48,7 @@ def project_name(name: str) -> str:
 
 
 def host_names(hosts: Iterable[str]) -> tuple[str, ...]:
-    """The DNS names and IP addresses at which nodes reach the server, in one spelling, each once.
+    """Return the server's DNS names and IP addresses in one spelling, each once.
 
     Raises:
         IdentityError: there is none, or one is neither a DNS name nor an IP address.

@@ -1,4 +1,4 @@
-"""What a node sends to be admitted: its name and two public keys, with a proof that it holds both private keys."""
+"""Join requests: a node's name and two public keys, with a proof that it holds both private keys."""
 
 from hashlib import sha256
 
@@ -51,7 +51,7 @@ class JoinRequest:
 
 
 def make_request(name: str, tls_key: TlsKey, signing_key: Ed25519PrivateKey) -> bytes:
-    """A request of the holder of these keys, as its file holds it."""
+    """Make a request of the holder of these keys; return the content of its file."""
     public = tls_key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     signing = signing_key.public_key().public_bytes_raw()
     proof = tls_key.sign(_claim(name, public, signing), ec.ECDSA(SHA384()))
@@ -59,7 +59,7 @@ def make_request(name: str, tls_key: TlsKey, signing_key: Ed25519PrivateKey) -> 
 
 
 def read_request(data: bytes) -> JoinRequest:
-    """The request in these bytes, made by the holder of both private keys.
+    """Read the request in these bytes, made by the holder of both private keys.
 
     Raises:
         IdentityError: it isn't.

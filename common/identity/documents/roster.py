@@ -1,4 +1,4 @@
-"""Who may take part, and how far: a list that the project's key signs, whose version only grows.
+"""The roster: which nodes may take part, within which limits; signed by the project's key, its version only grows.
 
 A node is revoked by the next version. Names are never given twice.
 """
@@ -34,11 +34,11 @@ class Member:
 
     @property
     def public_key(self) -> Ed25519PublicKey:
-        """What verifies its updates."""
+        """The key that verifies the node's updates."""
         return Ed25519PublicKey.from_public_bytes(self.signing_key)
 
     def state(self, now: datetime) -> Literal["current", "revoked", "expired"]:
-        """Whether the node may take part now, or why not."""
+        """Return "current" if the node may take part now, else the reason why not."""
         if self.revoked:
             return "revoked"
         return "current" if now <= self.expires else "expired"
@@ -59,7 +59,7 @@ class Roster:
         return self
 
     def member(self, name: str) -> Member:
-        """The member of this name, current or not.
+        """Return the member of this name, current or not.
 
         Raises:
             IdentityError: there is none.
@@ -70,17 +70,17 @@ class Roster:
         return self.members[name]
 
     def successor(self, member: Member) -> "Roster":
-        """The next version, with this member in place of the one of its name, or as a new one."""
+        """Return the next version, with this member in place of the one of its name, or as a new one."""
         return replace(self, version=self.version + 1, members={**self.members, member.name: member})
 
 
 def sign_roster(roster: Roster, key: Ed25519PrivateKey) -> bytes:
-    """The roster as its file holds it."""
+    """Sign a roster; return the content of its file."""
     return signed_json.sign_document("roster", roster, key)
 
 
 def read_roster(data: bytes, key: Ed25519PublicKey, at_least: int = 0) -> Roster:
-    """The roster in these bytes.
+    """Read the roster in these bytes.
 
     Raises:
         IdentityError: its form or signature is wrong, or its version is below `at_least`.

@@ -17,7 +17,7 @@ from common.identity.documents.signed_json import from_hex, signed_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateStatement:
-    """What a node says of its update; hashes and nonce are hexadecimal."""
+    """A node's statement about its update; hashes and nonce are hexadecimal."""
 
     project: str
     run: str
@@ -35,7 +35,7 @@ class UpdateStatement:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What the server says of an accepted update: its weight in the sum, and the adapter that came of it."""
+    """The server's statement about an accepted update: its weight in the sum, and the resulting adapter."""
 
     project: str
     run: str
@@ -47,12 +47,12 @@ class Receipt:
 
 
 def sign(value: UpdateStatement | Receipt, key: Ed25519PrivateKey) -> bytes:
-    """The signature, 64 bytes."""
+    """Sign a statement or receipt; return the signature, 64 bytes."""
     return key.sign(_bytes(value))
 
 
 def verify_signature(value: UpdateStatement | Receipt, signature: bytes, public: Ed25519PublicKey) -> bool:
-    """Whether the holder of the key signed exactly this."""
+    """Return whether the holder of the key signed exactly this."""
     try:
         public.verify(signature, _bytes(value))
     except InvalidSignature:
@@ -66,20 +66,20 @@ def _bytes(value: UpdateStatement | Receipt) -> bytes:
 
 
 _ORDER = {"run": "", "round": 0, "attempt": 1, "parent": "", "base": ""}
-"""What a reply that answers no order, an announcement, is signed with."""
+"""Round values that sign a reply to no round, an announcement."""
 
 
 def sign_reply(
     values: Mapping[str, Any], blob_hash: str, project: str, node: str, roster: int, key: Ed25519PrivateKey
 ) -> dict[str, Any]:
-    """The values to add to a reply with these values and a blob of this SHA-256."""
+    """Return the values to add to a reply with these values and a blob of this SHA-256."""
     more = {"roster": roster, "nonce": secrets.token_hex(16)}
     signature = sign(_statement({**values, **more}, blob_hash, project, node), key)
     return {**more, "signature": signature.hex()}
 
 
 def is_signed_reply(values: Mapping[str, Any], blob_hash: str, project: str, node: str, key: Ed25519PublicKey) -> bool:
-    """Whether this node of this project signed exactly this reply."""
+    """Return whether this node of this project signed exactly this reply."""
     try:
         signature = from_hex(values["signature"])
         return verify_signature(_statement(values, blob_hash, project, node), signature, key)

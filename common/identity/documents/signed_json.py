@@ -14,7 +14,7 @@ STRICT = ConfigDict(extra="forbid", strict=True)
 
 
 def from_hex(text: str) -> bytes:
-    """The bytes that `text` spells in the one way that `bytes.hex` does, without spaces or capitals.
+    """Return the bytes that `text` spells, only as `bytes.hex` does: no spaces, no capitals.
 
     Raises:
         TypeError, ValueError: it is no such text.
@@ -41,7 +41,7 @@ Document = TypeVar("Document")
 
 
 def signed_bytes(kind: str, body: Any) -> bytes:
-    """The bytes that are signed: what is signed, of which kind; keys sorted, so that equal bodies are equal bytes.
+    """Return the bytes to sign: the body and its kind; keys are sorted, so that equal bodies are equal bytes.
 
     The loss of an update may be NaN: it is signed as it is, so that the server can say what is wrong with it.
     """
@@ -49,7 +49,7 @@ def signed_bytes(kind: str, body: Any) -> bytes:
 
 
 def sign_document(kind: str, document: object, key: Ed25519PrivateKey) -> bytes:
-    """The document, a dataclass of ours, as signed JSON."""
+    """Sign a document, a dataclass of ours, as JSON."""
     body = TypeAdapter(type(document)).dump_python(document, mode="json")
     return _spell(kind, body, key.sign(signed_bytes(kind, body)).hex())
 
@@ -57,7 +57,7 @@ def sign_document(kind: str, document: object, key: Ed25519PrivateKey) -> bytes:
 def open_document(
     kind: str, shape: type[Document], data: bytes, key_of: Callable[[Document], Ed25519PublicKey]
 ) -> Document:
-    """The document in these bytes, signed by the key that `key_of` finds for it.
+    """Open the document in these bytes, signed by the key that `key_of` finds for it.
 
     Raises:
         IdentityError: it is of another kind or form, or its signature is wrong.

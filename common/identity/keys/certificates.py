@@ -38,7 +38,7 @@ class Authority:
 
 
 def new_authority(project: str, key: TlsKey, now: datetime) -> Authority:
-    """A self-signed authority that signs servers and nodes, and no other authority."""
+    """Make a self-signed authority that signs servers and nodes, and no other authority."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"fedlora CA {project}")])
     builder = _builder(subject, subject, key.public_key(), now, now + AUTHORITY_LIFE)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -49,13 +49,13 @@ def new_authority(project: str, key: TlsKey, now: datetime) -> Authority:
 def make_server_certificate(
     hosts: Iterable[str], key: PublicKey, authority: Authority, now: datetime
 ) -> x509.Certificate:
-    """A server's certificate of 90 days with these DNS names and IP addresses, never past the authority's end."""
+    """Make a server's certificate of 90 days with these names and IP addresses, never past the authority's end."""
     names = [_general_name(host) for host in hosts]
     return _leaf(names, ExtendedKeyUsageOID.SERVER_AUTH, key, authority, now, SERVER_LIFE)
 
 
 def make_node_certificate(name: str, key: PublicKey, authority: Authority, now: datetime) -> x509.Certificate:
-    """A node's certificate of 365 days, never past the authority's end."""
+    """Make a node's certificate of 365 days, never past the authority's end."""
     return _leaf([x509.DNSName(name)], ExtendedKeyUsageOID.CLIENT_AUTH, key, authority, now, NODE_LIFE)
 
 
@@ -65,12 +65,12 @@ def key_hash(key: PublicKey) -> str:
 
 
 def to_pem(certificate: x509.Certificate) -> bytes:
-    """The certificate as its file holds it."""
+    """Return a certificate as PEM."""
     return certificate.public_bytes(Encoding.PEM)
 
 
 def from_pem(data: bytes) -> x509.Certificate:
-    """The first certificate in these bytes.
+    """Read the first certificate in these bytes.
 
     Raises:
         IdentityError: there is none that can be read, or its key isn't of P-384.
@@ -86,14 +86,14 @@ def from_pem(data: bytes) -> x509.Certificate:
 
 
 def public_key(certificate: x509.Certificate) -> PublicKey:
-    """The public key of a certificate that `from_pem` has read."""
+    """Return the public key of a certificate that `from_pem` has read."""
     key = certificate.public_key()
     assert isinstance(key, PublicKey)
     return key
 
 
 def subject_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """The subject alternative names, DNS names and IP addresses alike; none where they cannot be read."""
+    """Return the subject alternative names, DNS names and IP addresses; none where they cannot be read."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
@@ -102,7 +102,7 @@ def subject_names(certificate: x509.Certificate) -> tuple[str, ...]:
 
 
 def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
-    """Whether the authority's key signed the certificate."""
+    """Return whether the authority's key signed the certificate."""
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):

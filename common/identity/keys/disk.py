@@ -45,7 +45,7 @@ def refuse_shared(path: Path, mode: int, right: str) -> None:
 
 
 def beside(path: Path) -> Path:
-    """A new hidden name in the same folder."""
+    """Return a new hidden name in the same folder."""
     whole = path.absolute()
     return whole.with_name(f".{whole.name}.{secrets.token_hex(4)}.tmp")
 
@@ -74,7 +74,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def open_folder(folder: Path) -> Iterator[int]:
-    """The descriptor of a folder.
+    """Open a folder's descriptor while the block runs.
 
     Raises:
         OSError: it is none, or cannot be opened.

@@ -1,4 +1,4 @@
-"""When things end: a warning from 30 days before, an urgent one from 7, each with what mends it; then a refusal."""
+"""Expiry: a warning from 30 days before the end, an urgent one from 7, each with its remedy; then an error."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ _WARN, _URGE = 30, 7
 
 
 def warnings(what: str, end: datetime, remedy: str, now: datetime) -> tuple[str, ...]:
-    """The warning that is due for something that ends then; none where that is far."""
+    """Return the warning that is due for something that ends then, if any."""
     left = (end - now).days
     if left >= _WARN:
         return ()

@@ -34,7 +34,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def read_private(path: Path) -> bytes:
-    """The bytes of a private key's file.
+    """Read the bytes of a private key's file.
 
     Raises:
         IdentityError: others may read it, it is a link or no plain file, or it cannot be read.
@@ -49,7 +49,7 @@ def read_private(path: Path) -> bytes:
 
 
 def read_public(path: Path) -> bytes:
-    """The bytes of a file that anyone may read.
+    """Read the bytes of a file that anyone may read.
 
     Raises:
         IdentityError: it is too large, or cannot be read.

@@ -31,29 +31,29 @@ Key = TypeVar("Key", TlsKey, Ed25519PrivateKey)
 
 
 def new_tls_key() -> TlsKey:
-    """A new P-384 key."""
+    """Make a new P-384 key."""
     return ec.generate_private_key(ec.SECP384R1())
 
 
 def new_signing_key() -> Ed25519PrivateKey:
-    """A new Ed25519 key."""
+    """Make a new Ed25519 key."""
     return Ed25519PrivateKey.generate()
 
 
 def to_pem(key: TlsKey | Ed25519PrivateKey) -> bytes:
-    """The key as its file holds it: encrypted if there is a passphrase."""
+    """Return a key as PEM, encrypted if there is a passphrase."""
     passphrase = _passphrase()
     encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
 def to_plain_pem(key: TlsKey) -> bytes:
-    """The key as a TLS library wants it; for memory only."""
+    """Return a key as unencrypted PEM for a TLS library; for memory only."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def read_tls_key(path: Path) -> TlsKey:
-    """The P-384 key in a file.
+    """Read the P-384 key in a file.
 
     Raises:
         IdentityError: others may read the file, it holds no such key, or the passphrase is missing or wrong.
@@ -65,7 +65,7 @@ def read_tls_key(path: Path) -> TlsKey:
 
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:
-    """The Ed25519 key in a file.
+    """Read the Ed25519 key in a file.
 
     Raises:
         IdentityError: others may read the file, it holds no such key, or the passphrase is missing or wrong.
@@ -77,7 +77,7 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
 
 
 def load_or_make(path: Path, read: Callable[[Path], Key], make: Callable[[], Key]) -> Key:
-    """The key in a file, which is made if there is none.
+    """Load the key in a file; make it if there is none.
 
     Raises:
         IdentityError: it can be neither read nor made.
