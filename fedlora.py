@@ -14,7 +14,7 @@ from common.errors import FedloraError
 from common.identity.cli import app as keys
 
 # Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers; no line of gRPC's
-# own for each handshake that is refused; NumPy on one thread, as the server's matrices are small and workers use the
+# own for each rejected handshake; NumPy on one thread, as the server's matrices are small and workers use the
 # other cores.
 for variable, value in {
     "HF_HUB_OFFLINE": "1",
@@ -149,10 +149,10 @@ def merge(run: Run, out: Out) -> None:
 @app.command()
 def generate(
     run: Run,
-    prompt: Annotated[str, typer.Option(help="Text to go on from.")],
+    prompt: Annotated[str, typer.Option(help="Text to continue.")],
     tokens: Annotated[int, typer.Option(min=1, help="Most tokens to write.")] = 64,
 ) -> None:
-    """Let a run's language model go on from a prompt."""
+    """Let a run's language model continue a prompt."""
     from client.finished_run import generate as generate_text
 
     print(generate_text(run, prompt, tokens))
@@ -186,7 +186,8 @@ def main() -> None:
         sys.exit(error.exit_status)
     except OSError as error:
         print(
-            f"error: {error}; what a run has committed is intact, simulate --resume goes on from there", file=sys.stderr
+            f"error: {error}; committed rounds are intact, simulate --resume continues from there",
+            file=sys.stderr,
         )
         sys.exit(1)
 

@@ -86,7 +86,7 @@ def _error_reply(message: Message, error: Exception) -> Message:
         "codec" if isinstance(error, CodecError) else error.reason if isinstance(error, DeclinedRequest) else "failed"
     )
     kind, trace = message.metadata.message_type, None if isinstance(error, FedloraError | DeclinedRequest) else error
-    log.error("refused a %s message, %s: %s", kind, reason, error, exc_info=trace)
+    log.error("declined a %s message, %s: %s", kind, reason, error, exc_info=trace)
     return Message(Error(ERROR_CODE, reason), reply_to=message)
 
 

@@ -52,7 +52,7 @@ def load_run(run: Path) -> Trained:
     """Load what a run has trained so far.
 
     Raises:
-        JournalError: the folder is no run, or nothing is committed yet.
+        JournalError: the folder is not a run, or nothing is committed yet.
     """
     if not (run / "adapter").is_dir():
         raise JournalError(f"{run} has no adapter yet; give the folder of a run, as printed by `run: PATH`")
@@ -92,7 +92,7 @@ def evaluate_run(run: Path) -> Score:
     """Loss and accuracy on the run's test rows.
 
     Raises:
-        JournalError, DataError: the folder is no run, or it has no test rows.
+        JournalError, DataError: the folder is not a run, or it has no test rows.
     """
     trained = load_run(run)
     skeleton, lora = trained.attach()
@@ -177,7 +177,7 @@ def continue_text(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens
 def _check_room(given: int, tokens: int, config: PreTrainedConfig) -> None:
     positions = getattr(config, "max_position_embeddings", None)
     if not given:
-        raise ConfigError("--prompt is empty; give the text to go on from")
+        raise ConfigError("--prompt is empty; give the text to continue")
     if positions and given + tokens > positions:
         raise ConfigError(
             f"--prompt has {given} tokens, which with --tokens {tokens} exceed the model's {positions} positions; "

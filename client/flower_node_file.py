@@ -28,7 +28,7 @@ def node_file(number: int, count: int, run: str) -> Path:
         )
     if len(files) != count:
         raise ConfigError(
-            f"FEDLORA_NODES={value} holds {len(files)} settings files, and Flower started {count} nodes; "
+            f"FEDLORA_NODES={value} contains {len(files)} settings files, but Flower started {count} nodes; "
             f"use --federation-config 'num-supernodes={len(files)} ...'"
         )
     return files[number]

@@ -74,4 +74,4 @@ def _check(node: Node, file: Path) -> None:
     for key in ("base", "data"):
         path = getattr(node, key)
         if not path.startswith("package:") and not Path(path).exists():
-            raise ConfigError(f"{file}: {key} = {path!r} is not there; paths are relative to this file")
+            raise ConfigError(f"{file}: {key} = {path!r} does not exist; paths are relative to this file")

@@ -31,7 +31,7 @@ class TransportError(FedloraError):
 
 
 class IdentityError(FedloraError):
-    """A key, certificate, roster or request cannot be used: names the file or name, and what mends it."""
+    """A key, certificate, roster or request cannot be used: names the file or name, and the remedy."""
 
 
 class JournalError(FedloraError):

@@ -31,7 +31,7 @@ def chat_tokens(column: str, tokenizer: PreTrainedTokenizerBase, file: Path) -> 
         template = tokenizer.get_chat_template()
     except ValueError:
         raise DataError(
-            f"{file} holds chats in {column!r}, but the tokenizer of the base model has no chat template; "
+            f"{file} contains chats in {column!r}, but the tokenizer of the base model has no chat template; "
             "take an instruct model, or give prompt and completion columns"
         ) from None
     tokens = _mark_replies if tokenizer.is_fast and _GENERATION.search(template) else _compare_prefixes
@@ -41,7 +41,7 @@ def chat_tokens(column: str, tokenizer: PreTrainedTokenizerBase, file: Path) -> 
         try:
             return tokens(chat, tokenizer)
         except TemplateError as error:
-            raise BadRow(f"{column!r} is refused by the chat template ({error})") from None
+            raise BadRow(f"{column!r} is rejected by the chat template ({error})") from None
 
     return encode
 

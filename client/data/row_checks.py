@@ -32,7 +32,7 @@ def read_each(file: Path, items: Iterable[tuple[int, Item]], read: Callable[[Ite
     if faults:
         total = len(values) + len(faults)
         more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
-        head = f"{file}: {len(faults)} of {total} rows cannot be used; mend or remove them"
+        head = f"{file}: {len(faults)} of {total} rows cannot be used; fix or remove them"
         raise DataError("\n".join([head, *faults[:_SHOWN], *more]))
     return tuple(values)
 
@@ -55,7 +55,7 @@ def read_text(fields: Mapping[str, Any], column: str) -> str:
     """Return the text in that column.
 
     Raises:
-        BadRow: it is absent, blank, no text, or holds half a surrogate pair (JSON can; no tokenizer reads it).
+        BadRow: it is absent, blank, no text, or contains half a surrogate pair (JSON can; no tokenizer reads it).
     """
     value = fields.get(column)
     if value is None or value == "":
@@ -65,5 +65,5 @@ def read_text(fields: Mapping[str, Any], column: str) -> str:
     if value.isspace():
         raise BadRow(f"{column!r} is blank")
     if re.search("[\ud800-\udfff]", value):
-        raise BadRow(f"{column!r} holds half a surrogate pair")
+        raise BadRow(f"{column!r} contains half a surrogate pair")
     return value

@@ -1,4 +1,4 @@
-"""Reads a node's own file of rows; whatever cannot be used is refused by file and line."""
+"""Reads a node's own file of rows; an unusable row is reported by file and line."""
 
 import csv
 import io
@@ -31,10 +31,10 @@ def read_rows(path: Path) -> tuple[Row, ...]:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(f"{path} ends in {path.suffix!r}, which is no known kind of file; use {', '.join(_READERS)}")
+        raise DataError(f"{path} ends in {path.suffix!r}, which is not a known kind of file; use {', '.join(_READERS)}")
     rows = reader(path)
     if not rows:
-        raise DataError(f"{path} holds no rows; give a file with at least one")
+        raise DataError(f"{path} contains no rows; give a file with at least one")
     return rows
 
 
@@ -77,7 +77,7 @@ def _table(path: Path, reader: Any) -> tuple[Row, ...]:
             records.append((line, record))
             line = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}, line {line}: {error}; mend the row's quotes, or use JSON Lines") from None
+        raise DataError(f"{path}, line {line}: {error}; fix the row's quotes, or use JSON Lines") from None
     header = records[0][1] if records else []
     if len(set(header)) < len(header):
         raise DataError(f"{path}, line 1: the header names a column twice: {', '.join(header)}; rename one")

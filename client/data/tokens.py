@@ -63,7 +63,7 @@ def _classification(
         raise ConfigError("labels is empty; set it to every label of the task, in the same order on every node")
     if node.max_length <= (special := tokenizer.num_special_tokens_to_add()):
         raise ConfigError(
-            f"max_length = {node.max_length} holds only the tokenizer's {special} special tokens; raise it"
+            f"max_length = {node.max_length} has room only for the tokenizer's {special} special tokens; raise it"
         )
     read = read_each(file, _index_by_line(rows), lambda row: (read_text(row.fields, node.text), _label(row, node)))
     texts = [text for text, _ in read]

@@ -57,7 +57,7 @@ def load_base(path: str, task: Task, labels: tuple[str, ...], dtype: Dtype, devi
     """Load the base model, once per process, shared by all callers.
 
     Raises:
-        ModelError: the folder is missing, holds no safetensors, or does not fit the task or the device.
+        ModelError: the folder is missing, contains no safetensors, or does not fit the task or the device.
     """
     with _LOADING:
         return _load(resolve_base(path), task, labels, dtype, _device(device))
@@ -108,7 +108,7 @@ def _check_causal(folder: Path, model: nn.Module, head: tuple[HeadModule, ...]) 
     sees_all = False in attention and True not in attention
     if head or sees_all:
         fault = f"lacks the weights of {head[0].name}" if head else "sees the words that it is to predict"
-        raise ModelError(f"{folder} {fault}; it is no causal language model: give a decoder such as GPT-2 or Llama")
+        raise ModelError(f"{folder} {fault}; it is not a causal language model: give a decoder such as GPT-2 or Llama")
 
 
 def _new_modules(model: nn.Module, missing: Iterable[str]) -> tuple[HeadModule, ...]:

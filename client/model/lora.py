@@ -72,7 +72,7 @@ class Lora:
         ]
 
     def detach(self) -> None:
-        """Take the hooks off; the model is as it was before."""
+        """Take the hooks off; the model is unchanged afterwards."""
         for handle in self._handles:
             handle.remove()
 
@@ -115,7 +115,7 @@ def module_shape(name: str, module: nn.Module | None) -> tuple[int, int]:
     """(d, k) of the matrix that a module of this name holds.
 
     Raises:
-        ModelError: it is no Linear, Conv1D or Embedding.
+        ModelError: it is not a Linear, Conv1D or Embedding.
     """
     if isinstance(module, nn.Linear):
         return module.out_features, module.in_features

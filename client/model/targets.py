@@ -47,7 +47,7 @@ def _match(targets: str | tuple[str, ...], linear: list[str], embeddings: list[s
     try:
         pattern = re.compile(targets)
     except re.error as error:
-        raise ConfigError(f"[lora] targets = {targets!r} is no regular expression: {error}") from None
+        raise ConfigError(f"[lora] targets = {targets!r} is not a valid regular expression: {error}") from None
     return _require([name for name in linear + embeddings if pattern.fullmatch(name)], targets, linear)
 
 

@@ -17,7 +17,7 @@ _REFUSALS = {
     "revoked": "this node was revoked; ask the operator why",
     "expired": "this node's certificate has expired; ask the operator for a new invite",
     "rank": "this node's `rank` is above what the roster allows it; lower it, or ask the operator for more",
-    "refused": "this node is no longer admitted; ask the operator why",
+    "refused": "this node is no longer authorized; ask the operator why",
     "replaced": "another process connected with this node's key; run one at a time",
     "malformed": "it cannot read what this node sends; use the same release of fedlora on both sides",
 }

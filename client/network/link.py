@@ -59,7 +59,7 @@ class Link:
         """Answer messages until the server's run is over or `stop` is called; whatever may heal is tried for ever.
 
         Raises:
-            TransportError: the server does not let this node in, or one does not trust the other.
+            TransportError: the server rejects this node, or one does not trust the other.
         """
         while not self._stopped.is_set():
             try:
@@ -119,7 +119,5 @@ class Link:
             return True
         word = error.details() or error.code().name
         if error.code() in _FINAL:
-            raise TransportError(
-                f"{self._server} does not let this node in: {diagnosis.explain_refusal(word)}"
-            ) from error
+            raise TransportError(f"{self._server} rejects this node: {diagnosis.explain_refusal(word)}") from error
         raise Unreachable(f"the connection to {self._server} is lost ({word})") from error

@@ -23,7 +23,7 @@ def find_proxy(host: str) -> str | None:
     """Return the proxy in `https_proxy`, as a URL with scheme and port; None if `no_proxy` exempts the host.
 
     Raises:
-        ConfigError: it is no URL of an HTTP proxy.
+        ConfigError: it is not the URL of an HTTP proxy.
     """
     named = None if proxy_bypass(host) else getproxies().get("https")
     if not named:
@@ -35,7 +35,7 @@ def find_proxy(host: str) -> str | None:
     except ValueError:
         known = place = ""
     if not known:  # gRPC goes past a proxy of another scheme, straight to the server.
-        raise ConfigError("https_proxy is no HTTP proxy; write it as http://proxy.example.org:3128, or unset it")
+        raise ConfigError("https_proxy is not an HTTP proxy; write it as http://proxy.example.org:3128, or unset it")
     return f"http://{place}"
 
 

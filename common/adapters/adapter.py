@@ -30,7 +30,7 @@ class Factors:
 
     def __post_init__(self) -> None:
         if self.a.ndim != 2 or self.b.ndim != 2 or self.b.shape[1] != self.a.shape[0]:
-            raise ValueError(f"b {self.b.shape} @ a {self.a.shape} is no product of matrices")
+            raise ValueError(f"b {self.b.shape} @ a {self.a.shape} is not a product of matrices")
         object.__setattr__(self, "a", _read_only(self.a))
         object.__setattr__(self, "b", _read_only(self.b))
 

@@ -25,7 +25,7 @@ def safetensors_files(folder: Path) -> list[Path]:
     """Return the weight files of a Hugging Face folder.
 
     Raises:
-        ModelError: it is no such folder, or its weights are pickles.
+        ModelError: it is not such a folder, or its weights are pickles.
     """
     if not folder.is_dir():
         raise ModelError(f"base model folder {folder} does not exist; set [base] path to a local Hugging Face folder")

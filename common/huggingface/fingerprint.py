@@ -44,7 +44,7 @@ def base_hash(folder: Path) -> str:
     """SHA-256 over (name, dtype, shape, SHA-256 of bytes) of all tensors, in order of name, however they are sharded.
 
     Raises:
-        ModelError: the folder holds no safetensors, or a file of it is damaged.
+        ModelError: the folder contains no safetensors, or a file of it is damaged.
     """
     tensors = sorted(entry for file in safetensors_files(folder) for entry in _tensors(file))
     return hashlib.sha256(json.dumps(tensors).encode()).hexdigest()
@@ -75,7 +75,7 @@ def _json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read ({error}); copy or download it again") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{file} is no JSON object; copy or download it again")
+        raise ModelError(f"{file} is not a JSON object; copy or download it again")
     return value
 
 
@@ -96,4 +96,4 @@ def _map_checked(file: Path) -> mmap:
         with safe_open(file, framework="np"), file.open("rb") as stream:
             return mmap(stream.fileno(), 0, access=ACCESS_READ)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file} is no whole safetensors file ({error}); copy or download it again") from None
+        raise ModelError(f"{file} is not a complete safetensors file ({error}); copy or download it again") from None

@@ -144,7 +144,7 @@ def read_peft_folder(folder: Path) -> PeftAdapter:
     """Return the adapter in a PEFT folder, ours or another's.
 
     Raises:
-        ModelError: it is no LoRA folder, its weights are a pickle or damaged, or it does more than add s B A.
+        ModelError: it is not a LoRA folder, its weights are a pickle or damaged, or it does more than add s B A.
     """
     config, tensors = read_config(folder / CONFIG), _read_weights(folder)
     pairs: dict[str, dict[str, Array]] = defaultdict(dict)

@@ -136,7 +136,7 @@ def _read_from(folder: Path, name: str) -> Iterator[bytes]:
 
 def _require(path: Path, remedy: str) -> None:
     if not path.exists():
-        raise IdentityError(f"{path} is not there; {remedy}")
+        raise IdentityError(f"{path} does not exist; {remedy}")
 
 
 def _timely(folder: Path, name: str, pem: bytes) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ def join(folder: Path, name: str) -> JoinRequest:
     The request is written last: if a crash comes before it, the next call takes the keys that are there.
 
     Raises:
-        IdentityError: the name cannot be a node's, the request is there already, or a file cannot be used.
+        IdentityError: the name cannot be a node's, the request already exists, or a file cannot be used.
     """
     names.node_name(name)
     folders.ensure(folder)
@@ -47,7 +47,7 @@ def load_request(path: Path) -> JoinRequest:
 
 def _refusal(path: Path) -> IdentityError:
     return IdentityError(
-        f"{path} is there already, with fingerprint {load_request(path).fingerprint}; send that, or choose another name"
+        f"{path} already exists, with fingerprint {load_request(path).fingerprint}; send that, or choose another name"
     )
 
 

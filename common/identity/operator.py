@@ -33,7 +33,7 @@ def init(folder: Path, project: str, hosts: Iterable[str], now: datetime) -> Non
     """Make a project in a new folder: its authority, the server's keys and certificate, and an empty roster.
 
     Raises:
-        IdentityError: a name cannot be used, or the folder holds files.
+        IdentityError: a name cannot be used, or the folder contains files.
     """
     project, hosts = names.project_name(project), names.host_names(hosts)
     ca_key, server_key = private_keys.new_tls_key(), private_keys.new_tls_key()
@@ -83,7 +83,7 @@ def renew_node(folder: Path, name: str, now: datetime) -> Path:
     """Give a member a certificate from now on, for the same key; returns its new invite.
 
     Raises:
-        IdentityError: it is no member, or revoked, or the project cannot be used.
+        IdentityError: it is not a member, or revoked, or the project cannot be used.
     """
     with _open_project(folder, now) as project:
         member = _require_member(project.public.roster, name)
@@ -114,7 +114,7 @@ def revoke(folder: Path, name: str, now: datetime) -> Roster:
     """Bar a member for good, by the roster's next version, which is returned.
 
     Raises:
-        IdentityError: it is no member, or revoked already, or the project cannot be used.
+        IdentityError: it is not a member, or revoked already, or the project cannot be used.
     """
     with _open_project(folder, now) as project:
         following = project.public.roster.successor(replace(_require_member(project.public.roster, name), revoked=True))
@@ -131,9 +131,7 @@ def _open_project(folder: Path, now: datetime) -> Iterator[_Project]:
         certificates.check_key(public.authority, key, folder / "ca.key")
         roster_key = private_keys.read_signing_key(folder / "roster.key")
         if roster_key.public_key() != public.roster_key:
-            raise IdentityError(
-                f"{folder / 'roster.key'} is another key than roster.pub; put back those of one project"
-            )
+            raise IdentityError(f"{folder / 'roster.key'} is another key than roster.pub; restore those of one project")
         yield _Project(public, Authority(public.authority, key), roster_key)
 
 

@@ -80,7 +80,7 @@ def read_project_files(folder: Path) -> ProjectFiles:
     folders.check_closed(folder)
     authority, server = (_certificate(folder / name) for name in ("ca.pem", "server.pem"))
     if not certificates.is_issued_by(server, authority):
-        raise IdentityError(f"{folder / 'server.pem'} is not of {folder / 'ca.pem'}; put back those of one project")
+        raise IdentityError(f"{folder / 'server.pem'} is not of {folder / 'ca.pem'}; restore those of one project")
     roster_key, receipt_key = (_public_key(folder / name) for name in ("roster.pub", "receipt.pub"))
     signed = files.read_public(folder / "roster.json")
     with files.prefix_errors(folder / "roster.json"):
@@ -101,4 +101,4 @@ def _public_key(path: Path) -> Ed25519PublicKey:
         key = None
     if isinstance(key, Ed25519PublicKey):
         return key
-    raise IdentityError(f"{path} is no Ed25519 public key; put the file back that was made with the others")
+    raise IdentityError(f"{path} is not an Ed25519 public key; restore the file that was made with the others")

@@ -3,7 +3,7 @@
     first frame    u32, little-endian: bytes of the head; the head, which tells the size of each array
     other frames   array after array, each in full frames and a last one with its rest
 
-There is one way to cut a message into frames, so one of any other length is refused as it arrives.
+There is one way to cut a message into frames, so a frame of any other length is rejected as it arrives.
 """
 
 import io

@@ -75,7 +75,7 @@ def _tag(value: object) -> dict[str, str]:
     """JSON has no bytes; where values are, no other object occurs."""
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
-    raise TypeError(f"{type(value).__name__} is no value of a message")
+    raise TypeError(f"{type(value).__name__} is not a value of a message")
 
 
 def _untag(value: dict[str, Any]) -> Any:

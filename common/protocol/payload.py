@@ -33,7 +33,7 @@ class Payload:
         Not through Flower's views by kind: each of these is a cycle, which keeps the blob until the next collection.
 
         Raises:
-            KeyError, TypeError, AttributeError, ValueError: it is no message of ours.
+            KeyError, TypeError, AttributeError, ValueError: it is not a message of ours.
         """
         content: Any = message.content
         return cls(dict(content["values"]), content["adapter"]["adapter"].data if "adapter" in content else b"")

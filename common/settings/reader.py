@@ -28,7 +28,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; give the path of a TOML file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}; mend that line") from None
+        raise ConfigError(f"{path} is not valid TOML: {error}; fix that line") from None
 
 
 def override(tables: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_generate_needs_a_language_model(run_of):
 @pytest.mark.parametrize(
     ("prompt", "reason"),
     [
-        ("", "--prompt is empty; give the text to go on from"),
+        ("", "--prompt is empty; give the text to continue"),
         ("cow " * 600, "exceed the model's 512 positions; shorten"),
     ],
 )

@@ -35,7 +35,7 @@ def test_a_variable_that_is_not_set_is_named(run, monkeypatch, value):
 @pytest.mark.parametrize("count", [1, 3])
 def test_another_number_of_nodes_is_refused(run, count):
     with pytest.raises(
-        ConfigError, match=f"holds 2 settings files, and Flower started {count} nodes.*num-supernodes=2"
+        ConfigError, match=f"contains 2 settings files, but Flower started {count} nodes.*num-supernodes=2"
     ):
         node_file(0, count, str(run))
 

@@ -96,7 +96,7 @@ def test_no_name_of_a_host(clinic):
 @pytest.mark.parametrize("proxy", ["https://user:secret@proxy:3128", "socks5://user:secret@proxy:1080"])
 def test_another_kind_of_proxy(clinic, environment, proxy):
     environment.setenv("https_proxy", proxy)
-    is_final(clinic, "localhost:8443", "https_proxy is no HTTP proxy")
+    is_final(clinic, "localhost:8443", "https_proxy is not an HTTP proxy")
 
 
 def test_nothing_listens(clinic):

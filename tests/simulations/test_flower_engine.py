@@ -97,6 +97,6 @@ def test_nodes_of_another_number_are_refused(tmp_path):
     run = simulate(RECIPE, FRESH, "run", tmp_path, None, prepare_only=True)
     with flower_engine(tmp_path / "home", run / "nodes") as engine:
         log = engine.run(run, CLIENTS - 1)
-    assert f"holds {CLIENTS} settings files, and Flower started {CLIENTS - 1} nodes" in log
+    assert f"contains {CLIENTS} settings files, but Flower started {CLIENTS - 1} nodes" in log
     assert "no node answered" in log
     assert not (run / "adapter").exists()

@@ -64,9 +64,12 @@ def check_holder(
     own = (key_hash(tls_key.public_key()), signing_key.public_key().public_bytes_raw())
     for right, fault in (
         (invite.name == name, f"is for node {invite.name}, not for {name}"),
-        (is_issued_by(certificate, authority), "holds a certificate of another authority than its own"),
-        (subject_names(certificate) == (name,), f"holds no certificate for {name}"),
-        (key_hash(public_key(certificate)) == member.certificate, "holds a certificate that its roster does not know"),
+        (is_issued_by(certificate, authority), "contains a certificate of another authority than its own"),
+        (subject_names(certificate) == (name,), f"contains no certificate for {name}"),
+        (
+            key_hash(public_key(certificate)) == member.certificate,
+            "contains a certificate unknown to its roster",
+        ),
         ((member.certificate, member.signing_key) == own, f"is for other keys than {name}.key and {name}.sign.key"),
     ):
         if not right:

@@ -67,7 +67,7 @@ def _host(host: str) -> str:
     labels = name.split(".")
     if len(name) > 253 or not all(map(_LABEL.fullmatch, labels)) or labels[-1].isdigit():
         raise IdentityError(
-            f"server name {host!r} is no DNS name and no IP address; write it as fed.example.org or 10.0.0.5, "
+            f"server name {host!r} is neither a DNS name nor an IP address; write it as fed.example.org or 10.0.0.5, "
             "without scheme, port or wildcard, a name of other letters in its xn-- form"
         )
     return name

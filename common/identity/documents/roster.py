@@ -66,7 +66,7 @@ class Roster:
         """
         if name not in self.members:
             hint = nearest(name, self.members) if self.members else "; it has none yet"
-            raise IdentityError(f"{name!r} is no member of project {self.project}{hint}")
+            raise IdentityError(f"{name!r} is not a member of project {self.project}{hint}")
         return self.members[name]
 
     def successor(self, member: Member) -> "Roster":

@@ -17,7 +17,7 @@ def from_hex(text: str) -> bytes:
     """Return the bytes that `text` spells, only as `bytes.hex` does: no spaces, no capitals.
 
     Raises:
-        TypeError, ValueError: it is no such text.
+        TypeError, ValueError: it is not such a text.
     """
     data = bytes.fromhex(text)
     if data.hex() != text:
@@ -66,7 +66,9 @@ def open_document(
     try:
         document = TypeAdapter(shape).validate_json(_json(body))
     except ValidationError as error:
-        raise IdentityError(f"is no {kind} of this version of fedlora ({_first(error)}); ask for a new one") from None
+        raise IdentityError(
+            f"is not a valid {kind} of this version of fedlora ({_first(error)}); ask for a new one"
+        ) from None
     try:
         key_of(document).verify(signature, signed_bytes(kind, body))
     except InvalidSignature:
@@ -84,7 +86,7 @@ def _parts(kind: str, data: bytes) -> tuple[Any, bytes]:
             return body, signature
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise IdentityError(f"is no whole {kind} of fedlora; copy it again")
+    raise IdentityError(f"is not a complete {kind} of fedlora; copy it again")
 
 
 def _spell(kind: str, body: Any, signature: str) -> bytes:

@@ -79,7 +79,7 @@ def from_pem(data: bytes) -> x509.Certificate:
         certificate = x509.load_pem_x509_certificate(data)
         key = certificate.public_key()
     except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
-        raise IdentityError("is no certificate; put the file back that was made with the others") from None
+        raise IdentityError("is not a certificate; restore the file that was made with the others") from None
     if isinstance(key, PublicKey) and isinstance(key.curve, ec.SECP384R1):
         return certificate
     raise IdentityError("is a certificate of another key than P-384; use those that fedlora keys makes")

@@ -14,10 +14,10 @@ from common.errors import IdentityError
 NOT_THROUGH_LINKS = os.O_NOFOLLOW | os.O_CLOEXEC
 
 _FAULTS = {
-    errno.ENOENT: "is not there; give the right path: a folder of keys with --dir, or as `keys` in the TOML file",
-    errno.EEXIST: "is there already and is never overwritten; give another folder with --dir",
-    errno.ENOTEMPTY: "holds files, which are never overwritten; give another folder with --dir",
-    errno.ENOTDIR: "is no folder, or is in none; give another with --dir",
+    errno.ENOENT: "does not exist; give the right path: a folder of keys with --dir, or as `keys` in the TOML file",
+    errno.EEXIST: "already exists and is never overwritten; give another folder with --dir",
+    errno.ENOTEMPTY: "contains files, which are never overwritten; give another folder with --dir",
+    errno.ENOTDIR: "is not a folder, or is in one that is not; give another with --dir",
     errno.EISDIR: "is a folder; put the file itself there",
     errno.ELOOP: "is a symbolic link; put the file itself there",
 }
@@ -29,7 +29,7 @@ def as_identity_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fault = _FAULTS.get(error.errno or 0, f"{error.strerror}; mend that, then run the command again")
+        fault = _FAULTS.get(error.errno or 0, f"{error.strerror}; fix that, then run the command again")
         raise IdentityError(f"{path}: {fault}") from None
 
 

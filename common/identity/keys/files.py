@@ -43,7 +43,7 @@ def read_private(path: Path) -> bytes:
     with disk.as_identity_errors(path), os.fdopen(os.open(path, flags), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
-            raise IdentityError(f"{path} is no plain file; put the key itself there")
+            raise IdentityError(f"{path} is not a plain file; put the key itself there")
         disk.refuse_shared(path, mode, "600")
         return file.read(LARGEST)
 
@@ -57,7 +57,7 @@ def read_public(path: Path) -> bytes:
     with disk.as_identity_errors(path), path.open("rb") as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
-        raise IdentityError(f"{path} is larger than {LARGEST} bytes, so it is none of ours; give the right file")
+        raise IdentityError(f"{path} is larger than {LARGEST} bytes, so fedlora did not make it; give the right file")
     return data
 
 

@@ -13,7 +13,7 @@ def make(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Make a folder with these files, all of it or nothing; an empty folder of this name is replaced.
 
     Raises:
-        IdentityError: it holds files, or cannot be made.
+        IdentityError: it contains files, or cannot be made.
     """
     fresh = disk.beside(folder)
     with disk.as_identity_errors(folder):

@@ -56,24 +56,24 @@ def read_tls_key(path: Path) -> TlsKey:
     """Read the P-384 key in a file.
 
     Raises:
-        IdentityError: others may read the file, it holds no such key, or the passphrase is missing or wrong.
+        IdentityError: others may read the file, it contains no such key, or the passphrase is missing or wrong.
     """
     key = _read(path)
     if isinstance(key, TlsKey) and isinstance(key.curve, ec.SECP384R1):
         return key
-    raise IdentityError(f"{path} holds no P-384 key; put the key back that was made with its certificate")
+    raise IdentityError(f"{path} does not contain a P-384 key; restore the key that was made with its certificate")
 
 
 def read_signing_key(path: Path) -> Ed25519PrivateKey:
     """Read the Ed25519 key in a file.
 
     Raises:
-        IdentityError: others may read the file, it holds no such key, or the passphrase is missing or wrong.
+        IdentityError: others may read the file, it contains no such key, or the passphrase is missing or wrong.
     """
     key = _read(path)
     if isinstance(key, Ed25519PrivateKey):
         return key
-    raise IdentityError(f"{path} holds no Ed25519 key; put the key back that was made with the others")
+    raise IdentityError(f"{path} does not contain an Ed25519 key; restore the key that was made with the others")
 
 
 def load_or_make(path: Path, read: Callable[[Path], Key], make: Callable[[], Key]) -> Key:

@@ -139,7 +139,7 @@ def test_all_bad_rows_are_named_by_file_and_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         tokenize(read_rows(path), labelled, word_tokenizer(), path)
     assert str(error.value).splitlines() == [
-        f"{path}: 3 of 4 rows cannot be used; mend or remove them",
+        f"{path}: 3 of 4 rows cannot be used; fix or remove them",
         f"{path}, line 4: 'text' is empty",
         f"{path}, line 5: 'label' is 'perhaps', which is not in labels; known: no, yes",
         f"{path}, line 6: 'label' is empty",

@@ -67,7 +67,7 @@ def test_a_template_whose_turns_cannot_be_told_apart_is_refused(template: str) -
 
 
 def test_what_the_template_refuses_is_refused() -> None:
-    with pytest.raises(BadRow, match=r"refused by the chat template \(start with the user"):
+    with pytest.raises(BadRow, match=r"rejected by the chat template \(start with the user"):
         encode([turn("system", "w7"), *TWO_TURNS], STRICT_CHAT)
 
 
@@ -91,5 +91,5 @@ def test_broken_chats_are_refused(chat: object, reason: str) -> None:
 
 
 def test_a_tokenizer_without_a_chat_template_is_refused() -> None:
-    with pytest.raises(DataError, match=r"rows\.jsonl holds chats in 'messages'.*no chat template"):
+    with pytest.raises(DataError, match=r"rows\.jsonl contains chats in 'messages'.*no chat template"):
         chat_tokens("messages", word_tokenizer(), FILE)

@@ -22,7 +22,7 @@ def test_the_first_five_bad_rows_are_named_and_all_are_counted() -> None:
     with pytest.raises(DataError) as error:
         read_each(FILE, [(line, line) for line in range(2, 16)], even)
     assert str(error.value).splitlines() == [
-        "rows.csv: 7 of 14 rows cannot be used; mend or remove them",
+        "rows.csv: 7 of 14 rows cannot be used; fix or remove them",
         *(f"rows.csv, line {line}: {line} is odd" for line in (3, 5, 7, 9, 11)),
         "and 2 more",
     ]

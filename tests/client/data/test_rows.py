@@ -62,11 +62,11 @@ def test_columns_are_those_of_any_row() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "place", "reason"),
     [
-        ("rows.json", "[]", "", "ends in '.json', which is no known kind of file; use .jsonl, .ndjson, .csv"),
+        ("rows.json", "[]", "", "ends in '.json', which is not a known kind of file; use .jsonl, .ndjson, .csv"),
         ("rows", "text\nhi\n", "", "ends in ''"),
-        ("rows.jsonl", "", "", "holds no rows"),
-        ("rows.csv", "", "", "holds no rows"),
-        ("rows.csv", "text,label\n", "", "holds no rows"),
+        ("rows.jsonl", "", "", "contains no rows"),
+        ("rows.csv", "", "", "contains no rows"),
+        ("rows.csv", "text,label\n", "", "contains no rows"),
         ("rows.jsonl", '{"text": "a"}\n{"text": \n', ", line 2: ", "is not JSON (Expecting value at column"),
         ("rows.jsonl", '{"text": "a"}\n\n{"text": "b"}\n', ", line 2: ", "is not JSON"),
         ("rows.jsonl", '{"text": "a"}\n["b"]\n', ", line 2: ", "is not a JSON object"),

@@ -76,7 +76,7 @@ def test_classification_needs_labels_and_room_for_text() -> None:
     fields = {"text": "w1", "label": "no"}
     with pytest.raises(ConfigError, match="labels is empty"):
         encode(fields, task="classification")
-    with pytest.raises(ConfigError, match="max_length = 1 holds only the tokenizer's 1 special tokens"):
+    with pytest.raises(ConfigError, match="max_length = 1 has room only for the tokenizer's 1 special tokens"):
         encode(fields, word_tokenizer(adds_bos=True), max_length=1, **LABELS)
 
 

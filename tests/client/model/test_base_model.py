@@ -104,14 +104,16 @@ def test_an_automatic_device_is_a_gpu_where_there_is_one():
 
 def test_an_encoder_is_no_causal_language_model():
     message = _refusal(tiny_base("bert"), task="causal-lm")
-    assert "lacks the weights of cls.predictions.transform.dense; it is no causal language model: give a dec" in message
+    assert (
+        "lacks the weights of cls.predictions.transform.dense; it is not a causal language model: give a dec" in message
+    )
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta"])
 def test_a_masked_language_model_is_no_causal_one_though_it_has_all_weights(tmp_path, kind):
     AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(tiny_base(kind))).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_base(kind)).save_pretrained(tmp_path)
-    assert "sees the words that it is to predict; it is no causal language model" in _refusal(
+    assert "sees the words that it is to predict; it is not a causal language model" in _refusal(
         tmp_path, task="causal-lm"
     )
     assert loaded(tmp_path).head  # control: as an encoder it is right

@@ -123,7 +123,7 @@ def test_the_output_projection_is_no_target():
         ("qurey", "[lora] targets = 'qurey' matches no module; did you mean 'query' or"),
         ("query_value", "[lora] targets = 'query_value' matches no module"),
         (("xyz",), "; known: dense, key, query, value"),
-        ("(query", "[lora] targets = '(query' is no regular expression: missing ), unterminated subpattern"),
+        ("(query", "[lora] targets = '(query' is not a valid regular expression: missing ), unterminated subpattern"),
     ],
 )
 def test_targets_that_match_nothing_are_refused_with_the_nearest_names(targets, reason):

@@ -64,7 +64,7 @@ def free_port() -> int:
         ("revoked", "was revoked"),
         ("expired", "has expired"),
         ("rank", "`rank` is above what the roster allows"),
-        ("other", "does not let this node in: other"),
+        ("other", "rejects this node: other"),
     ],
 )
 def test_a_roster_that_does_not_admit_ends_the_node_with_the_reason(start, authority, caplog, word, meaning):

@@ -133,7 +133,7 @@ def test_a_certificate_of_the_node_that_is_of_another_authority(serve, authority
 def test_a_certificate_of_the_node_that_cannot_be_read(serve, authority):
     own = authority.node("a")
     error = cause(serve(authority.server()), Pem(own.ca_pem, b"", own.key_pem))
-    assert "this node's certificate is no certificate" in str(error)
+    assert "this node's certificate is not a certificate" in str(error)
     assert not heals(error)
 
 

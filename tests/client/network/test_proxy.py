@@ -66,7 +66,7 @@ def test_it_is_a_url_with_a_port(environment, written, meant):
 )
 def test_what_is_no_http_proxy_is_refused_without_its_password(environment, written):
     environment.setenv("https_proxy", written)
-    with pytest.raises(ConfigError, match="https_proxy is no HTTP proxy") as refused:
+    with pytest.raises(ConfigError, match="https_proxy is not an HTTP proxy") as refused:
         find_proxy("fed.example.org")
     assert "secret" not in str(refused.value)
 

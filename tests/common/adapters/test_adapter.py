@@ -18,7 +18,7 @@ def test_factors_know_their_rank_and_the_shape_of_their_product():
     ("a", "b"), [((2, 3), (4, 1)), ((3,), (4, 3)), ((2, 3), (2,)), ((1, 2, 3), (4, 1)), ((4, 3), (2, 5))]
 )
 def test_what_forms_no_product_is_refused(a, b):
-    with pytest.raises(ValueError, match=r"is no product of matrices"):
+    with pytest.raises(ValueError, match=r"is not a product of matrices"):
         Factors(np.zeros(a), np.zeros(b))
 
 

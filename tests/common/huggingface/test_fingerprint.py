@@ -131,7 +131,9 @@ def test_a_folder_without_weights_is_refused(folder):
 def test_a_truncated_file_is_refused(share, folder):
     data = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(data[: int(share * len(data))])
-    with pytest.raises(ModelError, match=rf"{WEIGHTS} is no whole safetensors file .*; copy or download it again"):
+    with pytest.raises(
+        ModelError, match=rf"{WEIGHTS} is not a complete safetensors file .*; copy or download it again"
+    ):
         base_hash(folder)
 
 

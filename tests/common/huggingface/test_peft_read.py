@@ -138,8 +138,8 @@ X = "base_model.model.x"
 DAMAGE = {
     "lacks its lora_B": lambda t: {f"{X}.lora_A.weight": t[f"{X}.lora_A.weight"]},
     "not a LoRA factor": lambda t: t | {f"{X}.lora_magnitude_vector": np.ones(4, "f4")},
-    "is no product": lambda t: t | {f"{X}.lora_B.weight": np.ones((4, 5), "f4")},
-    "no product of matrices": lambda t: {key: v[..., None, None] for key, v in t.items()},
+    "is not a product": lambda t: t | {f"{X}.lora_B.weight": np.ones((4, 5), "f4")},
+    "not a product of matrices": lambda t: {key: v[..., None, None] for key, v in t.items()},
     "has rank 1, but": lambda t: {
         f"{X}.lora_A.weight": np.ones((1, 3), "f4"),
         f"{X}.lora_B.weight": np.ones((4, 1), "f4"),

@@ -108,7 +108,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
 @pytest.mark.parametrize("content", [b"[train\n", b"x = \xff\xfe", b"x = 1\nx = 2"])
 def test_a_file_that_is_not_toml_is_named(content, tmp_path):
     (tmp_path / "r.toml").write_bytes(content)
-    with pytest.raises(ConfigError, match=r"r\.toml is not valid TOML: .*; mend that line"):
+    with pytest.raises(ConfigError, match=r"r\.toml is not valid TOML: .*; fix that line"):
         read_toml(tmp_path / "r.toml")
 
 

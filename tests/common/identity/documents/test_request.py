@@ -89,7 +89,7 @@ def test_changed_bytes_are_refused(data: bytes) -> None:
 @pytest.mark.parametrize("spelt", [lambda text: f"{text[:2]} {text[2:]}", str.upper])
 def test_a_signature_has_one_spelling(spelt: Callable[[str], str]) -> None:
     signature = json.loads(DATA)["signature"]
-    with pytest.raises(IdentityError, match="no whole request"):
+    with pytest.raises(IdentityError, match="not a complete request"):
         request.read_request(DATA.replace(signature.encode(), spelt(signature).encode()))
 
 

@@ -41,7 +41,7 @@ def test_a_member_is_current_until_it_is_revoked_or_expires() -> None:
     assert ROSTER.member("hospital-a").state(NOW) == "current"
     assert ROSTER.member("hospital-a").state(NOW + timedelta(seconds=1)) == "expired"
     assert ROSTER.member("b").state(NOW) == "revoked"
-    with pytest.raises(IdentityError, match=r"'hospital-b' is no member of project cardio.*hospital-a"):
+    with pytest.raises(IdentityError, match=r"'hospital-b' is not a member of project cardio.*hospital-a"):
         ROSTER.member("hospital-b")
     with pytest.raises(IdentityError, match="none yet"):
         Roster("cardio", 1, {}).member("a")

@@ -44,7 +44,7 @@ def test_what_is_there_is_never_overwritten(tmp_path: Path, kind: str) -> None:
         target.write_bytes(b"old")
     path.symlink_to(target) if "link" in kind else path.write_bytes(b"old")
     before = {entry.name for entry in tmp_path.iterdir()}
-    with pytest.raises(IdentityError, match=r"a\.key: is there already"):
+    with pytest.raises(IdentityError, match=r"a\.key: already exists"):
         files.create_file(path, b"new")
     assert {entry.name for entry in tmp_path.iterdir()} == before
     assert not path.exists() or path.read_bytes() == b"old"
@@ -96,7 +96,7 @@ def test_a_key_is_read_from_a_plain_file_only(tmp_path: Path) -> None:
     (tmp_path / "folder.key").mkdir(mode=0o700)
     for name, said in (
         ("link", "symbolic link"),
-        ("pipe", "no plain file"),
+        ("pipe", "not a plain file"),
         ("folder", "is a folder"),
         ("no", "not"),
     ):

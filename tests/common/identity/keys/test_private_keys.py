@@ -56,9 +56,9 @@ def test_what_is_no_such_key_is_refused(tmp_path: Path, content: bytes | None) -
 def test_one_kind_of_key_is_not_taken_for_the_other(tmp_path: Path) -> None:
     files.create_file(tmp_path / "tls.key", private_keys.to_pem(private_keys.new_tls_key()))
     files.create_file(tmp_path / "sign.key", private_keys.to_pem(private_keys.new_signing_key()))
-    with pytest.raises(IdentityError, match="no Ed25519 key"):
+    with pytest.raises(IdentityError, match="does not contain an Ed25519 key"):
         private_keys.read_signing_key(tmp_path / "tls.key")
-    with pytest.raises(IdentityError, match="no P-384 key"):
+    with pytest.raises(IdentityError, match="does not contain a P-384 key"):
         private_keys.read_tls_key(tmp_path / "sign.key")
 
 
