@@ -38,9 +38,9 @@ class Link:
 
     Args:
         server: host and port.
-        pems: the node's certificate, its key, and the authority of the server.
+        tls: the node's certificate, its key, and the authority of the server.
         rank: the node's largest, checked against the roster.
-        answers: to the server's messages.
+        responder: answers the server's messages.
         limit: bytes of the arrays of one message, at most.
 
     Raises:
@@ -49,7 +49,7 @@ class Link:
 
     def __init__(self, server: str, tls: TlsMaterial, rank: int, responder: Responder, limit: int = 2**31) -> None:
         self._host, _ = host_and_port(server)
-        self._server, self._pems, self._answers, self._limit = server, tls, responder, limit
+        self._server, self._tls, self._responder, self._limit = server, tls, responder, limit
         self._hello = json.dumps({"rank": rank}).encode()
         self._stopped = Event()
         self._stream: Any = None
@@ -63,7 +63,7 @@ class Link:
         """
         while not self._stopped.is_set():
             try:
-                probe(self._server, self._pems, find_proxy(self._host))
+                probe(self._server, self._tls, find_proxy(self._host))
                 if self._stopped.is_set() or self._session():
                     return
             except Unreachable as error:
@@ -95,7 +95,7 @@ class Link:
     def _channel(self) -> grpc.Channel:
         proxy = find_proxy(self._host)
         way = [("grpc.http_proxy", proxy)] if proxy else [("grpc.enable_http_proxy", 0)]
-        tls = self._pems
+        tls = self._tls
         credentials = grpc.ssl_channel_credentials(tls.ca_pem, tls.key_pem, tls.certificate_pem)
         return grpc.secure_channel(self._server, credentials, [*CHANNEL, *way])
 
@@ -103,10 +103,10 @@ class Link:
         if dict(self._stream.initial_metadata()).get("admitted"):
             log.info("connected to %s", self._server)
             self._failures = 0
-            self._answers.prepare()
+            self._responder.prepare()
         reply = channel.stream_unary(f"/{SERVICE}/{REPLY}")
         for first in self._stream:
-            if (frames := self._answers.reply_to(decode_message(first, self._stream, self._limit))) is None:
+            if (frames := self._responder.reply_to(decode_message(first, self._stream, self._limit))) is None:
                 continue
             try:
                 reply(frames)

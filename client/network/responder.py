@@ -21,7 +21,7 @@ class Auditor(Protocol):
     """Signs what leaves the node, and takes note of what the server says of it."""
 
     def sign(self, values: Mapping[str, Any], blob: bytes) -> Mapping[str, Any]:
-        """Values that are added to a reply with these values and this blob."""
+        """Return the values that are added to a reply with these values and this blob."""
         ...
 
     def on_request(self, values: Mapping[str, Any]) -> None:
@@ -39,7 +39,7 @@ class Responder:
     Args:
         load: makes the app, once the server has let the node in; what it raises ends the node.
         context: what the app is called with; `node_config` holds `node`, the path of the node's file.
-        notary: signs each reply.
+        auditor: signs each reply, and audits what the server sends.
     """
 
     def __init__(self, load: Callable[[], ClientApp], context: Context, auditor: Auditor) -> None:
