@@ -38,7 +38,7 @@ def train(
         datasets: tokenised rows of each node.
         training: steps and rates, the same for all.
     """
-    with _checkpointing(base.model, training.checkpointing):
+    with _checkpoint_activations(base.model, training.checkpointing):
         return [
             _train_one(base, lora, assignment, name, examples, training)
             for assignment, name, examples in zip(assignments, names, datasets, strict=True)
@@ -126,7 +126,7 @@ def _dropout(training: Training, name: str, step: int, part: int) -> Dropout | N
 
 
 @contextmanager
-def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
+def _checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return

@@ -48,12 +48,12 @@ class Factors:
         """Return the same factors in another floating-point type."""
         return Factors(self.a.astype(dtype, copy=False), self.b.astype(dtype, copy=False))
 
-    def leading(self, rank: int) -> "Factors":
+    def leading_part(self, rank: int) -> "Factors":
         """Return the first `rank` rows of a and columns of b."""
         return Factors(self.a[:rank], self.b[:, :rank])
 
-    def trailing(self, rank: int) -> "Factors":
-        """Return the rows and columns that `leading` leaves out."""
+    def trailing_part(self, rank: int) -> "Factors":
+        """Return the rows and columns that `leading_part` leaves out."""
         return Factors(self.a[rank:], self.b[:, rank:])
 
 

@@ -24,7 +24,7 @@ class HetLoRA(FactorAveraging):
 
     def assign(self, state: State, rank: int) -> Assignment:
         """Assign the first `rank` directions of the average."""
-        start = Adapter({name: factors.leading(rank) for name, factors in state.parts["global"].items()})
+        start = Adapter({name: factors.leading_part(rank) for name, factors in state.parts["global"].items()})
         return Assignment(Adapter(), start, "both", self.settings.lora.scaling(rank))
 
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:

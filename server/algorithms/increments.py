@@ -49,7 +49,9 @@ class Increments:
 
     def assign(self, state: State, rank: int) -> Assignment:
         """Assign the first `rank` rows of the next A, with B = 0, beside the frozen global update."""
-        start = Adapter({name: factors.leading(rank).astype("f4") for name, factors in state.parts["next"].items()})
+        start = Adapter(
+            {name: factors.leading_part(rank).astype("f4") for name, factors in state.parts["next"].items()}
+        )
         return Assignment(state.parts["global"], start, self.settings.server.mode, self.settings.lora.scaling(rank))
 
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
@@ -65,12 +67,12 @@ class Increments:
         """Return a module's factors in each part of the next state."""
         delta = self._sum(updates, name)
         total = lowrank.recompress(lowrank.stack([(1.0, state.parts["mass"][name]), (1.0, delta)]))
-        mass = total.leading(self.rank_kept)
+        mass = total.leading_part(self.rank_kept)
         return {
             "mass": mass,
-            "global": mass.leading(self.rank_global).astype("f4"),
+            "global": mass.leading_part(self.rank_global).astype("f4"),
             "next": self._next(delta, state.round + 2, name),
-            "lost": total.trailing(self.rank_kept),
+            "lost": total.trailing_part(self.rank_kept),
         }
 
     def total_update(self, state: State) -> Adapter:

@@ -34,10 +34,10 @@ def test_factors_are_read_only_but_the_callers_arrays_are_not():
 
 
 def test_leading_keeps_the_first_directions():
-    leading = _factors(r=3).leading(2)
+    leading = _factors(r=3).leading_part(2)
     np.testing.assert_array_equal(leading.a, _factors(r=3).a[:2])
     np.testing.assert_array_equal(leading.b, _factors(r=3).b[:, :2])
-    assert _factors(r=2).leading(5).rank == 2
+    assert _factors(r=2).leading_part(5).rank == 2
 
 
 def test_astype_copies_only_when_it_must():

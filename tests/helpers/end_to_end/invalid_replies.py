@@ -48,7 +48,7 @@ def _with_nan(factors: Factors) -> Factors:
 
 CONTENT = {
     "shape": Vice("shape", _first_module(lambda factors: Factors(factors.a[:, 1:], factors.b))),
-    "another-rank": Vice("rank", _first_module(lambda factors: factors.leading(factors.rank - 1))),
+    "another-rank": Vice("rank", _first_module(lambda factors: factors.leading_part(factors.rank - 1))),
     "nan": Vice("nan", _first_module(_with_nan)),
     "nan-loss": Vice("nan", _values(loss=nan)),
     "weight": Vice("weight", _values(examples=10**12)),

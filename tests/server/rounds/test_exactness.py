@@ -39,7 +39,7 @@ def test_the_aggregation_error_is_that_of_dense_matrices(shape, ranks, start_ran
 
 def test_a_start_without_b_costs_nothing():
     """Its product is zero, whatever its A is."""
-    after, start = made((5, 6), 3, 1), {2: Adapter({n: f.leading(0) for n, f in made((5, 6), 3, 2).items()})}
+    after, start = made((5, 6), 3, 1), {2: Adapter({n: f.leading_part(0) for n, f in made((5, 6), 3, 2).items()})}
     idle = {2: Adapter({n: Factors(f.a, np.zeros((f.shape[0], 3))) for n, f in made((5, 6), 3, 3).items()})}
     updates = [WeightedUpdate(1.0, 2, made((5, 6), 2, 4))]
     before = made((5, 6), 1, 5)

@@ -50,7 +50,7 @@ BROKEN = {
     "wrong shape": ("shape", factors(turned)),
     "renamed module": ("shape", factors(renamed)),
     "missing module": ("shape", factors(lambda adapter: Adapter({"query": adapter["query"]}))),
-    "wrong rank": ("rank", factors(lambda adapter: Adapter({name: f.leading(2) for name, f in adapter.items()}))),
+    "wrong rank": ("rank", factors(lambda adapter: Adapter({name: f.leading_part(2) for name, f in adapter.items()}))),
     "weight of 10^12": ("weight", values(examples=10**12)),
     "weight of 0": ("weight", values(examples=0)),
     "weight of -1": ("weight", values(examples=-1)),
