@@ -1,4 +1,4 @@
-"""The command `fedlora`: one verb a line, each a call into the package that owns it."""
+"""The command `fedlora`: each subcommand calls the package that implements it."""
 
 import gc
 import json
@@ -26,7 +26,7 @@ for variable, value in {
 }.items():
     os.environ.setdefault(variable, value)
 
-# Importing PyTorch and Transformers makes a million objects that stay; looking for garbage among them costs a second.
+# Importing PyTorch and Transformers makes a million permanent objects; a search for garbage there costs a second.
 gc.set_threshold(100_000, 50, 100)
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ app = typer.Typer(
 app.add_typer(keys, name="keys")
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as printed by its last line.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder to make.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="New folder to write.")]
 
 
 @app.command()
@@ -52,13 +52,14 @@ def simulate(
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder in which the run's folder is made.")] = Path("runs"),
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with this run after its last committed round.")
+        Path | None, typer.Option(metavar="RUN", help="Resume this run after its last committed round.")
     ] = None,
     prepare: Annotated[
-        bool, typer.Option("--prepare", help="Only write the run's folder, and say how Flower's engine runs it.")
+        bool,
+        typer.Option("--prepare", help="Only write the run's folder, and print how to run it with Flower's engine."),
     ] = False,
 ) -> None:
-    """Simulate many clients on this machine over one base model; ends with a report page."""
+    """Simulate many clients on this machine with one base model, and write a report page."""
     from simulations.simulate import simulate as run_simulation
 
     print(f"run: {run_simulation(recipe, settings or [], name, out, resume, prepare)}")
@@ -72,7 +73,7 @@ def server(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The server's own TOML file.")] = None,
     example: Example = False,
 ) -> None:
-    """Start the aggregator: nodes connect to it over mutual TLS; ends after its last round."""
+    """Start the aggregator: nodes connect to it over mutual TLS, and it ends after its last round."""
     from server.launch import serve
 
     if path := _own_file(file, example, "server"):
@@ -91,13 +92,13 @@ def client(
         run_node(path)
 
 
-def _own_file(file: Path | None, example: bool, room: str) -> Path | None:
+def _own_file(file: Path | None, example: bool, role: str) -> Path | None:
     """Return the file to start from; None if the example was printed instead."""
     if example:
-        print(Path(__file__).with_name(room).joinpath("example.toml").read_text(encoding="utf-8"), end="")
+        print(Path(__file__).with_name(role).joinpath("example.toml").read_text(encoding="utf-8"), end="")
         return None
     if file is None:
-        raise typer.BadParameter(f"give the {room}'s file; `fedlora {room} --example` prints one to start from")
+        raise typer.BadParameter(f"give the {role}'s file; `fedlora {role} --example` prints one to start from")
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     return file
 
@@ -105,9 +106,9 @@ def _own_file(file: Path | None, example: bool, room: str) -> Path | None:
 @app.command()
 def status(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The server's own TOML file.")],
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh it every two seconds, until Ctrl-C.")] = False,
 ) -> None:
-    """Show what a server does: round, nodes, bytes, refusals."""
+    """Show the state of a server: round, nodes, bytes, rejections."""
     from server.monitoring.status_view import show_status
 
     show_status(file, watch)
@@ -115,7 +116,7 @@ def status(
 
 @app.command()
 def evaluate(run: Run) -> None:
-    """Measure a run's global update on its test rows; prints one JSON line."""
+    """Evaluate a run's global update on its test rows, and print one JSON line."""
     from client.finished_run import evaluate_run
 
     result = evaluate_run(run)
@@ -127,7 +128,7 @@ def export(
     run: Run,
     out: Out,
     rank: Annotated[
-        int | None, typer.Option(help="Largest rank of a module but the head; by default the run's.")
+        int | None, typer.Option(help="Largest rank of each module except the head; by default the run's.")
     ] = None,
 ) -> None:
     """Write a run's global update as a PEFT adapter folder."""
@@ -150,9 +151,9 @@ def merge(run: Run, out: Out) -> None:
 def generate(
     run: Run,
     prompt: Annotated[str, typer.Option(help="Text to continue.")],
-    tokens: Annotated[int, typer.Option(min=1, help="Most tokens to write.")] = 64,
+    tokens: Annotated[int, typer.Option(min=1, help="Largest number of tokens to write.")] = 64,
 ) -> None:
-    """Let a run's language model continue a prompt."""
+    """Continue a prompt with a run's language model."""
     from client.finished_run import generate as generate_text
 
     print(generate_text(run, prompt, tokens))
@@ -170,7 +171,7 @@ def verify(run: Run) -> None:
 
 @app.command()
 def algorithms() -> None:
-    """List the rules of aggregation, with what each says of itself."""
+    """List the aggregation rules, each with a one-line description."""
     from server.algorithms import ALGORITHMS
 
     for name, algorithm in ALGORITHMS.items():

@@ -1,7 +1,7 @@
-"""Flower's ClientApp: says who the node is, trains what it is assigned, and measures what it is sent.
+"""Flower's ClientApp: announces the node, trains its assignments, and evaluates the updates that it receives.
 
-Whoever starts it gives one setting, `node`: the path of the node's own file; Flower's simulation gives a number
-instead. Everything else about the node comes from that file, never from the server.
+It takes one setting, `node`: the path of the node's own file (Flower's simulation passes a number instead). Everything
+else about the node comes from that file, never from the server.
 """
 
 import logging
@@ -45,7 +45,7 @@ def query(message: Message, context: Context) -> Message:
 
 @app.train()
 def train_round(message: Message, context: Context) -> Message:
-    """Factors trained for one round."""
+    """Train factors for one round."""
     return _answer(message, context, _train)
 
 
@@ -56,7 +56,7 @@ def evaluate_round(message: Message, context: Context) -> Message:
 
 
 class DeclinedRequest(Exception):
-    """The node does not do what it is asked, and why: in a word for the server, in full for the node's owner."""
+    """A request that the node declines: a reason word for the server, and the full text for the node's owner."""
 
     def __init__(self, reason: RejectionReason, text: str) -> None:
         super().__init__(text)
@@ -73,7 +73,7 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
         payload = Payload.from_message(message)
         values, blob = work(_node_file(context), payload.values, payload.blob)
         content = RecordDict({"values": ConfigRecord(outgoing_values(values))})
-    except Exception as error:  # Flower would send the text of any that passes here to the server.
+    except Exception as error:  # Flower would send the text of an uncaught exception to the server.
         return _error_reply(message, error)
     if blob:
         content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), ADAPTER_STYPE, blob)})
@@ -81,7 +81,7 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
 
 
 def _error_reply(message: Message, error: Exception) -> Message:
-    """Of an error only a fixed word leaves the node, its text stays in the node's own log."""
+    """Return an error with only a fixed word: the full text stays in the node's own log."""
     reason = (
         "codec" if isinstance(error, CodecError) else error.reason if isinstance(error, DeclinedRequest) else "failed"
     )
@@ -109,6 +109,7 @@ def _train(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
     node = load_node(file)
     skeleton, lora = _attach(node, values, assignment.start)
     log.info("round %s: %s steps at rank %s", round_id.round, len(training.learning_rates), assignment.start.rank)
+    # Recorded before the training, so that the policy also counts one that is abandoned.
     _trainings(file).append(time.monotonic())
     (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training)
     counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
@@ -123,7 +124,7 @@ def _check_policy(file: Path, request: TrainingRequest) -> None:
 
 def _decline(file: Path, text: str | None) -> None:
     if text:
-        raise DeclinedRequest("policy", f"{file}: {text}; change it there, or ask the operator for less")
+        raise DeclinedRequest("policy", f"{file}: {text}; change the limit there, or ask the operator for less")
 
 
 @cache
@@ -134,7 +135,7 @@ def _policy(file: Path) -> Policy:
 
 @cache
 def _trainings(file: Path) -> list[float]:
-    """Return when each training of the node with this file began in this process, in seconds of the monotonic clock."""
+    """Return the start times of the node's trainings in this process, in seconds of the monotonic clock."""
     return []
 
 
@@ -153,6 +154,6 @@ def _attach(node: LocalNode, values: Values, adapter: Adapter) -> tuple[BaseMode
     asked, own = RoundId.from_values(values).base, fingerprint_node(node, modules)
     if asked != own:
         raise DeclinedRequest(
-            "base", f"asked is base {asked!r}, the node has {own}: other weights, tokenizer, targets or task"
+            "base", f"requested is base {asked!r}, this node has {own}: weights, tokenizer, targets or task differ"
         )
     return attach_lora(node.base, modules)

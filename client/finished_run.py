@@ -1,7 +1,7 @@
-"""After training: measure, export, merge or generate with a run's global update.
+"""Use of a finished run: evaluate, export or merge its global update, or generate text with it.
 
-A run's folder is enough: `adapter/` holds the update as PEFT has it, `test.toml` the base model, task, labels and test
-rows.
+Only the run's folder is needed: `adapter/` contains the update in PEFT's format, `test.toml` names the base model,
+task, labels and test rows.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,15 +29,15 @@ from common.huggingface.peft_folder import read_peft_folder, write_peft_folder
 from common.settings.node import Node
 
 PROBE = 32
-"""Test rows on which a merged model is compared with base and adapter."""
+"""Number of test rows on which a merged model is compared with base and adapter."""
 
 SENTENCE = "A merged model answers as its base and adapter do."
-"""Compared instead where a run has no test rows."""
+"""The text to compare on if a run has no test rows."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A run's frozen base, and its global update with the head as factors."""
+    """A run's frozen base and its global update, with the head as factors."""
 
     node: Node
     base: BaseModel
@@ -49,7 +49,7 @@ class Trained:
 
 
 def load_run(run: Path) -> Trained:
-    """Load what a run has trained so far.
+    """Load a run's base model and its latest global update.
 
     Raises:
         JournalError: the folder is not a run, or nothing is committed yet.
@@ -58,8 +58,8 @@ def load_run(run: Path) -> Trained:
         raise JournalError(f"{run} has no adapter yet; give the folder of a run, as printed by `run: PATH`")
     if not (run / "test.toml").is_file():
         raise JournalError(
-            f"{run} has no test.toml, which names base, task and labels (a deployment's server has none of them); "
-            "write a node's file there, whose data are the test rows"
+            f"{run} has no test.toml, which names base, task and labels (a deployment's server has none); "
+            "write a node's settings file there, with the test rows as its data"
         )
     node = read_node(run / "test.toml")
     base = load_node_base(node)
@@ -68,10 +68,10 @@ def load_run(run: Path) -> Trained:
 
 
 def load_test_rows(run: Path) -> tuple[Node, Examples]:
-    """Load the run's test rows, and the settings of the node that holds them.
+    """Load the run's test rows, and the node settings in `test.toml` that describe them.
 
     Raises:
-        DataError: there are none.
+        DataError: the run has no test rows.
     """
     node = read_node(run / "test.toml")
     file = Path(node.data)
@@ -79,7 +79,7 @@ def load_test_rows(run: Path) -> tuple[Node, Examples]:
 
 
 def _head(base: BaseModel, saved: Mapping[str, Array]) -> dict[str, Factors]:
-    """Return the finished head's difference to its start as exact factors: the identity and the difference."""
+    """Return the finished head's difference from its start as exact factors: the identity and the difference."""
     head = {}
     for module in base.head:
         weight = saved[f"{module.name}.weight"]
@@ -89,7 +89,7 @@ def _head(base: BaseModel, saved: Mapping[str, Array]) -> dict[str, Factors]:
 
 
 def evaluate_run(run: Path) -> Score:
-    """Loss and accuracy on the run's test rows.
+    """Return the loss and accuracy on the run's test rows.
 
     Raises:
         JournalError, DataError: the folder is not a run, or it has no test rows.
@@ -100,7 +100,7 @@ def evaluate_run(run: Path) -> Score:
 
 
 def export(run: Path, out: Path, rank: int | None) -> tuple[Adapter, Adapter]:
-    """Write the update as a PEFT folder, of at most `rank` a module; returns these modules, and the head, kept whole.
+    """Write the update as a PEFT folder, with rank at most `rank`; return these modules, and the head, kept whole.
 
     Raises:
         ConfigError: the rank is below 1, or `out` exists.
@@ -119,7 +119,7 @@ def export(run: Path, out: Path, rank: int | None) -> tuple[Adapter, Adapter]:
 
 
 def merge_into_base(run: Path, out: Path) -> float:
-    """Write base and update as one plain Hugging Face folder; the largest difference of its logits to theirs.
+    """Write base and update as one plain Hugging Face folder; return the largest difference between the logits.
 
     Raises:
         ConfigError: `out` exists.
@@ -131,13 +131,13 @@ def merge_into_base(run: Path, out: Path) -> float:
     lora.lanes = [frozen_lane(trained.adapter, skeleton.device)]
     expected = _probe(run, skeleton)
     lora.lanes = ()
-    model = trained.base.skeleton().model  # Not the bench's, which others use after this.
+    model = trained.base.skeleton().model  # A new one: the attached skeleton is cached for other callers.
     merge(model, trained.adapter)
     config = AutoConfig.from_pretrained(trained.base.folder, local_files_only=True)
     for key in ("id2label", "label2id", "pad_token_id"):
         setattr(config, key, getattr(model.config, key))
     config.architectures = [type(model).__name__]
-    model.config = config  # The base's own, with the dropout that loading switched off.
+    model.config = config  # The base's own config, with the dropout that loading set to 0.
     model.save_pretrained(out)
     trained.base.tokenizer.save_pretrained(out)
     return float((_probe(run, _reload(trained, out)) - expected).abs().max())
@@ -187,7 +187,7 @@ def _check_room(given: int, tokens: int, config: PreTrainedConfig) -> None:
 
 @torch.no_grad()
 def _probe(run: Path, base: BaseModel) -> Tensor:
-    """Logits of the first test rows; of a sentence of our own where the run has none."""
+    """Return the logits of the first test rows, or of `SENTENCE` if the run has none."""
     if Path(read_node(run / "test.toml").data).stat().st_size:
         rows = load_test_rows(run)[1]
         batches = eval_batches(subset(rows, range(min(PROBE, len(rows)))), PROBE)
@@ -205,4 +205,4 @@ def _reload(trained: Trained, folder: Path) -> BaseModel:
 
 def _check_new(out: Path) -> None:
     if out.exists():
-        raise ConfigError(f"{out} exists; give the path of a folder to make")
+        raise ConfigError(f"{out} already exists; give the path of a new folder")

@@ -1,19 +1,19 @@
-"""Flower's own simulation gives a node only a number: it takes the file of that number from `$FEDLORA_NODES`."""
+"""The settings file of a node in Flower's own simulation, which gives it only a number: a file in `$FEDLORA_NODES`."""
 
 import os
 from pathlib import Path
 
 from common.errors import ConfigError
 
-_START = "start Flower's SuperLink, and Ray on every machine, with it (a SuperLink that runs keeps its old environment)"
+_START = "start Flower's SuperLink, and Ray on every machine, with it (a running SuperLink keeps its old environment)"
 
 
 def node_file(number: int, count: int, run: str) -> Path:
     """Return the settings file of node `number` (from 0) of `count`, in order of the files' names.
 
     Raises:
-        ConfigError: the variable is not set, its folder belongs to another run than this, or it does not hold one
-            file for each node.
+        ConfigError: the variable is not set, its folder belongs to another run than this, or it does not contain
+            one file for each node.
     """
     value = os.environ.get("FEDLORA_NODES")
     if not value:

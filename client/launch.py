@@ -1,4 +1,4 @@
-"""`fedlora client`: a node, from one file and one folder of keys, until the server's run is over."""
+"""`fedlora client`: run a node, from one settings file and one folder of keys, until the server's run is over."""
 
 import logging
 import signal
@@ -56,8 +56,10 @@ def _link(node: Node, file: Path) -> Link:
 
 @cache
 def _app(file: Path) -> ClientApp:
-    """Load the node's app, base model and rows. Not before the node is accepted: PyTorch alone takes seconds, and
-    a node that cannot read them ends before it is asked for anything.
+    """Load the node's app, base model and rows.
+
+    Called only after the server has accepted the node, as PyTorch alone takes seconds to import; a node that cannot
+    read them ends before it receives a request.
     """
     log.info("reading base model and data")
     from client.app import app

@@ -1,4 +1,4 @@
-"""A node as its own file describes it: its data, tokenised once, and the frozen base it trains on."""
+"""A node, as described by its own file: its data, tokenised once, and the frozen base that it trains on."""
 
 import threading
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ from common.settings.node import Node
 
 _THREAD = threading.local()
 _TOKENIZING = threading.Lock()
-"""A fast tokenizer keeps its truncation as a setting, which threads would change under each other."""
+"""Held while tokenising: a fast tokenizer stores its truncation as state, which other threads would overwrite."""
 
 
 @dataclass(frozen=True, eq=False)
 class LocalNode:
-    """A node's settings, the rows it trains on, and the rows it measures with."""
+    """A node's settings, the rows that it trains on, and the rows that it evaluates on."""
 
     settings: Node
     train: Examples
@@ -66,7 +66,7 @@ def read_examples(node: Node, rows: Sequence[Row], file: Path) -> Examples:
     longest = max(examples.lengths, default=0)
     if base.positions is not None and longest > base.positions:
         raise ConfigError(
-            f"max_length = {node.max_length} lets a row of {longest} tokens through, and {base.folder} has "
+            f"max_length = {node.max_length} allows a row of {longest} tokens, but {base.folder} has only "
             f"{base.positions} positions; set max_length = {base.positions} (in a recipe: [data] max_length)"
         )
     return examples
@@ -81,7 +81,7 @@ def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announceme
     """Make the node's announcement for these targets.
 
     Raises:
-        ConfigError: no module matches, or the node's rank fits none.
+        ConfigError: no module matches, or none can have the node's rank.
     """
     settings, base = node.settings, node.base
     shapes = attach_lora(base, find_targets(base, targets))[1].shapes
@@ -93,7 +93,7 @@ def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announceme
 
 @cache
 def fingerprint_node(node: LocalNode, modules: tuple[str, ...]) -> str:
-    """Hash what the node must share with all that train these modules with it, once per process.
+    """Hash, once per process, what all nodes that train these modules together must share.
 
     Raises:
         ModelError: the base lacks such a module, or one of its files is damaged.
@@ -104,7 +104,7 @@ def fingerprint_node(node: LocalNode, modules: tuple[str, ...]) -> str:
 
 
 def check_rank(rank: int, shapes: dict[str, tuple[int, int]]) -> None:
-    """Refuse a rank that no target can hold.
+    """Check that at least one target can have this rank.
 
     Raises:
         ConfigError: it exceeds min(d, k) of every target.

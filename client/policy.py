@@ -1,4 +1,4 @@
-"""The node's policy, checked before a base is loaded and before any step; and the list of what may leave the node."""
+"""A node's policy, checked before a base is loaded and before any step, and the list of values that may leave it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from common.protocol.messages import RoundId
 from common.settings.node import Policy
 
 FLOAT32 = 4
-"""Bytes of a number as the node trains it."""
+"""Bytes of one trained number."""
 WITH_STATE = 4
-"""Numbers for each that is trained: itself, its gradient and the two moments of AdamW."""
+"""Numbers in memory for each trained one: itself, its gradient and the two moments of AdamW."""
 
 MAY_LEAVE: Mapping[str, Any] = {
-    # who the node is
+    # the node's announcement
     "name": str,
     "rank": int,
     "rows": int,
@@ -30,24 +30,24 @@ MAY_LEAVE: Mapping[str, Any] = {
     "head": list[str],
     "head_last": list[bool],
     "head_bias": list[bool],
-    # the order that it answers, as the server wrote it
+    # the round id of the request, as the server wrote it
     "run": str,
     "round": int,
     "attempt": int,
     "parent": str,
     "base": str,
-    # what it measured
+    # results of training and evaluation
     "examples": int,
     "tokens": int,
     "loss": float,
     "count": int,
 }
-"""All that leaves a node beside factors, signatures and the word for an error: each value's name, and its type."""
+"""Name and type of each value that may leave a node besides factors, signatures and the word for an error."""
 
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A server's request of one round; `cohort` is the number of nodes that it states, this one included."""
+    """A server's request for one round; `cohort` is the number of nodes that it states, this one included."""
 
     round_id: RoundId
     assignment: Assignment
@@ -57,22 +57,22 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """The trainings that this process has begun for the node, and the seconds since the start of the last."""
+    """The number of trainings that this process has begun for the node, and the seconds since the last one began."""
 
     trainings: int = 0
     seconds: float = inf
 
 
 def training_violation(policy: Policy, request: TrainingRequest, history: TrainingHistory) -> str | None:
-    """Return how a request exceeds the policy: the key, the value and the limit. None if it does not."""
+    """Return the first limit that a request to train exceeds, with key, limit and requested value, or None."""
     return next(_violations(policy, request, history), None)
 
 
 def evaluation_violation(policy: Policy, round_id: RoundId, adapter: Adapter) -> str | None:
-    """Return the same for a request to evaluate an adapter."""
+    """Return the first limit that a request to evaluate an adapter exceeds, or None."""
     size = FLOAT32 * sum(array.size for array in adapter.arrays().values())
     too_large = policy.max_bytes is not None and size > policy.max_bytes
-    number = [f"[policy] max_bytes = {policy.max_bytes}, asked is {size}"] if too_large else []
+    number = [f"[policy] max_bytes = {policy.max_bytes}, requested is {size}"] if too_large else []
     return next(chain(_beyond_model(policy, round_id, adapter), number), None)
 
 
@@ -83,10 +83,10 @@ def _violations(policy: Policy, request: TrainingRequest, history: TrainingHisto
 
 def _beyond_model(policy: Policy, round_id: RoundId, names: Iterable[str]) -> Iterator[str]:
     if policy.base is not None and round_id.base != policy.base:
-        yield f"[policy] base = {policy.base!r}, asked is {round_id.base!r}"
+        yield f"[policy] base = {policy.base!r}, requested is {round_id.base!r}"
     for name in names:
         if policy.targets is not None and not _matches_any(name, policy.targets):
-            yield f"[policy] targets = {list(policy.targets)}, asked is {name!r}"
+            yield f"[policy] targets = {list(policy.targets)}, requested is {name!r}"
 
 
 def _matches_any(name: str, targets: Sequence[str]) -> bool:
@@ -109,14 +109,14 @@ def _beyond_numbers(policy: Policy, request: TrainingRequest, history: TrainingH
     }
     for key, asked in (most | least).items():
         limit = getattr(policy, key)
-        # Said so that NaN, which compares with nothing, is beyond every limit.
+        # Written so that NaN, for which <= and >= are both false, is beyond every limit.
         within = [limit is None or (number <= limit if key in most else number >= limit) for number in asked]
         if not all(within):
-            yield f"[policy] {key} = {limit}, asked is {asked[within.index(False)]}"
+            yield f"[policy] {key} = {limit}, requested is {asked[within.index(False)]}"
 
 
 def needed_bytes(assignment: Assignment) -> int:
-    """Bytes of an assignment's factors, and of the gradients and optimizer state of those that are trained."""
+    """Return the bytes of an assignment's factors, and of the gradients and optimizer state of the trained ones."""
     count = sum(array.size for array in assignment.frozen.arrays().values())
     for factors in assignment.start.values():
         for side, array in (("a", factors.a), ("b", factors.b)):
@@ -125,7 +125,7 @@ def needed_bytes(assignment: Assignment) -> int:
 
 
 def outgoing_values(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a reply, once each is known to be allowed to leave.
+    """Return the values of a reply, after a check that each may leave.
 
     Raises:
         ValueError: one is not in `MAY_LEAVE`, or is of another type.

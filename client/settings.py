@@ -1,4 +1,4 @@
-"""A node's settings, read from its own file without what training needs: PyTorch alone takes seconds to import."""
+"""Reader of a node's own settings file. Nothing for training is imported: PyTorch alone takes seconds."""
 
 from dataclasses import replace
 from pathlib import Path

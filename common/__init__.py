@@ -1,1 +1,1 @@
-"""The part that every side shares: values, algebra on factors, the wire format, settings. No side effects."""
+"""Code that client and server share: values, algebra on factors, wire format, settings. No side effects."""

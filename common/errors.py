@@ -1,11 +1,11 @@
-"""One family of errors. Each says what is wrong and what to do; the command turns it into an exit status."""
+"""Errors of fedlora: each states the fault and the remedy, and the command turns it into an exit status."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class FedloraError(Exception):
-    """A fault we can explain. `exit_status` is what the command ends with."""
+    """A fault with an explanation for the user; `exit_status` is the exit status of the command."""
 
     exit_status = 2
 
@@ -23,7 +23,7 @@ class ModelError(FedloraError):
 
 
 class CodecError(FedloraError):
-    """A buffer is not a well-formed adapter; the only error that `common.adapters.codec` lets out."""
+    """A buffer is not a well-formed adapter; the only error that `common.adapters.codec` raises."""
 
 
 class TransportError(FedloraError):
@@ -39,13 +39,13 @@ class JournalError(FedloraError):
 
 
 class RunError(FedloraError):
-    """A run failed on its way; the last committed round is intact."""
+    """A run failed after it had begun; the last committed round is intact."""
 
     exit_status = 1
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a hint for a misspelt word: `; did you mean "alpha"?`, or the known words where none is close."""
+    """Return a hint for a misspelt word: `; did you mean "alpha"?`, or the known words if none is close."""
     known = sorted(known)
     close = get_close_matches(word, known, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else f"; known: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Random streams keyed by words, so that a draw depends on what it is for and never on who drew before."""
+"""Random streams keyed by words, so that a draw depends only on its purpose, never on earlier draws."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Signals that end a command: a line on stderr, and the process is gone."""
+"""Signals that end a command at once, with a line on stderr."""
 
 import os
 import signal
@@ -12,10 +12,10 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 @contextmanager
 def exit_on_signal(*signals: signal.Signals, status: int, message: str) -> Iterator[None]:
-    """While the block runs, each of these signals ends the process with this status and this message on stderr.
+    """Exit with this status, and this message on stderr, when one of these signals comes while the block runs.
 
-    At once, not by an exception, which code on its way could catch: the journal is safe at every moment, and workers
-    may be in the middle of long computations.
+    The process ends at once, not by an exception, which code in between could catch: the journal is safe at every
+    moment, and workers may be in the middle of long computations.
     """
 
     def end(number: int, frame: FrameType | None) -> None:

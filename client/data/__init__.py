@@ -1,1 +1,1 @@
-"""Rows to batches."""
+"""The data pipeline: from a node's rows to batches."""

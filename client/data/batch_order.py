@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 Indices = NDArray[np.intp]
 
 _BUCKET = 16
-"""Batches, at most, whose rows are sorted by length together."""
+"""Largest number of batches whose rows are sorted by length together."""
 
 
 def bucketed_epochs(lengths: Indices, batch: int, random: np.random.Generator) -> Iterator[Indices]:
-    """Yield the indices of batch after batch, without end: every row once in random order, then every row again.
+    """Yield the row indices of each batch, endlessly; every epoch has each row once, in random order.
 
-    Rows are sorted by length within random buckets of a quarter of an epoch or less: sorted as a whole, the same rows
-    would meet in every epoch.
+    Rows are sorted by length within random buckets of a quarter of an epoch or less: if the whole epoch were sorted,
+    the same rows would share a batch in every epoch.
     """
     pieces = -(-len(lengths) // batch)
     buckets = pieces // max(1, min(_BUCKET, pieces // 4))
@@ -26,6 +26,6 @@ def bucketed_epochs(lengths: Indices, batch: int, random: np.random.Generator) -
 
 
 def batches_by_length(rows: Indices, lengths: Indices, batch: int) -> list[Indices]:
-    """Split the rows, shortest first, into the fewest even pieces of at most `batch`: no step is left with one row."""
+    """Split the rows, shortest first, into the fewest even pieces of at most `batch`, so no step gets one row."""
     ordered = rows[np.argsort(lengths[rows], kind="stable")]
     return np.array_split(ordered, -(-len(ordered) // batch))

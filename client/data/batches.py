@@ -1,7 +1,7 @@
-"""A node's rows -> tokenised examples -> seeded batches of rows of like length.
+"""Tokenised examples of a node's rows, and seeded batches of rows of similar length.
 
 Every random stream is keyed by the node's name (and, for training, the seed and the round), so a resumed run sees the
-same batches, in whatever order the nodes are started.
+same batches, regardless of the order in which nodes start.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ from common.settings.types import Task
 
 @dataclass(frozen=True, eq=False)
 class Examples(Dataset[Example]):
-    """Tokenised rows of one node; `pad_id` fills up the shorter rows of a batch."""
+    """Tokenised rows of one node; `pad_id` pads the shorter rows of a batch."""
 
     rows: tuple[Example, ...]
     task: Task
@@ -57,8 +57,8 @@ class Batch:
 
     Args:
         input_ids: (n, t).
-        attention_mask: (n, t), 1 where a row's own tokens are, 0 on padding.
-        targets: a label's number (n,), or (n, t) with IGNORE where no loss is; not shifted.
+        attention_mask: (n, t), 1 on a row's own tokens, 0 on padding.
+        targets: a label's number (n,), or (n, t) with IGNORE on tokens without loss; not shifted.
     """
 
     input_ids: Tensor
@@ -74,7 +74,7 @@ class Batch:
         return len(self.targets) if self.targets.ndim == 1 else int((self.targets[:, 1:] != IGNORE).sum())
 
     def to(self, device: torch.device | str) -> "Batch":
-        """Return the batch on that device, copied during computation if it is pinned."""
+        """Return the batch on that device; if it is pinned, the copy overlaps computation."""
         return self._map(partial(Tensor.to, device=device, non_blocking=self.input_ids.is_pinned()))
 
     def pin_memory(self) -> "Batch":
@@ -96,14 +96,16 @@ def tokenize(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBase
 
 
 def split_held_out(examples: Examples, name: str, share: float = 0.1, cap: int = 64) -> tuple[Examples, Examples]:
-    """(train, held): a split that depends on the node's name alone; at least one row and at most `cap` are held.
+    """Split the rows into (train, held) by the node's name alone; `held` gets at least one row, and at most `cap`.
 
     Raises:
         DataError: there are fewer than two rows.
     """
     count = len(examples)
     if count < 2:
-        raise DataError(f"node {name} has {count} row of data, but needs 2: one to train on, one to measure; add rows")
+        raise DataError(
+            f"node {name} has {count} row of data, but needs 2: one to train on, one to evaluate on; add rows"
+        )
     held = min(max(1, round(share * count)), cap, count - 1)
     order = rng("hold out", name).permutation(count)
     return subset(examples, order[held:]), subset(examples, order[:held])
@@ -112,7 +114,9 @@ def split_held_out(examples: Examples, name: str, share: float = 0.1, cap: int =
 def batches(
     examples: Examples, batch: int, count: int, key: tuple[int, str, int], pin: bool = False
 ) -> Iterator[Batch]:
-    """Exactly `count` batches of at most `batch` rows, for (seed, node's name, round); each epoch has every row once.
+    """Yield exactly `count` batches of at most `batch` rows, keyed by (seed, node's name, round).
+
+    Each epoch has every row once.
 
     Args:
         pin: put them in page-locked memory, for a CUDA device.
@@ -122,12 +126,12 @@ def batches(
 
 
 def eval_batches(examples: Examples, batch: int, pin: bool = False) -> Iterator[Batch]:
-    """Every row once, shortest first, in batches of at most `batch` rows."""
+    """Yield every row once, shortest first, in batches of at most `batch` rows."""
     return _load(examples, batches_by_length(np.arange(len(examples)), examples.lengths, batch), pin)
 
 
 def _load(examples: Examples, order: Iterable[Indices], pin: bool) -> Iterator[Batch]:
-    # Its own generator: DataLoader would otherwise draw from torch's global stream, which dropout uses.
+    # A separate generator: DataLoader would otherwise draw from torch's global stream, which dropout uses.
     return iter(
         DataLoader(
             examples,
@@ -154,5 +158,5 @@ def _pad(rows: list[Tensor], value: int) -> Tensor:
 
 
 def subset(examples: Examples, indices: Iterable[int]) -> Examples:
-    """Return the examples at these positions, in their old order."""
+    """Return the examples at these positions, in their original order."""
     return replace(examples, rows=tuple(examples.rows[index] for index in sorted(indices)))

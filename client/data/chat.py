@@ -1,4 +1,4 @@
-"""One chat -> token ids, and which of them the assistant wrote: only those are learned."""
+"""Tokenisation of chats, with a mark on each token that the assistant wrote: only those are learned."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 def chat_tokens(column: str, tokenizer: PreTrainedTokenizerBase, file: Path) -> Callable[[Row], Tokens]:
-    """Return the function from a row to ids (t,) and learned (t,), by the chat template; it raises BadRow.
+    """Return a function that turns a row into ids (t,) and learned (t,) by the chat template, and may raise BadRow.
 
-    Where the template marks the assistant's words with `{% generation %}`, the marks decide; else each of its turns is
-    what the chat up to it adds to the chat before it, as the model is prompted to reply.
+    If the template marks the assistant's words with `{% generation %}`, the marks decide. Otherwise the tokens of each
+    of its turns are those that the turn adds to the chat before it, which ends in the prompt for a reply.
 
     Raises:
         DataError: the tokenizer has no chat template.
@@ -32,7 +32,7 @@ def chat_tokens(column: str, tokenizer: PreTrainedTokenizerBase, file: Path) -> 
     except ValueError:
         raise DataError(
             f"{file} contains chats in {column!r}, but the tokenizer of the base model has no chat template; "
-            "take an instruct model, or give prompt and completion columns"
+            "use an instruct model, or give prompt and completion columns"
         ) from None
     tokens = _mark_replies if tokenizer.is_fast and _GENERATION.search(template) else _compare_prefixes
 
@@ -51,7 +51,7 @@ def _chat(value: Any, column: str) -> Chat:
         raise BadRow(f'{column!r} is not a list of {{"role": ..., "content": ...}}')
     chat = [_message(message, f"{column}[{number}]") for number, message in enumerate(value)]
     if all(message["role"] != "assistant" for message in chat[1:]):
-        raise BadRow(f"{column!r} has no turn of the assistant to learn, after a turn of another")
+        raise BadRow(f"{column!r} has no turn of the assistant after another's turn, so nothing to learn")
     return chat
 
 
@@ -75,7 +75,7 @@ def _compare_prefixes(chat: Chat, tokenizer: PreTrainedTokenizerBase) -> Tokens:
         after = _apply(tokenizer, chat[: turn + 1])["input_ids"]
         if ids[: len(before)] != before or ids[: len(after)] != after:
             raise BadRow(
-                f"has a turn of the assistant ({turn}) that cannot be told apart in what the chat template writes; "
+                f"has a turn of the assistant ({turn}) that cannot be located in the chat template's output; "
                 "use a template with {% generation %} marks"
             )
         learned[len(before) : len(after)] = [True] * (len(after) - len(before))

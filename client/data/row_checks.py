@@ -1,4 +1,4 @@
-"""Checks of rows from any file; an unusable row is reported by file and line."""
+"""Checks of rows, whatever the file format; an unusable row is reported by file and line."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,14 +14,14 @@ _SHOWN = 5
 
 
 class BadRow(ValueError):
-    """The reason why one row cannot be used."""
+    """A row that cannot be used; its text is the reason."""
 
 
 def read_each(file: Path, items: Iterable[tuple[int, Item]], read: Callable[[Item], Value]) -> tuple[Value, ...]:
-    """`read` of every item; items come with their line of the file.
+    """Apply `read` to every item; each item comes with its line in the file.
 
     Raises:
-        DataError: `read` raised BadRow; names the first such lines and how many there are.
+        DataError: `read` raised BadRow; the text names the first such lines and their number.
     """
     values, faults = [], []
     for line, item in items:
@@ -55,7 +55,7 @@ def read_text(fields: Mapping[str, Any], column: str) -> str:
     """Return the text in that column.
 
     Raises:
-        BadRow: it is absent, blank, no text, or contains half a surrogate pair (JSON can; no tokenizer reads it).
+        BadRow: it is absent, blank, not text, or contains half a surrogate pair (valid in JSON; no tokenizer reads it).
     """
     value = fields.get(column)
     if value is None or value == "":

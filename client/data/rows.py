@@ -1,4 +1,4 @@
-"""Reads a node's own file of rows; an unusable row is reported by file and line."""
+"""Reader of a node's own file of rows; an unusable row is reported by file and line."""
 
 import csv
 import io
@@ -17,17 +17,17 @@ from common.errors import DataError
 
 @dataclass(frozen=True)
 class Row:
-    """Fields by column, and the line where the row starts, from 1 (in Parquet: the number of the row)."""
+    """A row: its fields by column, and the line where it starts, from 1 (in Parquet: its number)."""
 
     line: int
     fields: Mapping[str, Any]
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
-    """Every row of a JSON Lines, CSV, TSV (no quoting, as IANA has it) or Parquet file, in order; text is UTF-8.
+    """Read all rows of a JSON Lines, CSV, TSV (IANA's, without quoting) or Parquet file, in order; text is UTF-8.
 
     Raises:
-        DataError: the file is missing, empty or of another kind, or some of its rows are broken.
+        DataError: the file is missing, empty or of an unknown kind, or some of its rows are broken.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -39,7 +39,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
 
 
 def column_names(rows: Iterable[Row]) -> tuple[str, ...]:
-    """Return the columns that any row has, in order of first sight."""
+    """Return the columns that any row has, in order of first appearance."""
     return tuple(dict.fromkeys(column for row in rows for column in row.fields))
 
 
@@ -55,7 +55,7 @@ def _json_object(line: str) -> Mapping[str, Any]:
     except json.JSONDecodeError as error:
         raise BadRow(f"is not JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:
-        raise BadRow(f"is not JSON that can be read ({error})") from None
+        raise BadRow(f"cannot be read as JSON ({error})") from None
     if not isinstance(value, dict):
         raise BadRow(f'is not a JSON object such as {{"text": "..."}} but {type(value).__name__}')
     return value
@@ -96,7 +96,7 @@ def _parquet(path: Path) -> tuple[Row, ...]:
         table = pq.ParquetFile(pa.BufferReader(_bytes(path))).read()
         return tuple(Row(number, fields) for number, fields in enumerate(table.to_pylist(), start=1))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is not a Parquet file that can be read ({error}); write it again") from None
+        raise DataError(f"{path} cannot be read as a Parquet file ({error}); write it again") from None
 
 
 def _text(path: Path) -> str:

@@ -1,7 +1,8 @@
-"""Rows -> token ids and what each is trained to predict, by the task and the rows' layout.
+"""Tokenisation of rows: token ids and training targets, by the task and the rows' layout.
 
-A target stands beside the id it equals (`targets[t]` is `ids[t]` or IGNORE); the loss shifts by one, so the first never
-counts. A prompt and its completion are tokenised apart and joined: a space or newline between them belongs to the data.
+A target is at the position of the id it equals (`targets[t]` is `ids[t]` or IGNORE); the loss shifts by one, so the
+first never counts. A prompt and its completion are tokenised separately and joined: a space or newline between them
+belongs to the data.
 """
 
 from collections.abc import Sequence
@@ -23,12 +24,12 @@ from common.settings.node import Node
 Ids = NDArray[np.int32]
 
 IGNORE = -100
-"""The target of a token that carries no loss; what `torch.nn.functional.cross_entropy` ignores."""
+"""The target of a token without loss, as `torch.nn.functional.cross_entropy` ignores it by default."""
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """Token ids (t,); targets: a label's number, or (t,) with IGNORE where no loss is; whether the row was cut."""
+    """A tokenised row: ids (t,), targets (a label's number, or (t,) with IGNORE on tokens without loss), cut flag."""
 
     ids: Ids
     targets: int | Ids
@@ -36,9 +37,9 @@ class Example:
 
 
 def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Return the id that fills up the shorter rows of a batch.
+    """Return the id that pads the shorter rows of a batch.
 
-    It may equal a real token (SmolLM2 pads with its end of text), so the attention mask alone tells where loss is.
+    It may equal a real token (SmolLM2 pads with its end of text), so only the attention mask shows the padding.
     """
     ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return next(each for each in ids if each is not None)
@@ -68,6 +69,7 @@ def _classification(
     read = read_each(file, _index_by_line(rows), lambda row: (read_text(row.fields, node.text), _label(row, node)))
     texts = [text for text, _ in read]
     kept = _ids(tokenizer, texts, truncation=True, max_length=node.max_length)
+    # With one token more, to report which rows were cut.
     longer = _ids(tokenizer, texts, truncation=True, max_length=node.max_length + 1)
     return tuple(
         Example(np.array(ids, np.int32), label, cut=len(more) > len(ids))
@@ -103,7 +105,7 @@ def _causal_lm(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBa
         tokens = _join(rows, tokenizer, file, node.text)
     else:
         raise DataError(
-            f"{file} has the columns {', '.join(map(repr, columns))}, which hold neither chats (messages = "
+            f"{file} has the columns {', '.join(map(repr, columns))}, which contain neither chats (messages = "
             f"{node.messages!r}), nor prompts and completions (prompt = {node.prompt!r}, completion = "
             f"{node.completion!r}), nor texts (text = {node.text!r}); set these keys (in a recipe: in [data])"
         )
@@ -112,7 +114,7 @@ def _causal_lm(rows: Sequence[Row], node: Node, tokenizer: PreTrainedTokenizerBa
 
 
 def _join(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path, *columns: str) -> tuple[Tokens, ...]:
-    """Beginning (if the tokenizer adds one) and prompt without loss, then the last column and end of text with loss."""
+    """Tokenise beginning (if the tokenizer adds one) and prompt without loss, then last column and end with loss."""
     bos, eos = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
     beginning = bos if tokenizer("")["input_ids"][:1] == bos else []
     end = eos if eos != [None] else []

@@ -26,7 +26,7 @@ _LOADING = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class BaseModel:
-    """A frozen model with its tokenizer. `head` names modules that the checkpoint lacked, last projection last."""
+    """A frozen model with its tokenizer. `head` lists modules that the checkpoint lacks, the last projection last."""
 
     folder: Path
     model: Any
@@ -36,7 +36,7 @@ class BaseModel:
 
     @property
     def device(self) -> torch.device:
-        """The device of its tensors."""
+        """Device of the model's tensors."""
         return next(self.model.parameters()).device  # type: ignore[no-any-return]
 
     @property
@@ -71,10 +71,10 @@ def _load(folder: Path, task: Task, labels: tuple[str, ...], dtype: Dtype, devic
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model, missing = _load_model(folder, task, labels, dtype, tokenizer)
-    except Exception as error:  # The libraries that read the folder raise many kinds.
+    except Exception as error:  # The libraries that read the folder raise many kinds of errors.
         raise ModelError(
             f"cannot load {folder} for {task}: {shorten(str(error), 200, placeholder=' ...')}; [base] path must be a "
-            "whole Hugging Face folder, with tokenizer, of a model for this task"
+            "complete Hugging Face folder, with tokenizer, of a model for this task"
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(f"{folder} has no vocabulary; write the tokenizer there with save_pretrained()")
@@ -99,7 +99,8 @@ def _load_model(folder: Path, task: Task, labels: tuple[str, ...], dtype: str, t
         folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
     )
     if task == "classification":
-        model.config.pad_token_id = padding_id(tokenizer)  # A decoder reads a row at its last token that is another.
+        # A decoder classifies a row at its last token that is not this one.
+        model.config.pad_token_id = padding_id(tokenizer)
     return model, sorted(info["missing_keys"])
 
 
@@ -107,7 +108,7 @@ def _check_causal(folder: Path, model: nn.Module, head: tuple[HeadModule, ...]) 
     attention = {getattr(module, "is_causal", None) for module in model.modules()}
     sees_all = False in attention and True not in attention
     if head or sees_all:
-        fault = f"lacks the weights of {head[0].name}" if head else "sees the words that it is to predict"
+        fault = f"lacks the weights of {head[0].name}" if head else "sees the tokens that it has to predict"
         raise ModelError(f"{folder} {fault}; it is not a causal language model: give a decoder such as GPT-2 or Llama")
 
 

@@ -10,10 +10,10 @@ from client.model.base_model import BaseModel
 
 
 def forward(base: BaseModel, batch: Batch, **settings: Any) -> Tensor:
-    """Logits (n, C) for classification, (n, t, V) for a causal language model; autocast where the base is half-size.
+    """Return logits (n, C) for classification, (n, t, V) for a causal language model; autocast if the base is 16-bit.
 
     Args:
-        settings: further ones of the model's own `forward`.
+        settings: further arguments of the model's own `forward`.
     """
     dtype = base.model.dtype
     if base.task == "causal-lm":

@@ -1,9 +1,9 @@
-"""Low-rank adapters over a frozen model: K of them in one forward pass, attached once, merged and taken out again.
+"""Low-rank adapters on a frozen model: attached once, K of them in one forward pass; merged and unmerged.
 
     y = W0 x  +  U (V x)  +  s B (A x)               arXiv 2106.09685, eq. 3, with a frozen branch U V beside it
 
 A forward hook adds the low-rank terms, so the model's modules, names and tensors stay as they are. The rows of a batch
-belong to K lanes in order; each lane has factors of its own.
+belong to K lanes in order; each lane has its own factors.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ from common.errors import ModelError
 
 @dataclass(frozen=True)
 class Branch:
-    """A pair of factors, which adds scaling * b (a x) to a module's output, with a (r, k) and b (d, r)."""
+    """A pair of factors that adds scaling * b (a x) to a module's output, with a (r, k) and b (d, r)."""
 
     a: Tensor
     b: Tensor
@@ -31,13 +31,13 @@ class Branch:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Inputs of A that one training step does not see; a function of the key, so that a recomputation sees the same."""
+    """Dropout on the inputs of A in one training step; the mask depends on the key, so a recomputation repeats it."""
 
     rate: float
     key: int
 
     def __call__(self, x: Tensor, stream: int) -> Tensor:
-        """X with a share `rate` of its entries zeroed and the others scaled by 1 / (1 - rate)."""
+        """Zero a share `rate` of the entries of `x`, and scale the others by 1 / (1 - rate)."""
         generator = torch.Generator(x.device).manual_seed((self.key * 1_000_003 + stream) % 2**63)
         kept = torch.empty(x.shape, device=x.device).bernoulli_(1 - self.rate, generator=generator)
         return x * (kept / (1 - self.rate)).to(x.dtype)
@@ -45,7 +45,7 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Lane:
-    """One adapter of a pass: branches by module name, and which of its inputs are dropped."""
+    """One adapter of a pass: its branches by module name, and the dropout of its inputs."""
 
     trained: Mapping[str, Branch] = field(default_factory=dict)
     frozen: Mapping[str, Branch] = field(default_factory=dict)
@@ -53,10 +53,10 @@ class Lane:
 
 
 class Lora:
-    """Adapters over one frozen model. `lanes` says what the next pass adds; equal shares of its rows belong to each."""
+    """Adapters on one frozen model. The next pass adds `lanes`; each of them gets an equal share of the rows."""
 
     def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
-        """Attach to the modules of these names; the whole model is frozen.
+        """Attach to the modules of these names, and freeze the whole model.
 
         Raises:
             ModelError: a name is not a module that can be adapted.
@@ -72,7 +72,7 @@ class Lora:
         ]
 
     def detach(self) -> None:
-        """Take the hooks off; the model is unchanged afterwards."""
+        """Remove the hooks, which leaves the model unchanged."""
         for handle in self._handles:
             handle.remove()
 
@@ -112,7 +112,7 @@ def _add_branch(branch: Branch, module: nn.Module, x: Tensor, y: Tensor) -> Tens
 
 
 def module_shape(name: str, module: nn.Module | None) -> tuple[int, int]:
-    """(d, k) of the matrix that a module of this name holds.
+    """Return (d, k), the shape of the matrix in a module of this name.
 
     Raises:
         ModelError: it is not a Linear, Conv1D or Embedding.

@@ -1,4 +1,4 @@
-"""The modules of a base model that are adapted."""
+"""The choice of the modules in a base model that are adapted."""
 
 import re
 
@@ -19,7 +19,7 @@ fused with the key, GPT-2, DeBERTa, Phi-3, GPT-NeoX and ModernBERT (arXiv 2106.0
 
 
 def find_targets(base: BaseModel, targets: str | tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the modules to adapt: those that [lora] targets means, and the new head.
+    """Return the names of the modules to adapt: those that [lora] targets selects, and the new head.
 
     Raises:
         ConfigError: nothing matches; the nearest names are listed.

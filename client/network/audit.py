@@ -1,4 +1,4 @@
-"""A node's signatures, and its audit of the server's log: its updates are in it, and rounds follow one another."""
+"""A node's signatures, and its audit of the server's log: it contains the node's updates, and rounds form a chain."""
 
 import hashlib
 import json
@@ -21,13 +21,13 @@ _OUTSIDE = {
     "rank": "its rank is above the largest that the run began with",
     "shape": "its modules are not those of the run",
 }
-"""The reason why a node that was asked for no update is left out."""
+"""Meaning of the reason word for a node from which no update was requested."""
 
 log = logging.getLogger(__name__)
 
 
 class SentUpdate(NamedTuple):
-    """The update that the log has not told of yet."""
+    """The update that no round notice has reported on yet."""
 
     run: str
     round: int
@@ -35,10 +35,10 @@ class SentUpdate(NamedTuple):
 
 
 class LogAuditor:
-    """Signs each reply, takes note of what the server tells, and logs where the two do not fit.
+    """Signs each reply, records the server's notices, and logs where the two contradict each other.
 
     Args:
-        folder: the node's keys; the newest roster is kept there, and receipts in `NAME.receipts`, one JSON a line.
+        folder: the node's keys; the newest roster is kept there, and receipts in `NAME.receipts`, as JSON Lines.
         own: the node's credentials.
     """
 
@@ -56,11 +56,11 @@ class LogAuditor:
         return signatures.sign_reply(values, blob_hash, own.project, own.name, own.roster.version, own.signing_key)
 
     def on_request(self, values: Mapping[str, Any]) -> None:
-        """Note that the server requests an update."""
+        """Check that a request for an update continues the log."""
         self._check_parent(values["run"], values["round"], values["parent"])
 
     def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
-        """Take a notice of a roster, which is a blob, or of a round.
+        """Process a notice: of a roster, which is a blob, or of a round.
 
         Raises:
             IdentityError: the roster is not the project's, older than the last one, or bars this node.
@@ -73,7 +73,8 @@ class LogAuditor:
         self._check_parent(notice.run, notice.round, notice.parent)
         self._last = notice
         if notice.reason and not self._sent:
-            log.warning("round %s went without this node: %s", notice.round, _OUTSIDE.get(notice.reason, notice.reason))
+            log.warning("round %s ran without this node: %s", notice.round, _OUTSIDE.get(notice.reason, notice.reason))
+        # A later round, or another run, shows that the notice of the sent update's round was lost.
         if (sent := self._sent) and (notice.run != sent.run or notice.round >= sent.round):
             self._sent = None
             self._check_update(notice, sent)
@@ -81,19 +82,19 @@ class LogAuditor:
     def _check_parent(self, run: str, number: int, parent: str) -> None:
         last = self._last
         if last and (run, number) == (last.run, last.round + 1) and parent != last.adapter:
-            what = f"round {number} starts from adapter {parent:.12}, by its log round {last.round} ended with"
-            log.error("%s %.12s: the server shows different things; ask its operator", what, last.adapter)
+            what = f"round {number} starts from adapter {parent:.12}, but by the log round {last.round} ended with"
+            log.error("%s %.12s: the server contradicts itself; ask its operator", what, last.adapter)
 
     def _check_update(self, notice: RoundNotice, sent: SentUpdate) -> None:
         if (notice.run, notice.round) != (sent.run, sent.round):
-            log.warning("round %s: the server did not tell whether this node's update counts", sent.round)
+            log.warning("round %s: the server did not report whether this node's update counts", sent.round)
         elif notice.reason:
             log.warning("round %s: this node's update does not count: %s", notice.round, notice.reason)
         elif sent.blob_hash not in notice.updates:
             what = f"round {notice.round}: this node's update {sent.blob_hash:.12}"
             log.error(
-                "%s is missing from the server's log, which names no reason; unless it was for an attempt that "
-                "the server gave up, ask its operator",
+                "%s is missing from the server's log, which gives no reason; unless it was for an attempt that "
+                "the server abandoned, ask its operator",
                 what,
             )
         else:

@@ -1,4 +1,4 @@
-"""Explanations of why one end of a connection rejects the other, with the remedy."""
+"""Explanations, each with its remedy, of why one end of a connection rejects the other."""
 
 from datetime import UTC, datetime
 from ssl import SSLCertVerificationError
@@ -10,16 +10,16 @@ from common.protocol.channel import TlsMaterial
 _NOT_YET, _EXPIRED = 9, 10
 _OTHER_AUTHORITY = {18, 19, 20, 21, 24}
 _OTHER_NAME = {62, 64}
-"""Results of a verification of X.509, as OpenSSL numbers them."""
+"""Numbers of OpenSSL for the results of an X.509 verification."""
 
 _REFUSALS = {
     "unknown": "this node is not on the server's roster; ask the operator for `fedlora keys admit`",
     "revoked": "this node was revoked; ask the operator why",
     "expired": "this node's certificate has expired; ask the operator for a new invite",
-    "rank": "this node's `rank` is above what the roster allows it; lower it, or ask the operator for more",
+    "rank": "this node's `rank` is above what the roster allows; lower it, or ask the operator for a higher limit",
     "refused": "this node is no longer authorized; ask the operator why",
     "replaced": "another process connected with this node's key; run one at a time",
-    "malformed": "it cannot read what this node sends; use the same release of fedlora on both sides",
+    "malformed": "it cannot read this node's messages; use the same release of fedlora on both sides",
 }
 """The meaning of a server's rejection word for the node."""
 
@@ -35,8 +35,8 @@ def explain_server_certificate(error: SSLCertVerificationError, server: str) -> 
         return f"{what} is for other names; write `server` as the invite names it"
     if error.verify_code in _OTHER_AUTHORITY:
         return (
-            f"{what} is not of this project's authority: it is another server, or something between opens TLS; check "
-            "`server`, or ask the operator for a new invite"
+            f"{what} is not from this project's authority: it is another server, or something in between opens TLS; "
+            "check `server`, or ask the operator for a new invite"
         )
     return f"{what} cannot be trusted: {error.verify_message}"
 
@@ -44,7 +44,7 @@ def explain_server_certificate(error: SSLCertVerificationError, server: str) -> 
 def explain_node_certificate(tls: TlsMaterial) -> str | None:
     """Explain why a server will not trust this node; None if its certificate is valid.
 
-    gRPC's server does not tell: it hangs up.
+    gRPC's server gives no reason: it hangs up.
     """
     try:
         own, authority = (
@@ -55,7 +55,7 @@ def explain_node_certificate(tls: TlsMaterial) -> str | None:
         return f"this node's certificate {error}"
     now = datetime.now(UTC)
     if not certificates.is_issued_by(own, authority):
-        return "this node's certificate is not of this project's authority; ask the operator for a new invite"
+        return "this node's certificate is not from this project's authority; ask the operator for a new invite"
     if now < own.not_valid_before_utc:
         return f"this node's certificate is not valid yet {_clock()}: set the clock right"
     if now > own.not_valid_after_utc:

@@ -1,4 +1,4 @@
-"""A TCP connection by a given moment, whatever the network does or does not do."""
+"""A TCP connection within a deadline, whatever the network does."""
 
 import socket
 import time
@@ -7,17 +7,17 @@ from threading import Thread
 from typing import Any
 
 SocketAddress = tuple[Any, ...]
-"""As `socket.getaddrinfo` gives it: family, type, protocol, name, and what `connect` takes."""
+"""An address as `socket.getaddrinfo` returns it: family, type, protocol, name, and the argument of `connect`."""
 
 
 class Deadline:
-    """The moment, so many seconds from now, by which all steps of something have to be done."""
+    """A time limit in seconds from now, shared by all steps of a connection."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
     def seconds_left(self) -> float:
-        """Seconds until then.
+        """Return the seconds until the deadline.
 
         Raises:
             TimeoutError: it has passed.
@@ -33,17 +33,19 @@ def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
 
     Raises:
         socket.gaierror: its name cannot be looked up in time.
-        OSError: no address of it takes the connection in time; what the last one said.
+        OSError: none of its addresses accepts in time; the error is the last one's.
     """
     return connect_first(_addresses(host, port, deadline), deadline)
 
 
 def connect_first(addresses: list[SocketAddress], deadline: Deadline) -> socket.socket:
-    """Connect to the first address that accepts. Each gets an equal share of the time that is left to it and
-    those after it, so that one in a black hole, as IPv6 often is, leaves enough for the next.
+    """Connect to the first address that accepts.
+
+    Each gets an equal share of the time that is left for it and those after it, so that an address that never answers,
+    as with broken IPv6, leaves enough for the next.
 
     Raises:
-        OSError: none takes it in time; what the last one said.
+        OSError: none accepts in time; the error is the last one's.
     """
     *others, last = addresses
     for place, address in enumerate(others):
@@ -67,7 +69,7 @@ def _connect(address: SocketAddress, seconds: float) -> socket.socket:
 
 
 def _addresses(host: str, port: int, deadline: Deadline) -> list[SocketAddress]:
-    """Look up addresses in a thread that nobody waits for: the resolver has no time-out and ignores signals."""
+    """Look up addresses in a thread that can be left behind: the resolver has no time-out and ignores signals."""
     found: Future[list[SocketAddress]] = Future()
 
     def look_up() -> None:

@@ -1,6 +1,6 @@
-"""A node's connection to the server: outward only, opened again whenever it breaks.
+"""A node's connection to the server: always opened by the node, and reopened whenever it breaks.
 
-One message at a time is answered, in the thread that runs the link.
+It answers one message at a time, in the thread that runs the link.
 """
 
 import json
@@ -39,9 +39,9 @@ class Link:
     Args:
         server: host and port.
         tls: the node's certificate, its key, and the authority of the server.
-        rank: the node's largest, checked against the roster.
+        rank: the node's rank, checked against the roster.
         responder: answers the server's messages.
-        limit: bytes of the arrays of one message, at most.
+        limit: largest number of bytes in the arrays of one message.
 
     Raises:
         ConfigError: `server` is not a host and a port.
@@ -56,7 +56,7 @@ class Link:
         self._failures = 0
 
     def run(self) -> None:
-        """Answer messages until the server's run is over or `stop` is called; whatever may heal is tried for ever.
+        """Answer messages until the server's run is over or `stop` is called; temporary failures are retried for ever.
 
         Raises:
             TransportError: the server rejects this node, or one does not trust the other.
@@ -79,7 +79,7 @@ class Link:
             self._stream.cancel()
 
     def _session(self) -> bool:
-        """Answer messages over one connection; whether the run is over."""
+        """Answer messages over one connection; return whether the run is over."""
         with self._channel() as channel:
             self._stream = channel.unary_stream(f"/{SERVICE}/{INBOX}")(self._hello)
             if self._stopped.is_set():
@@ -110,11 +110,11 @@ class Link:
                 continue
             try:
                 reply(frames)
-            except grpc.RpcError as error:  # If the connection broke, the stream tells next.
-                log.warning("%s did not take a reply: %s", self._server, error.details())
+            except grpc.RpcError as error:  # If the connection broke, the stream raises next.
+                log.warning("%s did not accept a reply: %s", self._server, error.details())
 
     def _is_stopped(self, error: Any) -> bool:
-        """Return whether the stream broke because `stop` ended it."""
+        """Return True if `stop` ended the stream; raise the cause otherwise."""
         if self._stopped.is_set():
             return True
         word = error.details() or error.code().name

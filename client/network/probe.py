@@ -25,11 +25,11 @@ from common.errors import ConfigError, TransportError
 from common.protocol.channel import TlsMaterial
 
 TIMEOUT = 3.5
-"""Seconds for all of it: the look-up of the name, the connection, a proxy, the TLS handshake and the first byte."""
+"""Seconds for all steps: the name look-up, the connection, a proxy, the TLS handshake and the first byte."""
 
 
 class Unreachable(TransportError):
-    """The server cannot be reached now; that may heal by itself."""
+    """The server cannot be reached now; a later attempt may succeed."""
 
 
 def host_and_port(server: str) -> tuple[str, int]:
@@ -50,11 +50,11 @@ def host_and_port(server: str) -> tuple[str, int]:
 
 
 def probe(server: str, tls: TlsMaterial, proxy: str | None) -> None:
-    """Nothing, if the server is there, proves who it is, and takes this node's certificate.
+    """Check that the server answers, proves its identity, and accepts this node's certificate.
 
     Raises:
         Unreachable: it does not answer.
-        TransportError: one of the two cannot prove who it is; that does not heal by itself.
+        TransportError: one of the two cannot prove its identity; another attempt would not help.
     """
     if cause := diagnosis.explain_node_certificate(tls):
         raise TransportError(cause)
@@ -67,7 +67,7 @@ def probe(server: str, tls: TlsMaterial, proxy: str | None) -> None:
         connection.settimeout(deadline.seconds_left())
         with context.wrap_socket(connection, server_hostname=host) as secured:
             secured.settimeout(deadline.seconds_left())
-            if not secured.recv(1):  # Ours speaks first; in TLS 1.3 it has checked this node's certificate by then.
+            if not secured.recv(1):  # Our server sends first, after it has checked this certificate.
                 raise Unreachable(
                     f"{server} hung up after the TLS handshake: it is stopping, or by its clock this node's "
                     "certificate is not valid"
@@ -75,7 +75,7 @@ def probe(server: str, tls: TlsMaterial, proxy: str | None) -> None:
 
 
 def _dial(server: str, proxy: SplitResult | None, deadline: Deadline) -> socket.socket:
-    """Open a connection to the server, or to the proxy before it."""
+    """Open a connection to the server, or to the proxy in front of it."""
     if proxy is None:
         with _as_unreachable(server):
             return dial(*host_and_port(server), deadline)
@@ -88,7 +88,7 @@ def _context(tls: TlsMaterial) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
     context.load_verify_locations(cadata=tls.ca_pem.decode())
-    with NamedTemporaryFile() as file:  # ssl takes files only; a password that nobody sees makes this one useless.
+    with NamedTemporaryFile() as file:  # ssl reads keys only from files; a random password protects this one.
         password = secrets.token_hex(32).encode()
         key = load_pem_private_key(tls.key_pem, None)
         sealed = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(password))
@@ -100,7 +100,7 @@ def _context(tls: TlsMaterial) -> ssl.SSLContext:
 
 @contextmanager
 def _as_unreachable(way: str, question: str = "has the server been started?") -> Iterator[None]:
-    """Turn errors of the network into their cause."""
+    """Turn network errors in the block into Unreachable, with the cause."""
     try:
         yield
     except TimeoutError:
@@ -108,7 +108,9 @@ def _as_unreachable(way: str, question: str = "has the server been started?") ->
             f"{way} does not answer within {TIMEOUT:g} s; is it the right address, and does a firewall let it through?"
         ) from None
     except socket.gaierror as error:
-        raise Unreachable(f"the name of {way} cannot be looked up: {error.strerror}; is it written right?") from error
+        raise Unreachable(
+            f"the name of {way} cannot be looked up: {error.strerror}; is it spelled correctly?"
+        ) from error
     except ConnectionRefusedError:
         raise Unreachable(f"nothing listens at {way}; {question}") from None
     except OSError as error:
@@ -117,7 +119,7 @@ def _as_unreachable(way: str, question: str = "has the server been started?") ->
 
 @contextmanager
 def _explain_distrust(server: str) -> Iterator[None]:
-    """Turn errors of TLS into their cause."""
+    """Turn TLS errors in the block into a TransportError, with the cause."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
@@ -127,7 +129,7 @@ def _explain_distrust(server: str) -> Iterator[None]:
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).replace("_", " ").lower()
         if "certificate" in reason or "unknown ca" in reason:
-            raise TransportError(f"{server} does not take this node's certificate ({reason})") from error
+            raise TransportError(f"{server} does not accept this node's certificate ({reason})") from error
         if "alert" in reason or "unrecognized name" in reason:
             raise Unreachable(f"{server} broke off the TLS handshake ({reason})") from error
         raise TransportError(f"{server} does not speak TLS ({reason}); is this the port of fedlora server?") from error

@@ -1,4 +1,4 @@
-"""A node's replies: those of its ClientApp, signed; of an exception only a fixed word leaves the node."""
+"""A node's replies: those of its ClientApp, signed; an exception leaves the node only as a fixed word."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -18,18 +18,18 @@ log = logging.getLogger(__name__)
 
 
 class Auditor(Protocol):
-    """Signs what leaves the node, and takes note of what the server says of it."""
+    """Signs the replies of the node, and audits the server's requests and notices."""
 
     def sign(self, values: Mapping[str, Any], blob: bytes) -> Mapping[str, Any]:
         """Return the values that are added to a reply with these values and this blob."""
         ...
 
     def on_request(self, values: Mapping[str, Any]) -> None:
-        """Note that a request to train has come."""
+        """Check a request to train."""
         ...
 
     def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
-        """Take a notice."""
+        """Process a notice."""
         ...
 
 
@@ -37,8 +37,8 @@ class Responder:
     """Answers one message at a time.
 
     Args:
-        load: makes the app, once the server has let the node in; what it raises ends the node.
-        context: what the app is called with; `node_config` holds `node`, the path of the node's file.
+        load: makes the app, once the server has accepted the node; an exception from it ends the node.
+        context: the argument of the app; its `node_config` contains `node`, the path of the node's file.
         auditor: signs each reply, and audits what the server sends.
     """
 
@@ -47,7 +47,7 @@ class Responder:
         self._app: ClientApp | None = None
 
     def prepare(self) -> None:
-        """Load the app, unless it is."""
+        """Load the app, unless it is loaded."""
         self._app = self._app or self._load()
 
     def reply_to(self, message: Message) -> Iterator[bytes] | None:

@@ -13,7 +13,7 @@ from common.adapters.adapter import Adapter
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss for each supervised token (row, for classification), the share of right rows, and what was counted."""
+    """Mean loss per supervised token (row, for classification), share of right rows, and number of tokens (rows)."""
 
     loss: float
     accuracy: float | None

@@ -1,4 +1,4 @@
-"""The loss of a model under an adapter, and the logits where there is something to predict."""
+"""The loss of a model with adapters, and its logits at the positions that have a target."""
 
 import inspect
 
@@ -12,12 +12,12 @@ from client.model.forward import forward
 
 
 def loss_sum(base: BaseModel, batch: Batch) -> Tensor:
-    """Cross-entropy in nats, summed over the batch's supervised tokens (rows, for classification)."""
+    """Return the cross-entropy in nats, summed over the batch's supervised tokens (rows, for classification)."""
     return cross_entropy(*predictions(base, batch))
 
 
 def predictions(base: BaseModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Logits and targets, (n, C) and (n,); of a language model only positions at which some row has a target."""
+    """Return logits (n, C) and targets (n,); for a language model only at positions where some row has a target."""
     if base.task == "classification":
         return forward(base, batch), batch.targets
     targets = batch.targets[:, 1:]

@@ -1,7 +1,7 @@
-"""Train adapters over a frozen base: K assignments in, K updates out.
+"""Training of adapters on a frozen base: K assignments in, K updates out.
 
-Only A and B have gradients and optimizer state. After B = 0 the first steps of a round are warmed up by the server's
-learning rates; optimizer moments belong to the coordinates of one A and do not outlive the round.
+Only A and B have gradients and optimizer state. A round may start from B = 0, so the server's learning rates include a
+warm-up; optimizer moments belong to the coordinates of one A and are not kept after the round.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ def train(
     datasets: Sequence[Examples],
     training: Training,
 ) -> list[Update]:
-    """One update for each assignment, trained on the data of the same position.
+    """Train one update for each assignment, on the data at the same position.
 
     Args:
-        base: the frozen model, seen by all.
+        base: the frozen model, shared by all.
         lora: adapters attached to `base`; its lanes are overwritten.
         assignments: what to freeze, where to start and what to train.
         names: node names; they key the order of the data and the dropout masks.
@@ -52,6 +52,7 @@ def _train_one(
     frozen = frozen_lane(assignment.frozen, base.device).frozen
     parameters = [p for each in trained.values() for p in (each.a, each.b) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.0)
+    # Small gradients underflow in float16; the other types have float32's range.
     scaler = torch.amp.GradScaler(base.device.type, enabled=base.model.dtype == torch.float16)
     stream = _stream(examples, name, training, base.device)
     rows, tokens, losses = 0, 0, []
@@ -68,7 +69,7 @@ def _train_one(
 def _backward(
     base: BaseModel, lora: Lora, group: Sequence[Batch], lanes: Sequence[Lane], scaler: torch.amp.GradScaler
 ) -> Tensor:
-    """Gradients of the mean loss over all supervised tokens of a group of batches; that loss, still on the device."""
+    """Add up gradients of the mean loss over all supervised tokens of a group of batches; return it, on the device."""
     supervised = sum(batch.supervised for batch in group)
     total = torch.zeros((), device=base.device)
     for batch, lane in zip(group, lanes, strict=True):
@@ -92,7 +93,7 @@ def _step(
 
 
 def _trainable(assignment: Assignment, device: torch.device) -> dict[str, Branch]:
-    """Branches of the start factors. The client applies s itself, so the s folded into b is taken out once."""
+    """Make branches of the start factors. The client applies s itself, so the s folded into b is divided out once."""
     result = {}
     for name, factors in assignment.start.items():
         start = branch(Factors(factors.a, factors.b / assignment.scaling), device)

@@ -2,7 +2,7 @@
 
     dW (d, k) = B (d, r) @ A (r, k)          LoRA, arXiv 2106.09685, section 4.1
 
-The scale s = alpha / r is always folded into B, so two adapters with other alpha or rank add up without more ado.
+The scale s = alpha / r is always folded into B, so adapters with different alpha or rank add up directly.
 """
 
 from collections.abc import Iterator, Mapping
@@ -90,7 +90,7 @@ class Adapter(Mapping[str, Factors]):
         return Adapter({name: f.astype(dtype) for name, f in self.items()})
 
     def arrays(self) -> dict[str, Array]:
-        """Flat names for storage: `NAME.a` and `NAME.b`."""
+        """Return all arrays under flat names for storage: `NAME.a` and `NAME.b`."""
         return {f"{name}.{side}": getattr(f, side) for name, f in self.items() for side in "ab"}
 
 

@@ -1,6 +1,6 @@
 """One checked buffer from many parts, as fast as memory allows.
 
-A new buffer of 64 MiB in pages of 4 KiB costs three times as long in page faults as in copying; large pages cost few.
+A new buffer of 64 MiB in pages of 4 KiB takes three times as long in page faults as in copying; large pages cause few.
 """
 
 import ctypes
@@ -12,22 +12,22 @@ from functools import reduce
 from zlib_ng.zlib_ng import crc32
 
 _LARGE = 2**22
-"""Bytes from which large pages, of 2 MiB, pay."""
+"""Smallest buffer in bytes for which large pages, of 2 MiB, are worth their cost."""
 
 
 def join_with_crc(start: Callable[[int], bytes], size: int, parts: Iterable[bytes | memoryview]) -> bytes:
-    """Join the start, made from the CRC-32 of the parts, and the parts, of one byte an item, in this order.
+    """Join the start, made from the CRC-32 of the parts, and the parts, of one byte an item, into one buffer.
 
     Args:
         start: makes the start, always of one length.
         size: bytes of all parts.
-        parts: each is copied before the next one is asked for.
+        parts: each is copied before the next one is requested.
     """
     if size < _LARGE:
         held = list(parts)
         return b"".join([start(reduce(lambda crc, part: crc32(part, crc), held, 0)), *held])
     room = len(start(0))
-    # bytes() of a size is not touched yet, and the stream does not copy what it alone holds.
+    # bytes(n) touches no memory yet, and the stream does not copy a buffer that nothing else references.
     stream = io.BytesIO(bytes(room + size))
     with stream.getbuffer() as view:
         _ask_for_large_pages(view)

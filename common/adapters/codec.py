@@ -5,7 +5,7 @@
 
 Numbers are little-endian; the CRC-32 covers everything after itself. The header ends at a multiple of 8 bytes and the
 arrays, all of one dtype, follow without gaps, so each is aligned to its items. There is one way to write an adapter:
-what `decode` takes, `encode` gives back byte for byte.
+`encode_adapter` reproduces byte for byte whatever `decode_adapter` accepts.
 """
 
 import struct
@@ -43,8 +43,8 @@ class DecodeLimits:
     Args:
         max_bytes: of all arrays, those that were not sent included.
         max_header: bytes of the header.
-        max_rank: largest rank of a module; None takes any.
-        shapes: the exact module names and their (d, k); None takes any.
+        max_rank: largest rank of a module; None accepts any.
+        shapes: the exact module names and their (d, k); None accepts any.
     """
 
     max_bytes: int = 2**30
@@ -71,14 +71,14 @@ def encode_adapter(adapter: Adapter, dtype: StoredDtype = "f32", omit: Container
 
 
 def write_adapter(file: BinaryIO, adapter: Adapter, dtype: StoredDtype = "f32") -> None:
-    """Put into an empty file what `encode` gives, array by array, so that memory need not hold it.
+    """Write the bytes of `encode_adapter` to an empty file, array by array, so that memory need not hold them all.
 
     Raises:
-        CodecError: as `encode`.
-        OSError: it cannot be written.
+        CodecError: as for `encode_adapter`.
+        OSError: the file cannot be written.
     """
     crc = 0
-    file.seek(_START.size)
+    file.seek(_START.size)  # the start contains the checksum of all that follows, so it is written last
     for part in _parts(adapter, dtype, ())[1]:
         crc = crc32(part, crc)
         file.write(part)
@@ -91,16 +91,16 @@ def decode_adapter(
 ) -> Adapter:
     """Decode the adapter in a buffer: read-only views on it, without a copy.
 
-    A b that was not sent is zero; an a that was not sent is the first rows of `known`'s, in the dtype they have there.
+    A b that was not sent is zero; an a that was not sent is the first rows of `known`'s, in their dtype.
 
     Args:
-        buffer: what `encode` gave.
-        limits: what is accepted.
-        known: has every a that may be left out.
-        check: compare the checksum, for which the whole buffer is read; otherwise only its header is.
+        buffer: bytes from `encode_adapter`.
+        limits: largest sizes to accept.
+        known: supplies every a that may be left out.
+        check: compare the checksum, which reads the whole buffer; otherwise only its header is read.
 
     Raises:
-        CodecError: the bytes are anything that `encode` does not write, or beyond the limits.
+        CodecError: the bytes are not in the form that `encode_adapter` writes, or exceed the limits.
     """
     view = memoryview(buffer).toreadonly().cast("B")
     text = _header_bytes(view, limits, check)
@@ -115,7 +115,7 @@ def _start(crc: int) -> bytes:
 
 
 def _parts(adapter: Adapter, dtype: StoredDtype, omit: Container[str]) -> tuple[int, Iterator[bytes | memoryview]]:
-    """Return what follows the checksum: its size in bytes, and its parts; an array is converted when its turn comes."""
+    """Return the size in bytes and the parts of all that follows the checksum; arrays are converted one by one."""
     layout = codec_header.make_header(adapter, dtype, omit)
     text = codec_header.dump_header(layout)
     total = _PREFIX + len(text) + _size(layout)
@@ -134,11 +134,11 @@ def _octets(array: Array, dtype: StoredDtype) -> memoryview:
 
 def _header_bytes(view: memoryview, limits: DecodeLimits, check: bool) -> bytes:
     if len(view) < _PREFIX:
-        raise CodecError(f"not an adapter: {len(view)} bytes, fewer than the {_PREFIX} that each starts with")
+        raise CodecError(f"not an adapter: {len(view)} bytes, but every adapter has at least {_PREFIX}")
     magic, version, crc = _START.unpack_from(view)
     length, total = _LENGTHS.unpack_from(view, _START.size)
     if magic != _MAGIC:
-        raise CodecError(f"not an adapter: it starts with {magic!r}, not with {_MAGIC!r}")
+        raise CodecError(f"not an adapter: it starts with {magic!r}, not {_MAGIC!r}")
     if version != _VERSION:
         raise CodecError(
             f"format version {version}; this release reads version {_VERSION}: use one release on every node"
@@ -147,8 +147,9 @@ def _header_bytes(view: memoryview, limits: DecodeLimits, check: bool) -> bytes:
         raise CodecError(f"{len(view)} bytes, but {total} were written; send or copy them again")
     if length > min(limits.max_header, total - _PREFIX):
         raise CodecError(f"a header of {length} bytes exceeds the buffer or the limit of {limits.max_header}")
+    # Last, because it is the only check that reads the whole buffer.
     if check and crc32(view[_START.size :]) != crc:
-        raise CodecError("wrong checksum: the bytes were changed on their way; send or copy them again")
+        raise CodecError("wrong checksum: the bytes were changed in transit; send or copy them again")
     return bytes(view[_PREFIX : _PREFIX + length])
 
 

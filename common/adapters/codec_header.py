@@ -1,4 +1,4 @@
-"""The header of a codec buffer: its dtype, and for each module the shape, the rank and which factors are there."""
+"""The header of a codec buffer: its dtype, and for each module the shape, the rank and the factors that follow."""
 
 from collections.abc import Container, Iterator
 from typing import Annotated, Literal
@@ -43,7 +43,7 @@ class CodecHeader:
     modules: dict[_Name, ModuleHeader]
 
     def arrays(self) -> Iterator[tuple[str, tuple[int, int]]]:
-        """Flat name and shape of each array in the buffer, in order."""
+        """Yield the flat name and the shape of each array in the buffer, in order."""
         for name, module in self.modules.items():
             for side in module.sides:
                 yield f"{name}.{side}", (module.r, module.k) if side == "a" else (module.d, module.r)
@@ -78,14 +78,14 @@ def parse_header(text: bytes) -> CodecHeader:
     """Parse a header.
 
     Raises:
-        CodecError: the header is anything that `dump` does not write.
+        CodecError: the header is not in the form that `dump_header` writes.
     """
     try:
         layout = _JSON.validate_json(text)
     except ValidationError as error:
         raise _explain(error) from None
     if list(layout.modules) != sorted(layout.modules) or dump_header(layout) != text:
-        raise CodecError("the header is not canonical: sorted keys, none twice, no spaces but those at its end")
+        raise CodecError("the header is not canonical: keys must be sorted and unique, and spaces only at its end")
     return layout
 
 

@@ -1,4 +1,4 @@
-"""Several adapters as one, so that one buffer or file carries them all."""
+"""Several adapters joined into one, so that one buffer or file carries them all."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,12 +6,12 @@ from common.adapters.adapter import Adapter, Factors
 
 
 def join_adapters(**parts: Adapter) -> Adapter:
-    """Several adapters as one, module names prefixed `PART/`, so that one buffer carries them all."""
+    """Join several adapters into one, with module names prefixed `PART/`, so that one buffer carries them all."""
     return _JoinedAdapters(parts)
 
 
 def split_adapters(joined: Adapter) -> dict[str, Adapter]:
-    """Undo `join`; a part without modules is absent."""
+    """Undo `join_adapters`; a part without modules is absent."""
     parts: dict[str, dict[str, Factors]] = {}
     for name, factors in joined.items():
         part, _, module = name.partition("/")
@@ -20,7 +20,7 @@ def split_adapters(joined: Adapter) -> dict[str, Adapter]:
 
 
 class _JoinedAdapters(Adapter):
-    """Reads through to its parts, so that what they do not hold in memory is not held here."""
+    """A view of its parts: it keeps no factors in memory that they do not keep there themselves."""
 
     def __init__(self, parts: Mapping[str, Adapter]) -> None:
         self._parts = parts

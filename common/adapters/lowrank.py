@@ -13,7 +13,7 @@ from common.adapters.adapter import Array, Factors
 
 
 def stack(terms: Iterable[tuple[float, Factors]]) -> Factors:
-    """Factors of sum_i c_i B_i A_i, exactly: [c_1 B_1 | c_2 B_2 | ...] and [A_1; A_2; ...] in float64.
+    """Return factors of sum_i c_i B_i A_i, exactly: [c_1 B_1 | c_2 B_2 | ...] and [A_1; A_2; ...] in float64.
 
     The weight goes into B alone; on both factors it would count twice (FLoRA, arXiv 2409.05976, eq. 5).
 
@@ -25,9 +25,9 @@ def stack(terms: Iterable[tuple[float, Factors]]) -> Factors:
 
 
 def total(terms: Iterable[tuple[float, Factors]]) -> Factors:
-    """Factors of sum_i c_i B_i A_i in float64, of a rank of at most 2 min(d, k) however many terms there are.
+    """Return factors of sum_i c_i B_i A_i in float64, of rank at most 2 min(d, k) for any number of terms.
 
-    Terms are read one by one: memory is that of a stack, or of a few d x k where the stack would be larger.
+    Terms are read one by one: it takes the memory of a stack, or of a few d x k if the stack would be larger.
 
     Raises:
         ValueError: there is no term, or the terms differ in shape.
@@ -41,7 +41,7 @@ def total(terms: Iterable[tuple[float, Factors]]) -> Factors:
 
 
 def svd(factors: Factors) -> tuple[Array, Array, Array]:
-    """Thin singular value decomposition U (d, q), sigma (q,), Vt (q, k) of B A, with q its numerical rank.
+    """Return the thin singular value decomposition U (d, q), sigma (q,), Vt (q, k) of B A, of numerical rank q.
 
     QR of either factor, then the singular values of the small core (FLoRIST, arXiv 2506.09199, section 3).
     """
@@ -57,8 +57,8 @@ def truncate(factors: Factors, rank: int | None = None, energy: float = 1.0) -> 
 
     Args:
         factors: B (d, r) and A (r, k).
-        rank: largest rank; none is numerical rank, so that the product stays as it is.
-        energy: keep the fewest directions that hold this share of the sum of squared singular values.
+        rank: largest rank; None keeps the numerical rank, and so the product.
+        energy: keep the fewest directions that make up this share of the sum of squared singular values.
     """
     u, sigma, vt = svd(factors)
     kept = min(len(sigma) if rank is None else rank, _rank_of_energy(sigma, energy))
@@ -72,25 +72,25 @@ def recompress(factors: Factors) -> Factors:
 
 
 def inner(left: Factors, right: Factors) -> float:
-    """<B1 A1, B2 A2>, the sum of the products of all entries."""
+    """Return <B1 A1, B2 A2>, the sum of the products of all entries."""
     f, g = left.astype("f8"), right.astype("f8")
     return float(np.sum((f.b.T @ g.b) * (f.a @ g.a.T)))
 
 
 def norm(factors: Factors) -> float:
-    """Frobenius norm of B A. Not by `inner`, so that a small difference of large terms keeps its digits."""
+    """Return the Frobenius norm of B A, not by `inner`, so that a small difference of large terms keeps its digits."""
     if factors.rank >= min(factors.shape):  # the product is no larger than either factor, and cheaper than their QR
         return float(np.linalg.norm(factors.b.astype("f8") @ factors.a.astype("f8")))
     return float(np.linalg.norm(_triangle(factors.b) @ _triangle(factors.a.T).T))
 
 
 def total_norm(modules: Iterable[Factors]) -> float:
-    """Frobenius norm over several modules together."""
+    """Return the Frobenius norm over several modules together."""
     return sqrt(sum(norm(factors) ** 2 for factors in modules))
 
 
 def spectrum(factors: Factors) -> Array:
-    """Singular values of B A, largest first, without those that are zero in float64."""
+    """Return the singular values of B A, largest first, without those that are zero in float64."""
     return svd(factors)[1]
 
 

@@ -7,7 +7,7 @@ from common.errors import ModelError
 
 
 def resolve_base(path: str) -> Path:
-    """Return the folder that [base] path names: a local one, or `package:NAME/FOLDER` in an installed package.
+    """Return the folder that [base] path names: a local one, or `package:NAME/FOLDER` inside an installed package.
 
     Raises:
         ModelError: there is no such package.
@@ -35,4 +35,6 @@ def safetensors_files(folder: Path) -> list[Path]:
         return files
     pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
     found = f"only {', '.join(pickles)}, a pickle that could run code" if pickles else "no weights"
-    raise ModelError(f"{folder} holds {found}; save the model with save_pretrained(), which writes model.safetensors")
+    raise ModelError(
+        f"{folder} contains {found}; save the model with save_pretrained(), which writes model.safetensors"
+    )

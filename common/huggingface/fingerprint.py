@@ -1,6 +1,6 @@
-"""Hashes that say who may train together: the base as stored, its tokenizer, the targets and the task.
+"""Hashes that decide which nodes may train together: the base as stored, its tokenizer, the targets and the task.
 
-Read from the files without torch, so that nodes which load one base in float32, bfloat16 or 4 bits still meet.
+Read from the files without torch, so that nodes that load one base in float32, bfloat16 or 4 bits have equal hashes.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _INCIDENTAL = frozenset({"_name_or_path", "transformers_version", "dtype", "torc
 
 
 def fingerprint(folder: Path, shapes: Shapes, task: str, labels: tuple[str, ...], max_length: int) -> str:
-    """SHA-256 over what two nodes must share: base tensors, tokenizer, target shapes, task and its labels."""
+    """Return the SHA-256 over what two nodes must share: base tensors, tokenizer, target shapes, task and labels."""
     shared = {
         "base": base_hash(folder),
         "architecture": architecture_hash(folder),
@@ -41,7 +41,7 @@ def fingerprint(folder: Path, shapes: Shapes, task: str, labels: tuple[str, ...]
 
 @lru_cache(maxsize=32)
 def base_hash(folder: Path) -> str:
-    """SHA-256 over (name, dtype, shape, SHA-256 of bytes) of all tensors, in order of name, however they are sharded.
+    """Return the SHA-256 over (name, dtype, shape, SHA-256 of bytes) of all tensors by name, however sharded.
 
     Raises:
         ModelError: the folder contains no safetensors, or a file of it is damaged.
@@ -51,7 +51,7 @@ def base_hash(folder: Path) -> str:
 
 
 def architecture_hash(folder: Path) -> str:
-    """SHA-256 over the model's configuration: equal tensors with other heads or positions are another model.
+    """Return the SHA-256 over the model's configuration: equal tensors with other heads or positions are another model.
 
     Raises:
         ModelError: config.json is damaged.
@@ -61,7 +61,7 @@ def architecture_hash(folder: Path) -> str:
 
 
 def tokenizer_hash(folder: Path) -> str:
-    """SHA-256 over the tokenizer's vocabulary files and its chat template."""
+    """Return the SHA-256 over the tokenizer's vocabulary files and its chat template."""
     present = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
     digests = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in present]
     settings = folder / "tokenizer_config.json"
@@ -80,7 +80,7 @@ def _json(file: Path) -> dict[str, Any]:
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, str, list[int], str]]:
-    """Name, dtype, shape and SHA-256 of each tensor in a file."""
+    """Yield the name, dtype, shape and SHA-256 of each tensor in a file."""
     data = memoryview(_map_checked(file))
     start = 8 + int.from_bytes(data[:8], "little")
     for name, entry in json.loads(bytes(data[8:start])).items():
@@ -91,7 +91,7 @@ def _tensors(file: Path) -> Iterator[tuple[str, str, list[int], str]]:
 
 
 def _map_checked(file: Path) -> mmap:
-    """Map a file whose header and sizes the library has checked; the library itself copies all bytes."""
+    """Map a file after safetensors has checked its header and sizes; safetensors itself would copy all bytes."""
     try:
         with safe_open(file, framework="np"), file.open("rb") as stream:
             return mmap(stream.fileno(), 0, access=ACCESS_READ)

@@ -1,8 +1,8 @@
-"""Modules that a base checkpoint lacks (a new classification head): the same frozen weights on every party.
+"""Modules that a base checkpoint lacks (a new classification head): the same frozen weights on every node.
 
 The last projection starts at zero, so the first loss is ln C; others are drawn from a NumPy Philox stream keyed by
-their name; biases are zero. The head's update is then exact factors like any other target's, and whoever holds the
-factors can write the finished head down without torch.
+their name; biases are zero. The head's update is then exact factors like any other target's, and anyone who has
+the factors can write the finished head without torch.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class HeadModule:
 
 
 def initial_weight(module: HeadModule, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """W0 (d, k) of a new head module."""
+    """Return W0 (d, k) of a new head module."""
     if module.last:
         return np.zeros(shape, np.float32)
     draws = rng(module.name).standard_normal(shape, dtype=np.float32)

@@ -27,7 +27,7 @@ _ByModule = Mapping[re.Pattern[str], Annotated[float, Field(gt=0)]]
 
 @dataclass(frozen=True, config=ConfigDict(extra="ignore", allow_inf_nan=False))
 class LoraConfig:
-    """The settings that say what the tensors mean; an initialisation that is not named here alters the base model."""
+    """The settings that give the tensors their meaning; an initialisation not named here alters the base model."""
 
     peft_type: Literal["LORA"]
     r: Count
@@ -39,23 +39,23 @@ class LoraConfig:
     alpha_pattern: _ByModule | None = None
 
     def rank(self, name: str) -> int:
-        """r of a module."""
+        """Return r of a module."""
         return int(_match_module(name, self.rank_pattern, self.r))
 
     def scaling(self, name: str) -> float:
-        """s = alpha / r of a module; alpha / sqrt(r) with rsLoRA (arXiv 2312.03732, eq. 8)."""
+        """Return s = alpha / r of a module; alpha / sqrt(r) with rsLoRA (arXiv 2312.03732, eq. 8)."""
         alpha, rank = _match_module(name, self.alpha_pattern, self.lora_alpha), self.rank(name)
         return alpha / (sqrt(rank) if self.use_rslora else rank)
 
 
 def _match_module(name: str, patterns: _ByModule | None, default: float) -> float:
-    """PEFT's rule: the first pattern that matches the whole name, or its end after a dot."""
+    """Return the value by PEFT's rule: the first pattern that matches the whole name, or its end after a dot."""
     found = (value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key.pattern})$", name))
     return next(found, default)
 
 
 def read_config(path: Path) -> LoraConfig:
-    """Return the settings in this file.
+    """Read the settings in this file.
 
     Raises:
         ModelError: it is missing or not JSON, or its adapter does more than add s B A.

@@ -4,7 +4,7 @@
     adapter_model.safetensors   base_model.model.NAME.lora_A.weight (r, k) and .lora_B.weight (d, r),
                                 base_model.model.NAME.weight for a module that is saved whole
 
-The scale is folded into b, so a module goes out with alpha = r, which PEFT turns into a scaling of 1.
+The scale is folded into b, so a module is written with alpha = r, which PEFT turns into a scaling of 1.
 """
 
 import json
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  # teaches NumPy the bfloat16 that other people's folders hold
+import ml_dtypes  # noqa: F401  # teaches NumPy the bfloat16 that folders of other programs contain
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
@@ -56,10 +56,11 @@ def write_peft_folder(
 ) -> None:
     """Make a PEFT folder: targets as LoRA, the head as finished modules, so that a plain base gives the run's logits.
 
-    The folder does not say which targets are a Conv1D (GPT-2): PEFT sees it, and warns that it sets `fan_in_fan_out`.
+    The folder does not record which targets are a Conv1D (GPT-2): PEFT detects them, and warns that
+    it sets `fan_in_fan_out`.
 
     Args:
-        folder: made if it is missing; the two files in it are replaced.
+        folder: made if it does not exist; the two files in it are replaced.
         adapter: factors of every target, those of `head` included.
         head: modules that the base checkpoint lacks.
         base: path or name of the base model, for PEFT's `AutoPeftModel...` classes.
@@ -75,7 +76,7 @@ def write_peft_folder(
 
 
 def _replace(file: Path, content: bytes) -> None:
-    """Put the content in place whole, so that a run that is killed leaves no torn adapter."""
+    """Replace a file in one step, so that a killed run leaves no partial adapter."""
     temporary = file.with_name(f"{file.name}.tmp")
     try:
         temporary.write_bytes(content)
@@ -85,7 +86,7 @@ def _replace(file: Path, content: bytes) -> None:
 
 
 def _targets(adapter: Adapter, head: Collection[str]) -> Adapter:
-    """Return the modules that PEFT adapts. It has no rank 0: such modules are left out; if none is left, all are."""
+    """Return the modules for PEFT, without those of rank 0, which it lacks; if all are such, zeros of rank 1."""
     body = Adapter({name: factors for name, factors in adapter.items() if name not in head})
     trained = Adapter({name: factors for name, factors in body.items() if factors.rank})
     return trained or zeros(body.shapes, rank=1)
@@ -128,7 +129,7 @@ def _lora_config(targets: Adapter, head: Sequence[HeadModule], base: str, task: 
 
 
 def _task_type(task: Task, head: Sequence[HeadModule]) -> str | None:
-    """PEFT's name of the task; none for a base that has its own head, which SEQ_CLS would ask the folder for."""
+    """Return PEFT's name of the task; None for a base with its own head, which SEQ_CLS would seek in the folder."""
     if task == "causal-lm":
         return "CAUSAL_LM"
     return "SEQ_CLS" if head else None
@@ -141,7 +142,7 @@ def _saved_module(name: str) -> str:
 
 
 def read_peft_folder(folder: Path) -> PeftAdapter:
-    """Return the adapter in a PEFT folder, ours or another's.
+    """Read the adapter in a PEFT folder, written by fedlora or by another program.
 
     Raises:
         ModelError: it is not a LoRA folder, its weights are a pickle or damaged, or it does more than add s B A.
@@ -182,5 +183,7 @@ def _factors(folder: Path, name: str, pair: Mapping[str, Array], config: LoraCon
     except ValueError as error:
         raise ModelError(f"{where}: {error}; {REMEDY}") from None
     if factors.rank != config.rank(name):
-        raise ModelError(f"{where} has rank {factors.rank}, but {CONFIG} says {config.rank(name)}; save it again")
+        raise ModelError(
+            f"{where} has rank {factors.rank}, but {CONFIG} has {config.rank(name)}; save the adapter again"
+        )
     return factors.astype("f4")

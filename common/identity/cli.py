@@ -1,4 +1,4 @@
-"""The commands `fedlora keys`: what an operator types to make a project, and a node's owner to join it."""
+"""The commands `fedlora keys`: an operator makes a project with them, and a node's owner joins it."""
 
 import sys
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ def init(
     operator.init(folder, project, server, _now())
     made = project_files.read_project_files(folder)
     print(f"project {project} in {folder}: server {', '.join(made.hosts)}, until {_until(made)}")
-    print(f"keep {folder / 'ca.key'} and {folder / 'roster.key'} safe: who has them can admit anyone")
+    print(f"keep {folder / 'ca.key'} and {folder / 'roster.key'} safe: anyone who has them can admit nodes")
 
 
 @app.command()
@@ -65,7 +65,7 @@ def admit(
 
 @app.command()
 def show(folder: Folder = KEYS) -> None:
-    """List the project, what expires when, and every member of the roster."""
+    """List the project, its expiry dates, and every member of the roster."""
     from common.identity import project_files
 
     shown, now = project_files.read_project_files(folder), _now()
@@ -103,7 +103,7 @@ def renew(
         print(f"send to {name}: {operator.renew_node(folder, name, _now())}")
         return
     end = operator.renew_server(folder, _now()).not_valid_after_utc
-    print(f"the server's certificate is good until {end:%Y-%m-%d}; restart the server, nodes change nothing")
+    print(f"the server's certificate is valid until {end:%Y-%m-%d}; restart the server, nodes change nothing")
 
 
 def _until(project: "ProjectFiles") -> str:

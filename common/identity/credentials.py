@@ -33,7 +33,7 @@ class ServerCredentials:
 
 @dataclass(frozen=True)
 class NodeCredentials:
-    """A node's half of mutual TLS, the key that signs its updates, and what it pins; `warnings` are for its owner."""
+    """A node's half of mutual TLS, its signing key, its pinned keys and roster; `warnings` are for its owner."""
 
     project: str
     name: str
@@ -116,7 +116,9 @@ def pin_newer_roster(folder: Path, credentials: NodeCredentials, signed_roster: 
 
 def _check_not_revoked(name: str, members: Roster) -> None:
     if members.member(name).revoked:
-        raise IdentityError(f"{name} is revoked since roster version {members.version}; ask the project's operator")
+        raise IdentityError(
+            f"{name} has been revoked since roster version {members.version}; ask the project's operator"
+        )
 
 
 def _own_keys(folder: Path, name: str) -> tuple[TlsKey, Ed25519PrivateKey]:
@@ -140,7 +142,7 @@ def _require(path: Path, remedy: str) -> None:
 
 
 def _timely(folder: Path, name: str, pem: bytes) -> tuple[str, ...]:
-    """Return warnings for the node's owner about the time that is left; reject an expired certificate."""
+    """Return warnings for the node's owner about the time left; raise if the certificate has expired."""
     certificate, now = certificates.from_pem(pem), datetime.now(UTC)
     what = f"the certificate of {name}"
     remedy = f"ask the operator for: fedlora keys renew {name}, and put the new {name}.invite in {folder}"

@@ -14,10 +14,10 @@ from common.identity.keys import files, folders, private_keys
 def join(folder: Path, name: str) -> JoinRequest:
     """Make a new node's keys, NAME.key and NAME.sign.key, and its request, NAME.request, which is returned.
 
-    The request is written last: if a crash comes before it, the next call takes the keys that are there.
+    The request is written last: after a crash before it, the next call uses the keys that exist.
 
     Raises:
-        IdentityError: the name cannot be a node's, the request already exists, or a file cannot be used.
+        IdentityError: the name is not valid for a node, the request already exists, or a file cannot be used.
     """
     names.node_name(name)
     folders.ensure(folder)
@@ -38,7 +38,7 @@ def load_request(path: Path) -> JoinRequest:
     """Load the request in a file.
 
     Raises:
-        IdentityError: it is none, or was not made by the holder of its keys.
+        IdentityError: it is not a request, or was not made by the holder of its keys.
     """
     data = files.read_public(path)
     with files.prefix_errors(path):
@@ -55,7 +55,7 @@ def newest_roster(folder: Path, name: str, invited: Roster, key: Ed25519PublicKe
     """Return the pinned roster, or the invite's if it is newer.
 
     Raises:
-        IdentityError: the pinned one is damaged, or contradicts that of the invite.
+        IdentityError: the pinned one is damaged, or contradicts the invite's.
     """
     path = _path(folder, name)
     if not path.exists():
@@ -82,7 +82,9 @@ def _check_successor(known: Roster, new: Roster) -> Roster:
     if new.project != known.project:
         raise IdentityError(f"the roster is of project {new.project}, not of {known.project}; ask for a new invite")
     if new.version == known.version and new != known:
-        raise IdentityError(f"there are two rosters of version {new.version}; ask the project's operator which counts")
+        raise IdentityError(
+            f"there are two rosters of version {new.version}; ask the project's operator which of them is valid"
+        )
     return new
 
 

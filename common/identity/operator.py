@@ -56,15 +56,15 @@ def init(folder: Path, project: str, hosts: Iterable[str], now: datetime) -> Non
 
 
 def admit(folder: Path, request: JoinRequest, max_rank: int, max_weight: int, now: datetime) -> Path:
-    """Add a node to the roster; returns its invite, NAME.invite in the folder.
+    """Add a node to the roster; return its invite, NAME.invite in the folder.
 
     Raises:
-        IdentityError: the roster has the name already, or the project cannot be used.
+        IdentityError: the name is already in the roster, or the project cannot be used.
     """
     with _open_project(folder, now) as project:
         if request.name in project.public.roster.members:
             raise IdentityError(
-                f"{request.name!r} is in the roster already; if its invite is lost, run: fedlora keys renew "
+                f"{request.name!r} is already in the roster; if its invite is lost, run: fedlora keys renew "
                 f"{request.name}; another node joins under another name"
             )
         certificate = certificates.make_node_certificate(request.name, request.public_key, project.authority, now)
@@ -80,25 +80,26 @@ def admit(folder: Path, request: JoinRequest, max_rank: int, max_weight: int, no
 
 
 def renew_node(folder: Path, name: str, now: datetime) -> Path:
-    """Give a member a certificate from now on, for the same key; returns its new invite.
+    """Give a member a certificate that begins now, for the same key; return its new invite.
 
     Raises:
-        IdentityError: it is not a member, or revoked, or the project cannot be used.
+        IdentityError: it is not a member or is revoked, or the project cannot be used.
     """
     with _open_project(folder, now) as project:
         member = _require_member(project.public.roster, name)
         path = _invite_path(folder, name)
         with files.prefix_errors(path):
+            # The roster has only the hash of the node's key; the key itself is in the last invite.
             document, _ = invite.read_invite(files.read_public(path))
             key = certificates.public_key(certificates.from_pem(document.certificate.encode()))
             if key_hash(key) != member.certificate:
-                raise IdentityError("is of another key than the roster's; put back the last one that was made")
+                raise IdentityError("has another key than the roster; put back the newest invite of this node")
         certificate = certificates.make_node_certificate(name, key, project.authority, now)
         return _publish(project, replace(member, expires=certificate.not_valid_after_utc), certificate)
 
 
 def renew_server(folder: Path, now: datetime) -> x509.Certificate:
-    """Give the server a certificate from now on, for the same key and names; nodes change nothing.
+    """Give the server a certificate that begins now, for the same key and names; nodes change nothing.
 
     Raises:
         IdentityError: the project cannot be used.
@@ -114,7 +115,7 @@ def revoke(folder: Path, name: str, now: datetime) -> Roster:
     """Bar a member for good, by the roster's next version, which is returned.
 
     Raises:
-        IdentityError: it is not a member, or revoked already, or the project cannot be used.
+        IdentityError: it is not a member or is already revoked, or the project cannot be used.
     """
     with _open_project(folder, now) as project:
         following = project.public.roster.successor(replace(_require_member(project.public.roster, name), revoked=True))
@@ -131,12 +132,12 @@ def _open_project(folder: Path, now: datetime) -> Iterator[_Project]:
         certificates.check_key(public.authority, key, folder / "ca.key")
         roster_key = private_keys.read_signing_key(folder / "roster.key")
         if roster_key.public_key() != public.roster_key:
-            raise IdentityError(f"{folder / 'roster.key'} is another key than roster.pub; restore those of one project")
+            raise IdentityError(f"{folder / 'roster.key'} does not belong to roster.pub; restore both of one project")
         yield _Project(public, Authority(public.authority, key), roster_key)
 
 
 def _publish(project: _Project, member: Member, certificate: x509.Certificate) -> Path:
-    """Write the invite, then the roster, which is what counts: a crash between them admits nobody."""
+    """Write the invite, then the roster, which alone decides: a crash between them admits nobody."""
     public = project.public
     signed = roster.sign_roster(public.roster.successor(member), project.roster_key)
     document = Invite(
@@ -158,7 +159,7 @@ def _publish(project: _Project, member: Member, certificate: x509.Certificate) -
 def _require_member(members: Roster, name: str) -> Member:
     member = members.member(name)
     if member.revoked:
-        raise IdentityError(f"{name!r} was revoked, which is for good; let it join under another name")
+        raise IdentityError(f"{name!r} was revoked for good; let it join under another name")
     return member
 
 

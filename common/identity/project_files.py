@@ -1,4 +1,4 @@
-"""The public half of a project's folder: certificates, roster, and warnings of what expires soon."""
+"""The public half of a project's folder: certificates, roster, and warnings before they expire."""
 
 import shlex
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class ProjectFiles:
         return subject_names(self.server)
 
     def check_authority(self, now: datetime) -> None:
-        """Refuse an authority that can sign no more.
+        """Check that the authority can sign now.
 
         Raises:
             IdentityError: it has expired, or has not begun.
@@ -43,7 +43,7 @@ class ProjectFiles:
         expiry.check_validity("the project's authority", self.authority, _NEW_PROJECT, now)
 
     def check_server(self, now: datetime) -> None:
-        """Refuse a server's certificate that no node would take.
+        """Check that nodes accept the server's certificate now.
 
         Raises:
             IdentityError: it has expired, or has not begun.
@@ -51,7 +51,7 @@ class ProjectFiles:
         expiry.check_validity("the server's certificate", self.server, self._renew(), now)
 
     def warnings(self, now: datetime) -> tuple[str, ...]:
-        """Return warnings of what has expired or soon will, each with the command that fixes it."""
+        """Return a warning for each part that has expired or soon will, with the command that fixes it."""
         return (
             *expiry.warnings("the project's authority", self.authority.not_valid_after_utc, _NEW_PROJECT, now),
             *expiry.warnings("the server's certificate", self.server.not_valid_after_utc, self._renew(), now),
@@ -80,7 +80,9 @@ def read_project_files(folder: Path) -> ProjectFiles:
     folders.check_closed(folder)
     authority, server = (_certificate(folder / name) for name in ("ca.pem", "server.pem"))
     if not certificates.is_issued_by(server, authority):
-        raise IdentityError(f"{folder / 'server.pem'} is not of {folder / 'ca.pem'}; restore those of one project")
+        raise IdentityError(
+            f"{folder / 'server.pem'} was not issued by {folder / 'ca.pem'}; restore both of one project"
+        )
     roster_key, receipt_key = (_public_key(folder / name) for name in ("roster.pub", "receipt.pub"))
     signed = files.read_public(folder / "roster.json")
     with files.prefix_errors(folder / "roster.json"):

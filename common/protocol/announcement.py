@@ -9,7 +9,7 @@ from common.huggingface.new_head import HeadModule
 from common.settings.types import Task
 
 MAX_DIMENSION = 2**22
-"""Rows or columns of a module, at most; the largest vocabularies are a quarter of it."""
+"""Largest number of rows or columns of a module; the largest vocabularies have a quarter of it."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Announcement:
     Args:
         name: the node's own name, which keys its random streams.
         rank: the rank it trains.
-        rows: rows of data it holds.
+        rows: number of rows of its data.
         fingerprint: of its base model, tokenizer, targets and task.
         shapes: (d, k) of its target modules.
         head: target modules that the base checkpoint lacked.
@@ -75,6 +75,6 @@ class Announcement:
         name, fingerprint = str(values["name"]), str(values["fingerprint"])
         embeddings = tuple(map(str, values["embeddings"]))
         if values["task"] not in get_args(Task):
-            raise ValueError("task is none of ours")
+            raise ValueError("task is not a known one")
         rows, task = int(values["rows"]), values["task"]
         return cls(name, values["rank"], rows, fingerprint, shapes, modules, embeddings, task)

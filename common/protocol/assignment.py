@@ -1,4 +1,4 @@
-"""The values that travel: an Assignment goes out to a client, an Update comes back.
+"""Values that travel: an Assignment goes to a client, an Update comes back.
 
 Every federated LoRA rule is a choice of what to freeze, where to start and what to train; the client never learns which
 rule it serves.
@@ -59,7 +59,7 @@ class Training:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `to_values`, among whatever other values there are.
+        """Undo `to_values`; other values are ignored.
 
         Raises:
             KeyError: a value is missing.

@@ -7,19 +7,19 @@ INBOX = "Inbox"
 REPLY = "Reply"
 """Method by which a node sends the frames of one reply."""
 NOTICE = "query.notice"
-"""Type of a message that a node takes note of and does not answer (`common.protocol.round_notice`)."""
+"""Type of a message that a node reads and does not answer (`common.protocol.round_notice`)."""
 SERVICE = "fedlora.v1"
 FRAME = 2**20
-"""Bytes of a frame, at most."""
+"""Largest size of a frame in bytes."""
 CHANNEL = (
     ("grpc.max_receive_message_length", FRAME),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),  # gRPC heeds this one only: github.com/grpc/grpc/pull/39239
+    ("grpc.http2.ping_timeout_ms", 10_000),  # the only ping timeout that gRPC applies: github.com/grpc/grpc/pull/39239
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )
-"""Settings of gRPC for both ends: a peer whose network went silent is noticed after 20 + 10 s."""
+"""Settings of gRPC for both ends: a peer whose network went silent is detected after 20 + 10 s."""
 
 
 class TlsMaterial(Protocol):

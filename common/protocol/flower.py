@@ -8,7 +8,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 
 class GridOfOneRun(Grid):
-    """A grid without a SuperLink; how messages travel is its subclasses'."""
+    """A grid without a SuperLink; subclasses send the messages."""
 
     def create_message(
         self, content: RecordDict, message_type: str, dst_node_id: int, group_id: str, ttl: float | None = None
@@ -17,11 +17,11 @@ class GridOfOneRun(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def set_run(self, run: Any) -> None:
-        """Nothing: this grid has one run."""
+        """Do nothing: this grid has one run."""
 
     @property
     def run(self) -> Any:
-        """There is no run of a SuperLink here.
+        """The run of a SuperLink, of which there is none here.
 
         Raises:
             NotImplementedError: always.

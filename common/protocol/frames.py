@@ -1,7 +1,7 @@
 """Flower message <-> frames of at most 1 MiB.
 
-    first frame    u32, little-endian: bytes of the head; the head, which tells the size of each array
-    other frames   array after array, each in full frames and a last one with its rest
+    first frame    u32, little-endian: bytes of the header; the header, with the size of each array
+    other frames   array after array, each in full frames and a last one with the rest
 
 There is one way to cut a message into frames, so a frame of any other length is rejected as it arrives.
 """
@@ -24,7 +24,7 @@ def encode_message(message: Message) -> Iterator[bytes]:
     """Return the frames of a message; its arrays are cut on demand and not copied before.
 
     Raises:
-        TransportError: all but the arrays takes more than a frame.
+        TransportError: everything but the arrays takes more than one frame.
     """
     head = write_header(message)
     if len(head) + _PREFIX > FRAME:
@@ -45,12 +45,12 @@ def read_first_frame(first: bytes, limit: int) -> MessageHeader:
         TransportError: it is malformed, or its arrays take more bytes than the limit.
     """
     if int.from_bytes(first[:_PREFIX], "little") != len(first) - _PREFIX:
-        raise TransportError("a first frame is not as long as it says")
+        raise TransportError("the length of a first frame differs from the length that it states")
     return read_header(first[_PREFIX:], limit)
 
 
 def memory_buffer(size: int) -> IO[bytes]:
-    """Return a buffer of this size, of which only the bytes that were written take memory."""
+    """Return a buffer of this size, which takes memory only for the bytes that are written."""
     return io.BytesIO(bytes(size))
 
 
@@ -58,8 +58,8 @@ class IncomingMessage:
     """A message that arrives frame by frame.
 
     Args:
-        head: what its first frame announced.
-        store: makes the place where so many bytes wait for the last frame.
+        head: the header in its first frame.
+        store: makes a buffer of this size, in which the bytes wait for the last frame.
 
     Its `left` is the number of bytes that are still to come.
     """
@@ -73,10 +73,10 @@ class IncomingMessage:
         """Take the next frame.
 
         Raises:
-            TransportError: it has another length than the next frame must have, or there is none to come.
+            TransportError: it has another length than the next frame must have, or no frame is expected.
         """
         if len(frame) != next(self._lengths, None):
-            raise TransportError(f"a frame of {len(frame)} bytes where {self.left} are to come")
+            raise TransportError(f"a frame of {len(frame)} bytes where {self.left} more are expected")
         self._store.write(frame)
         self.left -= len(frame)
 
@@ -89,7 +89,7 @@ class IncomingMessage:
         return self._head.message
 
     def discard(self) -> None:
-        """Give up what came so far."""
+        """Discard the bytes that came so far."""
         self._store.close()
 
 
@@ -99,7 +99,7 @@ def _lengths(sizes: Iterable[int]) -> Iterator[int]:
 
 
 def decode_message(first: bytes, others: Iterator[bytes], limit: int) -> Message:
-    """Decode the message that begins with this frame; take no more of the other frames than it has.
+    """Decode the message that begins with this frame; take no more of the other frames than it needs.
 
     Raises:
         TransportError: a frame is malformed or missing, or the arrays take more bytes than the limit.

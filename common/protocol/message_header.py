@@ -1,6 +1,6 @@
-"""Flower message <-> one JSON head: metadata, plain values, and what each array is; no pickle.
+"""Flower message <-> one JSON header: metadata, plain values, and a description of each array; no pickle.
 
-The bytes of the arrays follow the head (`common.protocol.frames`).
+The bytes of the arrays follow the header (`common.protocol.frames`).
 """
 
 import json
@@ -24,7 +24,7 @@ _METADATA: dict[str, type] = {
     "message_type": str,
 }
 MAX_ENTRIES = 256
-"""Records, values and arrays of a message, at most in all."""
+"""Largest number of records, values and arrays of a message, all together."""
 _PLAIN = {"metrics": MetricRecord, "config": ConfigRecord}
 
 
@@ -33,7 +33,7 @@ class MessageHeader:
     """A message whose arrays are still empty.
 
     Args:
-        message: all but the arrays' bytes.
+        message: everything but the arrays' bytes.
         arrays: each array with the number of bytes to come, in order.
     """
 
@@ -59,7 +59,7 @@ def write_header(message: Message) -> bytes:
 
 
 def message_arrays(message: Message) -> list[bytes]:
-    """Yield the bytes of each array."""
+    """Return the bytes of each array."""
     records = message.content.values() if message.has_content() else ()
     return [array.data for record in records if isinstance(record, ArrayRecord) for array in record.values()]
 
@@ -72,7 +72,7 @@ def _describe(record: object) -> tuple[str, list[Any]]:
 
 
 def _tag(value: object) -> dict[str, str]:
-    """JSON has no bytes; where values are, no other object occurs."""
+    """Encode bytes, which JSON lacks, as an object; values contain no other object."""
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
     raise TypeError(f"{type(value).__name__} is not a value of a message")
@@ -86,8 +86,8 @@ def read_header(text: bytes, limit: int) -> MessageHeader:
     """Read a message's header.
 
     Args:
-        text: the head as JSON.
-        limit: bytes of all arrays, at most.
+        text: the header as JSON.
+        limit: largest size of all arrays in bytes.
 
     Raises:
         TransportError: it is malformed, or announces more than the limit.
@@ -96,7 +96,7 @@ def read_header(text: bytes, limit: int) -> MessageHeader:
         plain = json.loads(str(text, "utf-8"), object_hook=_untag)
         head = _header(_metadata(plain["metadata"]), plain)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise TransportError(f"the head of a message is malformed: {type(error).__name__}") from error
+        raise TransportError(f"the header of a message is malformed: {type(error).__name__}") from error
     if head.size > limit:
         raise TransportError(f"a message of {head.size} bytes is larger than the limit of {limit}")
     return head
@@ -107,16 +107,16 @@ def _metadata(plain: dict[str, Any]) -> Metadata:
     if not all(type(values[name]) is kind for name, kind in _METADATA.items()):
         raise TypeError("a value of another type")
     if not (isfinite(values["created_at"]) and isfinite(values["ttl"])):
-        raise ValueError("a time that is none")
+        raise ValueError("a time that is not finite")
     return Metadata(**values)
 
 
 def _header(metadata: Metadata, plain: dict[str, Any]) -> MessageHeader:
-    """Refuses what is many before it is built: each record and array costs far more than its bytes."""
+    """Make the header; check the number of entries first, because each costs far more memory than its bytes."""
     if "error" in plain:
         return MessageHeader(_message(metadata, error=_error(*plain["error"])), ())
     if sum(1 + len(body) for _, _, body in plain["records"]) > MAX_ENTRIES:
-        raise ValueError("more records, values and arrays than a message of ours has")
+        raise ValueError("more records, values and arrays than a message may have")
     arrays: list[tuple[Array, int]] = []
     records = [(name, _record(kind, body, arrays)) for name, kind, body in plain["records"]]
     return MessageHeader(_message(metadata, content=RecordDict(_unique(records))), tuple(arrays))
@@ -128,7 +128,7 @@ def _message(metadata: Metadata, **body: Any) -> Message:
 
 def _error(code: Any, reason: Any) -> Error:
     if type(code) is not int or not isinstance(reason, str | None):
-        raise TypeError("no error of Flower's")
+        raise TypeError("not an error of Flower")
     return Error(code, reason)
 
 
@@ -137,13 +137,13 @@ def _record(kind: str, body: list[Any], arrays: list[tuple[Array, int]]) -> Any:
         return _PLAIN[kind](_unique(body))
     found = [(key, *_array(*rest)) for key, *rest in body]
     record = ArrayRecord(_unique([(key, array) for key, array, _ in found]))
-    arrays += [(record[key], size) for key, _, size in found]  # The record's own: it has copied what it was given.
+    arrays += [(record[key], size) for key, _, size in found]  # The record's own arrays: it copies those that it gets.
     return record
 
 
 def _array(dtype: Any, shape: Any, stype: Any, size: Any) -> tuple[Array, int]:
     if not all(type(number) is int and number >= 0 for number in (*shape, size)):
-        raise ValueError("a size that is none")
+        raise ValueError("a size that is not a natural number")
     return Array(dtype, tuple(shape), stype, b""), size
 
 

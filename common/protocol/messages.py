@@ -32,7 +32,7 @@ RejectionReason = Literal[
     "unknown",
     "weight",
 ]
-"""The reason why a node or its reply is rejected, one stable word."""
+"""The reason word with which a node or its reply is rejected."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class RoundId:
         round: counted from 1; 0 before training.
         parent: hash of the adapter that the round starts from.
         base: fingerprint that the node must have.
-        attempt: counted from 1 within the round; an earlier one was abandoned.
+        attempt: counted from 1 within the round; earlier attempts were abandoned.
     """
 
     run: str
@@ -59,7 +59,7 @@ class RoundId:
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `to_values`, among whatever other values there are.
+        """Undo `to_values`; other values are ignored.
 
         Raises:
             KeyError: a value is missing.
@@ -73,7 +73,7 @@ def assignment_values(assignment: Assignment, training: Training) -> dict[str, A
 
 
 def pack_assignment(assignment: Assignment) -> bytes:
-    """One buffer with the frozen and the start factors; a zero B is not sent."""
+    """Pack the frozen and the start factors into one buffer; a zero B is not sent."""
     joined = join_adapters(frozen=assignment.frozen, start=assignment.start)
     return encode_adapter(joined, omit={f"{name}.b" for name, factors in joined.items() if not factors.b.any()})
 
@@ -89,7 +89,7 @@ def unpack_assignment(buffer: bytes, trains: Trains, scaling: float) -> Assignme
 
 
 def pack_update(update: Update, trains: Trains) -> bytes:
-    """One buffer with the trained factors; an A that was only lent is not sent back."""
+    """Pack the trained factors into one buffer; an A that was only lent is not sent back."""
     lent = {f"{name}.a" for name in update.adapter} if trains == "b" else ()
     return encode_adapter(update.adapter, omit=lent)
 

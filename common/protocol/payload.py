@@ -13,13 +13,13 @@ Kind = Literal["query", "train", "evaluate"]
 
 @dataclass(frozen=True)
 class Payload:
-    """The content of a message: plain values, and one buffer of factors where there are any."""
+    """The content of a message: plain values, and one buffer of factors if there are any."""
 
     values: Mapping[str, Any]
     blob: bytes = b""
 
     def to_records(self) -> RecordDict:
-        """Return Flower records; the buffer is one array of a type of our own, so that no pickle is involved."""
+        """Return Flower records; the buffer is one array of a type of fedlora, so that no pickle is involved."""
         content = RecordDict({"values": ConfigRecord(dict(self.values))})
         if self.blob:
             array = Array("uint8", (len(self.blob),), ADAPTER_STYPE, self.blob)
@@ -33,14 +33,14 @@ class Payload:
         Not through Flower's views by kind: each of these is a cycle, which keeps the blob until the next collection.
 
         Raises:
-            KeyError, TypeError, AttributeError, ValueError: it is not a message of ours.
+            KeyError, TypeError, AttributeError, ValueError: it is not a message of fedlora.
         """
         content: Any = message.content
         return cls(dict(content["values"]), content["adapter"]["adapter"].data if "adapter" in content else b"")
 
 
 def read_reply(message: Message) -> Payload | RejectionReason:
-    """Return the payload of a reply, or why it has none; an error's text counts only if it is one of our words."""
+    """Return the payload of a reply, or its reason word; an error's text counts only if it is a reason word."""
     if message.has_error():
         reason = message.error.reason
         return reason if reason in get_args(RejectionReason) else "failed"  # type: ignore[return-value]

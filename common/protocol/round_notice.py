@@ -9,7 +9,7 @@ from common.errors import TransportError
 
 @dataclass(frozen=True, kw_only=True)
 class RoundNotice:
-    """A committed round in the server's log, as one node is told of it; hashes are SHA-256 in hexadecimal.
+    """A committed round in the server's log, as reported to one node; hashes are SHA-256 in hexadecimal.
 
     Args:
         run: identity of the run.
@@ -17,9 +17,9 @@ class RoundNotice:
         parent: hash of the adapter that the round started from; empty in round 0.
         adapter: hash of the adapter that it ended with.
         updates: hashes of the updates that count.
-        reason: why the node's own does not count; empty where it does, or where the node was not asked.
+        reason: reason word if the node's update does not count; empty if it does, or if the node was not asked.
         weight: the node's share of the sum.
-        signature: the server's, over the receipt for the node's update; empty where there is none.
+        signature: the server's, over the receipt for the node's update; empty if there is none.
     """
 
     run: str
@@ -44,5 +44,5 @@ class RoundNotice:
         """
         kinds = {field.name: list if field.name == "updates" else field.type for field in fields(cls)}
         if values.keys() != kinds.keys() or any(type(values[name]) is not kind for name, kind in kinds.items()):
-            raise TransportError("the server tells of a round in another form; use the same release on both sides")
+            raise TransportError("the server's round notice has another form; use the same release on both sides")
         return cls(**values)

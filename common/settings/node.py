@@ -1,4 +1,4 @@
-"""A node's own file, and what its owner lets a server ask."""
+"""A node's settings file, with its owner's policy for the requests of a server."""
 
 from typing import Annotated
 
@@ -10,7 +10,7 @@ from common.settings.types import _STRICT, Count, Dtype, Name, Names, Positive, 
 
 @dataclass(frozen=True, config=_STRICT)
 class Policy:
-    """[policy] What a server may ask of a node. A key that is not set allows anything.
+    """[policy] Limits on the requests of a server. A key that is not set allows anything.
 
     Args:
         base: fingerprint of the base model, tokenizer, targets and task that the node trains on.
@@ -18,10 +18,10 @@ class Policy:
         max_rank: largest rank to train.
         max_steps: most optimizer steps in one round.
         max_rounds: most rounds of a run; also most trainings in the life of the node's process, since an abandoned
-            round costs what another does.
+            round costs as much as any other.
         min_lr: lowest learning rate of a step, after warm-up and schedule are applied.
         max_lr: highest learning rate of a step.
-        min_cohort: fewest nodes in a round, this one included. The server says how many there are.
+        min_cohort: fewest nodes in a round, this one included. The number is what the server states.
         min_seconds: least time between the starts of two trainings.
         max_bytes: most memory for factors, their gradients and optimizer state.
     """
@@ -40,10 +40,10 @@ class Policy:
 
 @dataclass(frozen=True, config=_STRICT)
 class Node:
-    """A client's own file: its data, base, device and rank. Paths are relative to the file.
+    """A client's settings file: its data, base, device and rank. Paths are relative to the file.
 
-    For a deployment it also says where the `server` is (HOST:PORT), in which folder the node's `keys` are, whether the
-    client is to `stay` for the next run when one has ended, and what a server may ask.
+    For a deployment it also has the address of the `server` (HOST:PORT), the folder of the node's `keys`, whether the
+    client is to `stay` for the next run when one has ended, and the `policy` for the requests of a server.
     """
 
     name: Name

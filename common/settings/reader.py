@@ -1,4 +1,4 @@
-"""Settings files: read, overridden, checked once at the edge; an error names the key, the value and the remedy."""
+"""Settings files: read, overridden and checked once; an error names the key, the value and the remedy."""
 
 import dataclasses
 import json
@@ -32,19 +32,19 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def override(tables: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """Apply each `KEY.KEY=VALUE` to the tables; VALUE is read as TOML, else taken as a plain word.
+    """Apply each `KEY.KEY=VALUE` to the tables; VALUE is read as TOML, or else as a plain word.
 
     Raises:
-        ConfigError: an assignment has no `=`, or a key on its way is not a table.
+        ConfigError: an assignment has no `=`, or a parent key is not a table.
     """
     result: dict[str, Any] = json.loads(json.dumps(tables, default=str))
     for assignment in assignments:
         dotted, equals, value = assignment.partition("=")
         if not equals or not dotted.strip():
             raise ConfigError(f"--set {assignment!r} has no key=value; write for example --set train.rounds=3")
-        *tables_on_way, key = dotted.strip().split(".")
+        *parents, key = dotted.strip().split(".")
         table = result
-        for name in tables_on_way:
+        for name in parents:
             table = table.setdefault(name, {})
             if not isinstance(table, dict):
                 raise ConfigError(f"--set {assignment!r}: {name} is a value, not a table")
@@ -73,14 +73,14 @@ def parse_settings(kind: type[Settings], tables: Mapping[str, Any], source: str)
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """Without lists that are called too short because an item of theirs is wrong."""
+    """Drop errors that call a list too short only because one of its items is wrong."""
     places = [error["loc"] for error in errors]
     of_items = {place[:-1] for place in places}
     return [error for error in errors if error["type"] != "too_short" or error["loc"] not in of_items]
 
 
 def _merge(lines: list[str]) -> list[str]:
-    """One line for each key and value: what a value may be, in all its forms."""
+    """Merge the lines of one key and value: a union's members each have a line, and the value may have any form."""
     reasons: dict[str, list[str]] = {}
     for line in dict.fromkeys(lines):
         key, _, reason = line.partition(": ")
@@ -107,7 +107,7 @@ def _spell_key(path: list[str]) -> str:
 
 
 def _keys(kind: Any, path: list[str]) -> list[str]:
-    """Return the part of an error's location that is keys of the file, without pydantic's names of union members."""
+    """Return the file's keys in an error's location, without pydantic's names of union members."""
     keys: list[str] = []
     for part in path:
         if part not in _list_keys(kind, keys):
@@ -129,7 +129,7 @@ def to_tables(settings: Any) -> dict[str, Any]:
 
 
 def to_toml(value: Any) -> Any:
-    """Return one value of such tables."""
+    """Return one value in the form that TOML can hold."""
     if isinstance(value, dict):
         return {key: to_toml(item) for key, item in value.items() if item is not None}
     return [to_toml(item) for item in value] if isinstance(value, tuple | list) else value

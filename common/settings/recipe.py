@@ -23,7 +23,7 @@ class Base:
 
 @dataclass(frozen=True, config=_STRICT)
 class Data:
-    """[data] Where rows come from (`corpus` or `path`) and which columns hold what."""
+    """[data] The source of the rows (`corpus` or `path`) and the columns to read."""
 
     corpus: str | None = None
     path: str | None = None
@@ -45,7 +45,7 @@ class Data:
 
 @dataclass(frozen=True, config=_STRICT)
 class Clients:
-    """[clients] How rows are dealt out, and each client's rank (`ranks` repeats if it is shorter than `count`)."""
+    """[clients] The partition of the rows, and each client's rank (`ranks` repeats if shorter than `count`)."""
 
     count: Count | None = None
     ranks: Annotated[tuple[Count, ...], Field(min_length=1)] = (8,)
@@ -57,7 +57,7 @@ class Clients:
     @model_validator(mode="after")
     def _column_or_count(self) -> "Clients":
         if self.partition == "column" and self.column is None:
-            raise ValueError('partition "column" needs [clients] column, the name of the column that names the owner')
+            raise ValueError('partition "column" needs [clients] column, the name of the column with each row\'s owner')
         if self.partition != "column" and self.count is None:
             raise ValueError(f'partition "{self.partition}" needs [clients] count')
         return self
@@ -72,7 +72,7 @@ class LoraSettings:
     dropout: Share = 0.0
 
     def scaling(self, rank: int) -> float:
-        """s = alpha / r; 1 for the default `alpha = "rank"`."""
+        """Return s = alpha / r; 1 for the default `alpha = "rank"`."""
         return 1.0 if isinstance(self.alpha, str) else self.alpha / rank
 
 
@@ -92,7 +92,7 @@ class Steps:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Train(Steps):
-    """[train] of a recipe: how many rounds, and the steps in each."""
+    """[train] of a recipe: the number of rounds, and the steps in each."""
 
     rounds: Count
 
@@ -111,14 +111,14 @@ class Rule:
 
 @dataclass(frozen=True, config=_STRICT)
 class Server(Rule):
-    """[server] of a recipe: the rule, and how many clients are sampled a round (all by default)."""
+    """[server] of a recipe: the rule, and the number of clients sampled a round (all by default)."""
 
     cohort: Count | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Recipe:
-    """A simulation: one file says all of it."""
+    """A simulation, described in full by one file."""
 
     base: Base
     data: Data

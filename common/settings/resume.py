@@ -1,4 +1,4 @@
-"""The settings of a run that has begun: their hash, and how they stay what they were when defaults and keys change."""
+"""The settings of a run that has begun: their hash, and rules that keep them when defaults and keys change."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ def config_hash(settings: Any) -> str:
 
 
 def decisive_tables(settings: Any) -> dict[str, Any]:
-    """Return the tables without operational keys, and without later keys whose value does what was done before."""
+    """Return the tables without operational keys, and without later keys that have their value from before."""
     return _decisive(settings, to_tables(settings))
 
 
@@ -42,7 +42,7 @@ def read_run_settings(kind: type[Settings], file: Path) -> Settings:
 
 
 def fill_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables of a begun run with the value from before for each later key that they lack."""
+    """Return the tables of a begun run; a later key that they lack gets its value from before the key."""
     result = dict(tables)
     for each in fields(kind):
         table, later, inner = table_type(each), added_later(each), tables.get(each.name, {})
@@ -54,7 +54,7 @@ def fill_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def resume_settings(kind: type[Settings], typed: Mapping[str, Any], file: Path) -> Settings:
-    """Return the typed settings over those of the begun run's `config.toml`, for every key left unset.
+    """Return the typed settings; a key left unset has its value from the begun run's `config.toml`.
 
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
@@ -72,7 +72,7 @@ def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 @dataclass(frozen=True, order=True)
 class Change:
-    """A key with the tables that it lies in, such as ("lora", "alpha"), its value in the run and the one typed now."""
+    """A key with its tables, such as ("lora", "alpha"), its value in the run and the value typed now."""
 
     path: tuple[str, ...]
     was: Any = field(compare=False)
@@ -80,7 +80,7 @@ class Change:
 
 
 def find_changes(begun: Any, typed: Mapping[str, Any]) -> list[Change]:
-    """Return the decisive keys that are typed with another value than the begun run has, in order of name."""
+    """Return the decisive keys whose typed value differs from that of the begun run, in order of name."""
     return sorted(_find_changes(begun, typed, ()))
 
 

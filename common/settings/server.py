@@ -1,4 +1,4 @@
-"""A server's own file."""
+"""A server's settings file."""
 
 from typing import Annotated
 
@@ -12,18 +12,18 @@ from common.settings.types import _STRICT, Address, Count, Name, Positive
 
 @dataclass(frozen=True, config=_STRICT)
 class ServerFile:
-    """A deployment's own file. Paths are relative to the file.
+    """A server's settings file for a deployment. Paths are relative to the file.
 
     Args:
-        project: name of the project, as its keys have it.
+        project: name of the project, the same as in its keys.
         run: name of the run; another name is another run, under the same keys.
         rounds: rounds to train.
         folder: where the run is written; runs/RUN by default.
         listen: address and port for nodes.
         health: port of gRPC's health service on 127.0.0.1; 0 takes a free one.
         keys: folder with the project's keys.
-        quorum: fewest updates that make a round.
-        deadline: seconds that a node has for each reply.
+        quorum: fewest updates that complete a round.
+        deadline: seconds in which a node must send each reply.
         cohort: nodes that are sampled a round; all by default.
         seed: keys every random stream.
         lora: as in a recipe.

@@ -1,4 +1,4 @@
-"""Constrained types that settings are made of."""
+"""Constrained types of settings."""
 
 from typing import Annotated, Literal
 

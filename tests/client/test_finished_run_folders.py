@@ -139,5 +139,5 @@ def test_a_folder_that_exists_is_not_written_to(run_of, tmp_path, verb):
     out.mkdir()
     ended = call(verb, run_of("bert"), out)
     assert (ended.status, ended.out) == (2, "")
-    assert ended.err == f"error: {out} exists; give the path of a folder to make\n"
+    assert ended.err == f"error: {out} already exists; give the path of a new folder\n"
     assert not list(out.iterdir())

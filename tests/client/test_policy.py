@@ -45,7 +45,7 @@ def test_a_limit_holds_from_one_beyond_it(key, at, beyond):
     assert training_violation(Policy(**{key: at}), ASK, PAST) is None
     text = training_violation(Policy(**{key: beyond}), ASK, PAST)
     limit = list(beyond) if isinstance(beyond, tuple) else beyond
-    assert text.startswith(f"[policy] {key} = {limit!r}, asked is ")
+    assert text.startswith(f"[policy] {key} = {limit!r}, requested is ")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_limit_holds_from_one_beyond_it(key, at, beyond):
     [("max_rank", 1, "2"), ("max_rounds", 4, "5"), ("min_lr", 2e-3, "0.001"), ("base", "x", "'base'")],
 )
 def test_the_text_says_what_was_asked(key, beyond, asked):
-    assert training_violation(Policy(**{key: beyond}), ASK, PAST).endswith(f"asked is {asked}")
+    assert training_violation(Policy(**{key: beyond}), ASK, PAST).endswith(f"requested is {asked}")
 
 
 def test_every_key_of_a_policy_is_tried():
@@ -64,7 +64,7 @@ def test_every_key_of_a_policy_is_tried():
 def test_a_rate_that_is_no_number_is_beyond_every_limit(key):
     for rates in [(nan, 1e-3), (1e-3, nan)]:
         ask = replace(ASK, training=replace(ASK.training, learning_rates=rates))
-        assert training_violation(Policy(**{key: 1e-3}), ask, PAST).endswith("asked is nan")
+        assert training_violation(Policy(**{key: 1e-3}), ask, PAST).endswith("requested is nan")
 
 
 def test_rounds_are_those_of_the_run_and_those_of_the_process():

@@ -50,7 +50,7 @@ def is_tried_again(clinic, server, words):
 
 def test_a_server_of_another_project(clinic, tmp_path):
     with Clinic(tmp_path / "other").server() as port:
-        is_final(clinic, f"localhost:{port}", "is not of this project's authority")
+        is_final(clinic, f"localhost:{port}", "is not from this project's authority")
 
 
 @pytest.mark.parametrize(

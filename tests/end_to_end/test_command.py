@@ -133,7 +133,8 @@ def _on_a_terminal(words, out):
 
 
 @pytest.mark.parametrize(
-    ("command", "text"), [("simulate", "TOML file, see"), ("evaluate", "Folder of a run"), ("merge", "Folder to make")]
+    ("command", "text"),
+    [("simulate", "TOML file, see"), ("evaluate", "Folder of a run"), ("merge", "New folder to write")],
 )
 def test_help_tells_what_each_argument_is(command, text):
     assert text in call(command, "--help").out

@@ -129,7 +129,7 @@ def test_a_bad_node_name_is_refused(name: str) -> None:
         (("admit", "no.request", "--max-rank", "1", "--max-weight", "1"), "no.request"),
         (("admit", "keys/ca.pem", "--max-rank", "1", "--max-weight", "1"), "keys/ca.pem: is not a complete request"),
         (("admit", "keys/hospital-a.invite", "--max-rank", "1", "--max-weight", "1"), "is not a complete request"),
-        (("admit", "node/hospital-a.request", "--max-rank", "1", "--max-weight", "1"), "in the roster already"),
+        (("admit", "node/hospital-a.request", "--max-rank", "1", "--max-weight", "1"), "already in the roster"),
         (("revoke", "hospital-b"), "'hospital-b' is not a member of project cardio; did you mean 'hospital-a'"),
         (("revoke", "../x"), "'../x' is not a member"),
         (("renew", "hospital-b"), "is not a member"),

@@ -82,7 +82,7 @@ def test_a_folder_that_exists_is_left_alone(run, tmp_path, verb):
     (tmp_path / "note.txt").write_text("mine")
     ended = call(verb, run, tmp_path)
     assert ended.status == 2
-    assert f"{tmp_path} exists" in ended.err
+    assert f"{tmp_path} already exists" in ended.err
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
 
 

@@ -102,7 +102,7 @@ def test_those_who_may_not_take_part_are_told_why_and_disturb_nobody(project, tm
         here.node_file("other-base", base=str(tiny_base("roberta"))),
     )
     assert [ended.status for ended in ours] == [0] * 4, ours
-    assert (stranger.status, "not of this project's authority" in stranger.err) == (2, True), stranger
+    assert (stranger.status, "not from this project's authority" in stranger.err) == (2, True), stranger
     assert (revoked.status, "was revoked" in revoked.err) == (2, True), revoked
     assert (greedy.status, "above what the roster allows" in greedy.err) == (2, True), greedy
     assert other.status == 0

@@ -13,7 +13,7 @@ from common.identity.keys.private_keys import TlsKey
 
 @dataclass(frozen=True, config=STRICT)
 class Invite:
-    """Certificates are PEM; the server signs its receipts with `receipt_key`."""
+    """An invite; certificates are PEM, and the server signs its receipts with `receipt_key`."""
 
     project: ProjectName
     name: NodeName
@@ -39,7 +39,7 @@ def read_invite(data: bytes) -> tuple[Invite, roster.Roster]:
     """Read the invite in these bytes, and the roster in it.
 
     Raises:
-        IdentityError: the form or a signature is wrong, or it names a node that the roster does not.
+        IdentityError: the form or a signature is wrong, or its node is not in its roster.
     """
     invite = signed_json.open_document("invite", Invite, data, lambda it: it.roster_public_key)
     members = roster.read_roster(invite.signed_roster.encode(), invite.roster_public_key)
@@ -54,10 +54,10 @@ def read_invite(data: bytes) -> tuple[Invite, roster.Roster]:
 def check_holder(
     invite: Invite, members: roster.Roster, name: str, tls_key: TlsKey, signing_key: Ed25519PrivateKey
 ) -> None:
-    """Refuse an invite that isn't for the node of this name and keys.
+    """Check that an invite is for the node of this name and keys.
 
     Raises:
-        IdentityError: it isn't, or its certificate isn't that of its authority and roster.
+        IdentityError: it is not, or its certificate does not belong to its authority and roster.
     """
     authority, certificate = (from_pem(pem.encode()) for pem in (invite.authority, invite.certificate))
     member = members.member(invite.name)

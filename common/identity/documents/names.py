@@ -11,26 +11,26 @@ from pydantic import AfterValidator
 from common.errors import IdentityError
 
 NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""As `common.settings.recipe.Node.name`."""
+"""The same pattern as `common.settings.types.Name`."""
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,52}")
 """Shorter, because X.509 allows 64 characters for `fedlora CA PROJECT`."""
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _RESERVED = ("ca", "receipt", "roster", "server")
-"""A node of this name would share a file with the project where both use one folder."""
+"""A node of this name would share a file with the project if both use one folder."""
 
 
 def node_name(name: str) -> str:
     """Return the name if it is valid for a node and its files.
 
     Raises:
-        IdentityError: it cannot.
+        IdentityError: it is not.
     """
     if not NODE.fullmatch(name):
         raise IdentityError(
             f"node name {name!r}: use 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit"
         )
     if name in _RESERVED:
-        raise IdentityError(f"node name {name!r} is kept for the project's own files; choose another name")
+        raise IdentityError(f"node name {name!r} is reserved for the project's own files; choose another name")
     return name
 
 
@@ -38,7 +38,7 @@ def project_name(name: str) -> str:
     """Return the name if it is valid for a project.
 
     Raises:
-        IdentityError: it cannot.
+        IdentityError: it is not.
     """
     if not _PROJECT.fullmatch(name):
         raise IdentityError(
@@ -60,7 +60,7 @@ def host_names(hosts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _host(host: str) -> str:
-    if "%" not in host:  # such an address means something on one machine only
+    if "%" not in host:  # an address with a zone is valid on one machine only
         with suppress(ValueError):
             return str(ipaddress.ip_address(host))
     name = host.lower()

@@ -39,7 +39,7 @@ class JoinRequest:
         """The key for the node's certificate.
 
         Raises:
-            IdentityError: it isn't one of P-384.
+            IdentityError: it is not on P-384.
         """
         try:
             key = load_der_public_key(self.tls_key)
@@ -62,7 +62,7 @@ def read_request(data: bytes) -> JoinRequest:
     """Read the request in these bytes, made by the holder of both private keys.
 
     Raises:
-        IdentityError: it isn't.
+        IdentityError: it is not a request, or was not made by their holder.
     """
     request = signed_json.open_document(
         "request", JoinRequest, data, lambda it: Ed25519PublicKey.from_public_bytes(it.signing_key)

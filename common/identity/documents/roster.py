@@ -1,6 +1,6 @@
 """The roster: which nodes may take part, within which limits; signed by the project's key, its version only grows.
 
-A node is revoked by the next version. Names are never given twice.
+A node is revoked by the next version. Names are never used twice.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Member:
         return Ed25519PublicKey.from_public_bytes(self.signing_key)
 
     def state(self, now: datetime) -> Literal["current", "revoked", "expired"]:
-        """Return "current" if the node may take part now, else the reason why not."""
+        """Return "current" if the node may take part now, else the reason word."""
         if self.revoked:
             return "revoked"
         return "current" if now <= self.expires else "expired"
@@ -55,7 +55,7 @@ class Roster:
     @model_validator(mode="after")
     def _check_names(self) -> "Roster":
         if any(name != member.name for name, member in self.members.items()):
-            raise ValueError("a member stands under another name than its own")
+            raise ValueError("a member is listed under another name than its own")
         return self
 
     def member(self, name: str) -> Member:
@@ -70,7 +70,7 @@ class Roster:
         return self.members[name]
 
     def successor(self, member: Member) -> "Roster":
-        """Return the next version, with this member in place of the one of its name, or as a new one."""
+        """Return the next version, with this member added, or in place of the member of its name."""
         return replace(self, version=self.version + 1, members={**self.members, member.name: member})
 
 

@@ -1,4 +1,4 @@
-"""Signed updates and receipts: Ed25519 over what a reply belongs to, so that none can be forged, moved or replayed.
+"""Signed updates and receipts: Ed25519 over a reply and its round, so that none can be forged, moved or replayed.
 
 The side that verifies fills in what it knows itself (run, round, parent and so on) and takes only counts and nonce from
 the reply; a value that differs makes the signature wrong.
@@ -65,8 +65,8 @@ def _bytes(value: UpdateStatement | Receipt) -> bytes:
     return signed_bytes(kind, asdict(value))
 
 
-_ORDER = {"run": "", "round": 0, "attempt": 1, "parent": "", "base": ""}
-"""Round values that sign a reply to no round, an announcement."""
+_ROUND = {"run": "", "round": 0, "attempt": 1, "parent": "", "base": ""}
+"""Round values for the signature of a reply to no round: an announcement."""
 
 
 def sign_reply(
@@ -88,18 +88,18 @@ def is_signed_reply(values: Mapping[str, Any], blob_hash: str, project: str, nod
 
 
 def _statement(values: Mapping[str, Any], blob_hash: str, project: str, node: str) -> UpdateStatement:
-    order = {key: values.get(key, default) for key, default in _ORDER.items()}
-    rest = {key: value for key, value in values.items() if key not in {*order, "roster", "nonce", "signature"}}
+    round_values = {key: values.get(key, default) for key, default in _ROUND.items()}
+    rest = {key: value for key, value in values.items() if key not in {*round_values, "roster", "nonce", "signature"}}
     return UpdateStatement(
         project=project,
-        run=order["run"],
+        run=round_values["run"],
         roster_version=values["roster"],
-        round=order["round"],
-        attempt=order["attempt"],
+        round=round_values["round"],
+        attempt=round_values["attempt"],
         node=node,
-        parent_hash=order["parent"],
-        base_fingerprint=order["base"],
-        configuration_hash=order["run"],
+        parent_hash=round_values["parent"],
+        base_fingerprint=round_values["base"],
+        configuration_hash=round_values["run"],
         counts=rest,
         blob_hash=blob_hash,
         nonce=values["nonce"],

@@ -1,4 +1,4 @@
-"""Signed documents: one JSON form for the request, the roster and the invite, in exactly one spelling."""
+"""Signed documents: one JSON form for the request, the roster and the invite, each in exactly one spelling."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def from_hex(text: str) -> bytes:
     """Return the bytes that `text` spells, only as `bytes.hex` does: no spaces, no capitals.
 
     Raises:
-        TypeError, ValueError: it is not such a text.
+        TypeError, ValueError: it is not in this spelling.
     """
     data = bytes.fromhex(text)
     if data.hex() != text:
@@ -43,13 +43,13 @@ Document = TypeVar("Document")
 def signed_bytes(kind: str, body: Any) -> bytes:
     """Return the bytes to sign: the body and its kind; keys are sorted, so that equal bodies are equal bytes.
 
-    The loss of an update may be NaN: it is signed as it is, so that the server can say what is wrong with it.
+    The loss of an update may be NaN: it is signed too, so that the server can reject it with the right reason.
     """
     return f"fedlora {kind} 1\n".encode() + _json(body, allow_nan=True)
 
 
 def sign_document(kind: str, document: object, key: Ed25519PrivateKey) -> bytes:
-    """Sign a document, a dataclass of ours, as JSON."""
+    """Sign a document, a dataclass of this package, as JSON."""
     body = TypeAdapter(type(document)).dump_python(document, mode="json")
     return _spell(kind, body, key.sign(signed_bytes(kind, body)).hex())
 

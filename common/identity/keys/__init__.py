@@ -1,1 +1,1 @@
-"""Keys and certificates, and the files they lie in."""
+"""Keys and certificates, and their files."""

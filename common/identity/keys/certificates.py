@@ -1,6 +1,6 @@
 """X.509 (RFC 5280): an authority of one project, its server's certificate, and one for each node. Times are UTC.
 
-Subjects of servers and nodes are empty, so that the critical subject alternative name is the one place of a name.
+Subjects of servers and nodes are empty, so that a name is only in the critical subject alternative name.
 """
 
 import ipaddress
@@ -24,7 +24,7 @@ AUTHORITY_LIFE = timedelta(days=3650)
 SERVER_LIFE = timedelta(days=90)
 NODE_LIFE = timedelta(days=365)
 _SKEW = timedelta(minutes=5)
-"""By how much clocks may differ: certificates begin so long before they are made."""
+"""Tolerated difference of clocks: certificates begin this long before they are made."""
 
 PublicKey = ec.EllipticCurvePublicKey
 
@@ -60,7 +60,7 @@ def make_node_certificate(name: str, key: PublicKey, authority: Authority, now: 
 
 
 def key_hash(key: PublicKey) -> str:
-    """SHA-256 of the public key (SPKI, DER) in hexadecimal: what the roster knows a node's certificate by."""
+    """Return the SHA-256 of the public key (SPKI, DER) in hexadecimal, which the roster has for each node."""
     return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
@@ -73,7 +73,7 @@ def from_pem(data: bytes) -> x509.Certificate:
     """Read the first certificate in these bytes.
 
     Raises:
-        IdentityError: there is none that can be read, or its key isn't of P-384.
+        IdentityError: no certificate can be read, or its key is not on P-384.
     """
     try:
         certificate = x509.load_pem_x509_certificate(data)
@@ -82,7 +82,7 @@ def from_pem(data: bytes) -> x509.Certificate:
         raise IdentityError("is not a certificate; restore the file that was made with the others") from None
     if isinstance(key, PublicKey) and isinstance(key.curve, ec.SECP384R1):
         return certificate
-    raise IdentityError("is a certificate of another key than P-384; use those that fedlora keys makes")
+    raise IdentityError("is not a certificate of a P-384 key; use those that fedlora keys makes")
 
 
 def public_key(certificate: x509.Certificate) -> PublicKey:
@@ -93,7 +93,7 @@ def public_key(certificate: x509.Certificate) -> PublicKey:
 
 
 def subject_names(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Return the subject alternative names, DNS names and IP addresses; none where they cannot be read."""
+    """Return the subject alternative names, DNS names and IP addresses; none if they cannot be read."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
@@ -111,13 +111,13 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
 
 
 def check_key(certificate: x509.Certificate, key: TlsKey, path: Path) -> None:
-    """Refuse a private key, read from `path`, that isn't the certificate's.
+    """Check that a private key, read from `path`, belongs to the certificate.
 
     Raises:
-        IdentityError: it isn't.
+        IdentityError: it does not.
     """
     if key.public_key() != certificate.public_key():
-        raise IdentityError(f"{path} is another key than its certificate's; put the file back that was made with it")
+        raise IdentityError(f"{path} does not belong to its certificate; put back the file that was made with it")
 
 
 def _leaf(

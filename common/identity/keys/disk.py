@@ -1,4 +1,4 @@
-"""Steps on the disk that files and folders of keys share; each fault as one message with its remedy."""
+"""Steps on the disk that files and folders of keys share; each fault has one message with its remedy."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ _FAULTS = {
 
 @contextmanager
 def as_identity_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says of this path into our error."""
+    """Turn the system's errors about this path into `IdentityError` while the block runs."""
     try:
         yield
     except OSError as error:
@@ -34,10 +34,10 @@ def as_identity_errors(path: Path) -> Iterator[None]:
 
 
 def refuse_shared(path: Path, mode: int, right: str) -> None:
-    """Refuse a mode that lets others in; `right` is the one to set.
+    """Check that a mode gives others no access; `right` is the mode to set.
 
     Raises:
-        IdentityError: it does.
+        IdentityError: it gives them access.
     """
     if mode & 0o077:
         found = f"{stat.S_IMODE(mode):04o}"
@@ -51,7 +51,7 @@ def beside(path: Path) -> Path:
 
 
 def write_new_file(path: Path, data: bytes) -> None:
-    """Make a new file that is closed to others; its content is on the disk, its name need not be.
+    """Make a new file that is closed to others; its content is synced to the disk, its name need not be.
 
     Raises:
         OSError: it cannot be written.
@@ -66,7 +66,7 @@ def sync_folder(folder: Path) -> None:
     """Make new names in a folder durable.
 
     Raises:
-        OSError: they may not be.
+        OSError: they may not be durable.
     """
     with open_folder(folder) as descriptor:
         os.fsync(descriptor)
@@ -77,7 +77,7 @@ def open_folder(folder: Path) -> Iterator[int]:
     """Open a folder's descriptor while the block runs.
 
     Raises:
-        OSError: it is none, or cannot be opened.
+        OSError: it is not a folder, or cannot be opened.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""Expiry: a warning from 30 days before the end, an urgent one from 7, each with its remedy; then an error."""
+"""Expiry: a warning from 30 days before the end, an urgent warning from 7, each with its remedy; then an error."""
 
 from datetime import datetime
 
@@ -7,11 +7,11 @@ from cryptography import x509
 from common.errors import IdentityError
 
 _WARN, _URGE = 30, 7
-"""Days."""
+"""Days before the end."""
 
 
 def warnings(what: str, end: datetime, remedy: str, now: datetime) -> tuple[str, ...]:
-    """Return the warning that is due for something that ends then, if any."""
+    """Return the warning for something that ends then, if one is due."""
     left = (end - now).days
     if left >= _WARN:
         return ()
@@ -22,7 +22,7 @@ def warnings(what: str, end: datetime, remedy: str, now: datetime) -> tuple[str,
 
 
 def check_validity(what: str, certificate: x509.Certificate, remedy: str, now: datetime) -> None:
-    """Refuse a certificate outside its time.
+    """Check that a certificate is valid at this time.
 
     Raises:
         IdentityError: it has expired, or has not begun by this machine's clock.
@@ -32,6 +32,6 @@ def check_validity(what: str, certificate: x509.Certificate, remedy: str, now: d
         raise IdentityError(*warnings(what, end, remedy, now))
     if now < start:
         raise IdentityError(
-            f"{what} begins on {start:%Y-%m-%d %H:%M} UTC, but the clock of this machine says {now:%Y-%m-%d %H:%M} UTC;"
+            f"{what} is valid from {start:%Y-%m-%d %H:%M} UTC, but this machine's clock shows {now:%Y-%m-%d %H:%M} UTC;"
             " set the clock"
         )

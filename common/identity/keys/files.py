@@ -1,4 +1,4 @@
-"""Files of keys, all 0600: whole or absent after a crash, private ones never overwritten."""
+"""Files of keys, all 0600: complete or absent after a crash, private ones never overwritten."""
 
 import os
 import stat
@@ -10,21 +10,21 @@ from common.errors import IdentityError
 from common.identity.keys import disk
 
 LARGEST = 4 << 20
-"""Bytes of a file that we read; a roster of 10,000 nodes has less."""
+"""Largest file that is read, in bytes; a roster of 10,000 nodes is smaller."""
 
 
 def create_file(path: Path, data: bytes) -> None:
-    """Put a new file at `path`; one that is there stays.
+    """Write a new file at `path`; an existing one stays.
 
     Raises:
-        IdentityError: there is one, or it cannot be written.
+        IdentityError: it already exists, or it cannot be written.
     """
     with disk.as_identity_errors(path), _written_beside(path, data) as temporary:
         path.hardlink_to(temporary)  # unlike a rename, it never replaces
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a public file at `path` in one step, whatever was there.
+    """Write a public file at `path` in one step, in place of an existing one.
 
     Raises:
         IdentityError: it cannot be written; the old file is intact.
@@ -37,9 +37,9 @@ def read_private(path: Path) -> bytes:
     """Read the bytes of a private key's file.
 
     Raises:
-        IdentityError: others may read it, it is a link or no plain file, or it cannot be read.
+        IdentityError: others may read it, it is a link or not a plain file, or it cannot be read.
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | disk.NOT_THROUGH_LINKS  # a pipe must not keep us waiting
+    flags = os.O_RDONLY | os.O_NONBLOCK | disk.NOT_THROUGH_LINKS  # opening a pipe must not block
     with disk.as_identity_errors(path), os.fdopen(os.open(path, flags), "rb") as file:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
@@ -63,7 +63,7 @@ def read_public(path: Path) -> bytes:
 
 @contextmanager
 def prefix_errors(path: Path) -> Iterator[None]:
-    """Put the file's path before what is wrong with its content."""
+    """Put the file's path before errors about its content while the block runs."""
     try:
         yield
     except IdentityError as error:

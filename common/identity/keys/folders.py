@@ -1,4 +1,4 @@
-"""Folders of keys: closed to others, made whole or not at all, used by one command at a time."""
+"""Folders of keys: closed to others, made completely or not at all, used by one command at a time."""
 
 import fcntl
 import shutil
@@ -10,7 +10,7 @@ from common.identity.keys import disk
 
 
 def make(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Make a folder with these files, all of it or nothing; an empty folder of this name is replaced.
+    """Make a folder with these files, completely or not at all; an empty folder of this name is replaced.
 
     Raises:
         IdentityError: it contains files, or cannot be made.
@@ -30,7 +30,7 @@ def make(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def ensure(folder: Path) -> None:
-    """Make a folder that only its owner may enter, if there is none.
+    """Make a folder that only its owner may enter, if it does not exist.
 
     Raises:
         IdentityError: it cannot be made.
@@ -41,7 +41,7 @@ def ensure(folder: Path) -> None:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Keep other commands out of a folder; temporary files that a crash left there are removed.
+    """Lock a folder while the block runs; temporary files that a crash left there are removed.
 
     Raises:
         IdentityError: others may enter the folder, or it cannot be used.
@@ -55,10 +55,10 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def check_closed(folder: Path) -> None:
-    """Refuse a folder that others may enter.
+    """Check that a folder is closed to others.
 
     Raises:
-        IdentityError: they may, or there is no such folder.
+        IdentityError: others may enter it, or it does not exist.
     """
     with disk.as_identity_errors(folder):
         disk.refuse_shared(folder, folder.stat().st_mode, "700")

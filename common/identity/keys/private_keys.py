@@ -1,7 +1,7 @@
-"""Private keys: P-384 for X.509 and TLS, Ed25519 for signatures; PKCS #8, encrypted where there is a passphrase.
+"""Private keys: P-384 for X.509 and TLS, Ed25519 for signatures; PKCS #8, encrypted if there is a passphrase.
 
-The passphrase comes from the environment, not from a prompt: a server and a node start unattended, and one way serves
-the commands and them.
+The passphrase comes from the environment, not from a prompt: a server and a node start unattended, and the
+commands do as they do.
 """
 
 import os
@@ -24,7 +24,7 @@ from common.errors import IdentityError
 from common.identity.keys import files
 
 VARIABLE = "FEDLORA_PASSPHRASE"
-"""The variable of the environment that holds the passphrase."""
+"""The environment variable with the passphrase."""
 
 TlsKey = ec.EllipticCurvePrivateKey
 Key = TypeVar("Key", TlsKey, Ed25519PrivateKey)
@@ -77,7 +77,7 @@ def read_signing_key(path: Path) -> Ed25519PrivateKey:
 
 
 def load_or_make(path: Path, read: Callable[[Path], Key], make: Callable[[], Key]) -> Key:
-    """Load the key in a file; make it if there is none.
+    """Load the key in a file; make it if the file does not exist.
 
     Raises:
         IdentityError: it can be neither read nor made.

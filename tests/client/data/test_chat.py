@@ -62,7 +62,7 @@ def test_a_system_turn_is_not_learned() -> None:
 
 @pytest.mark.parametrize("template", [FORGETFUL_CHAT, OTHER_OPENING_CHAT], ids=["forgetful", "other opening"])
 def test_a_template_whose_turns_cannot_be_told_apart_is_refused(template: str) -> None:
-    with pytest.raises(BadRow, match=r"turn of the assistant \(1\) that cannot be told apart.*{% generation %}"):
+    with pytest.raises(BadRow, match=r"turn of the assistant \(1\) that cannot be located.*{% generation %}"):
         encode(TWO_TURNS, template)
 
 

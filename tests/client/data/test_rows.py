@@ -70,8 +70,8 @@ def test_columns_are_those_of_any_row() -> None:
         ("rows.jsonl", '{"text": "a"}\n{"text": \n', ", line 2: ", "is not JSON (Expecting value at column"),
         ("rows.jsonl", '{"text": "a"}\n\n{"text": "b"}\n', ", line 2: ", "is not JSON"),
         ("rows.jsonl", '{"text": "a"}\n["b"]\n', ", line 2: ", "is not a JSON object"),
-        ("rows.jsonl", "[" * 100_000, ", line 1: ", "is not JSON that can be read"),
-        ("rows.jsonl", '{"n": ' + "9" * 5000 + "}", ", line 1: ", "is not JSON that can be read"),
+        ("rows.jsonl", "[" * 100_000, ", line 1: ", "cannot be read as JSON"),
+        ("rows.jsonl", '{"n": ' + "9" * 5000 + "}", ", line 1: ", "cannot be read as JSON"),
         ("rows.csv", "text,label\na,x\nb,y,z\n", ", line 3: ", "has 3 fields where the header has 2"),
         ("rows.csv", "text,label\na,x\nb\n", ", line 3: ", "has 1 fields where the header has 2"),
         ("rows.csv", "text,label\na,x\n\n", ", line 3: ", "has 0 fields where the header has 2"),
@@ -81,8 +81,8 @@ def test_columns_are_those_of_any_row() -> None:
         ("rows.csv", "text\n" + "a" * 200_000, ", line 2: ", "field larger than field limit"),
         ("rows.jsonl", b'{"text": "a"}\n{"text": "caf\xe9"}\n', ", line 2: ", "is not UTF-8"),
         ("rows.csv", b"\xef\xbb\xbftext\na\ncaf\xe9\n", ", line 3: ", "is not UTF-8"),
-        ("rows.parquet", b"not parquet", "", "is not a Parquet file"),
-        ("rows.parquet", b"", "", "is not a Parquet file"),
+        ("rows.parquet", b"not parquet", "", "cannot be read as a Parquet file"),
+        ("rows.parquet", b"", "", "cannot be read as a Parquet file"),
     ],
 )
 def test_refusals_name_file_line_and_reason(
@@ -99,7 +99,7 @@ def test_bytes_that_are_no_text_in_parquet_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.parquet"
     broken = pa.array([b"caf\xe9"]).view(pa.string())
     pq.write_table(pa.table({"text": broken}), path)
-    with pytest.raises(DataError, match=r"rows\.parquet is not a Parquet file that can be read"):
+    with pytest.raises(DataError, match=r"rows\.parquet cannot be read as a Parquet file"):
         read_rows(path)
 
 

@@ -60,13 +60,13 @@ def _no_tokenizer(folder):
         (_no_config, "has no config.json", "[base] path must be a Hugging Face model folder"),
         (
             _pickle,
-            "holds only pytorch_model.bin, a pickle that could run code",
+            "contains only pytorch_model.bin, a pickle that could run code",
             "save the model with save_pretrained()",
         ),
-        (_no_weights, "holds no weights", "save the model with save_pretrained()"),
-        (_cut_off, "incomplete metadata, file not fully covered", "must be a whole Hugging Face folder"),
-        (_other_size, "cannot load", "must be a whole Hugging Face folder"),
-        (_wrong_setting, "'vocab_size' expected int, got str", "must be a whole Hugging Face folder"),
+        (_no_weights, "contains no weights", "save the model with save_pretrained()"),
+        (_cut_off, "incomplete metadata, file not fully covered", "must be a complete Hugging Face folder"),
+        (_other_size, "cannot load", "must be a complete Hugging Face folder"),
+        (_wrong_setting, "'vocab_size' expected int, got str", "must be a complete Hugging Face folder"),
         (_no_tokenizer, "has no vocabulary", "write the tokenizer there with save_pretrained()"),
     ],
 )
@@ -113,7 +113,7 @@ def test_an_encoder_is_no_causal_language_model():
 def test_a_masked_language_model_is_no_causal_one_though_it_has_all_weights(tmp_path, kind):
     AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(tiny_base(kind))).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(tiny_base(kind)).save_pretrained(tmp_path)
-    assert "sees the words that it is to predict; it is not a causal language model" in _refusal(
+    assert "sees the tokens that it has to predict; it is not a causal language model" in _refusal(
         tmp_path, task="causal-lm"
     )
     assert loaded(tmp_path).head  # control: as an encoder it is right

@@ -112,7 +112,7 @@ def test_a_reason_is_told(auditor, identities, caplog):
 
 def test_a_node_that_is_left_out_is_told_why(auditor, caplog):
     told(auditor, replace(LINE, reason="base", weight=0.0))
-    assert "round 3 went without this node: its base model, tokenizer, targets or labels" in caplog.text
+    assert "round 3 ran without this node: its base model, tokenizer, targets or labels" in caplog.text
 
 
 def test_a_round_of_which_nothing_was_told_is_named(auditor, signed, caplog):
@@ -120,7 +120,7 @@ def test_a_round_of_which_nothing_was_told_is_named(auditor, signed, caplog):
     told(auditor, replace(LINE, round=2, parent="01", adapter="02"))  # an older one, after a new connection
     assert not caplog.records
     told(auditor, replace(LINE, round=4, parent="03", adapter="04"))
-    assert "round 3: the server did not tell" in caplog.text
+    assert "round 3: the server did not report" in caplog.text
 
 
 def test_an_update_of_an_attempt_that_was_abandoned_is_forgotten(auditor, identities, signed):
@@ -144,10 +144,10 @@ def test_rounds_must_follow_one_another(auditor, caplog):
     told(auditor, replace(LINE, round=4, parent="03", adapter="04"))
     assert not caplog.records
     auditor.on_request({"run": RUN, "round": 5, "parent": "03"})
-    assert "round 5 starts from adapter 03, by its log round 4 ended with 04" in caplog.text
+    assert "round 5 starts from adapter 03, but by the log round 4 ended with 04" in caplog.text
     caplog.clear()
     told(auditor, replace(LINE, round=5, parent="03", adapter="05"))
-    assert "round 5 starts from adapter 03, by its log round 4 ended with 04" in caplog.text
+    assert "round 5 starts from adapter 03, but by the log round 4 ended with 04" in caplog.text
 
 
 def test_a_newer_roster_is_kept_and_signed_for(auditor, identities):
@@ -173,7 +173,7 @@ def test_a_roster_that_another_key_signed_is_refused(auditor, tmp_path):
 
 def test_a_roster_that_bars_the_node_ends_it(auditor, identities):
     identities.revoke("b")
-    with pytest.raises(IdentityError, match="b is revoked since roster version"):
+    with pytest.raises(IdentityError, match="b has been revoked since roster version"):
         auditor.on_notice({}, identities.roster)
 
 

@@ -70,7 +70,7 @@ def test_the_key_does_not_lie_open_on_the_disk(serve, authority, monkeypatch, tm
 
 def test_another_authority(serve, authority):
     error = cause(serve(TestAuthority().server()), authority.node("a"))
-    assert "not of this project's authority" in str(error)
+    assert "not from this project's authority" in str(error)
     assert not heals(error)
 
 
@@ -126,7 +126,7 @@ def test_a_certificate_of_the_node_that_is_not_valid_now(serve, authority, days_
 def test_a_certificate_of_the_node_that_is_of_another_authority(serve, authority):
     own, other = authority.node("a"), TestAuthority().node("a")
     error = cause(serve(authority.server()), Pem(own.ca_pem, other.certificate_pem, other.key_pem))
-    assert "this node's certificate is not of this project's authority" in str(error)
+    assert "this node's certificate is not from this project's authority" in str(error)
     assert not heals(error)
 
 

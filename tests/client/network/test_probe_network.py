@@ -62,8 +62,8 @@ def test_a_resolver_that_does_not_answer(brief, authority, monkeypatch):
         (40, True, "broke off the TLS handshake"),
         (80, True, "broke off the TLS handshake"),
         (112, True, "broke off the TLS handshake"),
-        (42, False, "does not take this node's certificate"),
-        (48, False, "does not take this node's certificate"),
+        (42, False, "does not accept this node's certificate"),
+        (48, False, "does not accept this node's certificate"),
     ],
 )
 def test_a_peer_that_breaks_off_the_handshake(authority, alert, heal, words):
@@ -87,7 +87,7 @@ def test_a_name_that_is_not_known(authority):
 @pytest.mark.parametrize(
     ("status", "words"),
     [
-        (407, "through the proxy 127.0.0.1:.*: the proxy answers 407: it wants a user and a password"),
+        (407, "through the proxy 127.0.0.1:.*: the proxy answers 407: it requires a user and a password"),
         (403, "through the proxy 127.0.0.1:.*: the proxy answers 403 Forbidden$"),
         (502, "through the proxy 127.0.0.1:.*: the proxy answers 502 Bad Gateway$"),
     ],
@@ -103,9 +103,9 @@ def test_a_proxy_that_refuses(authority, status, words):
 @pytest.mark.parametrize(
     ("say", "pause", "words"),
     [
-        (b"SSH-2.0-OpenSSH_9.6\r\n", 0, "does not answer as HTTP has it; is it one?"),
-        (b"HTTP/1.1 abc\r\n\r\n", 0, "does not answer as HTTP has it; is it one?"),
-        (b"HTTP/1.1 200 OK\r\nX: " + bytes(2**17), 0, "does not answer as HTTP has it; is it one?"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", 0, "does not answer in HTTP; is it an HTTP proxy?"),
+        (b"HTTP/1.1 abc\r\n\r\n", 0, "does not answer in HTTP; is it an HTTP proxy?"),
+        (b"HTTP/1.1 200 OK\r\nX: " + bytes(2**17), 0, "does not answer in HTTP; is it an HTTP proxy?"),
         (None, 0, "the proxy hung up|Connection reset by peer"),
         (b"", 0, "does not answer within 0.4 s"),
         (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 99, 0.1, "does not answer within 0.4 s"),

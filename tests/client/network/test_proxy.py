@@ -91,7 +91,7 @@ def test_a_user_and_password_are_sent():
     with socket.create_server(("127.0.0.1", 0)) as server:
         target = f"127.0.0.1:{server.getsockname()[1]}"
         for wrong in ("", "user:other@"):
-            with pytest.raises(ProxyError, match="407: it wants a user and a password"):
+            with pytest.raises(ProxyError, match="407: it requires a user and a password"):
                 ask(proxy, target, wrong)
         ask(proxy, target)
     proxy.close()

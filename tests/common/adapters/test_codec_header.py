@@ -131,7 +131,7 @@ def test_modules_out_of_order_are_refused() -> None:
     modules = [f'"{name}":{{"d":1,"k":1,"r":0,"sides":"ab"}}' for name in "qv"]
     header = '{{"dtype":"f32","modules":{{{},{}}}}}'
     assert len(decode_adapter(sealed(header.format(*modules).encode()))) == 2
-    with pytest.raises(CodecError, match="sorted keys"):
+    with pytest.raises(CodecError, match="keys must be sorted and unique"):
         decode_adapter(sealed(header.format(*reversed(modules)).encode()))
 
 

@@ -123,7 +123,7 @@ def test_pickled_weights_are_refused_by_name(folder):
 
 def test_a_folder_without_weights_is_refused(folder):
     (folder / WEIGHTS).unlink()
-    with pytest.raises(ModelError, match=r"holds no weights; save the model with save_pretrained"):
+    with pytest.raises(ModelError, match=r"contains no weights; save the model with save_pretrained"):
         base_hash(folder)
 
 

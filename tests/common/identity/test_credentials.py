@@ -231,9 +231,9 @@ def test_a_roster_of_another_project_is_not_pinned(node: Path, tmp_path: Path) -
 def test_a_revoked_node_is_told(operator: Path, node: Path) -> None:
     own = load_node_credentials(node, "hospital-a")
     project.revoke(operator, "hospital-a", NOW)
-    with pytest.raises(IdentityError, match="hospital-a is revoked since roster version 3"):
+    with pytest.raises(IdentityError, match="hospital-a has been revoked since roster version 3"):
         credentials.pin_newer_roster(node, own, (operator / "roster.json").read_bytes())
-    with pytest.raises(IdentityError, match="hospital-a is revoked since roster version 3"):
+    with pytest.raises(IdentityError, match="hospital-a has been revoked since roster version 3"):
         load_node_credentials(node, "hospital-a")  # It has kept the roster.
 
 

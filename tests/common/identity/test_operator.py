@@ -69,7 +69,7 @@ def test_a_name_is_given_once(operator: Path, tmp_path: Path) -> None:
     new_node(operator, tmp_path / "first")
     before = contents(operator)
     again = node_keys.join(tmp_path / "second", "hospital-a")
-    with pytest.raises(IdentityError, match="'hospital-a' is in the roster already"):
+    with pytest.raises(IdentityError, match="'hospital-a' is already in the roster"):
         admit(operator, again)
     assert contents(operator) == before
     project.revoke(operator, "hospital-a", NOW)
