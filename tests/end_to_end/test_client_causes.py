@@ -117,7 +117,7 @@ def test_a_name_that_is_not_known(clinic):
     is_tried_again(clinic, "no-such-host.invalid:8443", "cannot be looked up")
 
 
-@pytest.mark.parametrize(("status", "words"), [(403, "the proxy answers 403"), (407, "wants a user and a password")])
+@pytest.mark.parametrize(("status", "words"), [(403, "the proxy answers 403"), (407, "requires a user and a password")])
 def test_a_proxy_that_refuses(clinic, environment, status, words):
     proxy = ConnectProxy(status=status)
     environment.setenv("https_proxy", proxy.url)

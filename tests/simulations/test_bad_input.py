@@ -108,7 +108,7 @@ TABLE = ["text,label", *(f"{row['text']},{row['label']}" for row in ROWS)]
         ("one.jsonl", LINES[::4], ("[data] label", "two classes are needed")),
         ("few.jsonl", LINES[:9], ("training rows are too few", "lower one of the two, or add rows")),
         ("rows.txt", LINES, ("'.txt'", ".jsonl", ".csv", ".parquet")),
-        ("rows.parquet", LINES, ("not a Parquet file",)),
+        ("rows.parquet", LINES, ("cannot be read as a Parquet file",)),
     ],
 )
 def test_a_bad_file_of_rows_is_named_with_its_line(tmp_path, name, lines, said):

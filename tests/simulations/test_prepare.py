@@ -155,6 +155,6 @@ def test_a_row_beyond_the_positions_of_the_base_is_told_before_anything_is_writt
     (tmp_path / "rows.jsonl").write_bytes(to_jsonl(rows))
     words = [f"base.path=tiny:{kind}"]
     recipe = read_recipe(write_recipe(tmp_path, tmp_path / "rows.jsonl", max_length=2000), words)
-    with pytest.raises(ConfigError, match=r"max_length = 2000 .* has 51\d positions; set max_length = 51\d"):
+    with pytest.raises(ConfigError, match=r"max_length = 2000 .* has only 51\d positions; set max_length = 51\d"):
         prepare(recipe)
     prepare(read_recipe(write_recipe(tmp_path, tmp_path / "rows.jsonl", max_length=510), words))
