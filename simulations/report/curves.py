@@ -39,11 +39,11 @@ def loss(records: Sequence[Record]) -> Figure | None:
 
 
 def accuracy(records: Sequence[Record], chance: float | None) -> Figure | None:
-    """Draw the share of test rows classified correctly, with the level of chance if it is known."""
+    """Draw the share of test rows correct, with the level of chance if it is known."""
     points = _points(records, "test_accuracy")
     if not points:
         return None
-    figure, axes = _axes(records, "Accuracy", "share of test rows classified correctly")
+    figure, axes = _axes(records, "Accuracy", "share of test rows correct")
     _line(axes, points, color=BLUE, marker="o", linewidth=2, label="test rows")
     if chance is not None:
         axes.axhline(chance, color=RED, linestyle="--", label=f"chance, {chance:.1%}")

@@ -60,7 +60,7 @@ def test_every_round_client_and_module_is_there(page):
 
 
 def test_a_classification_shows_accuracy_and_chance(page):
-    assert "share of test rows classified correctly" in page.text
+    assert "share of test rows correct" in page.text
     assert "chance, 25.0%" in page.text
     assert "Perplexity" not in page.text
     assert "Rejected and absent" not in page.text
@@ -71,7 +71,7 @@ def test_a_language_model_shows_perplexity_and_samples(tmp_path):
     samples = [{"prompt": "name: The Eagle", "before": "The the", "after": "The Eagle serves food."}]
     page = report(tmp_path, rounds(1, test_accuracy=None), task="causal-lm", samples=samples)
     assert "exp(test loss) per token" in page.text
-    assert "share of test rows classified correctly" not in page.text
+    assert "share of test rows correct" not in page.text
     assert all(key.capitalize() in page.text and text in page.text for key, text in samples[0].items())
 
 
