@@ -30,6 +30,6 @@ def read_server(file: Path) -> ServerFile:
     folder = file.parent / Path(settings.folder or f"runs/{settings.run}").expanduser()
     keys = file.parent / Path(settings.keys).expanduser()
     if has_begun(folder / "journal") and (config := folder / "config.toml").is_file():
-        settings = resume_settings(ServerFile, tables, config)
+        settings = resume_settings(ServerFile, tables, str(file), config)
     algorithm_named(settings.server.algorithm)
     return replace(settings, folder=str(folder), keys=str(keys))

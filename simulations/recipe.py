@@ -24,10 +24,10 @@ def read_recipe(file: Path, assignments: list[str], run: Path | None = None) -> 
     """
     tables = override(_absolute(read_toml(file), file.parent), assignments)
     tables = _absolute(tables, Path.cwd())
-    return _as_begun(tables, run) if run else parse_settings(Recipe, tables, str(file))
+    return _as_begun(tables, str(file), run) if run else parse_settings(Recipe, tables, str(file))
 
 
-def _as_begun(tables: Mapping[str, Any], run: Path) -> Recipe:
+def _as_begun(tables: Mapping[str, Any], source: str, run: Path) -> Recipe:
     config = run / "config.toml"
     if not config.is_file():
         raise JournalError(f"{run} is not a run: it has no config.toml; give the folder that a run's last line names")
@@ -36,7 +36,7 @@ def _as_begun(tables: Mapping[str, Any], run: Path) -> Recipe:
         raise ConfigError(
             "\n".join([f"{run} was started with other settings; use the same settings, or start a new run:", *lines])
         )
-    return resume_settings(Recipe, tables, config)
+    return resume_settings(Recipe, tables, source, config)
 
 
 def base_path(path: str) -> str:

@@ -53,13 +53,19 @@ def fill_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def resume_settings(kind: type[Settings], typed: Mapping[str, Any], file: Path) -> Settings:
+def resume_settings(kind: type[Settings], typed: Mapping[str, Any], source: str, file: Path) -> Settings:
     """Return the typed settings; a key left unset has its value from the begun run's `config.toml`.
+
+    Args:
+        kind: of the settings.
+        typed: tables as the user has set them.
+        source: name of the file that they are from, for errors.
+        file: the run's `config.toml`.
 
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
-    return parse_settings(kind, _overlay(fill_earlier_values(kind, read_toml(file)), typed), str(file))
+    return parse_settings(kind, _overlay(fill_earlier_values(kind, read_toml(file)), typed), source)
 
 
 def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,11 @@ def test_rows_from_elsewhere_are_named_as_a_change(run, tmp_path):
     assert f"data.path: the run has None, this recipe {tmp_path / 'rows.csv'}" in message
 
 
+def test_a_misspelt_key_is_named_with_the_file_it_is_in(run):
+    message = refusal(call("simulate", TINY, "--resume", run, *settings(*BRIEF, "train.stepz=3")))
+    assert f"{TINY}: unknown key [train] stepz; did you mean 'steps'" in message
+
+
 def test_a_run_goes_on_with_its_own_weights_alone(tmp_path):
     base = shutil.copytree(tiny_base("bert"), tmp_path / "base")
     own = settings(*BRIEF, f"base.path={base}")

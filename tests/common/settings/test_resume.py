@@ -131,10 +131,10 @@ def test_a_forgotten_mark_refuses_to_resume(tmp_path):
 
 def test_unset_keys_are_the_runs_own_and_never_new_defaults(tmp_path):
     file = begun(tmp_path, Old(3, cohort=5, train=OldTable(lr=0.7)))
-    typed = resume_settings(New, {"rounds": 3, "port": 6, "train": {"names": ["q"]}}, file)
+    typed = resume_settings(New, {"rounds": 3, "port": 6, "train": {"names": ["q"]}}, "typed.toml", file)
     assert typed == replace(read_run_settings(New, file), port=6)
     assert typed.train.lr == 0.7  # neither 0.1 nor 0.2
-    assert resume_settings(New, {"rounds": 4}, file).rounds == 4
+    assert resume_settings(New, {"rounds": 4}, "typed.toml", file).rounds == 4
 
 
 def test_a_run_with_later_keys_written_out_is_read_back_equal(tmp_path):
