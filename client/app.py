@@ -7,7 +7,9 @@ else about the node comes from that file, never from the server.
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,16 @@ from client.node import LocalNode, attach_lora, describe_node, fingerprint_node,
 from client.policy import TrainingHistory, TrainingRequest, evaluation_violation, outgoing_values, training_violation
 from client.settings import read_node
 from client.training.evaluate import evaluate
+from client.training.terms import unknown_term
 from client.training.train import train
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter
+from common.adapters.link_codecs import PLAIN, MissingBuffer, codec_named
 from common.errors import CodecError, FedloraError
 from common.protocol.assignment import Training
-from common.protocol.messages import ADAPTER_STYPE, RejectionReason, RoundId, pack_update, unpack_assignment
+from common.protocol.messages import ADAPTER_STYPE, FROZEN, RejectionReason, RoundId, pack_update, unpack_assignment
 from common.protocol.payload import Payload
+from common.protocol.replies import LossReply, TrainReply
 from common.settings.node import Policy
 
 ERROR_CODE = 2
@@ -64,14 +69,14 @@ class DeclinedRequest(Exception):
 
 
 Values = Mapping[str, Any]
-Work = Callable[[Path, Values, bytes], tuple[Values, bytes]]
+Work = Callable[[Path, Payload], tuple[Values, bytes]]
 
 
 def _answer(message: Message, context: Context, work: Work) -> Message:
     """Return the reply to a message, or an error with the reason word."""
     try:
         payload = Payload.from_message(message)
-        values, blob = work(_node_file(context), payload.values, payload.blob)
+        values, blob = work(_node_file(context), _received(payload))
         content = RecordDict({"values": ConfigRecord(outgoing_values(values))})
     except Exception as error:  # Flower would send the text of an uncaught exception to the server.
         return _error_reply(message, error)
@@ -80,11 +85,30 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
     return Message(content, reply_to=message)
 
 
+_WORDS: Mapping[type[Exception], RejectionReason] = {CodecError: "codec", MissingBuffer: "missing"}
+
+_held: dict[str, bytes] = {}
+"""The shared buffers of the last message that had any, by SHA-256: the server does not send them again."""
+
+
+def _received(payload: Payload) -> Payload:
+    """Return the payload with each part as the server has it.
+
+    Raises:
+        MissingBuffer: a part came by the hash of bytes that this process does not hold.
+    """
+    global _held
+    if not payload.parts:
+        return payload
+    decode, held = codec_named(payload.values.get("codec", PLAIN)).decode, _held
+    parts = {name: decode(part, held) for name, part in payload.parts.items()}
+    _held = {sha256(part).hexdigest(): part for part in parts.values()}
+    return replace(payload, parts=parts)
+
+
 def _error_reply(message: Message, error: Exception) -> Message:
     """Return an error with only a fixed word: the full text stays in the node's own log."""
-    reason = (
-        "codec" if isinstance(error, CodecError) else error.reason if isinstance(error, DeclinedRequest) else "failed"
-    )
+    reason = error.reason if isinstance(error, DeclinedRequest) else _WORDS.get(type(error), "failed")
     kind, trace = message.metadata.message_type, None if isinstance(error, FedloraError | DeclinedRequest) else error
     log.error("declined a %s message, %s: %s", kind, reason, error, exc_info=trace)
     return Message(Error(ERROR_CODE, reason), reply_to=message)
@@ -97,29 +121,32 @@ def _node_file(context: Context) -> Path:
     return node_file(int(config["partition-id"]), int(config["num-partitions"]), str(context.run_config.get("run")))
 
 
-def _announce(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
-    targets = values["targets"]
+def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
+    targets = asked.values["targets"]
     return describe_node(load_node(file), targets if isinstance(targets, str) else tuple(targets)).to_values(), b""
 
 
-def _train(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
-    assignment = unpack_assignment(blob, values["trains"], values["scaling"])
-    round_id, training = RoundId.from_values(values), Training.from_values(values)
-    _check_policy(file, TrainingRequest(round_id, assignment, training, values.get("cohort", 0)))
+def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
+    assignment = unpack_assignment(asked.values, asked.blob, asked.parts)
+    round_id, training = RoundId.from_values(asked.values), Training.from_values(asked.values)
+    _check_policy(file, TrainingRequest(round_id, assignment, training, asked.values.get("cohort", 0)))
     node = load_node(file)
-    skeleton, lora = _attach(node, values, assignment.start)
-    log.info("round %s: %s steps at rank %s", round_id.round, len(training.learning_rates), assignment.start.rank)
+    skeleton, lora = _attach(node, round_id, assignment.start)
+    what = "steps" if assignment.returns == "update" else "batches for a gradient"
+    log.info("round %s: %s %s at rank %s", round_id.round, len(training.learning_rates), what, assignment.start.rank)
     # Recorded before the training, so that the policy also counts one that is abandoned.
     _trainings(file).append(time.monotonic())
     (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training)
-    counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
-    return round_id.to_values() | counts, pack_update(update, assignment.trains)
+    own = round_id.to_values()
+    reply = TrainReply(**own, examples=update.examples, tokens=update.tokens, loss=update.loss)
+    return reply.to_values(), pack_update(update, assignment.trains)
 
 
 def _check_policy(file: Path, request: TrainingRequest) -> None:
     begun = _trainings(file)
     history = TrainingHistory(len(begun), time.monotonic() - begun[-1]) if begun else TrainingHistory()
     _decline(file, training_violation(_policy(file), request, history))
+    _decline(file, unknown_term(request.assignment.terms))
 
 
 def _decline(file: Path, text: str | None) -> None:
@@ -139,19 +166,19 @@ def _trainings(file: Path) -> list[float]:
     return []
 
 
-def _evaluate(file: Path, values: Values, blob: bytes) -> tuple[Values, bytes]:
-    adapter: Adapter = decode_adapter(blob)
-    _decline(file, evaluation_violation(_policy(file), RoundId.from_values(values), adapter))
+def _evaluate(file: Path, asked: Payload) -> tuple[Values, bytes]:
+    adapter, round_id = decode_adapter(asked.parts[FROZEN]), RoundId.from_values(asked.values)
+    _decline(file, evaluation_violation(_policy(file), round_id, adapter))
     node = load_node(file)
-    skeleton, lora = _attach(node, values, adapter)
+    skeleton, lora = _attach(node, round_id, adapter)
     score = evaluate(skeleton, lora, adapter, node.held)
-    return RoundId.from_values(values).to_values() | {"loss": score.loss, "count": score.count}, b""
+    return LossReply(**round_id.to_values(), loss=score.loss, count=score.count).to_values(), b""
 
 
-def _attach(node: LocalNode, values: Values, adapter: Adapter) -> tuple[BaseModel, Lora]:
+def _attach(node: LocalNode, round_id: RoundId, adapter: Adapter) -> tuple[BaseModel, Lora]:
     """Return the node's model, ready for an adapter on these modules; decline a round for another base."""
     modules = tuple(adapter)
-    asked, own = RoundId.from_values(values).base, fingerprint_node(node, modules)
+    asked, own = round_id.base, fingerprint_node(node, modules)
     if asked != own:
         raise DeclinedRequest(
             "base", f"requested is base {asked!r}, this node has {own}: weights, tokenizer, targets or task differ"

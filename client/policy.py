@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, get_args
 
 from common.adapters.adapter import Adapter
-from common.protocol.assignment import Assignment, Training
+from common.protocol.assignment import Assignment, Term, Training
 from common.protocol.messages import RoundId
 from common.settings.node import Policy
 
@@ -34,6 +34,7 @@ MAY_LEAVE: Mapping[str, Any] = {
     "run": str,
     "round": int,
     "attempt": int,
+    "phase": int,
     "parent": str,
     "base": str,
     # results of training and evaluation
@@ -78,7 +79,14 @@ def evaluation_violation(policy: Policy, round_id: RoundId, adapter: Adapter) ->
 
 def _violations(policy: Policy, request: TrainingRequest, history: TrainingHistory) -> Iterator[str]:
     yield from _beyond_model(policy, request.round_id, request.assignment.start)
+    yield from _beyond_terms(policy, request.assignment.terms)
     yield from _beyond_numbers(policy, request, history)
+
+
+def _beyond_terms(policy: Policy, terms: Iterable[Term]) -> Iterator[str]:
+    for term in terms:
+        if policy.terms is not None and term.name not in policy.terms:
+            yield f"[policy] terms = {list(policy.terms)}, requested is {term.name!r}"
 
 
 def _beyond_model(policy: Policy, round_id: RoundId, names: Iterable[str]) -> Iterator[str]:
@@ -100,6 +108,7 @@ def _beyond_numbers(policy: Policy, request: TrainingRequest, history: TrainingH
         "max_steps": [len(rates)],
         "max_rounds": [request.round_id.round, history.trainings + 1],
         "max_lr": rates,
+        "max_phases": [request.round_id.phase],
         "max_bytes": [needed_bytes(request.assignment)],
     }
     least: dict[str, Sequence[float]] = {
@@ -117,7 +126,8 @@ def _beyond_numbers(policy: Policy, request: TrainingRequest, history: TrainingH
 
 def needed_bytes(assignment: Assignment) -> int:
     """Return the bytes of an assignment's factors, and of the gradients and optimizer state of the trained ones."""
-    count = sum(array.size for array in assignment.frozen.arrays().values())
+    lent = [assignment.frozen, *(term.adapter for term in assignment.terms)]
+    count = sum(array.size for adapter in lent for array in adapter.arrays().values())
     for factors in assignment.start.values():
         for side, array in (("a", factors.a), ("b", factors.b)):
             count += array.size * (WITH_STATE if assignment.trains in ("both", side) else 1)

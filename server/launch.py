@@ -10,6 +10,7 @@ from common.errors import IdentityError
 from common.identity.credentials import ServerCredentials, load_server_credentials
 from common.settings.server import ServerFile
 from common.signals import exit_on_signal
+from server.algorithms import weights_of
 from server.monitoring.console import ConsoleLog
 from server.monitoring.status import ServerStatus
 from server.notifications import NoticeBroadcaster, Notices
@@ -17,7 +18,7 @@ from server.rounds.loop import RoundLoop
 from server.rounds.observer import Observers
 from server.rounds.quorum import wait_for_nodes
 from server.rounds.run_settings import RunSettings
-from server.run_folder import RunFolder, open_run_folder
+from server.run_folder import open_run_folder
 from server.settings import read_server
 from server.storage.journal import Journal
 from server.transport.authorization import RosterGuard
@@ -59,7 +60,7 @@ def serve(file: Path) -> Path:
 
 def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
     roster_guard = RosterGuard(
-        Path(settings.keys), credentials.roster, credentials.roster_bytes, settings.server.weights
+        Path(settings.keys), credentials.roster, credentials.roster_bytes, weights_of(settings.server)
     )
     with Journal.open(Path(settings.folder) / "journal") as journal:
         # Only now: the lock of the journal keeps a second server from rewriting the settings of this run.
@@ -69,7 +70,8 @@ def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
             log.info("all %s rounds are done; set another `run` to train more", settings.rounds)
             return
         notices = Notices(journal, roster_guard, credentials)
-        guard = NodeGuard(roster_guard.authorize_node, roster_guard.authorize_reply, notices.on_connect, NodeQuota())
+        checks = roster_guard.authorize_node, roster_guard.authorize_reply
+        guard = NodeGuard(*checks, notices.on_connect, NodeQuota(), settings.server.codec)
         with GrpcGrid(settings.listen, credentials, guard, folder.journal, settings.health) as grid:
             health = f"127.0.0.1:{grid.health_port}"
             log.info("listening at %s as %s; health at %s", settings.listen, settings.project, health)
@@ -77,12 +79,10 @@ def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
             status.restore(journal.entries)
             observers = Observers([folder, status, ConsoleLog(log), NoticeBroadcaster(grid, notices)])
             with status.heartbeat():
-                _rounds(settings, FlowerMessenger(grid, settings.deadline), journal, observers, folder)
-
-
-def _rounds(
-    settings: ServerFile, messenger: FlowerMessenger, journal: Journal, observers: Observers, folder: RunFolder
-) -> None:
-    wait_for_nodes(messenger, settings.quorum, observers)
-    publish = partial(folder.publish, base=settings.project)
-    RoundLoop(messenger, RunSettings.from_server_file(settings), journal, observers, publish).run()
+                messenger, publish = (
+                    FlowerMessenger(grid, settings.deadline),
+                    partial(folder.publish, base=settings.project),
+                )
+                wait_for_nodes(messenger, settings.quorum, observers)
+                run = RunSettings.from_server_file(settings)
+                RoundLoop(messenger, run, journal, observers, publish, limit=roster_guard.max_weight).run()

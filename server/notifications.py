@@ -41,14 +41,13 @@ class Notices:
         own: Mapping[str, Any] = next(
             (client for client in clients if client["name"] == name), {"status": "", "reason": None}
         )
-        # A node can be "ok" without an update: round 0 commits the initial state, and nobody has trained yet.
-        accepted = own["status"] == "ok" and own["update"] is not None
+        accepted = _counts(own)
         notice = RoundNotice(
             run=entry["config"],
             round=entry["round"],
             parent=before[-1]["adapter_hash"] if before else "",
             adapter=entry["adapter_hash"],
-            updates=[client["update"] for client in clients if client["share"]],
+            updates=[client["update"] for client in clients if _counts(client)],
             reason=own["reason"] or "",
             weight=own["share"] if accepted else 0.0,
             signature=self._receipt(entry, own) if accepted else "",
@@ -66,6 +65,11 @@ class Notices:
             adapter_hash=entry["adapter_hash"],
         )
         return signatures.sign(receipt, self._credentials.receipt_key).hex()
+
+
+def _counts(client: Mapping[str, Any]) -> bool:
+    """Return whether a client's update is in the sum; in round 0, all are "ok" and nobody has trained yet."""
+    return client["status"] == "ok" and client["update"] is not None
 
 
 class NoticeBroadcaster(RunObserver):

@@ -112,9 +112,9 @@ def split_held_out(examples: Examples, name: str, share: float = 0.1, cap: int =
 
 
 def batches(
-    examples: Examples, batch: int, count: int, key: tuple[int, str, int], pin: bool = False
+    examples: Examples, batch: int, count: int, key: tuple[int | str, ...], pin: bool = False
 ) -> Iterator[Batch]:
-    """Yield exactly `count` batches of at most `batch` rows, keyed by (seed, node's name, round).
+    """Yield exactly `count` batches of at most `batch` rows, keyed by `Training.stream_key`.
 
     Each epoch has every row once.
 

@@ -1,6 +1,5 @@
 """A node's signatures, and its audit of the server's log: it contains the node's updates, and rounds form a chain."""
 
-import hashlib
 import json
 import logging
 import os
@@ -13,6 +12,7 @@ from common.identity import credentials
 from common.identity.credentials import NodeCredentials
 from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt
+from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
 
 _OUTSIDE = {
@@ -47,13 +47,14 @@ class LogAuditor:
         self._sent: SentUpdate | None = None
         self._last: RoundNotice | None = None
 
-    def sign(self, values: Mapping[str, Any], blob: bytes) -> dict[str, Any]:
-        """Return the values that sign a reply with these values and this blob."""
-        blob_hash = hashlib.sha256(blob).hexdigest()
-        if blob:
-            self._sent = SentUpdate(values["run"], values["round"], blob_hash)
+    def sign(self, reply: Payload) -> dict[str, Any]:
+        """Return the values that sign a reply."""
+        if reply.blob:
+            self._sent = SentUpdate(reply.values["run"], reply.values["round"], reply.blob_hash)
         own = self._own
-        return signatures.sign_reply(values, blob_hash, own.project, own.name, own.roster.version, own.signing_key)
+        return signatures.sign_reply(
+            reply.values, reply.blob_hash, own.project, own.name, own.roster.version, own.signing_key
+        )
 
     def on_request(self, values: Mapping[str, Any]) -> None:
         """Check that a request for an update continues the log."""

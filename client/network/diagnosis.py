@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from ssl import SSLCertVerificationError
 
+from common.adapters.link_codecs import CODECS
 from common.errors import IdentityError
 from common.identity.keys import certificates
 from common.protocol.channel import TlsMaterial
@@ -67,6 +68,10 @@ def explain_node_certificate(tls: TlsMaterial) -> str | None:
 
 def explain_refusal(word: str) -> str:
     """Explain why a server rejects this node."""
+    kind, _, name = word.partition(" ")
+    if kind == "codec":
+        known = ", ".join(CODECS)
+        return f"the run sends factors by the link codec {name!r}, and this release knows {known}; use the server's"
     return _REFUSALS.get(word, word)
 
 

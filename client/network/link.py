@@ -3,7 +3,6 @@
 It answers one message at a time, in the thread that runs the link.
 """
 
-import json
 import logging
 from random import SystemRandom
 from threading import Event
@@ -17,7 +16,7 @@ from client.network.probe import Unreachable, host_and_port, probe
 from client.network.proxy import find_proxy
 from client.network.responder import Responder
 from common.errors import TransportError
-from common.protocol.channel import CHANNEL, INBOX, REPLY, SERVICE, TlsMaterial
+from common.protocol.channel import CHANNEL, INBOX, REPLY, SERVICE, NodeHello, TlsMaterial
 from common.protocol.frames import decode_message
 
 _FIRST, _LONGEST = 0.5, 30.0
@@ -50,7 +49,7 @@ class Link:
     def __init__(self, server: str, tls: TlsMaterial, rank: int, responder: Responder, limit: int = 2**31) -> None:
         self._host, _ = host_and_port(server)
         self._server, self._tls, self._responder, self._limit = server, tls, responder, limit
-        self._hello = json.dumps({"rank": rank}).encode()
+        self._hello = NodeHello(rank).to_json()
         self._stopped = Event()
         self._stream: Any = None
         self._failures = 0

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 class Auditor(Protocol):
     """Signs the replies of the node, and audits the server's requests and notices."""
 
-    def sign(self, values: Mapping[str, Any], blob: bytes) -> Mapping[str, Any]:
-        """Return the values that are added to a reply with these values and this blob."""
+    def sign(self, reply: Payload) -> Mapping[str, Any]:
+        """Return the values that are added to a reply."""
         ...
 
     def on_request(self, values: Mapping[str, Any]) -> None:
@@ -71,6 +71,5 @@ class Responder:
     def _sign(self, reply: Message) -> Message:
         if reply.has_content():
             sent = Payload.from_message(reply)
-            signature = self._auditor.sign(sent.values, sent.blob)
-            reply.content["values"] = ConfigRecord({**sent.values, **signature})
+            reply.content["values"] = ConfigRecord({**sent.values, **self._auditor.sign(sent)})
         return reply

@@ -16,6 +16,7 @@ from client.data.batches import Batch, Examples, batches
 from client.model.base_model import BaseModel
 from client.model.lora import Branch, Dropout, Lane, Lora, branch, frozen_lane
 from client.training.loss import loss_sum
+from client.training.terms import add_terms, make_terms
 from common.adapters.adapter import Adapter, Factors
 from common.protocol.assignment import Assignment, Training, Update
 
@@ -49,6 +50,7 @@ def _train_one(
     base: BaseModel, lora: Lora, assignment: Assignment, name: str, examples: Examples, training: Training
 ) -> Update:
     trained = _trainable(assignment, base.device)
+    terms = make_terms(assignment.terms, trained)
     frozen = frozen_lane(assignment.frozen, base.device).frozen
     parameters = [p for each in trained.values() for p in (each.a, each.b) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.0)
@@ -60,10 +62,16 @@ def _train_one(
         group = list(islice(stream, training.accumulate))
         lanes = [Lane(trained, frozen, _dropout(training, name, step, part)) for part in range(len(group))]
         losses.append(_backward(base, lora, group, lanes, scaler))
-        _step(optimizer, scaler, parameters, rate, training.clip)
+        if assignment.returns == "update":
+            scaler.unscale_(optimizer)
+            add_terms(terms, trained)
+            _step(optimizer, scaler, parameters, rate, training.clip)
         rows, tokens = rows + sum(map(len, group)), tokens + sum(batch.supervised for batch in group)
     lora.lanes = ()
-    return Update(_adapter(trained, assignment.scaling), rows, tokens, torch.stack(losses).mean().item())
+    if assignment.returns == "gradient":
+        scaler.unscale_(optimizer)
+        trained = _gradients(trained, len(losses))
+    return Update(_adapter(trained), rows, tokens, torch.stack(losses).mean().item())
 
 
 def _backward(
@@ -83,9 +91,9 @@ def _backward(
 def _step(
     optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, parameters: list[Tensor], rate: float, clip: float
 ) -> None:
+    """Make one step along gradients that are unscaled."""
     optimizer.param_groups[0]["lr"] = rate
     if clip:
-        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_(parameters, clip)
     scaler.step(optimizer)
     scaler.update()
@@ -103,10 +111,21 @@ def _trainable(assignment: Assignment, device: torch.device) -> dict[str, Branch
     return result
 
 
-def _adapter(trained: Mapping[str, Branch], scaling: float) -> Adapter:
+def _gradients(trained: Mapping[str, Branch], steps: int) -> dict[str, Branch]:
+    """Return the mean over the steps of the gradients that they added up, by A and by s B, in place of the factors."""
+
+    def mean(factor: Tensor) -> Tensor:
+        if not factor.requires_grad:
+            return factor
+        return torch.zeros_like(factor) if factor.grad is None else factor.grad / steps
+
+    return {name: Branch(mean(each.a), mean(each.b), 1 / each.scaling) for name, each in trained.items()}
+
+
+def _adapter(trained: Mapping[str, Branch]) -> Adapter:
     return Adapter(
         {
-            name: Factors(each.a.detach().cpu().numpy(), (each.b.detach() * scaling).cpu().numpy())
+            name: Factors(each.a.detach().cpu().numpy(), (each.b.detach() * each.scaling).cpu().numpy())
             for name, each in trained.items()
         }
     )
@@ -114,7 +133,7 @@ def _adapter(trained: Mapping[str, Branch], scaling: float) -> Adapter:
 
 def _stream(examples: Examples, name: str, training: Training, device: torch.device) -> Iterator[Batch]:
     count = len(training.learning_rates) * training.accumulate
-    key = (training.seed, name, training.round)
+    key = training.stream_key(name)
     for batch in batches(examples, training.batch, count, key, pin=device.type == "cuda"):
         yield batch.to(device)
 
@@ -122,7 +141,7 @@ def _stream(examples: Examples, name: str, training: Training, device: torch.dev
 def _dropout(training: Training, name: str, step: int, part: int) -> Dropout | None:
     if not training.dropout:
         return None
-    key = f"{training.seed}/{name}/{training.round}/{step}/{part}"
+    key = "/".join(map(str, (*training.stream_key(name), step, part)))
     return Dropout(training.dropout, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little"))
 
 

@@ -1,16 +1,49 @@
 """Values that travel: an Assignment goes to a client, an Update comes back.
 
-Every federated LoRA rule is a choice of what to freeze, where to start and what to train; the client never learns which
-rule it serves.
+Every federated LoRA rule is a choice of what to freeze, where to start, what to train and which terms to add to its
+gradient; the client never learns which rule it serves.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field
+from typing import Literal
 
-from common.adapters.adapter import Adapter
+from common.adapters.adapter import Adapter, Shapes
+from common.protocol.values import Values
 
 Trains = Literal["both", "b", "a"]
+Returns = Literal["update", "gradient"]
+
+
+@dataclass(frozen=True)
+class RankPattern:
+    """The rank of each target module: `rank`, except where `modules` names another (PEFT's `rank_pattern`)."""
+
+    rank: int
+    modules: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def fitting(cls, rank: int, shapes: Shapes) -> "RankPattern":
+        """Return a pattern of one rank, lower in modules whose (d, k) is too small for it."""
+        return cls(rank, {name: min(d, k) for name, (d, k) in shapes.items() if min(d, k) < rank})
+
+    def __getitem__(self, name: str) -> int:
+        return self.modules.get(name, self.rank)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of the client's gradient, applied by client/training/terms.py.
+
+    Args:
+        name: of the term.
+        numbers: its settings.
+        adapter: factors that it needs, of the shapes and ranks of the assignment's `start`; may lack modules.
+    """
+
+    name: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    adapter: Adapter = field(default_factory=Adapter)
 
 
 @dataclass(frozen=True)
@@ -22,16 +55,21 @@ class Assignment:
         start: initial factors, one pair for each module to train; its scale is folded into b.
         trains: which of the two factors the client trains.
         scaling: s = alpha / r, which the client applies to the B it trains.
+        terms: added to each gradient before it is clipped; no two of one name.
+        returns: the trained factors, or the mean gradient at `start` in their place, of as many batches as a training
+            would see. A gradient of b is that of the b that holds the scale.
     """
 
     frozen: Adapter
     start: Adapter
     trains: Trains = "both"
     scaling: float = 1.0
+    terms: tuple[Term, ...] = ()
+    returns: Returns = "update"
 
 
 @dataclass(frozen=True)
-class Training:
+class Training(Values):
     """Settings of training, the same for every client of a round.
 
     Args:
@@ -41,7 +79,9 @@ class Training:
         clip: largest norm of the gradient; 0 switches clipping off.
         dropout: share of a target's inputs that its A does not see.
         checkpointing: recompute activations in the backward pass to save memory.
-        seed: with the node's name and the round it keys every random stream.
+        seed: with the node's name, the round and the phase it keys every random stream.
+        round: counted from 1.
+        phase: counted from 1 within the round.
     """
 
     learning_rates: tuple[float, ...]
@@ -52,20 +92,11 @@ class Training:
     checkpointing: bool = False
     seed: int = 0
     round: int = 1
+    phase: int = 1
 
-    def to_values(self) -> dict[str, Any]:
-        """Return plain values for a message."""
-        return dict(vars(self)) | {"learning_rates": list(self.learning_rates)}
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `to_values`; other values are ignored.
-
-        Raises:
-            KeyError: a value is missing.
-        """
-        plain = {field.name: values[field.name] for field in fields(cls)}
-        return cls(**plain | {"learning_rates": tuple(plain["learning_rates"])})
+    def stream_key(self, name: str) -> tuple[int | str, ...]:
+        """Return the key of a node's random streams; that of a first phase is the key of the round alone."""
+        return (self.seed, name, self.round, *([self.phase] if self.phase > 1 else []))
 
 
 @dataclass(frozen=True)

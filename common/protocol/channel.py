@@ -1,9 +1,13 @@
-"""The connection between a node and the server: names and options that both ends share."""
+"""The connection between a node and the server: names, options and the first message, which both ends share."""
 
-from typing import Protocol
+import json
+from dataclasses import asdict, dataclass
+from typing import Protocol, Self
+
+from common.adapters.link_codecs import CODECS, PLAIN
 
 INBOX = "Inbox"
-"""Method by which a node opens its stream of messages; it sends its rank as JSON and gets frames."""
+"""Method by which a node opens its stream of messages; it sends a `NodeHello` and gets frames."""
 REPLY = "Reply"
 """Method by which a node sends the frames of one reply."""
 NOTICE = "query.notice"
@@ -20,6 +24,28 @@ CHANNEL = (
     ("grpc.http2.max_pings_without_data", 0),
 )
 """Settings of gRPC for both ends: a peer whose network went silent is detected after 20 + 10 s."""
+
+
+@dataclass(frozen=True)
+class NodeHello:
+    """A node's first message: the rank that it trains, and the link codecs that it knows."""
+
+    rank: int
+    codecs: tuple[str, ...] = tuple(CODECS)
+
+    def to_json(self) -> bytes:
+        """Return the message's bytes."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, request: bytes) -> Self | None:
+        """Undo `to_json`; None for anything else. A node that names no codecs knows only the plain one."""
+        try:
+            plain = json.loads(request)
+            rank, codecs = plain["rank"], tuple(plain.get("codecs", [PLAIN]))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        return cls(rank, codecs) if type(rank) is int and rank > 0 else None
 
 
 class TlsMaterial(Protocol):

@@ -1,13 +1,13 @@
-"""The wire form of assignments and updates: one buffer of factors beside a few plain values."""
+"""The wire form of assignments and updates: buffers of factors beside a few plain values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import DecodeLimits, decode_adapter, encode_adapter
-from common.adapters.joined import join_adapters, split_adapters
-from common.protocol.assignment import Assignment, Training, Trains, Update
+from common.protocol.assignment import Assignment, Term, Training, Trains, Update
+from common.protocol.values import Values
 
 ADAPTER_STYPE = "fedlora.v1"
 """Type of the one array that a message carries: the bytes of `common.adapters.codec`."""
@@ -20,6 +20,7 @@ RejectionReason = Literal[
     "expired",
     "failed",
     "malformed",
+    "missing",
     "name",
     "nan",
     "policy",
@@ -35,8 +36,12 @@ RejectionReason = Literal[
 """The reason word with which a node or its reply is rejected."""
 
 
+FROZEN = "frozen"
+"""Name of the buffer of factors that a node only adds to its base."""
+
+
 @dataclass(frozen=True)
-class RoundId:
+class RoundId(Values):
     """The run and round that a message belongs to; the reply repeats it.
 
     Args:
@@ -45,6 +50,7 @@ class RoundId:
         parent: hash of the adapter that the round starts from.
         base: fingerprint that the node must have.
         attempt: counted from 1 within the round; earlier attempts were abandoned.
+        phase: counted from 1 within the attempt; each is one exchange with the cohort.
     """
 
     run: str
@@ -52,40 +58,53 @@ class RoundId:
     parent: str
     base: str
     attempt: int = 1
+    phase: int = 1
 
-    def to_values(self) -> dict[str, Any]:
-        """Return plain values for a message."""
-        return dict(vars(self))
-
-    @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `to_values`; other values are ignored.
-
-        Raises:
-            KeyError: a value is missing.
-        """
-        return cls(**{field.name: values[field.name] for field in fields(cls)})
+    def is_of(self, other: "RoundId") -> bool:
+        """Return whether this message, which may have more values, belongs where `other` does."""
+        return all(getattr(self, name) == value for name, value in vars(other).items())
 
 
 def assignment_values(assignment: Assignment, training: Training) -> dict[str, Any]:
-    """Return the plain values that go beside an assignment's buffer."""
-    return training.to_values() | {"trains": assignment.trains, "scaling": assignment.scaling}
+    """Return the plain values that go beside an assignment's buffers."""
+    numbers = {f"{term.name}.{key}": value for term in assignment.terms for key, value in term.numbers.items()}
+    own = {"trains": assignment.trains, "scaling": assignment.scaling, "returns": assignment.returns}
+    return training.to_values() | own | {"terms": [term.name for term in assignment.terms]} | numbers
 
 
 def pack_assignment(assignment: Assignment) -> bytes:
-    """Pack the frozen and the start factors into one buffer; a zero B is not sent."""
-    joined = join_adapters(frozen=assignment.frozen, start=assignment.start)
-    return encode_adapter(joined, omit={f"{name}.b" for name, factors in joined.items() if not factors.b.any()})
+    """Pack the start factors; a zero B is not sent."""
+    start = assignment.start
+    return encode_adapter(start, omit={f"{name}.b" for name, factors in start.items() if not factors.b.any()})
 
 
-def unpack_assignment(buffer: bytes, trains: Trains, scaling: float) -> Assignment:
-    """Undo `pack_assignment`.
+def pack_terms(assignment: Assignment) -> dict[str, bytes]:
+    """Pack the adapter of each term that has one, by the term's name; an A that is the start's is not sent."""
+    lent = {f"{name}.a" for name in assignment.start} if assignment.trains == "b" else ()
+    return {term.name: encode_adapter(term.adapter, omit=lent) for term in assignment.terms if term.adapter}
+
+
+def unpack_assignment(values: Mapping[str, Any], blob: bytes, parts: Mapping[str, bytes]) -> Assignment:
+    """Undo `assignment_values` and the packing of each buffer.
+
+    Args:
+        values: the plain values of the message.
+        blob: the start factors.
+        parts: further buffers by name: of the frozen factors, and of terms.
 
     Raises:
-        CodecError: the buffer is malformed.
+        KeyError: a value is missing.
+        CodecError: a buffer is malformed.
     """
-    parts = split_adapters(decode_adapter(buffer))
-    return Assignment(parts.get("frozen", Adapter()), parts.get("start", Adapter()), trains, scaling)
+    start = decode_adapter(blob)
+    frozen = decode_adapter(parts[FROZEN]) if FROZEN in parts else Adapter()
+    terms = tuple(_unpack_term(name, values, parts.get(name), start) for name in values["terms"])
+    return Assignment(frozen, start, values["trains"], values["scaling"], terms, values["returns"])
+
+
+def _unpack_term(name: str, values: Mapping[str, Any], blob: bytes | None, start: Adapter) -> Term:
+    numbers = {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}
+    return Term(name, numbers, decode_adapter(blob, known=start) if blob else Adapter())
 
 
 def pack_update(update: Update, trains: Trains) -> bytes:

@@ -1,7 +1,9 @@
 """The content of a message, and its form as Flower records."""
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Self, get_args
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
@@ -10,20 +12,41 @@ from common.protocol.messages import ADAPTER_STYPE, RejectionReason
 
 Kind = Literal["query", "train", "evaluate"]
 
+_BLOB = "adapter"
+"""Name of the blob among a message's arrays."""
+
 
 @dataclass(frozen=True)
 class Payload:
-    """The content of a message: plain values, and one buffer of factors if there are any."""
+    """The content of a message.
+
+    Args:
+        values: plain values.
+        blob: the message's own buffer of factors, if it has one.
+        parts: further buffers by name, which messages may have in common.
+    """
 
     values: Mapping[str, Any]
     blob: bytes = b""
+    parts: Mapping[str, bytes] = field(default_factory=dict)
+
+    @cached_property
+    def blob_hash(self) -> str:
+        """SHA-256 of the blob in hexadecimal, computed once."""
+        return hashlib.sha256(self.blob).hexdigest()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all buffers."""
+        return len(self.blob) + sum(map(len, self.parts.values()))
 
     def to_records(self) -> RecordDict:
-        """Return Flower records; the buffer is one array of a type of fedlora, so that no pickle is involved."""
+        """Return Flower records; a buffer is an array of a type of fedlora, so that no pickle is involved."""
         content = RecordDict({"values": ConfigRecord(dict(self.values))})
-        if self.blob:
-            array = Array("uint8", (len(self.blob),), ADAPTER_STYPE, self.blob)
-            content["adapter"] = ArrayRecord({"adapter": array})
+        buffers = ({_BLOB: self.blob} if self.blob else {}) | dict(self.parts)
+        if buffers:
+            arrays = {name: Array("uint8", (len(each),), ADAPTER_STYPE, each) for name, each in buffers.items()}
+            content["adapter"] = ArrayRecord(arrays)
         return content
 
     @classmethod
@@ -36,15 +59,27 @@ class Payload:
             KeyError, TypeError, AttributeError, ValueError: it is not a message of fedlora.
         """
         content: Any = message.content
-        return cls(dict(content["values"]), content["adapter"]["adapter"].data if "adapter" in content else b"")
+        buffers = {name: array.data for name, array in content["adapter"].items()} if "adapter" in content else {}
+        return cls(dict(content["values"]), buffers.pop(_BLOB, b""), buffers)
+
+
+class ReadMessage(Message):
+    """A reply whose payload was read when it arrived, so that it is unpacked and hashed once."""
+
+    def __init__(self, payload: Payload, content: RecordDict, reply_to: Message) -> None:
+        super().__init__(content, reply_to=reply_to)
+        self.payload = payload
 
 
 def read_reply(message: Message) -> Payload | RejectionReason:
     """Return the payload of a reply, or its reason word; an error's text counts only if it is a reason word."""
+    if isinstance(message, ReadMessage):
+        return message.payload
     if message.has_error():
         reason = message.error.reason
         return reason if reason in get_args(RejectionReason) else "failed"  # type: ignore[return-value]
     try:
-        return Payload.from_message(message)
+        payload = Payload.from_message(message)
     except (KeyError, TypeError, AttributeError, ValueError):
         return "malformed"
+    return "malformed" if payload.parts else payload

@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from common.errors import TransportError
+from common.protocol.values import InvalidValue, Real, Text, Texts, Values, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundNotice:
+class RoundNotice(Values):
     """A committed round in the server's log, as reported to one node; hashes are SHA-256 in hexadecimal.
 
     Args:
@@ -22,27 +23,26 @@ class RoundNotice:
         signature: the server's, over the receipt for the node's update; empty if there is none.
     """
 
-    run: str
-    round: int
-    parent: str
-    adapter: str
-    updates: list[str]
-    reason: str = ""
-    weight: float = 0.0
-    signature: str = ""
-
-    def to_values(self) -> dict[str, Any]:
-        """Return plain values for a message."""
-        return dict(vars(self))
+    run: Text
+    round: Whole
+    parent: Text
+    adapter: Text
+    updates: Texts
+    reason: Text = ""
+    weight: Real = 0.0
+    signature: Text = ""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `to_values`.
+        """Undo `to_values`; no other value may be there.
 
         Raises:
             TransportError: a value is missing, or of another type.
         """
-        kinds = {field.name: list if field.name == "updates" else field.type for field in fields(cls)}
-        if values.keys() != kinds.keys() or any(type(values[name]) is not kind for name, kind in kinds.items()):
+        try:
+            notice = super().from_values(values)
+        except InvalidValue:
+            notice = None
+        if notice is None or len(values) != len(fields(cls)):
             raise TransportError("the server's round notice has another form; use the same release on both sides")
-        return cls(**values)
+        return notice

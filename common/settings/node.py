@@ -18,7 +18,9 @@ class Policy:
         max_rank: largest rank to train.
         max_steps: most optimizer steps in one round.
         max_rounds: most rounds of a run; also most trainings in the life of the node's process, since an abandoned
-            round costs as much as any other.
+            round costs as much as any other, and so does each phase of one.
+        max_phases: most phases (exchanges) of one round.
+        terms: names of the terms that may be added to the gradient; an empty list allows none.
         min_lr: lowest learning rate of a step, after warm-up and schedule are applied.
         max_lr: highest learning rate of a step.
         min_cohort: fewest nodes in a round, this one included. The number is what the server states.
@@ -31,6 +33,8 @@ class Policy:
     max_rank: Count | None = None
     max_steps: Count | None = None
     max_rounds: Count | None = None
+    max_phases: Count | None = None
+    terms: tuple[str, ...] | None = None
     min_lr: Positive | None = None
     max_lr: Positive | None = None
     min_cohort: Count | None = None

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from common.settings.marks import OPERATIONAL
+from common.settings.marks import OPERATIONAL, AddedLater
 from common.settings.types import _STRICT, Count, Dtype, Names, Positive, Share, Task
 
 
@@ -99,14 +99,25 @@ class Train(Steps):
 
 @dataclass(frozen=True, config=_STRICT)
 class Rule:
-    """[server] The rule of aggregation and its settings."""
+    """[server] The rule of aggregation and its settings.
+
+    Args:
+        weights: the weighting rule: "examples", "tokens", "uniform", or "norm" of the updates.
+        max_share: largest share of one client in a sum, in (0, 1]; by default none for a rule that counts, and 2 / K of
+            K updates for one that reads the factors (`hetlora`'s, "norm").
+        proximal: mu of FedProx's term (mu / 2) ||w - w_0||^2 in every client's loss; 0 for none.
+        codec: the form of factors on the way to a node: "plain", or "by-hash", which sends none that the node holds.
+    """
 
     algorithm: str = "increments"
     mode: Literal["both", "b"] = "both"
     a: Literal["warm", "fresh", "gaussian"] = "warm"
     rank_global: Count | None = None
     rank_kept: Count | None = None
-    weights: Literal["examples", "tokens", "uniform"] = "examples"
+    weights: str = "examples"
+    max_share: Annotated[Annotated[float, Field(gt=0, le=1)] | None, AddedLater(before=None)] = None
+    proximal: Annotated[float, Field(ge=0), AddedLater(before=0.0)] = 0.0
+    codec: Annotated[str, OPERATIONAL] = "by-hash"
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -1,20 +1,29 @@
-"""Federated LoRA rules: each is two pure functions, `assign` and `reduce`, on one shape of state. Registry by name."""
+"""Federated LoRA rules: each is pure functions, `assign` and `reduce`, on one shape of state. Registry by name."""
 
 from common.errors import ConfigError, nearest
+from common.settings.recipe import Rule
 from server.algorithms.base import Algorithm, AlgorithmSettings, WeightedUpdate
 from server.algorithms.fedit import FedIT
+from server.algorithms.fedlin import FedLin
 from server.algorithms.hetlora import HetLoRA
 from server.algorithms.increments import Increments
+from server.algorithms.weighting import weighting_named
 
-ALGORITHMS: dict[str, type[Algorithm]] = {"increments": Increments, "fedit": FedIT, "hetlora": HetLoRA}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    "increments": Increments,
+    "fedlin": FedLin,
+    "fedit": FedIT,
+    "hetlora": HetLoRA,
+}
 
 
 def create_algorithm(settings: AlgorithmSettings) -> Algorithm:
     """Make the algorithm that [server] algorithm names.
 
     Raises:
-        ConfigError: no algorithm has this name, or it does not support these ranks.
+        ConfigError: no algorithm or weighting rule has the name in the settings, or it does not support them.
     """
+    weighting_named(settings.server.weights)
     return algorithm_named(settings.server.algorithm)(settings)
 
 
@@ -29,4 +38,21 @@ def algorithm_named(name: str) -> type[Algorithm]:
     return ALGORITHMS[name]
 
 
-__all__ = ["ALGORITHMS", "Algorithm", "AlgorithmSettings", "WeightedUpdate", "algorithm_named", "create_algorithm"]
+def weights_of(rule: Rule) -> str:
+    """Return the name of the weighting rule of a run: the algorithm's own, or else [server] weights.
+
+    Raises:
+        ConfigError: no algorithm has the name in the settings.
+    """
+    return algorithm_named(rule.algorithm).weights or rule.weights
+
+
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "AlgorithmSettings",
+    "WeightedUpdate",
+    "algorithm_named",
+    "create_algorithm",
+    "weights_of",
+]

@@ -7,11 +7,11 @@ import numpy as np
 
 from common.adapters.adapter import Adapter, Factors, Shapes
 from common.seeding import rng
-from server.algorithms.base import AlgorithmSettings
+from server.algorithms.base import Algorithm, AlgorithmSettings
 from server.algorithms.state import State
 
 
-class FactorAveraging:
+class FactorAveraging(Algorithm):
     """The state of an averaging rule; `assign` and `reduce` are each rule's own."""
 
     def __init__(self, settings: AlgorithmSettings) -> None:

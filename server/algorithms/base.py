@@ -1,12 +1,13 @@
 """The interface of every algorithm, and the values that it works on."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from math import sqrt
 from typing import Protocol
 
 from common.adapters.adapter import Adapter, Factors, Shapes
-from common.protocol.assignment import Assignment
+from common.protocol.assignment import Assignment, RankPattern, Term
 from common.settings.recipe import LoraSettings, Server
 from server.algorithms.state import State
 
@@ -34,17 +35,30 @@ class AlgorithmSettings:
         """
         return sqrt(k) if name in self.head else 1.0
 
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Terms of every client's gradient: FedProx's, (mu / 2) ||w - w_0||^2, where the run has one."""
+        mu = self.server.proximal
+        return (Term("proximal", {"mu": mu}),) if mu else ()
+
 
 @dataclass(frozen=True)
 class WeightedUpdate:
-    """One valid update: its share p_i of the round (all shares sum to 1), its rank, and (s_i B_i, A_i) by module.
+    """One valid update in the sum of a round.
 
-    `modules` may read from disk at each access, so a reduction reads one module at a time.
+    Args:
+        share: its weight p_i; all shares of a round add up to 1.
+        rank: of its node.
+        modules: (s_i B_i, A_i) by module. It may read from disk at each access, so a reduction reads one at a time.
+        start: the factors that the node started from.
+        name: of the node.
     """
 
     share: float
     rank: int
     modules: Mapping[str, Factors]
+    start: Mapping[str, Factors] = field(default_factory=dict)
+    name: str = ""
 
 
 StoreModules = Callable[[Iterable[tuple[str, Mapping[str, Factors]]]], Mapping[str, Adapter]]
@@ -60,17 +74,35 @@ def store_in_memory(modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dic
     return {part: Adapter(held) for part, held in parts.items()}
 
 
+@dataclass(frozen=True)
+class Phase:
+    """One exchange of a round with its cohort: `assign` returns the assignment of a node, by its name and its ranks."""
+
+    assign: Callable[[str, RankPattern], Assignment]
+
+
+Phases = Generator[Phase, Sequence[WeightedUpdate], State]
+"""A round: it yields a phase, is sent the updates of that phase in order of node name, and returns the next state."""
+
+
 class Algorithm(Protocol):
-    """Pure functions of a state. `reduce` runs once per round, over updates in order of node name."""
+    """Pure functions of a state; every sequence of updates is in order of node name."""
+
+    weights: str | None = None
+    """The only weighting rule that the algorithm is defined with; None leaves the choice to [server] weights."""
 
     def __init__(self, settings: AlgorithmSettings) -> None: ...
+
+    def round(self, state: State, keep: StoreModules = store_in_memory) -> Phases:
+        """Run one round; by default one exchange, and `reduce` of its updates."""
+        return self.reduce(state, (yield Phase(partial(self.assign, state))), keep)
 
     def initial(self, shapes: Shapes) -> State:
         """Make the state before training, for target modules of these (d, k)."""
         ...
 
-    def assign(self, state: State, rank: int) -> Assignment:
-        """Return the assignment for a client of this rank in the next round."""
+    def assign(self, state: State, node: str, ranks: RankPattern) -> Assignment:
+        """Return the assignment for the node of this name and these ranks in the next round."""
         ...
 
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:

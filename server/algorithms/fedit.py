@@ -12,7 +12,7 @@ import numpy as np
 
 from common.adapters.adapter import Adapter, Array, Factors
 from common.errors import ConfigError
-from common.protocol.assignment import Assignment
+from common.protocol.assignment import Assignment, RankPattern
 from server.algorithms.averaged import FactorAveraging
 from server.algorithms.base import AlgorithmSettings, StoreModules, WeightedUpdate, store_in_memory
 from server.algorithms.state import State
@@ -27,9 +27,10 @@ class FedIT(FactorAveraging):
             raise ConfigError(f'fedit needs one rank, got [clients] ranks {ranks}; use "increments" or "hetlora"')
         super().__init__(settings)
 
-    def assign(self, state: State, rank: int) -> Assignment:
+    def assign(self, state: State, node: str, ranks: RankPattern) -> Assignment:
         """Start from the averaged factors."""
-        return Assignment(Adapter(), state.parts["global"], "both", self.settings.lora.scaling(rank))
+        scaling = self.settings.lora.scaling(ranks.rank)
+        return Assignment(Adapter(), state.parts["global"], "both", scaling, self.settings.terms)
 
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
         """Average each factor."""

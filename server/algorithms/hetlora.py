@@ -4,16 +4,16 @@
 
 Ranks may differ, but the average is inexact and a low-rank client's zeros shrink the high ranks; both show in the
 aggregation error. The paper's self-pruning of ranks is left out. A column of B that nobody trained would pull its row
-of A to zero, where neither ever learns again; such a pair is left unchanged.
+of A to zero, where neither ever learns again; such a pair is left unchanged. Shares are capped as in
+server/algorithms/weighting.py, or a node could make its own as large as it likes.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
-from common.protocol.assignment import Assignment
+from common.protocol.assignment import Assignment, RankPattern
 from server.algorithms.averaged import FactorAveraging
 from server.algorithms.base import StoreModules, WeightedUpdate, store_in_memory
 from server.algorithms.state import State
@@ -22,29 +22,25 @@ from server.algorithms.state import State
 class HetLoRA(FactorAveraging):
     """Sparsity-weighted averaging of zero-padded factors."""
 
-    def assign(self, state: State, rank: int) -> Assignment:
-        """Assign the first `rank` directions of the average."""
-        start = Adapter({name: factors.leading_part(rank) for name, factors in state.parts["global"].items()})
-        return Assignment(Adapter(), start, "both", self.settings.lora.scaling(rank))
+    weights = "norm"
+
+    def assign(self, state: State, node: str, ranks: RankPattern) -> Assignment:
+        """Assign the first directions of the average, as many as the node's rank."""
+        start = Adapter({name: factors.leading_part(ranks[name]) for name, factors in state.parts["global"].items()})
+        return Assignment(Adapter(), start, "both", self.settings.lora.scaling(ranks.rank), self.settings.terms)
 
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
-        """Average the padded factors, weighted by the norm of each update."""
-        shares = _shares(updates, list(state.parts["global"]))
-        averaged = ((n, {"global": _average(updates, shares, n, held)}) for n, held in state.parts["global"].items())
+        """Average the padded factors."""
+        averaged = ((n, {"global": _average(updates, n, held)}) for n, held in state.parts["global"].items())
         return State(state.round + 1, keep(averaged))
 
 
-def _shares(updates: Sequence[WeightedUpdate], names: Sequence[str]) -> list[float]:
-    norms = [lowrank.total_norm(u.modules[name] for name in names) for u in updates]
-    return [norm / sum(norms) if sum(norms) else update.share for norm, update in zip(norms, updates, strict=True)]
-
-
-def _average(updates: Sequence[WeightedUpdate], shares: Sequence[float], name: str, held: Factors) -> Factors:
+def _average(updates: Sequence[WeightedUpdate], name: str, held: Factors) -> Factors:
     a, b = np.zeros(held.a.shape), np.zeros(held.b.shape)
-    trained = max(update.modules[name].rank for share, update in zip(shares, updates, strict=True) if share)
-    for share, update in zip(shares, updates, strict=True):
+    trained = max(update.modules[name].rank for update in updates if update.share)
+    for update in updates:
         factors = update.modules[name].astype("f8")
-        a[: factors.rank] += share * factors.a
-        b[:, : factors.rank] += share * factors.b
+        a[: factors.rank] += update.share * factors.a
+        b[:, : factors.rank] += update.share * factors.b
     a[trained:], b[:, trained:] = held.a[trained:], held.b[:, trained:]
     return Factors(a.astype("f4"), b.astype("f4"))

@@ -23,16 +23,16 @@ import numpy as np
 
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Array, Factors, Shapes, zeros
-from common.protocol.assignment import Assignment
+from common.protocol.assignment import Assignment, RankPattern
 from common.seeding import rng
-from server.algorithms.base import AlgorithmSettings, StoreModules, WeightedUpdate, store_in_memory
+from server.algorithms.base import Algorithm, AlgorithmSettings, StoreModules, WeightedUpdate, store_in_memory
 from server.algorithms.state import State
 
 THREADS = 2
 """Modules that are reduced at once; NumPy releases the GIL while it computes, and memory holds this many."""
 
 
-class Increments:
+class Increments(Algorithm):
     """The default algorithm."""
 
     def __init__(self, settings: AlgorithmSettings) -> None:
@@ -47,12 +47,13 @@ class Increments:
         mass = nothing.astype("f8")
         return State(0, {"mass": mass, "global": nothing, "next": Adapter(first), "lost": mass})
 
-    def assign(self, state: State, rank: int) -> Assignment:
-        """Assign the first `rank` rows of the next A, with B = 0, beside the frozen global update."""
+    def assign(self, state: State, node: str, ranks: RankPattern) -> Assignment:
+        """Assign the first rows of the next A, as many as the node's rank, with B = 0, beside the global update."""
         start = Adapter(
-            {name: factors.leading_part(rank).astype("f4") for name, factors in state.parts["next"].items()}
+            {name: factors.leading_part(ranks[name]).astype("f4") for name, factors in state.parts["next"].items()}
         )
-        return Assignment(state.parts["global"], start, self.settings.server.mode, self.settings.lora.scaling(rank))
+        scaling = self.settings.lora.scaling(ranks.rank)
+        return Assignment(state.parts["global"], start, self.settings.server.mode, scaling, self.settings.terms)
 
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
         """Add the exact weighted sum to S, module by module, and truncate S to the next broadcast."""

@@ -1,104 +1,138 @@
-"""One round's training: sends the same request to each client of the cohort, and collects the valid updates."""
+"""One phase of a round: sends each client of the cohort its assignment, and collects the valid updates."""
 
-import hashlib
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from common.adapters.adapter import Adapter
+from common.adapters.codec import encode_adapter
 from common.protocol.assignment import Assignment, Training
-from common.protocol.messages import RejectionReason, RoundId, assignment_values, pack_assignment
+from common.protocol.messages import FROZEN, RejectionReason, RoundId, assignment_values, pack_assignment, pack_terms
 from common.protocol.payload import Payload
-from server.algorithms import WeightedUpdate
-from server.rounds.messenger import Messenger
+from common.protocol.replies import LossReply
+from common.protocol.values import InvalidValue
+from server.algorithms.weighting import ClientUpdate
+from server.rounds.link import Links
 from server.rounds.metrics import ClientMetrics
-from server.rounds.validation import RejectedReply, ValidUpdate, validate_reply
-from server.storage.disk_adapter import DiskAdapter
+from server.rounds.validation import RejectedReply, ValidReply, validate_reply
 from server.storage.spool import spool_update
 
 
 @dataclass(frozen=True)
 class RoundRequest:
-    """A round's request for training; a client's assignment depends only on its rank."""
+    """A request for training: one phase of a round, and each client's assignment by name."""
 
     round_id: RoundId
     training: Training
-    assignments: Mapping[int, Assignment]
+    assignments: Mapping[str, Assignment]
 
 
 def collect_updates(
-    messenger: Messenger,
+    links: Links,
     request: RoundRequest,
     cohort: Mapping[int, ClientMetrics],
     spool: Callable[[str], Path],
-    weights: str,
     done: Callable[[str, str], None],
-) -> list[WeightedUpdate]:
-    """Return the valid updates with their shares, in order of node name; the records state the result of each client.
+) -> list[ClientUpdate]:
+    """Return the valid updates in order of node name; the records state the result of each client.
 
     Args:
-        messenger: sends the payloads.
+        links: send the payloads.
         request: the assignments and settings to send.
         cohort: the record of each client, by Flower's number for it; filled in here.
         spool: returns the file for a client's update.
-        weights: `examples`, `tokens` or `uniform`.
         done: called with the name and status of each client as its reply arrives.
     """
-    # Packed once per rank, not per client: the blob of a large model is large.
-    blobs = {rank: pack_assignment(assignment) for rank, assignment in request.assignments.items()}
-    shared = request.round_id.to_values() | {"cohort": len(cohort)}
-    plain = {r: shared | assignment_values(a, request.training) for r, a in request.assignments.items()}
-    payloads = {node: Payload(plain[record.rank], blobs[record.rank]) for node, record in cohort.items()}
+    payloads, assigned = _payloads(request, cohort)
     admitted = {}
-    for node, reply in messenger.request("train", payloads, request.round_id.round):
+    for node, reply, sent in links.request("train", payloads, request.round_id.round):
         record = cohort[node]
-        record.bytes_down += len(blobs[record.rank])
+        record.bytes_down += sent
         try:
-            update, blob = _validate(reply, request, record)
-            modules = spool_update(spool(record.name), blob, update.adapter)
-            admitted[record.name] = record, modules, _weight(update, weights)
+            valid, payload = _validate(reply, request.round_id, assigned[node], record)
+            modules = spool_update(spool(record.name), payload.blob, valid.adapter)
+            admitted[record.name] = ClientUpdate(
+                record.name, record.rank, record.examples, record.tokens, modules, assigned[node].start
+            )
         except RejectedReply as rejected:
             record.reject(rejected.reason)
         done(record.name, record.status)
     # By name and not by arrival, so that the sum has the same bits in every run.
-    return _share([admitted[name] for name in sorted(admitted)])
+    return [admitted[name] for name in sorted(admitted)]
+
+
+def _payloads(
+    request: RoundRequest, cohort: Mapping[int, ClientMetrics]
+) -> tuple[dict[int, Payload], dict[int, Assignment]]:
+    """Return each node's payload and its assignment; equal buffers and assignments are in memory once."""
+    packed, shared = _Packed(), request.round_id.to_values() | {"cohort": len(cohort)}
+    payloads, assigned = {}, {}
+    for node, record in cohort.items():
+        assignment = request.assignments[record.name]
+        blob, start = packed.start(assignment)
+        values = shared | assignment_values(assignment, request.training)
+        payloads[node] = Payload(values, blob, packed.parts(assignment))
+        assigned[node] = replace(assignment, start=start, frozen=Adapter(), terms=())
+    return payloads, assigned
+
+
+class _Packed:
+    """The buffers of a phase; equal ones, and equal start factors, are in memory once."""
+
+    def __init__(self) -> None:
+        self._frozen: dict[int, tuple[Adapter, bytes]] = {}
+        self._starts: dict[bytes, tuple[bytes, Adapter]] = {}
+
+    def start(self, assignment: Assignment) -> tuple[bytes, Adapter]:
+        """Return the packed start factors, and the factors."""
+        blob = pack_assignment(assignment)
+        return self._starts.setdefault(blob, (blob, assignment.start))
+
+    def parts(self, assignment: Assignment) -> dict[str, bytes]:
+        """Return the other buffers of the assignment by name."""
+        return ({FROZEN: self._encoded(assignment.frozen)} if assignment.frozen else {}) | pack_terms(assignment)
+
+    def _encoded(self, frozen: Adapter) -> bytes:
+        if id(frozen) not in self._frozen:
+            self._frozen[id(frozen)] = frozen, encode_adapter(frozen)
+        return self._frozen[id(frozen)][1]
 
 
 def _validate(
-    reply: Payload | RejectionReason, request: RoundRequest, record: ClientMetrics
-) -> tuple[ValidUpdate, bytes]:
+    reply: Payload | RejectionReason, round_id: RoundId, assignment: Assignment, record: ClientMetrics
+) -> tuple[ValidReply, Payload]:
     if not isinstance(reply, Payload):
         raise RejectedReply(reply)
     record.bytes_up += len(reply.blob)
-    update = validate_reply(reply.values, reply.blob, request.round_id, request.assignments[record.rank])
-    record.examples, record.tokens = update.examples, update.tokens
-    record.update = hashlib.sha256(reply.blob).hexdigest()
-    return update, reply.blob
+    valid = validate_reply(reply, round_id, assignment)
+    record.examples, record.tokens, record.update = valid.values.examples, valid.values.tokens, reply.blob_hash
+    return valid, reply
 
 
-def _weight(update: ValidUpdate, rule: str) -> int:
-    return {"examples": update.examples, "tokens": update.tokens, "uniform": 1}[rule]
+def collect_losses(
+    links: Links, cohort: Mapping[int, str], payload: Payload, round_id: RoundId
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Return each node's loss by name, in order of name, and the bytes of factors that each was sent.
 
-
-def _share(admitted: list[tuple[ClientMetrics, DiskAdapter, int]]) -> list[WeightedUpdate]:
-    total = sum(weight for _, _, weight in admitted)
-    for record, _, weight in admitted:
-        record.share = weight / total
-    return [WeightedUpdate(record.share, record.rank, modules) for record, modules, _ in admitted]
-
-
-def collect_losses(messenger: Messenger, names: Mapping[int, str], payload: Payload, number: int) -> dict[str, float]:
-    """Return each node's loss by name, in order of name; a node without a finite loss in its reply is absent.
+    A node without a finite loss in its reply has none.
 
     Args:
-        messenger: sends the payload.
-        names: of the nodes to ask, by Flower's number.
+        links: send the payload.
+        cohort: names of the nodes to ask, by Flower's number.
         payload: the global update and the round id.
-        number: of the round.
+        round_id: the same round id.
     """
-    found = {}
-    for node, reply in messenger.request("evaluate", dict.fromkeys(names, payload), number):
-        loss = reply.values.get("loss") if isinstance(reply, Payload) else None
-        if isinstance(loss, float) and math.isfinite(loss):
-            found[names[node]] = loss
-    return dict(sorted(found.items()))
+    found, sent = {}, {}
+    for node, reply, size in links.request("evaluate", dict.fromkeys(cohort, payload), round_id.round):
+        sent[cohort[node]] = size
+        if (loss := _loss(reply, round_id)) is not None:
+            found[cohort[node]] = loss
+    return dict(sorted(found.items())), sent
+
+
+def _loss(reply: Payload | RejectionReason, round_id: RoundId) -> float | None:
+    try:
+        valid = LossReply.from_values(reply.values) if isinstance(reply, Payload) else None
+    except InvalidValue:
+        return None
+    return valid.loss if valid and valid.is_of(round_id) else None

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 
 from common.adapters import lowrank
-from common.adapters.adapter import Adapter, Factors
+from common.adapters.adapter import Factors
 from server.algorithms.base import Algorithm, WeightedUpdate
 from server.algorithms.state import State
 from server.rounds.metrics import Exactness
@@ -12,21 +12,18 @@ from server.rounds.metrics import Exactness
 Modules = Mapping[str, Factors]
 
 
-def aggregation_error(
-    before: Modules, after: Modules, lost: Modules, updates: Sequence[WeightedUpdate], starts: Mapping[int, Adapter]
-) -> float:
+def aggregation_error(before: Modules, after: Modules, lost: Modules, updates: Sequence[WeightedUpdate]) -> float:
     """Return ||(S_t - S_{t-1}) - Delta|| / ||Delta|| with Delta = sum_i p_i (trained_i - start_i), over all modules.
 
     Args:
         before: the whole global update S_{t-1}.
         after: the whole global update S_t.
         lost: what a cap dropped from S_t in this round, which is reported separately and is not an error of the sum.
-        updates: the valid updates, with the shares that were used.
-        starts: the factors that a client started from, by its rank.
+        updates: the valid updates, with the shares that were used and the factors that each started from.
     """
     error = size = 0.0
     for name in after:
-        delta = lowrank.total(_terms(updates, starts, name))
+        delta = lowrank.total(_terms(updates, name))
         change = [(1.0, after[name]), (-1.0, before[name]), (-1.0, delta)]
         dropped = [(1.0, lost[name])] if name in lost else []
         error += lowrank.norm(lowrank.stack(change + dropped)) ** 2
@@ -34,12 +31,10 @@ def aggregation_error(
     return sqrt(error / size) if size else sqrt(error)
 
 
-def _terms(
-    updates: Sequence[WeightedUpdate], starts: Mapping[int, Adapter], name: str
-) -> Iterator[tuple[float, Factors]]:
+def _terms(updates: Sequence[WeightedUpdate], name: str) -> Iterator[tuple[float, Factors]]:
     for update in updates:
         yield update.share, update.modules[name]
-        if (start := starts[update.rank][name]).b.any():
+        if name in update.start and (start := update.start[name]).b.any():
             yield -update.share, start
 
 
@@ -56,12 +51,11 @@ def measure_exactness(
     algorithm: Algorithm, before: State, after: State, updates: Sequence[WeightedUpdate]
 ) -> Exactness:
     """Measure the exactness of the reduction from `before` to `after`."""
-    starts = {update.rank: algorithm.assign(before, update.rank).start for update in updates}
     mass, broadcast, lost = (
         algorithm.total_update(after),
         algorithm.broadcast_update(after),
         algorithm.dropped_update(after),
     )
-    exact = aggregation_error(algorithm.total_update(before), mass, lost, updates, starts)
+    exact = aggregation_error(algorithm.total_update(before), mass, lost, updates)
     dropped = after.dropped / lowrank.total_norm(mass.values()) if after.dropped else 0.0
     return Exactness(exact, broadcast_gap(mass, broadcast), dropped, broadcast.rank)

@@ -1,4 +1,4 @@
-"""The federated round: assign, collect into a spool, reduce, evaluate, commit.
+"""The federated round: phases of assign, collect and weigh; then reduce, evaluate, commit.
 
 A round is committed or it did not happen: everything before `Journal.commit` can be repeated bit for bit, since
 every random stream is keyed by names and the round, and the reduction runs in order of node name.
@@ -6,20 +6,26 @@ every random stream is keyed by names and the round, and the reduction runs in o
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
 from common.errors import JournalError
 from common.protocol.announcement import Announcement
-from common.protocol.messages import RoundId
+from common.protocol.assignment import RankPattern
+from common.protocol.messages import FROZEN, RoundId
 from common.protocol.payload import Payload
-from server.algorithms import AlgorithmSettings, WeightedUpdate, create_algorithm
+from server.algorithms import AlgorithmSettings, WeightedUpdate, create_algorithm, weights_of
+from server.algorithms.base import Phase
 from server.algorithms.state import State
+from server.algorithms.weighting import ClientUpdate, find_shares, weighting_named
 from server.rounds import quorum
 from server.rounds.collect import RoundRequest, collect_losses, collect_updates
 from server.rounds.exactness import measure_exactness
+from server.rounds.link import Links
 from server.rounds.messenger import Messenger
 from server.rounds.metrics import ClientMetrics, Exactness, TestScore, round_metrics
 from server.rounds.observer import RunObserver
@@ -29,6 +35,9 @@ from server.storage.journal import Journal
 
 Test = Callable[[Adapter], TestScore]
 """Loss and accuracy of a global update on test rows that the run's owner holds."""
+
+Limit = Callable[[str], int | None]
+"""The most examples that the roster lets a node of this name report in a round; None without a limit."""
 
 Publish = Callable[[Adapter, Announcement], None]
 """Receives each committed global update, and a node's announcement that describes its modules."""
@@ -45,6 +54,7 @@ class RoundLoop:
         observer: RunObserver,
         publish: Publish,
         test: Test | None = None,
+        limit: Limit = lambda name: None,
     ) -> None:
         """Ask the connected nodes to announce themselves.
 
@@ -53,7 +63,8 @@ class RoundLoop:
             RunError: no node answered.
         """
         self._messenger, self._settings, self._journal, self._observer = messenger, settings, journal, observer
-        self._publish = publish
+        self._publish, self._limit = publish, limit
+        self._links = Links(messenger, settings.server.codec)
         self._test: Test = test or (lambda adapter: TestScore())
         nothing: dict[str, Any] = {"base": "", "max_rank": 0, "config": settings.config}
         first = journal.entries[0] if journal.entries else nothing
@@ -70,6 +81,7 @@ class RoundLoop:
         self._algorithm = create_algorithm(
             AlgorithmSettings(settings.seed, ranks, settings.lora, settings.server, head)
         )
+        self._weighting = weighting_named(weights_of(settings.server))
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
 
     @property
@@ -114,13 +126,35 @@ class RoundLoop:
             self._refresh_participants()
             began = time.monotonic()
             clients = self._cohort(state.round + 1)
-            updates = self._collect(state, clients, attempt) if len(clients) >= self._settings.quorum else []
-            if len(updates) >= self._settings.quorum:
-                after = self._algorithm.reduce(state, updates, self._journal.keep)
+            if (reduced := self._attempt(state, clients, attempt)) is not None:
+                after, updates = reduced
                 return self._commit(after, clients, measure_exactness(self._algorithm, state, after, updates), began)
             self._abandon(state.round + 1, attempt, clients)
         self._participants.require_any()
         raise quorum.quorum_error(state.round + 1, clients, self._settings.quorum, self._settings.attempts)
+
+    def _attempt(
+        self, state: State, clients: Mapping[str, ClientMetrics], attempt: int
+    ) -> tuple[State, Sequence[WeightedUpdate]] | None:
+        """Return the next state and the updates in it, or None if a phase has fewer than the quorum.
+
+        A node whose reply does not count in one phase is not in the next.
+        """
+        phases, round_id = (
+            self._algorithm.round(state, self._journal.keep),
+            self._round_id(state, state.round + 1, attempt),
+        )
+        phase, left = next(phases), dict(clients)
+        while len(left) >= self._settings.quorum:
+            updates = self._collect(phase, round_id, left)
+            left = {name: client for name, client in left.items() if not client.reason}
+            if len(updates) < self._settings.quorum:
+                break
+            try:
+                phase, round_id = phases.send(updates), replace(round_id, phase=round_id.phase + 1)
+            except StopIteration as end:
+                return end.value, updates
+        return None
 
     def _abandon(self, number: int, attempt: int, clients: Mapping[str, ClientMetrics]) -> None:
         self._observer.on_round_abandoned(number, attempt, quorum.rejection_reasons(clients))
@@ -132,15 +166,23 @@ class RoundLoop:
         nodes = [self.nodes[name] for name in names]
         return {n.name: ClientMetrics(n.name, n.rank, n.rows, loss_before=self._losses.get(n.name)) for n in nodes}
 
-    def _collect(self, state: State, clients: Mapping[str, ClientMetrics], attempt: int) -> list[WeightedUpdate]:
-        number = state.round + 1
-        self._observer.on_round_started(number, len(clients))
-        ranks = sorted({client.rank for client in clients.values()})
-        assignments = {rank: self._algorithm.assign(state, rank) for rank in ranks}
-        request = RoundRequest(self._round_id(state, number, attempt), self._settings.training(number), assignments)
+    def _collect(self, phase: Phase, round_id: RoundId, clients: Mapping[str, ClientMetrics]) -> list[WeightedUpdate]:
+        self._observer.on_round_started(round_id.round, len(clients))
+        shapes = self._any_node().shapes
+        patterns = {name: RankPattern.fitting(client.rank, shapes) for name, client in clients.items()}
+        assignments = {name: phase.assign(name, pattern) for name, pattern in patterns.items()}
+        training = replace(self._settings.training(round_id.round), phase=round_id.phase)
         asked = {self._participants.ids[name]: client for name, client in clients.items()}
-        rule, done = self._settings.server.weights, self._observer.on_client_done
-        return collect_updates(self._messenger, request, asked, self._journal.spool_path, rule, done)
+        spool, done = partial(self._journal.spool_path, phase=round_id.phase), self._observer.on_client_done
+        request = RoundRequest(round_id, training, assignments)
+        return self._weigh(collect_updates(self._links, request, asked, spool, done), clients)
+
+    def _weigh(self, updates: Sequence[ClientUpdate], clients: Mapping[str, ClientMetrics]) -> list[WeightedUpdate]:
+        """Return the updates with their shares, which are also recorded, and signed in the receipts."""
+        shares = find_shares(updates, self._weighting, self._settings.server.max_share, self._limit)
+        for update, share in zip(updates, shares, strict=True):
+            clients[update.name].share = share
+        return [update.weighted(share) for update, share in zip(updates, shares, strict=True)]
 
     def _round_id(self, state: State, number: int, attempt: int = 1) -> RoundId:
         return RoundId(
@@ -174,14 +216,14 @@ class RoundLoop:
         return committed
 
     def _evaluate(self, state: State, names: set[str], clients: Mapping[str, ClientMetrics]) -> dict[str, float]:
-        payload = Payload(
-            self._round_id(state, state.round).to_values(), encode_adapter(self._algorithm.broadcast_update(state))
-        )
+        round_id = self._round_id(state, state.round)
+        payload = Payload(round_id.to_values(), parts={FROZEN: encode_adapter(self._algorithm.broadcast_update(state))})
         by_id = {self._participants.ids[name]: name for name in sorted(names & self.nodes.keys())}
         self._observer.on_evaluating(len(by_id))
-        for name in names & self.nodes.keys() & clients.keys():
-            clients[name].bytes_down += len(payload.blob)
-        return collect_losses(self._messenger, by_id, payload, state.round)
+        losses, sent = collect_losses(self._links, by_id, payload, round_id)
+        for name in sent.keys() & clients.keys():
+            clients[name].bytes_down += sent[name]
+        return losses
 
 
 def adapter_hash(adapter: Adapter) -> str:

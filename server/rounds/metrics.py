@@ -36,6 +36,7 @@ class ClientMetrics:
     def reject(self, reason: RejectionReason) -> None:
         """Record that the client does not count in this round, and the reason."""
         self.status, self.reason = ("absent" if reason == "absent" else "refused"), reason
+        self.share, self.update = 0.0, None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """Validation of replies. An invalid one is rejected with one stable reason word, and the round continues without it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,9 +10,9 @@ from common.adapters.codec import DecodeLimits
 from common.errors import CodecError
 from common.protocol.assignment import Assignment
 from common.protocol.messages import RejectionReason, RoundId, unpack_update
-
-MAX_COUNT = 10**9
-"""Largest number of rows or tokens that a client may report for one round."""
+from common.protocol.payload import Payload
+from common.protocol.replies import TrainReply
+from common.protocol.values import InvalidValue
 
 
 class RejectedReply(Exception):
@@ -26,53 +24,36 @@ class RejectedReply(Exception):
 
 
 @dataclass(frozen=True)
-class ValidUpdate:
-    """A valid reply: its factors as views on the received buffer, and the amount of data they were trained on."""
+class ValidReply:
+    """A valid reply: its values, and its factors as views on the received buffer."""
 
+    values: TrainReply
     adapter: Adapter
-    examples: int
-    tokens: int
-    loss: float
 
 
-def validate_reply(values: Mapping[str, Any], blob: bytes, round_id: RoundId, assignment: Assignment) -> ValidUpdate:
-    """Check a reply in full, and return its update.
+def validate_reply(reply: Payload, round_id: RoundId, assignment: Assignment) -> ValidReply:
+    """Check a reply in full, and return it.
 
     Args:
-        values: the plain values of the reply.
-        blob: its factors, in the codec's format.
+        reply: its plain values, and its factors in the codec's format.
         round_id: the requested round.
         assignment: what this node was asked to train.
 
     Raises:
         RejectedReply: with the reason.
     """
-    _check_round_id(values, round_id)
-    examples, tokens = _count(values.get("examples")), _count(values.get("tokens"))
-    loss = values.get("loss")
-    if not isinstance(loss, float):
-        raise RejectedReply("malformed")
-    adapter = _decode(blob, assignment)
-    if not np.isfinite(loss) or not _finite(adapter):
-        raise RejectedReply("nan")
-    return ValidUpdate(adapter, examples, tokens, loss)
-
-
-def _check_round_id(values: Mapping[str, Any], round_id: RoundId) -> None:
     try:
-        received = RoundId.from_values(values)
-    except KeyError:
-        raise RejectedReply("malformed") from None
-    if received.base != round_id.base:
+        values = TrainReply.from_values(reply.values)
+    except InvalidValue as invalid:
+        raise RejectedReply(invalid.reason) from None
+    if values.base != round_id.base:
         raise RejectedReply("base")
-    if received != round_id:
+    if not values.is_of(round_id):
         raise RejectedReply("stale")
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 1 <= value <= MAX_COUNT:
-        raise RejectedReply("weight")
-    return value
+    adapter = _decode(reply.blob, assignment)
+    if not _finite(adapter):
+        raise RejectedReply("nan")
+    return ValidReply(values, adapter)
 
 
 def _decode(blob: bytes, assignment: Assignment) -> Adapter:

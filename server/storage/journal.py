@@ -65,15 +65,15 @@ class Journal:
             parts = checkpoints.load_checkpoint(checkpoints.checkpoint_path(self._folder, entry["round"]))
         return State(entry["round"], parts, entry["dropped"])
 
-    def spool_path(self, name: str) -> Path:
-        """Return the file for the reply of the node `name`; the commit of this round removes it.
+    def spool_path(self, name: str, phase: int = 1) -> Path:
+        """Return the file for the reply of the node `name` in this phase; the commit of this round removes it.
 
         Raises:
             JournalError: the name is not a valid file name.
         """
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise JournalError(f"{name!r} is not a valid file name; give the node another name")
-        return self._folder / "spool" / name
+        return self._folder / "spool" / (name if phase == 1 else f".{phase}.{name}")  # Names do not begin with a dot.
 
     def keep(self, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> Mapping[str, Adapter]:
         """Write these modules, each with its factors by part, until the commit, and return the parts of the state.

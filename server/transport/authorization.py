@@ -1,6 +1,5 @@
 """Authorization: which nodes may take part, and whose replies count, by the project's signed roster."""
 
-import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from common.identity.documents import signatures
 from common.identity.documents.roster import Roster
 from common.identity.project_files import read_project_files
 from common.protocol.messages import RejectionReason
+from common.protocol.payload import Payload
 
 _NONCE = re.compile("[0-9a-f]{32}")
 
@@ -54,13 +54,18 @@ class RosterGuard:
             return state
         return "rank" if rank > member.max_rank else None
 
-    def authorize_reply(self, name: str, values: Mapping[str, Any], blob: bytes) -> RejectionReason | None:
+    def max_weight(self, name: str) -> int | None:
+        """Return the most examples or tokens that the node of this name may report in a round; None if unknown."""
+        member = self._roster.members.get(name)
+        return member.max_weight if member else None
+
+    def authorize_reply(self, name: str, reply: Payload) -> RejectionReason | None:
         """Return the reason that a reply of the node of this name does not count, or None; the blob is not decoded."""
-        if reason := self._reason_against(name, values, blob):
+        if reason := self._reason_against(name, reply.values, reply.blob_hash):
             log.warning("a reply of node %s is rejected: %s", name, reason)
         return reason
 
-    def _reason_against(self, name: str, values: Mapping[str, Any], blob: bytes) -> RejectionReason | None:
+    def _reason_against(self, name: str, values: Mapping[str, Any], blob_hash: str) -> RejectionReason | None:
         self._read_again()
         member, roster = self._roster.members.get(name), values.get("roster")
         if member is None or type(roster) is not int or roster > self._roster.version:
@@ -68,9 +73,7 @@ class RosterGuard:
         state = member.state(datetime.now(UTC))
         if state != "current":
             return state
-        if not signatures.is_signed_reply(
-            values, hashlib.sha256(blob).hexdigest(), self._roster.project, name, member.public_key
-        ):
+        if not signatures.is_signed_reply(values, blob_hash, self._roster.project, name, member.public_key):
             return "signature"
         # Only after the signature, so that nobody else can use up the nonces of a node.
         nonce = name, str(values["nonce"])

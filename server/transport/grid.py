@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 from uuid import uuid4
 
 from flwr.app import Error, Message
 
+from common.adapters.link_codecs import PLAIN
 from common.protocol.channel import NOTICE, TlsMaterial
 from common.protocol.flower import GridOfOneRun, give_id, identify
 from common.protocol.frames import encode_message
 from common.protocol.messages import RejectionReason
-from common.protocol.payload import Payload, read_reply
+from common.protocol.payload import Payload, ReadMessage, read_reply
 from server.transport.authentication import NodeCheck
 from server.transport.connections import Connections, Outgoing
 from server.transport.listener import Listener
@@ -27,8 +28,8 @@ from server.transport.service import Service, error_reply
 
 Greet = Callable[[str], Iterable[Payload]]
 """Returns the notices to the node of this name when it connects."""
-ReplyCheck = Callable[[str, Mapping[str, Any], bytes], RejectionReason | None]
-"""Returns the reason that a reply of the node of this name, with these values and this blob, is rejected, or None."""
+ReplyCheck = Callable[[str, Payload], RejectionReason | None]
+"""Returns the reason that this reply of the node of this name is rejected, or None."""
 _ABSENT = 5
 """Flower's code for a node that cannot be reached."""
 
@@ -42,12 +43,14 @@ class NodeGuard:
         authorize_reply: checks a reply before it reaches the app, in the app's thread.
         greet: called when a node connects, in the thread of the connections.
         quota: limits of each node.
+        codec: name of the link codec that each node has to know.
     """
 
     authorize_node: NodeCheck
     authorize_reply: ReplyCheck
     greet: Greet
     quota: NodeQuota
+    codec: str = PLAIN
 
 
 class GrpcGrid(GridOfOneRun):
@@ -72,6 +75,7 @@ class GrpcGrid(GridOfOneRun):
             partial(_encode_greeting, guard.greet),
             self._read_reply,
             spool,
+            guard.codec,
         )
         self._listener = Listener(address, tls, self._service.handler(), health_port)
 
@@ -138,8 +142,8 @@ class GrpcGrid(GridOfOneRun):
         payload = read_reply(reply)
         if not isinstance(payload, Payload):
             return error_reply(payload, asked)
-        reason = self._authorize_reply(node, payload.values, payload.blob)
-        return error_reply(reason, asked) if reason else Message(reply.content, reply_to=asked)
+        reason = self._authorize_reply(node, payload)
+        return error_reply(reason, asked) if reason else ReadMessage(payload, reply.content, asked)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, wait for all replies or until the timeout in seconds, then pull."""

@@ -4,7 +4,6 @@ Everything here runs in the thread of the event loop.
 """
 
 import asyncio
-import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -19,7 +18,7 @@ from flwr.app import Error, Message
 from grpc import StatusCode
 
 from common.errors import TransportError
-from common.protocol.channel import FRAME, INBOX, REPLY, SERVICE
+from common.protocol.channel import FRAME, INBOX, REPLY, SERVICE, NodeHello
 from common.protocol.frames import IncomingMessage, read_first_frame
 from common.protocol.message_header import MessageHeader
 from server.transport.authentication import CallAuthenticator, NodeCheck
@@ -57,6 +56,7 @@ class Service:
         greeted: returns the frames of each notice to a node of this name that has connected.
         opened: reads a reply in the thread of the server's app.
         spool: folder for unnamed files, in which replies larger than a frame stay until they are taken.
+        codec: name of the link codec that a node has to know.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Service:
         greeted: EncodeGreeting,
         opened: ReadReply,
         spool: Path,
+        codec: str,
     ) -> None:
         self._connections, self._pending, self._authenticator = (
             connections,
@@ -74,6 +75,7 @@ class Service:
             CallAuthenticator(connections, admit),
         )
         self._encode_greeting, self._read_reply, self._spool = greeted, opened, spool
+        self._codec = codec
 
     def handler(self) -> Any:
         """Return the methods for a gRPC server."""
@@ -90,11 +92,13 @@ class Service:
 
     async def _open(self, request: bytes, context: Any) -> None:
         peer = await self._authenticator.authenticate(context)
-        rank = _rank(request)
-        if rank is None:
+        hello = NodeHello.from_json(request)
+        if hello is None:
             await self._authenticator.abort(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
-        await self._authenticator.authorize(peer, rank, context)
-        connection = self._connections.enter(peer, rank)
+        if self._codec not in hello.codecs:
+            await self._authenticator.abort(peer, f"codec {self._codec}", context, StatusCode.INVALID_ARGUMENT)
+        await self._authenticator.authorize(peer, hello.rank, context)
+        connection = self._connections.enter(peer, hello.rank)
         try:
             # The greeting goes before any message, so that the node has the current roster when it gets one.
             for notice in self._encode_greeting(peer.name):
@@ -183,11 +187,3 @@ class Service:
         word = "malformed" if isinstance(error, TransportError) else "failed"
         self._pending.resolve(asked, partial(error_reply, word, asked.message))
         await self._authenticator.abort(peer, word, context)
-
-
-def _rank(request: bytes) -> int | None:
-    try:
-        rank = json.loads(request)["rank"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return rank if type(rank) is int and rank > 0 else None

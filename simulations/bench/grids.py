@@ -29,6 +29,8 @@ from simulations.simulate import simulate
 
 RECIPE = ROOT / "simulations" / "recipes" / "docs.toml"
 CLIENTS, ROUNDS, REPETITIONS = 8, 5, 3
+SETTINGS = [f"train.rounds={ROUNDS}", "data.test_rows=0", "server.codec=plain"]
+"""Every message has its factors in full, since those of a round are trained once more, alone."""
 PEER = "Flower's Ray simulation"
 SAMPLING = 3.0
 """Seconds between two readings of memory, each of which costs each of Ray's processes some milliseconds."""
@@ -99,7 +101,7 @@ def _theirs(folder: Path) -> Run:
 
 def _prepare(folder: Path) -> Path:
     with redirect_stderr(StringIO()):
-        return simulate(RECIPE, [f"train.rounds={ROUNDS}", "data.test_rows=0"], "run", folder, None, prepare_only=True)
+        return simulate(RECIPE, SETTINGS, "run", folder, None, prepare_only=True)
 
 
 def _rounds(run: Path) -> list[float]:

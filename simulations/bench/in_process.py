@@ -16,7 +16,8 @@ from client.training.train import train
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter
 from common.protocol.assignment import Assignment, Training
-from common.protocol.messages import unpack_assignment
+from common.protocol.messages import FROZEN, unpack_assignment
+from common.protocol.payload import Payload
 from common.settings.reader import parse_settings, read_toml
 from common.settings.recipe import Recipe
 from server.app import make_app
@@ -56,20 +57,20 @@ class Repeat(RunObserver):
     def _again(self) -> float:
         grid = self._grid
         trains = [partial(_train, grid.node(message), *_assignment(message)) for message in grid.pushed["train"]]
-        tests = [partial(_evaluate, grid.node(m), decode_adapter(_blob(m))) for m in grid.pushed["evaluate"]]
+        tests = [partial(_evaluate, grid.node(m), _global_update(m)) for m in grid.pushed["evaluate"]]
         began = time.perf_counter()
         for works in (trains, tests):
             grid.map(lambda work: work(), works)
         return time.perf_counter() - began
 
 
-def _blob(message: Message) -> bytes:
-    return message.content.array_records["adapter"]["adapter"].data
+def _global_update(message: Message) -> Adapter:
+    return decode_adapter(Payload.from_message(message).parts[FROZEN])
 
 
 def _assignment(message: Message) -> tuple[Assignment, Training]:
-    values: Mapping[str, Any] = message.content.config_records["values"]
-    return unpack_assignment(_blob(message), values["trains"], values["scaling"]), Training.from_values(values)
+    asked = Payload.from_message(message)
+    return unpack_assignment(asked.values, asked.blob, asked.parts), Training.from_values(asked.values)
 
 
 def _train(node: LocalNode, assignment: Assignment, training: Training) -> None:

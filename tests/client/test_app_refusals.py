@@ -101,7 +101,7 @@ def _no_file(folder):
 def test_what_went_wrong_stays_in_the_nodes_own_log(tmp_path, caplog, server, spoil, kind):
     values = {"targets": "query-value"} | server.values()
     with caplog.at_level(logging.ERROR, "client.app"):
-        reply = ask(spoil(tmp_path / "spoilt"), kind, values, pack_assignment(server.assignment))
+        reply = ask(spoil(tmp_path / "spoilt"), kind, values, pack_assignment(server.assignment), server.parts)
     assert reason_of(reply) == "failed"
     assert CANARY not in repr(reply)
     assert CANARY not in str(reply.error)

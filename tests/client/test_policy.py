@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.policy import MAY_LEAVE, TrainingHistory, TrainingRequest, needed_bytes, outgoing_values, training_violation
-from common.protocol.assignment import Assignment, Training
+from common.protocol.assignment import Assignment, Term, Training
 from common.protocol.messages import RoundId
 from common.settings.node import Policy
 from tests.helpers.common.models import random_adapter
@@ -16,7 +16,10 @@ from tests.helpers.common.models import random_adapter
 SHAPES = {"layers.0.q_proj": (4, 6), "layers.0.v_proj": (2, 6)}
 FROZEN, START = random_adapter(SHAPES, (3,), 1), random_adapter(SHAPES, (2,), 2)
 ASK = TrainingRequest(
-    RoundId("run", 4, "parent", "base"), Assignment(FROZEN, START), Training((1e-3, 1e-2, 5e-3), 8), cohort=3
+    RoundId("run", 4, "parent", "base", phase=2),
+    Assignment(FROZEN, START, terms=(Term("proximal"),)),
+    Training((1e-3, 1e-2, 5e-3), 8),
+    cohort=3,
 )
 PAST = TrainingHistory(trainings=4, seconds=30.0)
 BYTES = 4 * (3 * (4 + 6) + 2 * (2 + 6) + 4 * (2 * (4 + 6) + 2 * (2 + 6)))  # rank 3 of a (2, 6) module is 2
@@ -24,6 +27,8 @@ LIMITS = [
     ("max_rank", 2, 1),
     ("max_steps", 3, 2),
     ("max_rounds", 5, 4),
+    ("max_phases", 2, 1),
+    ("terms", ("proximal",), ()),
     ("min_lr", 1e-3, nextafter(1e-3, 1)),
     ("max_lr", 1e-2, nextafter(1e-2, 0)),
     ("min_cohort", 3, 4),

@@ -24,6 +24,7 @@ class UpdateStatement:
     roster_version: int
     round: int
     attempt: int
+    phase: int
     node: str
     parent_hash: str
     base_fingerprint: str
@@ -65,7 +66,7 @@ def _bytes(value: UpdateStatement | Receipt) -> bytes:
     return signed_bytes(kind, asdict(value))
 
 
-_ROUND = {"run": "", "round": 0, "attempt": 1, "parent": "", "base": ""}
+_ROUND = {"run": "", "round": 0, "attempt": 1, "phase": 1, "parent": "", "base": ""}
 """Round values for the signature of a reply to no round: an announcement."""
 
 
@@ -96,6 +97,7 @@ def _statement(values: Mapping[str, Any], blob_hash: str, project: str, node: st
         roster_version=values["roster"],
         round=round_values["round"],
         attempt=round_values["attempt"],
+        phase=round_values["phase"],
         node=node,
         parent_hash=round_values["parent"],
         base_fingerprint=round_values["base"],

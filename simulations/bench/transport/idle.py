@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any
 
 from common.protocol.flower import identify
+from common.protocol.payload import Payload
 from server.transport.grid import GrpcGrid
 from server.transport.listener import raise_open_file_limit
 from simulations.bench.measure import Comparison, peak, require, run_in_fresh_process
@@ -32,7 +33,7 @@ SETTLED = 3.0
 class Deaf:
     """The auditor of a node that never replies and records nothing."""
 
-    def sign(self, values: Mapping[str, Any], blob: bytes) -> Mapping[str, Any]:
+    def sign(self, reply: Payload) -> Mapping[str, Any]:
         """Add nothing."""
         return {}
 

@@ -11,6 +11,7 @@ from common.adapters.adapter import Adapter, Factors, Shapes
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Update
 from common.protocol.messages import ADAPTER_STYPE, RoundId, pack_update, unpack_assignment
+from common.protocol.payload import Payload
 from common.seeding import rng
 
 ROWS = 10
@@ -39,9 +40,8 @@ def random_factors(shapes: Shapes, ranks: Mapping[str, int]) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        content: Any = message.content
-        values = content["values"]
-        assignment = unpack_assignment(content["adapter"]["adapter"].data, values["trains"], values["scaling"])
+        asked = Payload.from_message(message)
+        values, assignment = asked.values, unpack_assignment(asked.values, asked.blob, {})
         draws = rng(str(context.node_config["node"]), values["round"])
         update = Update(Adapter({name: _draw(f, draws) for name, f in assignment.start.items()}), ROWS, ROWS, 1.0)
         counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
@@ -50,7 +50,7 @@ def random_factors(shapes: Shapes, ranks: Mapping[str, int]) -> ClientApp:
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
         values: Any = message.content["values"]
-        return _reply(message, RoundId.from_values(values).to_values() | {"loss": 1.0})
+        return _reply(message, RoundId.from_values(values).to_values() | {"loss": 1.0, "count": ROWS})
 
     return app
 

@@ -11,6 +11,7 @@ from client.network.audit import LogAuditor
 from common.errors import IdentityError, TransportError
 from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt
+from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
 from tests.helpers.end_to_end.identities import Identities
 
@@ -60,7 +61,7 @@ def kept(identities):
 
 
 def test_a_reply_is_signed_for_this_node(auditor, identities):
-    added = auditor.sign(VALUES, BLOB)
+    added = auditor.sign(Payload(VALUES, BLOB))
     b = identities.node("b")
     assert signatures.is_signed_reply(VALUES | added, HASH, "demo", "b", b.signing_key.public_key())
     assert not signatures.is_signed_reply(VALUES | added, HASH, "demo", "a", b.signing_key.public_key())
@@ -68,7 +69,7 @@ def test_a_reply_is_signed_for_this_node(auditor, identities):
 
 
 def test_a_receipt_is_checked_and_kept(auditor, identities, signed, caplog):
-    auditor.sign(VALUES, BLOB)
+    auditor.sign(Payload(VALUES, BLOB))
     told(auditor, signed())
     (receipt,) = kept(identities)
     assert (receipt["round"], receipt["blob_hash"], receipt["weight"]) == (3, HASH, 0.25)
@@ -84,27 +85,27 @@ def test_a_receipt_is_checked_and_kept(auditor, identities, signed, caplog):
     "change", [{"weight": 0.5}, {"adapter": "04"}, {"signature": ""}, {"signature": "no hex"}, {"signature": "00" * 64}]
 )
 def test_a_receipt_that_the_server_did_not_sign_is_told(auditor, identities, signed, change, caplog):
-    auditor.sign(VALUES, BLOB)
+    auditor.sign(Payload(VALUES, BLOB))
     told(auditor, replace(signed(), **change))
     assert "is not signed by the server's key" in caplog.text
     assert not kept(identities)
 
 
 def test_a_receipt_for_another_node_is_none(auditor, identities, signed, caplog):
-    auditor.sign(VALUES, BLOB)
+    auditor.sign(Payload(VALUES, BLOB))
     told(auditor, signed(node="a"))
     assert "is not signed by the server's key" in caplog.text
 
 
 def test_an_update_that_the_log_does_not_have_is_told(auditor, identities, signed, caplog):
-    auditor.sign(VALUES, BLOB)
+    auditor.sign(Payload(VALUES, BLOB))
     told(auditor, replace(signed(), updates=["00" * 32]))
     assert f"round 3: this node's update {HASH[:12]} is missing from the server's log" in caplog.text
     assert not kept(identities)
 
 
 def test_a_reason_is_told(auditor, identities, caplog):
-    auditor.sign(VALUES, BLOB)
+    auditor.sign(Payload(VALUES, BLOB))
     told(auditor, replace(LINE, updates=[], reason="nan", weight=0.0))
     assert "round 3: this node's update does not count: nan" in caplog.text
     assert "missing" not in caplog.text
@@ -116,7 +117,7 @@ def test_a_node_that_is_left_out_is_told_why(auditor, caplog):
 
 
 def test_a_round_of_which_nothing_was_told_is_named(auditor, signed, caplog):
-    auditor.sign(VALUES, BLOB)
+    auditor.sign(Payload(VALUES, BLOB))
     told(auditor, replace(LINE, round=2, parent="01", adapter="02"))  # an older one, after a new connection
     assert not caplog.records
     told(auditor, replace(LINE, round=4, parent="03", adapter="04"))
@@ -124,14 +125,14 @@ def test_a_round_of_which_nothing_was_told_is_named(auditor, signed, caplog):
 
 
 def test_an_update_of_an_attempt_that_was_abandoned_is_forgotten(auditor, identities, signed):
-    auditor.sign(VALUES, b"first attempt")
-    auditor.sign(VALUES | {"attempt": 2}, BLOB)
+    auditor.sign(Payload(VALUES, b"first attempt"))
+    auditor.sign(Payload(VALUES | {"attempt": 2}, BLOB))
     told(auditor, signed())
     assert len(kept(identities)) == 1
 
 
 def test_an_announcement_is_no_update(auditor, caplog):
-    auditor.sign({"name": "b", "rank": 8}, b"")
+    auditor.sign(Payload({"name": "b", "rank": 8}, b""))
     told(auditor, LINE)
     assert not caplog.records
 
@@ -154,7 +155,7 @@ def test_a_newer_roster_is_kept_and_signed_for(auditor, identities):
     before = identities.node("b").roster.version
     identities.revoke("a")
     auditor.on_notice({}, identities.roster)
-    assert auditor.sign(VALUES, BLOB)["roster"] == before + 1
+    assert auditor.sign(Payload(VALUES, BLOB))["roster"] == before + 1
     assert identities.node("b").roster.version == before + 1  # also after a restart
 
 
@@ -185,6 +186,6 @@ def test_a_notice_of_another_form_is_refused(auditor, values):
 
 def test_a_receipt_that_cannot_be_kept_ends_nothing(auditor, identities, signed, caplog):
     (identities.folder / "b" / "b.receipts").mkdir()
-    auditor.sign(VALUES, BLOB)
+    auditor.sign(Payload(VALUES, BLOB))
     told(auditor, signed())
     assert "the receipt for round 3 cannot be kept" in caplog.text

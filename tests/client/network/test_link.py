@@ -157,8 +157,8 @@ def test_a_client_app_of_flower_answers(start, authority):
 def test_what_signs_sees_the_reply_and_adds_to_it(start, authority):
     seen = []
 
-    def sign(values, blob):
-        seen.append((dict(values), blob))
+    def sign(reply):
+        seen.append((dict(reply.values), reply.blob))
         return {"signature": b"\x00\xff"}
 
     grid = start()

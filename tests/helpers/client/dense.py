@@ -12,16 +12,21 @@ from common.adapters.adapter import Adapter, Factors
 
 
 def dense_update(bench, assignment, training, name="clinic", mean_of_means=False):
-    """(s B, A) after training; with `mean_of_means` each batch of an accumulated step counts alike (wrong)."""
-    sides = {module: _leaves(factors, assignment) for module, factors in assignment.start.items()}
+    """(s B, A) after training; with `mean_of_means` each batch of an accumulated step counts alike (wrong).
+
+    In the type of the base model. The terms of the assignment are terms of the loss.
+    """
+    sides = _sides(bench, assignment)
+    began = {module: [leaf.detach().clone() for leaf in pair] for module, pair in sides.items()}
     leaves = [leaf for pair in sides.values() for leaf in pair if leaf.requires_grad]
     optimizer = torch.optim.Adam(leaves)
     count = len(training.learning_rates) * training.accumulate
-    stream = batches(bench.rows, training.batch, count, (training.seed, name, training.round))
+    stream = batches(bench.rows, training.batch, count, training.stream_key(name))
     for rate in training.learning_rates:
         group = list(islice(stream, training.accumulate))
         weight = [1 / (len(group) * b.supervised if mean_of_means else sum(g.supervised for g in group)) for b in group]
         loss = sum(w * _loss(bench, assignment, sides, batch) for w, batch in zip(weight, group, strict=True))
+        loss = loss + sum(_term(term, assignment.scaling, sides, began) for term in assignment.terms)
         for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
             leaf.grad = gradient
         _clip(leaves, training.clip)
@@ -31,8 +36,31 @@ def dense_update(bench, assignment, training, name="clinic", mean_of_means=False
     return Adapter({n: Factors(a.detach().numpy(), s * b.detach().numpy()) for n, (a, b) in sides.items()})
 
 
-def _leaves(factors, assignment):
-    a, b = torch.tensor(factors.a), torch.tensor(factors.b / assignment.scaling)
+def dense_gradient(bench, assignment, training, name="clinic"):
+    """Return the gradient by s B of the mean loss over the batches of a training that makes no step, by module."""
+    sides, steps = _sides(bench, assignment), len(training.learning_rates)
+    stream = list(islice(batches(bench.rows, training.batch, steps, training.stream_key(name)), steps))
+    loss = sum(_loss(bench, assignment, sides, batch) / batch.supervised for batch in stream) / steps
+    gradients = torch.autograd.grad(loss, [b for _, b in sides.values()])
+    return {n: (g / assignment.scaling).numpy() for n, g in zip(sides, gradients, strict=True)}
+
+
+def _term(term, scaling, sides, began):
+    """Return the term as a part of the loss, of which its gradient is the derivative."""
+    if term.name == "proximal":
+        moved = [now - then for n in sides for now, then in zip(sides[n], began[n], strict=True)]
+        return term.numbers["mu"] / 2 * sum(each.square().sum() for each in moved)
+    shift = {name: torch.tensor(factors.b, dtype=sides[name][1].dtype) for name, factors in term.adapter.items()}
+    return sum((shift[name] * scaling * sides[name][1]).sum() for name in sides)
+
+
+def _sides(bench, assignment):
+    dtype = bench.base.model.dtype
+    return {module: _leaves(factors, assignment, dtype) for module, factors in assignment.start.items()}
+
+
+def _leaves(factors, assignment, dtype):
+    a, b = torch.tensor(factors.a, dtype=dtype), torch.tensor(factors.b / assignment.scaling, dtype=dtype)
     return a.requires_grad_(assignment.trains != "b"), b.requires_grad_(assignment.trains != "a")
 
 
@@ -50,7 +78,7 @@ def _dense(module, name, assignment, a, b):
     added = assignment.scaling * b @ a
     if name in assignment.frozen:
         held = assignment.frozen[name]
-        added = added + torch.tensor(held.b) @ torch.tensor(held.a)
+        added = added + torch.tensor(held.b, dtype=a.dtype) @ torch.tensor(held.a, dtype=a.dtype)
     return module.weight + (added.T if isinstance(module, Conv1D) else added)
 
 

@@ -2,24 +2,23 @@
 
 from dataclasses import asdict
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, Message, RecordDict
 
 from client.app import app
 from common.adapters.codec import encode_adapter
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment
 from common.protocol.flower import give_id, identify
-from common.protocol.messages import RoundId, assignment_values, pack_assignment
+from common.protocol.messages import RoundId, assignment_values, pack_assignment, pack_terms
+from common.protocol.payload import Payload
 from tests.helpers.client.training import PLAIN
 from tests.helpers.common.models import random_adapter
 
 
-def ask(file, kind, values, blob=b"", node_id=7, message_id="a"):
+def ask(file, kind, values, blob=b"", parts=None, node_id=7, message_id="a"):
     """Return the reply of the node with this file, through Flower's own ClientApp."""
     identify()
-    content = RecordDict({"values": ConfigRecord(dict(values))})
-    if blob:
-        content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), "fedlora.v1", blob)})
+    content = Payload(values, blob, parts or {}).to_records()
     context = Context(1, node_id, {"node": str(file)}, RecordDict(), {})
     return app(give_id(Message(content, node_id, kind), message_id), context)
 
@@ -38,17 +37,16 @@ class Server:
         return assignment_values(self.assignment, PLAIN) | {"cohort": self.cohort} | asdict(round_id or self.order)
 
     def train(self, blob=None, round_id=None, **flower):
-        return ask(
-            self.file,
-            "train",
-            self.values(round_id),
-            pack_assignment(self.assignment) if blob is None else blob,
-            **flower,
-        )
+        start = pack_assignment(self.assignment) if blob is None else blob
+        return ask(self.file, "train", self.values(round_id), start, self.parts, **flower)
+
+    @property
+    def parts(self):
+        return {"frozen": encode_adapter(self.assignment.frozen)} | pack_terms(self.assignment)
 
     def evaluate(self, adapter=None, round_id=None, blob=None):
         sent = encode_adapter(adapter or self.assignment.frozen) if blob is None else blob
-        return ask(self.file, "evaluate", asdict(round_id or self.order), sent)
+        return ask(self.file, "evaluate", asdict(round_id or self.order), parts={"frozen": sent})
 
 
 def values_of(reply):

@@ -1,6 +1,5 @@
 """Nodes that misbehave in their replies of training, and otherwise are as those of `fedlora client`."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from common.identity.credentials import NodeCredentials, load_node_credentials
 from common.identity.documents import signatures
 from common.protocol.channel import REPLY, SERVICE
 from common.protocol.frames import encode_message
+from common.protocol.payload import Payload
 from tests.helpers.end_to_end.invalid_replies import BLOB, CONTENT, SIGNED, Values, flipped
 from tests.helpers.end_to_end.transport import blob_of, content, until, values_of
 
@@ -45,9 +45,9 @@ class Node:
         with _ONE_AT_A_TIME:
             return app(message, context)
 
-    def sign(self, values: Mapping[str, Any], blob: bytes) -> Values:
+    def sign(self, reply: Payload) -> Values:
         """Return the values that are added to a reply."""
-        return self.sign_as(self.credentials, values, blob)
+        return self.sign_as(self.credentials, reply)
 
     def on_notice(self, values: Values, blob: bytes) -> None:
         """Handle a notice."""
@@ -55,9 +55,9 @@ class Node:
     def on_request(self, values: Values) -> None:
         """Handle a request to train."""
 
-    def sign_as(self, who: NodeCredentials, values: Mapping[str, Any], blob: bytes) -> Values:
-        blob_hash = hashlib.sha256(blob).hexdigest()
-        return signatures.sign_reply(values, blob_hash, who.project, who.name, who.roster.version, who.signing_key)
+    def sign_as(self, who: NodeCredentials, reply: Payload) -> Values:
+        keys = who.project, who.name, who.roster.version, who.signing_key
+        return signatures.sign_reply(reply.values, reply.blob_hash, *keys)
 
 
 class Spoiler(Node):
@@ -74,23 +74,23 @@ class Spoiler(Node):
 class Flipper(Node):
     """Flips a bit of an update after it was signed."""
 
-    def sign(self, values: Mapping[str, Any], blob: bytes) -> Values:
+    def sign(self, reply: Payload) -> Values:
         field = self.settings.name.removeprefix("flipped-")
-        if not _is_update(values):
-            return super().sign(values, blob)
+        if not _is_update(reply.values):
+            return super().sign(reply)
         if field == BLOB:  # The same to the server: what was signed and what is sent differ by a bit.
-            return super().sign(values, flipped(blob))
-        whole = {**values, **super().sign(values, blob)}
+            return super().sign(replace(reply, blob=flipped(reply.blob)))
+        whole = {**reply.values, **super().sign(reply)}
         return whole | {field: flipped(whole[field])}
 
 
 class Forger(Node):
     """Signs its updates with its own key for another project, or in the name of another node."""
 
-    def sign(self, values: Mapping[str, Any], blob: bytes) -> Values:
+    def sign(self, reply: Payload) -> Values:
         claims = {"for-another-project": {"project": "other"}, "as-another-node": {"name": "client-00"}}
-        who = replace(self.credentials, **claims[self.settings.name]) if _is_update(values) else self.credentials
-        return self.sign_as(who, values, blob)
+        who = replace(self.credentials, **claims[self.settings.name]) if _is_update(reply.values) else self.credentials
+        return self.sign_as(who, reply)
 
 
 class Replayer(Node):
@@ -103,9 +103,9 @@ class Replayer(Node):
             return Message(content(**self.said), reply_to=message)
         return super().answer(message, context)
 
-    def sign(self, values: Mapping[str, Any], blob: bytes) -> Values:
-        signed = {**values, **super().sign(values, blob)}
-        if "fingerprint" not in values:
+    def sign(self, reply: Payload) -> Values:
+        signed = {**reply.values, **super().sign(reply)}
+        if "fingerprint" not in reply.values:
             return signed
         self.said = getattr(self, "said", signed)
         return self.said
@@ -131,7 +131,7 @@ class Impostor(Node):
         """Reply to it with an update and a signature of its own; prints what the server says."""
         reply = super().answer(message, self.context)
         values, blob = values_of(reply), blob_of(reply)
-        frames = encode_message(Message(content(blob, **values, **self.sign(values, blob)), reply_to=message))
+        frames = encode_message(Message(content(blob, **values, **self.sign(Payload(values, blob))), reply_to=message))
         own = self.credentials
         tls = grpc.ssl_channel_credentials(own.ca_pem, own.key_pem, own.certificate_pem)
         with grpc.secure_channel(self.settings.server, tls, [("grpc.enable_http_proxy", 0)]) as channel:

@@ -17,13 +17,11 @@ from common.protocol.messages import ADAPTER_STYPE
 from server.transport.grid import GrpcGrid, NodeGuard
 from server.transport.quota import NodeQuota
 
-OPEN = NodeGuard(lambda name, key, rank: None, lambda name, values, blob: None, lambda name: (), NodeQuota())
+OPEN = NodeGuard(lambda name, key, rank: None, lambda name, reply: None, lambda name: (), NodeQuota())
 """Lets in whoever has a certificate."""
 
 
-def guard(
-    admit=OPEN.authorize_node, verify=lambda name, values, blob: True, greeting=OPEN.greet, **limits
-) -> NodeGuard:
+def guard(admit=OPEN.authorize_node, verify=lambda name, reply: True, greeting=OPEN.greet, **limits) -> NodeGuard:
     """Make a guard that accepts the replies for which `verify` holds."""
     return NodeGuard(admit, lambda *reply: None if verify(*reply) else "signature", greeting, NodeQuota(**limits))
 
@@ -69,7 +67,7 @@ class RecordingAuditor:
     """Signs with `sign`; keeps what it is told and asked."""
 
     __test__ = False
-    sign: Callable = lambda values, blob: {}
+    sign: Callable = lambda reply: {}
     notices: list = field(default_factory=list)
     orders: list = field(default_factory=list)
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
 
 from common.adapters import codec
 from common.adapters.adapter import Adapter, Array, Factors, Shapes
+from common.adapters.link_codecs import codec_named
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment, Training, Update
 from common.protocol.messages import RejectionReason, RoundId, pack_update, unpack_assignment
@@ -25,6 +28,7 @@ class NumpyNode:
     rows: int = 10
     base: str = "base"
     shapes: Shapes = field(default_factory=lambda: SHAPES)
+    held: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
     def announcement(self) -> Announcement:
         return Announcement(self.name, self.rank, self.rows, self.base, self.shapes, (), (), "classification")
@@ -34,12 +38,20 @@ class NumpyNode:
         if kind == "query":
             return Payload(self.announcement().to_values())
         round_id = RoundId.from_values(payload.values).to_values()
+        parts = self._received(payload)
         if kind == "evaluate":
-            return Payload(round_id | {"loss": self.loss(codec.decode_adapter(payload.blob))})
-        assignment = unpack_assignment(payload.blob, payload.values["trains"], payload.values["scaling"])
+            return Payload(round_id | {"loss": self.loss(codec.decode_adapter(parts["frozen"])), "count": self.rows})
+        assignment = unpack_assignment(payload.values, payload.blob, parts)
         update = self.train(assignment, Training.from_values(payload.values))
         counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
         return Payload(round_id | counts, pack_update(update, assignment.trains))
+
+    def _received(self, payload: Payload) -> Mapping[str, bytes]:
+        """Return the parts of a message, which it may name by the hash of what the node holds."""
+        decode = codec_named(payload.values.get("codec", "plain")).decode
+        parts = {name: decode(part, self.held) for name, part in payload.parts.items()}
+        self.held.update({sha256(part).hexdigest(): part for part in parts.values()})
+        return parts
 
     def loss(self, adapter: Adapter) -> float:
         return sum(float(np.sum(self._gap(name, dense(factors)) ** 2)) / 2 for name, factors in adapter.items())
@@ -54,11 +66,21 @@ class NumpyNode:
         s, start = assignment.scaling, assignment.start[name].astype("f8")
         a, b = start.a, start.b / s
         frozen = dense(assignment.frozen[name]) if name in assignment.frozen else 0.0
+        if assignment.returns == "gradient":
+            return Factors(a, self._gap(name, frozen + s * b @ a) @ a.T)
         for rate in rates:
             gap = self._gap(name, frozen + s * b @ a)
-            step_a = s * b.T @ gap if assignment.trains == "both" else 0.0
-            a, b = a - rate * step_a, b - rate * s * gap @ a.T
+            more_a, more_b = self._terms(name, assignment, a - start.a, b - start.b / s)
+            step_a = s * b.T @ gap + more_a if assignment.trains == "both" else 0.0
+            a, b = a - rate * step_a, b - rate * (s * gap @ a.T + more_b)
         return Factors(a, s * b)
+
+    def _terms(self, name: str, assignment: Assignment, moved_a: Array, moved_b: Array) -> tuple[Any, Any]:
+        """Return what the terms of the assignment add to the gradients of A and the unscaled B."""
+        named = {term.name: term for term in assignment.terms}
+        mu = named["proximal"].numbers["mu"] if "proximal" in named else 0.0
+        shift = assignment.scaling * named["control-variate"].adapter[name].b if "control-variate" in named else 0.0
+        return mu * moved_a, mu * moved_b + shift
 
     def _gap(self, name: str, weight: Array) -> Array:
         return weight - rng(self.name, name).standard_normal(weight.shape)

@@ -7,7 +7,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.protocol.flower import give_id, identify
-from common.protocol.payload import Payload, read_reply
+from common.protocol.payload import Payload
 from tests.helpers.server.exchange import NumpyNode
 
 Answer = Callable[[Message], Iterable[Message]]
@@ -69,8 +69,7 @@ def answering(node: NumpyNode) -> Answer:
     """Return the client app of a node in NumPy."""
 
     def answer(message: Message) -> Iterable[Message]:
-        payload = read_reply(message)
-        assert isinstance(payload, Payload)
+        payload = Payload.from_message(message)
         return [reply(message, node.answer(message.metadata.message_type, payload))]
 
     return answer

@@ -8,7 +8,7 @@ import numpy as np
 
 from common.adapters.adapter import Adapter, Array, Factors
 from common.adapters.codec import DecodeLimits
-from common.protocol.assignment import Assignment, Update
+from common.protocol.assignment import Assignment, RankPattern, Update
 from common.protocol.messages import pack_update, unpack_update
 from common.seeding import rng
 from common.settings.recipe import LoraSettings, Server
@@ -38,13 +38,15 @@ class Sent:
 
     @property
     def weighted(self) -> WeightedUpdate:
-        return WeightedUpdate(self.share, self.rank, self.modules)
+        return WeightedUpdate(self.share, self.rank, self.modules, self.assignment.start)
 
 
 def make(algorithm: str = "increments", ranks: Sequence[int] = MIXED, **options: Any) -> Algorithm:
     """Make an algorithm; options are those of [server], `alpha`, `seed` and `head`."""
     lora, seed = LoraSettings(alpha=options.pop("alpha", "rank")), options.pop("seed", 0)
     head = frozenset(options.pop("head", ()))
+    if algorithm == "fedlin":
+        options = {"mode": "b"} | options
     return create_algorithm(AlgorithmSettings(seed, tuple(ranks), lora, Server(algorithm, **options), head))
 
 
@@ -55,7 +57,7 @@ def send(algorithm: Algorithm, state: State, ranks: Sequence[int], shares: Seque
 
 
 def _send(algorithm: Algorithm, state: State, rank: int, share: float, number: int) -> Sent:
-    assignment = algorithm.assign(state, rank)
+    assignment = algorithm.assign(state, str(number), RankPattern(rank))
     modules = {name: _noisy(f, assignment, (state.round, number, name)) for name, f in assignment.start.items()}
     return Sent(rank, share, assignment, pack_update(Update(Adapter(modules), 1, 1, 0.5), assignment.trains))
 

@@ -3,6 +3,7 @@ import pytest
 
 from common.adapters.adapter import Adapter, Factors
 from common.errors import ConfigError
+from common.protocol.assignment import RankPattern
 from server.algorithms import WeightedUpdate
 from tests.helpers.server import oracle
 from tests.helpers.server.exchange import dense
@@ -47,7 +48,7 @@ def test_the_inexact_mean_shows_in_the_aggregation_error():
 def test_a_round_goes_on_from_the_means():
     algorithm, before, _, after = one_round(alpha=8.0)
     for state in (before, after):
-        assignment = algorithm.assign(state, 4)
+        assignment = algorithm.assign(state, "ada", RankPattern(4))
         assert (dict(assignment.frozen), assignment.trains, assignment.scaling) == ({}, "both", 2.0)
         assert assignment.start is algorithm.broadcast_update(state)
 

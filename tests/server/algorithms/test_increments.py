@@ -40,11 +40,9 @@ def rounds(algorithm, shapes, cohorts):
 
 def reported(algorithm, before, after, sent):
     """Return the aggregation error as the server computes it."""
-    starts = {update.rank: update.assignment.start for update in sent}
     updates = [update.weighted for update in sent]
-    return aggregation_error(
-        algorithm.total_update(before), algorithm.total_update(after), algorithm.dropped_update(after), updates, starts
-    )
+    parts = algorithm.total_update(before), algorithm.total_update(after), algorithm.dropped_update(after)
+    return aggregation_error(*parts, updates)
 
 
 @pytest.mark.parametrize("mode", ["both", "b"])

@@ -5,7 +5,7 @@ import pytest
 
 from common.adapters import lowrank
 from common.adapters.codec import encode_adapter
-from common.protocol.assignment import Update
+from common.protocol.assignment import RankPattern, Update
 from common.protocol.messages import pack_update
 from common.settings.recipe import LoraSettings
 from server.algorithms import WeightedUpdate
@@ -27,7 +27,7 @@ def after_rounds(count, ranks=RANKS, cohort=RANKS, **options):
 
 
 def start(algorithm, state, rank=16):
-    return algorithm.assign(state, rank).start
+    return algorithm.assign(state, "ada", RankPattern(rank)).start
 
 
 def orthonormal(a):
@@ -122,7 +122,7 @@ def test_every_rank_gets_the_first_rows_of_one_a():
     algorithm, state, _ = after_rounds(1, ranks=MIXED, cohort=MIXED, mode="b")
     whole = start(algorithm, state, 64)
     for rank in MIXED:
-        assignment = algorithm.assign(state, rank)
+        assignment = algorithm.assign(state, "ada", RankPattern(rank))
         assert assignment.trains == "b"
         assert all(f.a.tobytes() == whole[name].a[:rank].tobytes() for name, f in assignment.start.items())
 
@@ -147,5 +147,5 @@ def test_the_scale_of_an_assignment_is_alpha_over_rank():
     for mode in ("both", "b"):
         algorithm = make(ranks=(4, 8), alpha=16.0, mode=mode)
         state = algorithm.initial(SHAPES)
-        assert [algorithm.assign(state, rank).scaling for rank in (4, 8)] == [4.0, 2.0]
+        assert [algorithm.assign(state, "ada", RankPattern(rank)).scaling for rank in (4, 8)] == [4.0, 2.0]
     assert LoraSettings().scaling(4) == 1.0

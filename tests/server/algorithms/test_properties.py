@@ -9,6 +9,7 @@ from common.adapters.adapter import Adapter, Factors
 from common.adapters.codec import encode_adapter
 from common.adapters.joined import join_adapters
 from common.errors import ConfigError
+from common.protocol.assignment import RankPattern
 from server.algorithms import ALGORITHMS, WeightedUpdate
 from tests.helpers.server import oracle
 from tests.helpers.server.exchange import dense
@@ -27,6 +28,11 @@ def algorithm(request):
 def nodes(name):
     """Four nodes, of one rank where the algorithm needs that."""
     return fresh(rank=4) if name == "fedit" else fresh()
+
+
+def two_rounds(name):
+    """Return settings of two rounds, in the mode that the algorithm needs."""
+    return plan(2, algorithm=name, mode="b" if name == "fedlin" else "both")
 
 
 def bits(state):
@@ -56,7 +62,7 @@ def test_a_scale_is_folded_once(name, ranks):
     algorithm, rng, updates, truth = make(name, ranks, alpha=16.0), np.random.default_rng(0), [], 0.0
     state = algorithm.initial({"q": (12, 20)})
     for rank in ranks:
-        assignment = algorithm.assign(state, rank)
+        assignment = algorithm.assign(state, "ada", RankPattern(rank))
         a, b = rng.standard_normal((rank, 20)), rng.standard_normal((12, rank))
         updates.append(WeightedUpdate(1 / len(ranks), rank, Adapter({"q": Factors(a, assignment.scaling * b)})))
         truth += 16 / rank * b @ a / len(ranks)
@@ -124,8 +130,14 @@ def test_averages_of_factors_do(name):
 def test_the_order_of_arrival_changes_no_bit(name, order, tmp_path_factory):
     exchange = nodes(name)
     exchange.arrange = lambda asked: sorted(asked, key=lambda node: order[node % 4])
-    arrived = hashes(run(tmp_path_factory.mktemp("run"), exchange, plan(2, algorithm=name)))
-    assert arrived == hashes(run(tmp_path_factory.mktemp("run"), nodes(name), plan(2, algorithm=name)))
+    arrived = hashes(run(tmp_path_factory.mktemp("run"), exchange, two_rounds(name)))
+    assert arrived == hashes(
+        run(
+            tmp_path_factory.mktemp("run"),
+            nodes(name),
+            plan(2, algorithm=name, mode="b" if name == "fedlin" else "both"),
+        )
+    )
 
 
 def test_another_order_of_the_sum_would_change_bits():
@@ -140,7 +152,7 @@ def test_counts_matter_only_to_each_other(name, tmp_path):
     def end(number, times):
         exchange = nodes(name)
         exchange.tamper = times
-        return hashes(run(tmp_path / str(number), exchange, plan(2, algorithm=name)))
+        return hashes(run(tmp_path / str(number), exchange, two_rounds(name)))
 
     def times(factor, only=("ada", "bob", "cyd", "eve")):
         def tamper(name, kind, number, reply):

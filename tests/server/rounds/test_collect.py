@@ -8,9 +8,11 @@ import pytest
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
-from common.protocol.assignment import Training
+from common.protocol.assignment import RankPattern, Training
 from common.protocol.messages import RoundId
+from server.algorithms.weighting import find_shares, weighting_named
 from server.rounds.collect import RoundRequest, collect_updates
+from server.rounds.link import Links
 from server.rounds.metrics import ClientMetrics
 from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode
 from tests.helpers.server.oracle import make
@@ -27,14 +29,18 @@ class Once:
         self.folder, self.done = tmp_path, []
         algorithm = make(ranks=(1, 2, 8))
         state = algorithm.initial(SHAPES)
-        assignments = {rank: algorithm.assign(state, rank) for rank in (1, 2, 8)}
+        ranks = {node.name: RankPattern(node.rank) for node in NODES.values()}
+        assignments = {name: algorithm.assign(state, name, pattern) for name, pattern in ranks.items()}
         self.call = RoundRequest(RoundId("run", 1, "parent", "base"), Training((0.1, 0.1), 4), assignments)
 
     def collect(self, numbers=(31, 17, 23), weights="examples"):
         self.done = []
+        links = Links(self.exchange, "plain")
         self.records = {n: ClientMetrics(NODES[n].name, NODES[n].rank, NODES[n].rows) for n in numbers}
         path, done = self.folder.joinpath, lambda *told: self.done.append(told)
-        return collect_updates(self.exchange, self.call, self.records, path, weights, done)
+        updates = collect_updates(links, self.call, self.records, path, done)
+        shares = find_shares(updates, weighting_named(weights))
+        return [update.weighted(share) for update, share in zip(updates, shares, strict=True)]
 
 
 @pytest.fixture
@@ -50,11 +56,7 @@ def test_updates_come_in_order_of_name(once):
     updates = once.collect()
     assert [(update.rank, update.share) for update in updates] == [(8, 10 / 35), (1, 20 / 35), (2, 5 / 35)]
     assert sorted(path.name for path in once.folder.iterdir()) == ["ada", "bob", "cyd"]
-    assert {record.name: record.share for record in once.records.values()} == {
-        "ada": 10 / 35,
-        "bob": 20 / 35,
-        "cyd": 5 / 35,
-    }
+    assert [update.name for update in updates] == ["ada", "bob", "cyd"]
 
 
 def test_neither_the_order_of_the_cohort_nor_of_arrival_matters(once):

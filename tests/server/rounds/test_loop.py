@@ -63,7 +63,7 @@ def test_a_client_record_says_what_it_sent(tmp_path):
             assert record["share"] == node.rows / 75
             assert record["bytes_up"] == len(reply.blob)
             kinds = [messenger.payloads[kind, number, node.name] for kind in ("train", "evaluate")]
-            assert record["bytes_down"] == sum(len(payload.blob) for payload in kinds)
+            assert record["bytes_down"] == sum(payload.size for payload in kinds)
         for side in ("bytes_up", "bytes_down"):
             assert entry["metrics"][side] == sum(record[side] for record in rows.values()) > 0
 

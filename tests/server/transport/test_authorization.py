@@ -8,6 +8,7 @@ import pytest
 from common.identity import operator as project
 from common.identity.documents import signatures
 from common.identity.keys import private_keys
+from common.protocol.payload import Payload
 from server.transport.authorization import RosterGuard
 from tests.helpers.end_to_end.identities import NOW, Identities
 
@@ -64,15 +65,15 @@ def test_a_revocation_counts_without_a_restart(roster_guard, folders, nodes):
 
 
 def test_a_reply_on_its_way_at_a_revocation_does_not_count(roster_guard, folders, nodes):
-    assert roster_guard.authorize_reply("b", reply(nodes["b"]), BLOB) is None  # control
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"]), BLOB)) is None  # control
     project.revoke(folders / "keys", "b", NOW)
-    assert roster_guard.authorize_reply("b", reply(nodes["b"]), BLOB) == "revoked"
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"]), BLOB)) == "revoked"
 
 
 @pytest.mark.parametrize("nonce", ["", "ab", "ab" * 17, "AB" * 16, 7])
 def test_a_nonce_has_one_length(roster_guard, nodes, nonce, monkeypatch):
     monkeypatch.setattr(signatures.secrets, "token_hex", lambda size: nonce)
-    assert roster_guard.authorize_reply("b", reply(nodes["b"]), BLOB) == "signature"
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"]), BLOB)) == "signature"
 
 
 def test_an_older_or_damaged_roster_is_not_taken(roster_guard, folders, nodes):
@@ -96,9 +97,9 @@ def test_an_expired_member_is_not_admitted(folders, nodes):
 
 def test_a_signed_reply_counts_once(roster_guard, nodes):
     values = reply(nodes["b"])
-    assert roster_guard.authorize_reply("b", values, BLOB) is None
-    assert roster_guard.authorize_reply("b", values, BLOB) == "replay"
-    assert roster_guard.authorize_reply("b", reply(nodes["b"]), BLOB) is None
+    assert roster_guard.authorize_reply("b", Payload(values, BLOB)) is None
+    assert roster_guard.authorize_reply("b", Payload(values, BLOB)) == "replay"
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"]), BLOB)) is None
 
 
 @pytest.mark.parametrize(
@@ -123,44 +124,44 @@ def test_a_signed_reply_counts_once(roster_guard, nodes):
     ],
 )
 def test_a_change_in_any_signed_value_is_seen(roster_guard, nodes, change):
-    assert roster_guard.authorize_reply("b", reply(nodes["b"], **change), BLOB) == "signature"
-    assert roster_guard.authorize_reply("b", reply(nodes["b"]), BLOB) is None  # control
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"], **change), BLOB)) == "signature"
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"]), BLOB)) is None  # control
 
 
 def test_each_byte_of_the_blob_is_signed(roster_guard, nodes):
     for place in range(len(BLOB)):
         flipped = bytearray(BLOB)
         flipped[place] ^= 1
-        assert roster_guard.authorize_reply("b", reply(nodes["b"]), bytes(flipped)) == "signature"
+        assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"]), bytes(flipped))) == "signature"
 
 
 @pytest.mark.parametrize("missing", ["roster", "nonce", "signature", "round"])
 def test_a_value_that_is_missing_is_seen(roster_guard, nodes, missing):
     values = reply(nodes["b"])
     del values[missing]
-    assert roster_guard.authorize_reply("b", values, BLOB) == "signature"
+    assert roster_guard.authorize_reply("b", Payload(values, BLOB)) == "signature"
 
 
 def test_a_node_cannot_speak_for_another(roster_guard, nodes):
-    assert roster_guard.authorize_reply("a", reply(nodes["b"]), BLOB) == "signature"
+    assert roster_guard.authorize_reply("a", Payload(reply(nodes["b"]), BLOB)) == "signature"
     stranger = replace(nodes["b"], signing_key=private_keys.new_signing_key())
-    assert roster_guard.authorize_reply("b", reply(stranger), BLOB) == "signature"
+    assert roster_guard.authorize_reply("b", Payload(reply(stranger), BLOB)) == "signature"
     other = replace(nodes["b"], project="other")
-    assert roster_guard.authorize_reply("b", reply(other), BLOB) == "signature"
-    assert roster_guard.authorize_reply("b", reply(nodes["b"], {"name": "a"}), BLOB) == "name"
-    assert roster_guard.authorize_reply("b", reply(nodes["b"], {"name": "b"}), BLOB) is None
+    assert roster_guard.authorize_reply("b", Payload(reply(other), BLOB)) == "signature"
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"], {"name": "a"}), BLOB)) == "name"
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"], {"name": "b"}), BLOB)) is None
 
 
 def test_what_is_no_number_is_signed_as_it_is(roster_guard, nodes):
     values = reply(nodes["b"], {**VALUES, "loss": nan})
-    assert roster_guard.authorize_reply("b", {**values, "loss": inf}, BLOB) == "signature"
-    assert roster_guard.authorize_reply("b", values, BLOB) is None
+    assert roster_guard.authorize_reply("b", Payload({**values, "loss": inf}, BLOB)) == "signature"
+    assert roster_guard.authorize_reply("b", Payload(values, BLOB)) is None
 
 
 @pytest.mark.parametrize("rank", [9, "8", 8.0, [8]])
 def test_no_node_says_that_it_trains_more_than_its_rank(roster_guard, nodes, rank):
-    assert roster_guard.authorize_reply("b", reply(nodes["b"], {"name": "b", "rank": rank}), BLOB) == "rank"
-    assert roster_guard.authorize_reply("b", reply(nodes["b"], {"name": "b", "rank": 8}), BLOB) is None
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"], {"name": "b", "rank": rank}), BLOB)) == "rank"
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"], {"name": "b", "rank": 8}), BLOB)) is None
 
 
 @pytest.mark.parametrize("count", [5001, 10**12, "5000", 5000.0, nan, [5000], True])
@@ -169,14 +170,14 @@ def test_no_node_says_that_it_trains_more_than_its_rank(roster_guard, nodes, ran
 )
 def test_no_node_counts_more_than_its_weight(folders, nodes, weights, counted, count):
     roster_guard = RosterGuard(folders / "keys", nodes["b"].roster, b"", weights)
-    assert roster_guard.authorize_reply("b", reply(nodes["b"], {**VALUES, counted: count}), BLOB) == "weight"
-    assert roster_guard.authorize_reply("b", reply(nodes["b"], {**VALUES, counted: 5000}), BLOB) is None
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"], {**VALUES, counted: count}), BLOB)) == "weight"
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"], {**VALUES, counted: 5000}), BLOB)) is None
 
 
 def test_rows_may_have_more_tokens_than_the_roster_lets_count_where_rows_count(roster_guard, nodes):
-    assert roster_guard.authorize_reply("b", reply(nodes["b"], {**VALUES, "tokens": 10**6}), BLOB) is None
+    assert roster_guard.authorize_reply("b", Payload(reply(nodes["b"], {**VALUES, "tokens": 10**6}), BLOB)) is None
 
 
 def test_a_reply_that_does_not_count_is_logged_by_name(roster_guard, nodes, caplog):
-    roster_guard.authorize_reply("b", reply(nodes["b"], round=4), BLOB)
+    roster_guard.authorize_reply("b", Payload(reply(nodes["b"], round=4), BLOB))
     assert "a reply of node b is rejected: signature" in caplog.text

@@ -16,6 +16,7 @@ STATEMENT = UpdateStatement(
     **COMMON,
     roster_version=2,
     attempt=1,
+    phase=1,
     parent_hash="0" * 64,
     base_fingerprint="1" * 64,
     configuration_hash="2" * 64,

@@ -1,0 +1,43 @@
+"""Replies of a node: each is the round that was asked for, repeated, and what the node reports.
+
+A new field needs three lines: here, where the node measures it, and in `MAY_LEAVE` of client/policy.py.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from common.protocol.messages import RoundId
+from common.protocol.values import Real, Rule, Whole
+
+MAX_COUNT = 10**9
+"""Largest number of rows or tokens that a client may report for one round."""
+
+Count = Annotated[int, Rule(int, "weight", 1, MAX_COUNT)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainReply(RoundId):
+    """The reply to a request to train; the factors are beside it.
+
+    Args:
+        examples: rows used, with repetition.
+        tokens: tokens that carried loss (rows, for classification), with repetition.
+        loss: mean training loss over the steps.
+    """
+
+    examples: Count
+    tokens: Count
+    loss: Real
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossReply(RoundId):
+    """The reply to a request to evaluate a global update.
+
+    Args:
+        loss: mean loss on the rows that the node holds out.
+        count: number of tokens (rows, for classification) in it.
+    """
+
+    loss: Real
+    count: Whole

@@ -1,0 +1,133 @@
+"""Weighting: from the valid updates of a round to the share of each in the sum.
+
+A share is decided here and nowhere else: the number that `reduce` uses is the one that is recorded, signed and shown.
+Shares add up to 1. A rule that reads the factors takes a node's own numbers for its weight, so then no share exceeds
+2 / K of K updates, nor what the node's limit in the roster allows beside the counts of the others.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+
+from common.adapters import lowrank
+from common.adapters.adapter import Factors
+from common.errors import ConfigError, nearest
+from server.algorithms.base import WeightedUpdate
+
+
+@dataclass(frozen=True)
+class ClientUpdate:
+    """One valid update before it is weighted.
+
+    Args:
+        name: of its node.
+        rank: of its node.
+        examples: rows that it was trained on, with repetition.
+        tokens: tokens that carried loss, with repetition.
+        modules: (s_i B_i, A_i) by module.
+        start: the factors that the node was given to start from.
+    """
+
+    name: str
+    rank: int
+    examples: int
+    tokens: int
+    modules: Mapping[str, Factors]
+    start: Mapping[str, Factors]
+
+    def weighted(self, share: float) -> WeightedUpdate:
+        """Return the update with its share of the round."""
+        return WeightedUpdate(share, self.rank, self.modules, self.start, self.name)
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """One weight for each update, on any scale; 0 leaves the update out of the sum.
+
+    Args:
+        weigh: returns the weights, none of them negative.
+        reads_factors: the weights depend on the factors, which a node can make as large as it likes.
+    """
+
+    weigh: Callable[[Sequence[ClientUpdate]], Sequence[float]]
+    reads_factors: bool = False
+
+
+def _norms(updates: Sequence[ClientUpdate]) -> list[float]:
+    """Return ||s_i B_i A_i|| over all modules (HetLoRA, arXiv 2401.06432, section 3)."""
+    return [lowrank.total_norm(update.modules.values()) for update in updates]
+
+
+WEIGHTINGS = {
+    "examples": Weighting(lambda updates: [update.examples for update in updates]),
+    "tokens": Weighting(lambda updates: [update.tokens for update in updates]),
+    "uniform": Weighting(lambda updates: [1] * len(updates)),
+    "norm": Weighting(_norms, reads_factors=True),
+}
+
+
+def weighting_named(name: str) -> Weighting:
+    """Return the weighting rule of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in WEIGHTINGS:
+        raise ConfigError(f"[server] weights = {name!r} is unknown{nearest(name, WEIGHTINGS)}")
+    return WEIGHTINGS[name]
+
+
+def find_shares(
+    updates: Sequence[ClientUpdate],
+    rule: Weighting,
+    max_share: float | None = None,
+    limit: Callable[[str], int | None] = lambda name: None,
+) -> list[float]:
+    """Return the share of each update.
+
+    Args:
+        updates: all valid ones of a round.
+        rule: gives their weights.
+        max_share: largest share of one update; by default 2 / K for a rule that reads the factors, else none. As shares
+            add up to 1, a value below 1 / K counts as 1 / K.
+        limit: returns the most examples that the roster lets a node report, by its name; None without a limit.
+    """
+    if not updates:
+        return []
+    highest = max_share or (2 / len(updates) if rule.reads_factors else 1.0)
+    most = _roster_shares(updates, limit) if rule.reads_factors else [inf] * len(updates)
+    return cap_shares(rule.weigh(updates), [min(highest, each) for each in most])
+
+
+def _roster_shares(updates: Sequence[ClientUpdate], limit: Callable[[str], int | None]) -> list[float]:
+    """Return the share that each would have by examples, had it as many as its limit, beside those of the others.
+
+    For a rule that counts, the roster's limit needs no cap: a reply that reports more is rejected.
+    """
+    total = sum(update.examples for update in updates)
+    others = [(limit(update.name), total - update.examples) for update in updates]
+    return [inf if own is None else own / (own + rest) for own, rest in others]
+
+
+def cap_shares(weights: Sequence[float], caps: Sequence[float]) -> list[float]:
+    """Return shares in proportion to the weights, none above its cap, that add up to 1.
+
+    What a cap takes away is spread over the others in proportion to their weights; equally, where all of these are 0.
+    Caps that add up to less than 1 cannot hold: all are raised by the same factor.
+    """
+    caps = [cap / min(sum(caps), 1.0) for cap in caps]
+    capped: dict[int, float] = {}
+    while len(capped) < len(weights):
+        shares = _spread(weights, capped)
+        over = {i: caps[i] for i in shares if shares[i] > caps[i]}
+        if not over:
+            capped |= shares
+        capped |= over
+    return [capped[i] for i in range(len(weights))]
+
+
+def _spread(weights: Sequence[float], capped: Mapping[int, float]) -> dict[int, float]:
+    """Return the shares of the updates that are not capped, by position."""
+    free = {i: weight for i, weight in enumerate(weights) if i not in capped}
+    left, total = 1.0 - sum(capped.values()), sum(free.values())
+    return {i: left * weight / total if total else left / len(free) for i, weight in free.items()}
