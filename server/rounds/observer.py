@@ -1,6 +1,7 @@
 """Observers of a run: a progress display, a log, a status file."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 
@@ -30,42 +31,13 @@ class RunObserver:
 
 
 class Observers(RunObserver):
-    """Several observers as one."""
+    """Several observers as one: each event is passed on to all, in order."""
 
     def __init__(self, observers: Sequence[RunObserver]) -> None:
-        self._all = observers
+        for event in (name for name in vars(RunObserver) if name.startswith("on_")):
+            setattr(self, event, partial(_call_all, [getattr(each, event) for each in observers]))
 
-    def on_waiting(self, connected: int, needed: int) -> None:
-        """Notify all."""
-        for each in self._all:
-            each.on_waiting(connected, needed)
 
-    def on_run_started(self, rounds: int, done: int) -> None:
-        """Notify all."""
-        for each in self._all:
-            each.on_run_started(rounds, done)
-
-    def on_round_started(self, number: int, clients: int) -> None:
-        """Notify all."""
-        for each in self._all:
-            each.on_round_started(number, clients)
-
-    def on_client_done(self, name: str, status: str) -> None:
-        """Notify all."""
-        for each in self._all:
-            each.on_client_done(name, status)
-
-    def on_evaluating(self, count: int) -> None:
-        """Notify all."""
-        for each in self._all:
-            each.on_evaluating(count)
-
-    def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
-        """Notify all."""
-        for each in self._all:
-            each.on_round_abandoned(number, attempt, reasons)
-
-    def on_round_committed(self, record: Mapping[str, Any]) -> None:
-        """Notify all."""
-        for each in self._all:
-            each.on_round_committed(record)
+def _call_all(methods: Sequence[Callable[..., None]], *args: Any, **kwargs: Any) -> None:
+    for method in methods:
+        method(*args, **kwargs)
