@@ -1,8 +1,6 @@
 """The partition of a data set: one common test set is held out, the remaining rows are dealt out to clients."""
 
-import re
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +9,13 @@ from common.errors import ConfigError, DataError, nearest
 from common.seeding import rng
 from common.settings.recipe import Clients
 from simulations.corpora.corpus import CorpusRow
+from simulations.node_names import node_names
+
+Rows = Sequence[CorpusRow]
+Dealt = Mapping[str, Iterable[int]]
 
 _DRAWS = 20
-_NAME_LENGTH = 64
+_MEANINGS = {"column": ", the name of the column with each row's owner"}
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,21 @@ class Shard:
     rows: tuple[CorpusRow, ...]
 
 
+@dataclass(frozen=True)
+class Partition:
+    """A way to deal rows out to clients.
+
+    Args:
+        deal: returns row numbers by client's name, for the rows, settings, seed and column of the class of `split`.
+        needs: keys of [clients] that must be set; with "count" there must also be count times min_rows rows.
+    """
+
+    deal: Callable[[Rows, Clients, int, str | None], Dealt]
+    needs: tuple[str, ...]
+
+
 def hold_out(
-    rows: Sequence[CorpusRow], count: int, seed: int, label: str | None
+    rows: Rows, count: int, seed: int, label: str | None
 ) -> tuple[tuple[CorpusRow, ...], tuple[CorpusRow, ...]]:
     """Return the rows to train on and at most `count` rows to test on, both in their old order.
 
@@ -47,53 +62,70 @@ def hold_out(
     )
 
 
-def split(rows: Sequence[CorpusRow], clients: Clients, seed: int, label: str | None) -> tuple[Shard, ...]:
+def split(rows: Rows, clients: Clients, seed: int, label: str | None) -> tuple[Shard, ...]:
     """Put every row in the shard of exactly one client, with no shard below `clients.min_rows`.
 
     Args:
         rows: of one data set, without its test rows.
-        clients: `iid` deals the rows out at random, in equal parts; `dirichlet` deals each class out in proportions
-            drawn from Dir(beta) over the clients (Yurochkin et al., arXiv 1905.12022, section 4); `column` gives a
-            client the rows that name it.
+        clients: the partition's name and settings.
         seed: of the random streams.
         label: the column of the class; None for a task without classes.
 
     Raises:
-        ConfigError: the partition does not fit the data.
+        ConfigError: there is no such partition, or it does not fit the data.
         DataError: a row lacks the column, or there are too few rows.
     """
-    if clients.partition == "column":
-        return _natural(rows, clients)
-    count = clients.count or 0
-    if len(rows) < count * clients.min_rows:
+    partition = find_partition(clients)
+    if "count" in partition.needs and len(rows) < (clients.count or 0) * clients.min_rows:
         raise DataError(
-            f"{len(rows)} training rows are too few for [clients] count = {count} times min_rows = {clients.min_rows}; "
-            "lower one of the two, or add rows"
+            f"{len(rows)} training rows are too few for [clients] count = {clients.count} times min_rows = "
+            f"{clients.min_rows}; lower one of the two, or add rows"
         )
-    if clients.partition == "dirichlet":
-        parts = _dirichlet(_classes(rows, label), clients, rng(seed, "dirichlet"))
-    else:
-        parts = [part.tolist() for part in np.array_split(rng(seed, "iid").permutation(len(rows)), count)]
-    width = max(2, len(str(count - 1)))
-    return tuple(_shard(f"client-{i:0{width}}", rows, part) for i, part in enumerate(parts))
+    dealt = partition.deal(rows, clients, seed, label)
+    return tuple(Shard(name, tuple(rows[index] for index in sorted(part))) for name, part in dealt.items())
 
 
-def _classes(rows: Sequence[CorpusRow], label: str | None) -> list[list[int]]:
-    if label is None:
-        raise ConfigError(
-            '[clients] partition = "dirichlet" deals out rows by their class, and rows of [data] task = "causal-lm" '
-            'have none; use "iid", or "column" with [clients] column'
-        )
-    return list(_group_by_value(rows, label).values())
+def find_partition(clients: Clients) -> Partition:
+    """Return the partition that [clients] partition names.
+
+    Raises:
+        ConfigError: there is none of this name, or a key that it needs is not set.
+    """
+    name = clients.partition
+    if name not in PARTITIONS:
+        raise ConfigError(f"[clients] partition = {name!r} is unknown{nearest(name, PARTITIONS)}")
+    for key in PARTITIONS[name].needs:
+        if getattr(clients, key) is None:
+            raise ConfigError(f'partition "{name}" needs [clients] {key}{_MEANINGS.get(key, "")}')
+    return PARTITIONS[name]
 
 
-def _dirichlet(classes: list[list[int]], clients: Clients, random: np.random.Generator) -> list[list[int]]:
-    """Return row numbers by client: the first of several draws that fills all clients, else the last, evened out."""
+def _iid(rows: Rows, clients: Clients, seed: int, label: str | None) -> Dealt:
+    """Deal the rows out at random, in equal parts."""
+    return _number(np.array_split(rng(seed, "iid").permutation(len(rows)), clients.count or 0))
+
+
+def _dirichlet(rows: Rows, clients: Clients, seed: int, label: str | None) -> Dealt:
+    """Deal each class out in proportions drawn from Dir(beta) over the clients.
+
+    The first of several draws that fills all clients counts, else the last, evened out. Yurochkin et al.,
+    arXiv 1905.12022, section 4.
+    """
+    classes, random = _classes(rows, label), rng(seed, "dirichlet")
     for _ in range(_DRAWS):
         parts = _draw(classes, clients.count or 0, clients.beta, random)
         if min(map(len, parts)) >= clients.min_rows:
-            return parts
-    return _even_out(parts, clients.min_rows)
+            return _number(parts)
+    return _number(_even_out(parts, clients.min_rows))
+
+
+def _classes(rows: Rows, label: str | None) -> list[list[int]]:
+    if label is None:
+        raise ConfigError(
+            '[clients] partition = "dirichlet" deals out rows by their class, and rows of this [data] task '
+            'have none; use "iid", or "column" with [clients] column'
+        )
+    return list(_group_by_value(rows, label).values())
 
 
 def _draw(classes: list[list[int]], count: int, beta: float, random: np.random.Generator) -> list[list[int]]:
@@ -113,7 +145,8 @@ def _even_out(parts: list[list[int]], min_rows: int) -> list[list[int]]:
     return parts
 
 
-def _natural(rows: Sequence[CorpusRow], clients: Clients) -> tuple[Shard, ...]:
+def _by_column(rows: Rows, clients: Clients, seed: int, label: str | None) -> Dealt:
+    """Give a client the rows that name it in the column."""
     owned = _group_by_value(rows, clients.column or "")
     if clients.count not in (None, len(owned)):
         raise ConfigError(
@@ -125,14 +158,22 @@ def _natural(rows: Sequence[CorpusRow], clients: Clients) -> tuple[Shard, ...]:
                 f"[clients] column {clients.column!r}: {value!r} has {len(indices)} training rows, "
                 f"and min_rows = {clients.min_rows}; lower min_rows, or leave that client's rows out"
             )
-    return tuple(_shard(name, rows, part) for name, part in zip(names(owned), owned.values(), strict=True))
+    return dict(zip(node_names(owned), owned.values(), strict=True))
 
 
-def _shard(name: str, rows: Sequence[CorpusRow], indices: Iterable[int]) -> Shard:
-    return Shard(name, tuple(rows[index] for index in sorted(indices)))
+PARTITIONS: Mapping[str, Partition] = {
+    "iid": Partition(_iid, needs=("count",)),
+    "dirichlet": Partition(_dirichlet, needs=("count",)),
+    "column": Partition(_by_column, needs=("column",)),
+}
 
 
-def _group_by_value(rows: Sequence[CorpusRow], column: str) -> dict[str, list[int]]:
+def _number(parts: Sequence[Iterable[int]]) -> Dealt:
+    width = max(2, len(str(len(parts) - 1)))
+    return {f"client-{number:0{width}}": part for number, part in enumerate(parts)}
+
+
+def _group_by_value(rows: Rows, column: str) -> dict[str, list[int]]:
     """Return row numbers by the value of a column, in order of the value."""
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
@@ -140,26 +181,3 @@ def _group_by_value(rows: Sequence[CorpusRow], column: str) -> dict[str, list[in
             raise DataError(f"row {index + 1} has no value in column {column!r}{nearest(column, row)}; add one")
         groups.setdefault(str(row[column]), []).append(index)
     return dict(sorted(groups.items()))
-
-
-def names(values: Iterable[str]) -> tuple[str, ...]:
-    """Return a valid node name for each value: ASCII letters, digits and `._-`, no two equal when case is ignored."""
-    taken: dict[str, str] = {}
-    for value in values:
-        name = _first_free(_slug(value), lambda candidate: candidate.casefold() in taken)
-        taken[name.casefold()] = name
-    return tuple(taken.values())
-
-
-def _slug(value: str) -> str:
-    ascii_only = unicodedata.normalize("NFKD", value).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", ascii_only).strip("-._")[:_NAME_LENGTH] or "client"
-
-
-def _first_free(slug: str, is_taken: Callable[[str], bool]) -> str:
-    name, number = slug, 1
-    while is_taken(name):
-        number += 1
-        ending = f"-{number}"
-        name = slug[: _NAME_LENGTH - len(ending)] + ending
-    return name

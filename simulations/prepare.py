@@ -18,7 +18,7 @@ from common.settings.recipe import Recipe
 from server.algorithms import AlgorithmSettings, create_algorithm
 from simulations.corpora import load_corpus
 from simulations.corpora.corpus import to_jsonl
-from simulations.partition import Shard, hold_out, split
+from simulations.partition import Shard, find_partition, hold_out, split
 from simulations.recipe import base_path
 
 
@@ -42,15 +42,17 @@ class Prepared:
 
 
 def prepare(recipe: Recipe) -> Prepared:
-    """Check a recipe's base, data, ranks and algorithm, so that no later step fails on them, and deal out the rows.
+    """Check every part of a recipe, so that no later step fails on it, and deal out the rows.
 
     Raises:
         FedloraError: names what is wrong and the remedy.
     """
+    partition = find_partition(recipe.clients)
     rows, file, source = _rows(recipe)
     node = _node(recipe, _labels(rows, file, recipe))
     truncated = read_examples(node, rows, file).truncated
-    _check_owner(rows, file, recipe)
+    if "column" in partition.needs:
+        _check_column(rows, file, recipe.clients.column or "")
     shards, test_rows = _deal(rows, recipe)
     nodes = _nodes(node, shards, recipe)
     _check_ranks(nodes, recipe)
@@ -108,9 +110,9 @@ def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:
     return Node(name="node", rank=1, data="", labels=labels, threads=recipe.threads, **base, **data)
 
 
-def _check_owner(rows: Sequence[Row], file: Path, recipe: Recipe) -> None:
-    column, columns = recipe.clients.column, column_names(rows)
-    if recipe.clients.partition == "column" and column is not None and column not in columns:
+def _check_column(rows: Sequence[Row], file: Path, column: str) -> None:
+    columns = column_names(rows)
+    if column not in columns:
         raise DataError(
             f"{file} has the columns {', '.join(map(repr, columns))}, but not {column!r}{nearest(column, columns)}; "
             "set [clients] column to the one that names the owner"

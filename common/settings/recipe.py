@@ -49,18 +49,10 @@ class Clients:
 
     count: Count | None = None
     ranks: Annotated[tuple[Count, ...], Field(min_length=1)] = (8,)
-    partition: Literal["iid", "dirichlet", "column"] = "dirichlet"
+    partition: str = "dirichlet"
     beta: Positive = 0.5
     column: str | None = None
     min_rows: Count = 8
-
-    @model_validator(mode="after")
-    def _column_or_count(self) -> "Clients":
-        if self.partition == "column" and self.column is None:
-            raise ValueError('partition "column" needs [clients] column, the name of the column with each row\'s owner')
-        if self.partition != "column" and self.count is None:
-            raise ValueError(f'partition "{self.partition}" needs [clients] count')
-        return self
 
 
 @dataclass(frozen=True, config=_STRICT)

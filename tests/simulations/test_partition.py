@@ -1,4 +1,5 @@
-import re
+import hashlib
+import json
 from collections import Counter
 
 import numpy as np
@@ -8,9 +9,7 @@ from hypothesis import strategies as st
 
 from common.errors import ConfigError, DataError
 from common.settings.recipe import Clients
-from simulations.partition import hold_out, names, split
-
-NODE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")  # common.settings.Node.name
+from simulations.partition import PARTITIONS, Partition, find_partition, hold_out, split
 
 
 def _rows(per_class):
@@ -113,23 +112,74 @@ def test_column_that_does_not_fit_is_refused(clients, error, message):
         split(OWNED, clients, 0, None)
 
 
-@given(st.lists(st.text(max_size=80), unique=True, max_size=12))
-def test_names_are_valid_and_differ(values):
-    result = names(values)
-    assert len(result) == len({name.casefold() for name in result}) == len(values)
-    assert all(NODE_NAME.match(name) for name in result)
+MIXED = [{"id": i, "label": "abcde"[(i * i + i // 7) % 5], "owner": f"clinic {i * 7 % 3}"} for i in range(300)]
 
 
-def test_names_stay_readable():
-    assert names(["a b", "a-b", "A_B", "a-b-2", "", "x" * 70, "x" * 71]) == (
-        "a-b",
-        "a-b-2",
-        "A_B",
-        "a-b-2-2",
-        "client",
-        "x" * 64,
-        "x" * 62 + "-2",
-    )
+def _hash(rows, clients, seed):
+    dealt = [[shard.name, _ids(shard.rows)] for shard in split(rows, clients, seed, "label")]
+    return hashlib.sha256(json.dumps(dealt).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("keys", "seed", "expected"),
+    [
+        ({"count": 5, "partition": "iid"}, 0, "fbc2733fb81148f9"),
+        ({"count": 5, "partition": "iid"}, 1, "42ba001c825b0402"),
+        ({"count": 12, "partition": "iid", "min_rows": 1}, 7, "98227bd4247f3414"),
+        ({"count": 5, "partition": "dirichlet"}, 0, "ed75c190591d6627"),
+        ({"count": 5, "partition": "dirichlet"}, 1, "effd8689d0b714a9"),
+        ({"count": 8, "partition": "dirichlet", "beta": 0.05, "min_rows": 20}, 3, "a7c237661a25e9ce"),
+        ({"count": 101, "partition": "dirichlet", "min_rows": 1}, 3, "5eb9df8adae9564b"),
+        ({"partition": "column", "column": "owner"}, 0, "82170df5c1f6f9a3"),
+        ({"partition": "column", "column": "label", "count": 5}, 0, "93da320f90edfbdc"),
+    ],
+)
+def test_shards_are_those_of_the_first_release(keys, seed, expected):
+    """Runs of that release resume only if each node keeps its rows."""
+    assert _hash(MIXED, Clients(**keys), seed) == expected
+    assert _hash(MIXED[1:], Clients(**keys), seed) != expected
+
+
+def test_every_partition_deals_each_row_once_and_needs_keys_that_exist():
+    for name, partition in PARTITIONS.items():
+        clients = Clients(partition=name, count=3, column="owner")
+        shards = split(MIXED, clients, 0, "label")
+        assert sorted(id_ for shard in shards for id_ in _ids(shard.rows)) == list(range(300))
+        assert set(partition.needs) <= vars(clients).keys()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"count": 2, "partition": "dirichelt"}, r"^\[clients\] partition = 'dirichelt' is unknown.*mean 'dirichlet'"),
+        ({"count": 2, "partition": "zzz"}, "'zzz' is unknown; known: column, dirichlet, iid$"),
+        ({}, r'^partition "dirichlet" needs \[clients\] count$'),
+        ({"partition": "iid", "column": "owner"}, r'^partition "iid" needs \[clients\] count$'),
+        (
+            {"partition": "column"},
+            r'^partition "column" needs \[clients\] column, the name of the column with each row',
+        ),
+        ({"partition": "column", "count": 3}, r'^partition "column" needs \[clients\] column'),
+    ],
+)
+def test_a_partition_that_cannot_deal_is_refused_with_the_remedy(keys, message):
+    clients = Clients(**keys)
+    for act in (find_partition, lambda clients: split(MIXED, clients, 0, "label")):
+        with pytest.raises(ConfigError, match=message):
+            act(clients)
+
+
+def test_a_new_partition_is_one_entry(monkeypatch):
+    def halves(rows, clients, seed, label):
+        return {"first": range(len(rows) // 2), "second": range(len(rows) // 2, len(rows))}
+
+    monkeypatch.setitem(PARTITIONS, "halves", Partition(halves, needs=("column",)))
+    with pytest.raises(ConfigError, match=r'"halves" needs \[clients\] column'):
+        split(MIXED, Clients(partition="halves"), 0, None)
+    with pytest.raises(ConfigError, match="did you mean 'halves'"):
+        split(MIXED, Clients(partition="halfs"), 0, None)
+    shards = split(MIXED, Clients(partition="halves", column="owner"), 0, None)
+    assert [(shard.name, len(shard.rows)) for shard in shards] == [("first", 150), ("second", 150)]
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=5), st.integers(0, 100), st.integers(0, 9))

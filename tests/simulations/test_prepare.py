@@ -130,6 +130,7 @@ def test_test_rows_are_written_beside_their_settings(prepared, tmp_path):
         (("clients.ranks=[1, 1, 1, 1, 1]",), ConfigError, "5 ranks for 4 clients"),
         (("clients.count=400",), DataError, "too few"),
         (("clients.partition=column", "clients.column=lable"), DataError, "'lable'"),
+        (("clients.partition=column", "data.corpus=unread"), ConfigError, r"needs \[clients\] column"),
         (("data.task=causal-lm", "base.path=tiny:gpt2"), ConfigError, "partition"),
         (("server.algorithm=fedavg",), ConfigError, "'fedit'"),
     ],

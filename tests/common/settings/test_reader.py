@@ -57,8 +57,6 @@ def test_a_wrong_value_is_named_with_its_key_and_the_rule(tables, key, value, ru
         ({key: LEAST[key] for key in ("base", "data", "clients")}, "train is missing; add it"),
         (with_keys(data={"corpus": None}), "set exactly one of [data] corpus and [data] path"),
         (with_keys(data={"path": "rows.csv"}), "set exactly one of [data] corpus and [data] path"),
-        (with_keys(clients={"count": None}), 'partition "dirichlet" needs [clients] count'),
-        (with_keys(clients={"partition": "column"}), 'partition "column" needs [clients] column'),
     ],
 )
 def test_an_unknown_missing_or_clashing_key_comes_with_the_remedy(tables, message):
