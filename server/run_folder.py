@@ -10,6 +10,7 @@ import tomli_w
 from tensorboardX import SummaryWriter
 
 from common.adapters.adapter import Adapter
+from common.atomic_files import remove_leftovers, write_file
 from common.errors import ConfigError, JournalError
 from common.huggingface.base_folder import resolve_base
 from common.huggingface.peft_folder import write_peft_folder
@@ -19,7 +20,6 @@ from common.settings.resume import config_hash, find_changes, read_run_settings
 from common.settings.server import ServerFile
 from server.rounds.metrics import with_current_keys
 from server.rounds.observer import RunObserver
-from server.storage.atomic_files import write_file
 
 CURVES = (
     "test_loss",
@@ -75,6 +75,8 @@ class RunFolder(RunObserver):
 
     def restore(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Rewrite metrics and curves of the committed rounds; a run may have ended before it wrote its last ones."""
+        for place in (self.path, self.path / "adapter"):
+            remove_leftovers(place)
         (self.path / "metrics.jsonl").write_text("", encoding="utf-8")
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         for entry in entries:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from common.atomic_files import make_atomically
 from common.errors import ConfigError
 
 
@@ -18,34 +19,29 @@ def cache_folder() -> Path:
 def build_once(name: str, build: Callable[[Path], None]) -> Path:
     """Return the file or folder `name` of the cache, made by `build(path)` if it does not exist.
 
-    `build` writes beside the target and a rename moves the whole result into place, so no process ever sees a part.
+    `build` makes it beside the target, and the whole result is moved into place, so no process ever sees a part.
 
     Raises:
         ConfigError: the cache folder cannot be written.
     """
     target = cache_folder() / name
-    if target.exists():
-        return target
-    with _scratch_beside(target) as scratch:
-        made = Path(scratch) / target.name
-        build(made)
-        _put(made, target)
+    if not target.exists():
+        _check_writable(target.parent)
+        try:
+            with make_atomically(target) as made:
+                build(made)
+        except OSError:  # where another process was faster, its result is equally good
+            if not target.exists():
+                raise
     return target
 
 
-def _scratch_beside(target: Path) -> tempfile.TemporaryDirectory[str]:
+def _check_writable(folder: Path) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(dir=target.parent, prefix=".building-")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
         raise ConfigError(
-            f"cannot write in the cache {target.parent}: {error.strerror}; set FEDLORA_CACHE to a folder you can write"
+            f"cannot write in the cache {folder}: {error.strerror}; set FEDLORA_CACHE to a folder you can write"
         ) from None
-
-
-def _put(made: Path, target: Path) -> None:
-    try:
-        made.rename(target)
-    except OSError:  # a non-empty folder is never replaced: another process was faster, and its result is equally good
-        if not target.exists():
-            raise

@@ -28,7 +28,7 @@ PLACES = {
 """Libraries that few files may import."""
 FLOWER_PRIVATE, ITS_PLACE = "flwr.supercore", "common/protocol/flower.py"
 
-SHARED = ("common/errors", "common/seeding", "common/signals")
+SHARED = ("common/atomic_files", "common/errors", "common/seeding", "common/signals")
 """Files of common that everybody may import."""
 INSIDE = {
     "common/adapters": (),
@@ -126,6 +126,34 @@ def test_every_folder_has_its_arrows() -> None:
     folders = {str(Path(name).parent) for name in FILES}
     assert folders - PACKAGES.keys() == INSIDE.keys()
     assert {f"{name}.py" for name in ROOTS} <= FILES.keys()
+
+
+def moves(source: str) -> bool:
+    """Return whether a source gives files other names; `a.replace(b)` does, and the `replace` of a text has two."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    methods = [(call.func.attr, len(call.args)) for call in calls if isinstance(call.func, ast.Attribute)]
+    return any(
+        name in ("rename", "renames", "hardlink_to", "link") or (name, n) == ("replace", 1) for name, n in methods
+    )
+
+
+def test_one_file_moves_files_into_place() -> None:
+    assert [name for name, path in FILES.items() if moves(path.read_text())] == ["common/atomic_files.py"]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import os\nos.rename(a, b)", True),
+        ("temporary.replace(path)", True),
+        ("with b() as file:\n    path.hardlink_to(file)", True),
+        ("text.replace('a', 'b')", False),
+        ("replace(settings, seed=1)", False),
+        ("now.replace(tzinfo=None)", False),
+    ],
+)
+def test_a_move_is_found(source: str, found: bool) -> None:
+    assert moves(source) == found
 
 
 def test_the_arrows_inside_a_package_make_no_circle() -> None:

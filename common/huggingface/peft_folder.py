@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from common.adapters.adapter import Adapter, Array, Factors, zeros
+from common.atomic_files import write_file
 from common.errors import ModelError
 from common.huggingface.new_head import HeadModule, initial_weight
 from common.huggingface.peft_config import CONFIG, REMEDY, LoraConfig, read_config
@@ -71,18 +72,8 @@ def write_peft_folder(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = _factor_tensors(targets, embeddings) | _head_tensors(adapter, head)
     config = json.dumps(_lora_config(targets, head, base, task), indent=2) + "\n"
-    _replace(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-    _replace(folder / CONFIG, config.encode())
-
-
-def _replace(file: Path, content: bytes) -> None:
-    """Replace a file in one step, so that a killed run leaves no partial adapter."""
-    temporary = file.with_name(f"{file.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_file(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    write_file(folder / CONFIG, config.encode())
 
 
 def _targets(adapter: Adapter, head: Collection[str]) -> Adapter:

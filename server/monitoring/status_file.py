@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from common.atomic_files import write_file
 from common.errors import ConfigError
 from server.transport.quota import TrafficMeter
 
@@ -58,10 +59,8 @@ def _last_seen(meter: TrafficMeter | None) -> str | None:
 
 def write_status(folder: Path, status: Mapping[str, Any]) -> None:
     """Replace the file atomically; a status that cannot be written must not end the run."""
-    temporary = (folder / FILE).with_suffix(".tmp")
     try:
-        temporary.write_text(json.dumps(status), encoding="utf-8")
-        temporary.replace(folder / FILE)
+        write_file(folder / FILE, json.dumps(status).encode(), durable=False)  # at each event; a crash makes it stale
     except OSError as error:
         log.warning("cannot write %s: %s", folder / FILE, error.strerror)
 

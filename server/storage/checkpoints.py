@@ -9,8 +9,8 @@ from typing import Literal
 from common.adapters.adapter import Adapter
 from common.adapters.codec import DecodeLimits, decode_adapter, write_adapter
 from common.adapters.joined import join_adapters, split_adapters
+from common.atomic_files import open_atomically, remove_leftovers
 from common.errors import JournalError
-from server.storage.atomic_files import open_atomically
 from server.storage.disk_adapter import back_by_file
 from server.storage.hash_chain import Entry
 
@@ -70,6 +70,7 @@ def tidy_checkpoints(folder: Path, entries: Sequence[Entry]) -> None:
     for path in folder.glob("round-*"):
         if path not in kept:
             path.unlink()
+    remove_leftovers(folder)
 
 
 def _condition(folder: Path, entry: Entry) -> Literal["intact", "changed", "missing"]:

@@ -84,7 +84,11 @@ def test_metrics_and_curves_are_written_anew_from_the_journal(folder):
     before = points(folder)
     with (folder.path / "metrics.jsonl").open("a") as file:
         file.write('{"round": 1, "sec')
+    (folder.path / "adapter").mkdir()
+    for name in (".status.json.0123.tmp", "adapter/.adapter_model.safetensors.0123.tmp"):
+        (folder.path / name).touch()
     folder.restore([{"metrics": record(0)}, {"metrics": record(1)}])
+    assert not [*folder.path.rglob("*.tmp")]
     assert lines(folder) == [record(0), record(1)]
     assert {step for step, *_ in points(folder)} == {0, 1}
     assert [point for point in points(folder) if point[0] == 0] == before

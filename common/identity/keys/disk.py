@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,34 +41,6 @@ def refuse_shared(path: Path, mode: int, right: str) -> None:
     if mode & 0o077:
         found = f"{stat.S_IMODE(mode):04o}"
         raise IdentityError(f"{path} is open to others (mode {found}); run: chmod {right} {quote(str(path))}")
-
-
-def beside(path: Path) -> Path:
-    """Return a new hidden name in the same folder."""
-    whole = path.absolute()
-    return whole.with_name(f".{whole.name}.{secrets.token_hex(4)}.tmp")
-
-
-def write_new_file(path: Path, data: bytes) -> None:
-    """Make a new file that is closed to others; its content is synced to the disk, its name need not be.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NOT_THROUGH_LINKS, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in a folder durable.
-
-    Raises:
-        OSError: they may not be durable.
-    """
-    with open_folder(folder) as descriptor:
-        os.fsync(descriptor)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.atomic_files import write_file
 from common.errors import IdentityError
 from common.identity.keys import disk
 
@@ -19,8 +20,8 @@ def create_file(path: Path, data: bytes) -> None:
     Raises:
         IdentityError: it already exists, or it cannot be written.
     """
-    with disk.as_identity_errors(path), _written_beside(path, data) as temporary:
-        path.hardlink_to(temporary)  # unlike a rename, it never replaces
+    with disk.as_identity_errors(path):
+        write_file(path, data, 0o600, exclusive=True)
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -29,8 +30,8 @@ def replace_file(path: Path, data: bytes) -> None:
     Raises:
         IdentityError: it cannot be written; the old file is intact.
     """
-    with disk.as_identity_errors(path), _written_beside(path, data) as temporary:
-        temporary.replace(path)
+    with disk.as_identity_errors(path):
+        write_file(path, data, 0o600)
 
 
 def read_private(path: Path) -> bytes:
@@ -68,14 +69,3 @@ def prefix_errors(path: Path) -> Iterator[None]:
         yield
     except IdentityError as error:
         raise IdentityError(f"{path}: {error}") from None
-
-
-@contextmanager
-def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
-    temporary = disk.beside(path)
-    try:
-        disk.write_new_file(temporary, data)
-        yield temporary
-    finally:
-        temporary.unlink(missing_ok=True)
-    disk.sync_folder(path.parent)

@@ -1,11 +1,11 @@
 """Folders of keys: closed to others, made completely or not at all, used by one command at a time."""
 
 import fcntl
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.atomic_files import make_atomically, remove_leftovers, write_file
 from common.identity.keys import disk
 
 
@@ -15,18 +15,12 @@ def make(folder: Path, contents: Mapping[str, bytes]) -> None:
     Raises:
         IdentityError: it contains files, or cannot be made.
     """
-    fresh = disk.beside(folder)
     with disk.as_identity_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with make_atomically(folder) as fresh:
             fresh.mkdir(mode=0o700)
             for name, data in contents.items():
-                disk.write_new_file(fresh / name, data)
-            disk.sync_folder(fresh)
-            fresh.rename(folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        disk.sync_folder(folder.parent)
+                write_file(fresh / name, data, 0o600)
 
 
 def ensure(folder: Path) -> None:
@@ -49,8 +43,7 @@ def lock(folder: Path) -> Iterator[None]:
     check_closed(folder)
     with disk.as_identity_errors(folder), disk.open_folder(folder) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for stray in folder.glob(".*.tmp"):
-            stray.unlink()
+        remove_leftovers(folder)
         yield
 
 

@@ -14,6 +14,7 @@ from common.adapters.adapter import zeros
 from common.huggingface.peft_config import CONFIG
 from common.huggingface.peft_folder import WEIGHTS, read_peft_folder, write_peft_folder
 from simulations.tiny_base import tiny_base
+from tests.helpers.common.disk_faults import largest_file
 from tests.helpers.common.models import AUTO_MODEL, LABELS, adapted_logits, load, logits, random_adapter
 
 RANKS = (3, 1, 0, 5, 2)
@@ -136,6 +137,15 @@ def test_reading_back_gives_the_same_product(kind, task, tmp_path):
     for name, factors in again.adapter.items():
         np.testing.assert_array_equal(factors.b @ factors.a, adapter[name].b @ adapter[name].a)
     assert set(again.saved) == {f"{name}.{part}" for name in head for part in ("weight", "bias")}
+
+
+def test_an_export_that_fails_leaves_the_one_before(tmp_path):
+    shapes = {"x": (4, 3)}
+    write_peft_folder(tmp_path, random_adapter(shapes, (2,)), (), "base", "causal-lm")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with largest_file(50), pytest.raises(OSError, match="File too large"):
+        write_peft_folder(tmp_path, zeros(shapes), (), "base", "causal-lm")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_an_export_replaces_the_one_before(tmp_path):

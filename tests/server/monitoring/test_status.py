@@ -8,7 +8,8 @@ import pytest
 
 from common.errors import ConfigError
 from server.monitoring.status import ServerStatus
-from server.monitoring.status_file import FILE, REFUSALS, read_status
+from server.monitoring.status_file import FILE, REFUSALS, read_status, write_status
+from tests.helpers.common.disk_faults import largest_file
 from tests.helpers.end_to_end.transport import until
 from tests.helpers.server.runs import FOUR, fresh, plan, run
 from tests.helpers.server.traffic import NOBODY, Nodes
@@ -54,7 +55,7 @@ def test_a_run_is_told_from_its_start_to_its_end(tmp_path):
     two = [("training", 2, done, 4) for done in range(5)] + [("evaluating", 2, 0, 4), ("finished", 2, 0, 0)]
     assert told == [("started", 0, 0, 0), ("evaluating", 0, 0, 4), ("committed", 0, 0, 0), *one, *two]
     assert {status["rounds"] for status in kept.all} == {2}
-    assert not (tmp_path / "status.tmp").exists()
+    assert not [*tmp_path.glob("*.tmp")]
 
 
 def test_a_node_is_told_with_its_bytes(tmp_path):
@@ -153,6 +154,17 @@ def test_a_status_that_cannot_be_written_ends_no_run(tmp_path, caplog):
     status = status_of(tmp_path / "missing")
     assert len(run(tmp_path / "journal", fresh(), plan(1), status)) == 2
     assert "cannot write" in caplog.text
+
+
+def test_a_full_disk_leaves_the_status_before(tmp_path, caplog):
+    write_status(tmp_path, {"round": 1})
+    before = (tmp_path / FILE).read_bytes()
+    with largest_file(3):
+        write_status(tmp_path, {"round": 2})
+    assert "File too large" in caplog.text
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {FILE: before}
+    write_status(tmp_path, {"round": 2})
+    assert (tmp_path / FILE).read_bytes() != before
 
 
 def test_a_folder_without_status_is_named(tmp_path):

@@ -7,8 +7,8 @@ import pytest
 from common.errors import JournalError, RunError
 from server.rounds.observer import RunObserver
 from server.storage.journal import verify_journal
+from tests.helpers.common.disk_faults import largest_file
 from tests.helpers.server.runs import clients, fresh, hashes, plan, run
-from tests.server.storage.test_atomic_files import largest_file
 
 RULES = {"increments": {}, "mode b": {"mode": "b"}, "capped": {"rank_global": 2, "rank_kept": 3}}
 RULES |= {"hetlora": {"algorithm": "hetlora"}, "sampled": {"cohort": 2}, "gaussian": {"a": "gaussian"}}

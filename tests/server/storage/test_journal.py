@@ -117,7 +117,8 @@ def test_a_commit_keeps_two_checkpoints_and_empties_the_spool(folder: Path) -> N
 def test_opening_removes_what_a_crash_left(folder: Path) -> None:
     (folder / "spool" / "ada").write_bytes(b"reply")
     (folder / "round-000003.state").write_bytes(b"its line was never written")
-    (folder / "round-000003.state.tmp").write_bytes(b"half")
+    (folder / ".round-000003.state.0123.tmp").write_bytes(b"half")
+    (folder / "round-000003.state.tmp").write_bytes(b"half, of the first release")
     (folder / "round-000000.state").write_bytes(b"not yet removed")
     with Journal.open(folder) as journal:
         assert bits(journal.last_state()) == bits(STATES[2])
@@ -248,7 +249,7 @@ def test_a_log_that_lost_its_end_is_found(folder: Path, left: int | None) -> Non
 
 def test_verify_only_reads(folder: Path) -> None:
     (folder / "spool" / "ada").write_bytes(b"reply")
-    (folder / "round-000003.state.tmp").write_bytes(b"half")
+    (folder / ".round-000003.state.0123.tmp").write_bytes(b"half")
     before = files(folder)
     verify_journal(folder)
     assert files(folder) == before

@@ -18,11 +18,14 @@ from common.adapters.adapter import Adapter, Factors
 from common.errors import RunError
 from server.algorithms.state import State
 from server.storage.journal import Journal, verify_journal
+from tests.helpers.common.disk_faults import largest_file
 from tests.helpers.server.states import bits, commit, next_state, undisturbed
-from tests.server.storage.test_atomic_files import largest_file
 
 ROOT = Path(__file__).parents[3]
-STEPS = ["open checkpoint", "sync checkpoint", "rename it", "sync folder", "open it to hash it", "open log", "sync log"]
+STEPS = [
+    *("open checkpoint", "sync checkpoint", "rename it", "open folder", "sync folder"),
+    *("open it to hash it", "open log", "sync log"),
+]
 STATES = list(itertools.islice(undisturbed(), 4))
 
 Fail = Callable[[], None]
@@ -58,6 +61,7 @@ def at_step(patch: pytest.MonkeyPatch, step: int, fail: Fail, and_after: bool = 
 
         return call
 
+    patch.setattr(os, "open", failing("open", os.open))
     patch.setattr(Path, "open", failing("open", Path.open))
     patch.setattr(Path, "replace", failing("rename", Path.replace))
     patch.setattr(os, "fsync", failing("sync", os.fsync))

@@ -11,7 +11,7 @@ from common.protocol.messages import pack_update, unpack_update
 from server.algorithms.base import store_in_memory
 from server.storage.spool import spool_state, spool_update
 from tests.helpers.common.buffers import random_adapter
-from tests.server.storage.test_atomic_files import largest_file
+from tests.helpers.common.disk_faults import largest_file
 
 ADAPTER = random_adapter({"q": (6, 5, 2), "up": (3, 9, 4), "none": (3, 4, 0)})
 

@@ -1,12 +1,14 @@
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from common.errors import IdentityError
 from common.identity.keys import files, folders
+from tests.helpers.common.disk_faults import fail_at
 
 
 @pytest.fixture(autouse=True, params=[0o000, 0o022])
@@ -61,6 +63,41 @@ def test_a_folder_that_is_there_is_refused(tmp_path: Path, kind: str) -> None:
         folders.make(folder, {"ca.key": b"new"})
     assert {entry.name for entry in tmp_path.iterdir()} == before
     assert kind == "file" or (folder / "ca.key").read_bytes() == b"old"
+
+
+def replace_old(folder: Path) -> None:
+    files.replace_file(folder / "old", b"new")
+
+
+def create_new(folder: Path) -> None:
+    files.create_file(folder / "new", b"new")
+
+
+def make_folder(folder: Path) -> None:
+    folders.make(folder / "keys", {"a.key": b"new"})
+
+
+@pytest.mark.parametrize("act", [replace_old, create_new, make_folder])
+def test_a_failure_at_any_step_leaves_nothing_in_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: Callable[[Path], None]
+) -> None:
+    for step in count():
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        files.create_file(folder / "old", b"old")
+        with monkeypatch.context() as patch:
+            fail_at(patch, step)
+            try:
+                act(folder)
+                break
+            except IdentityError as error:
+                assert "Input/output error" in str(error)
+        found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        assert {mode(path) for path in folder.rglob("*") if path.is_file()} == {0o600}
+        assert found.pop("old") in ((b"old", b"new") if act is replace_old else (b"old",))
+        assert found in ({}, {"new": b"new"}, {"keys/a.key": b"new"})
+        assert not [*folder.rglob(".*")]
+    assert step >= 5
 
 
 def test_an_empty_folder_is_taken(tmp_path: Path) -> None:
