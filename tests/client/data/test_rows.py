@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from client.data import rows
 from client.data.rows import Row, column_names, read_rows
 from common.errors import DataError
 
@@ -108,3 +109,10 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for name in ("absent.csv", "folder.csv"):
         with pytest.raises(DataError, match=f"cannot read .*{name}: "):
             read_rows(tmp_path / name)
+
+
+def test_a_new_kind_of_file_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(rows._READERS, ".txt", lambda path: (Row(1, {"text": path.read_text()}),))
+    assert read_rows(write(tmp_path, "rows.txt", "good")) == (Row(1, {"text": "good"}),)
+    with pytest.raises(DataError, match=r"use \.jsonl, .*, \.txt$"):
+        read_rows(write(tmp_path, "rows.text", "good"))
