@@ -152,7 +152,7 @@ def test_every_partition_deals_each_row_once_and_needs_keys_that_exist():
     ("keys", "message"),
     [
         ({"count": 2, "partition": "dirichelt"}, r"^\[clients\] partition = 'dirichelt' is unknown.*mean 'dirichlet'"),
-        ({"count": 2, "partition": "zzz"}, "'zzz' is unknown; known: column, dirichlet, iid$"),
+        ({"count": 2, "partition": "zzz"}, "'zzz' is unknown; known: .*column, dirichlet"),
         ({}, r'^partition "dirichlet" needs \[clients\] count$'),
         ({"partition": "iid", "column": "owner"}, r'^partition "iid" needs \[clients\] count$'),
         (
