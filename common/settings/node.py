@@ -1,11 +1,8 @@
 """A node's settings file, with its owner's policy for the requests of a server."""
 
-from typing import Annotated
-
-from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
-from common.settings.types import _STRICT, Count, Dtype, Name, Names, Positive, Task, _address_if_any
+from common.settings.types import _STRICT, AddressIfAny, Count, Dtype, Name, Names, Positive, Task
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -24,8 +21,8 @@ class Policy:
         min_lr: lowest learning rate of a step, after warm-up and schedule are applied.
         max_lr: highest learning rate of a step.
         min_cohort: fewest nodes in a round, this one included. The number is what the server states.
-        min_seconds: least time between the starts of two trainings.
-        max_bytes: most memory for factors, their gradients and optimizer state.
+        min_seconds: least time between the starts of two trainings, in seconds.
+        max_bytes: most memory for factors, their gradients and optimizer state, in bytes.
     """
 
     base: str | None = None
@@ -44,10 +41,30 @@ class Policy:
 
 @dataclass(frozen=True, config=_STRICT)
 class Node:
-    """A client's settings file: its data, base, device and rank. Paths are relative to the file.
+    """A node's settings file: its data, base, device and rank. Paths are relative to the file.
 
-    For a deployment it also has the address of the `server` (HOST:PORT), the folder of the node's `keys`, whether the
-    client is to `stay` for the next run when one has ended, and the `policy` for the requests of a server.
+    Args:
+        name: name of the node, the same as in its keys.
+        rank: rank of the factors that the node trains.
+        base: folder of the base model in Hugging Face's format, with safetensors, or `package:NAME/FOLDER` in an
+            installed package; never written.
+        data: file of the node's rows: `.jsonl`, `.ndjson`, `.csv`, `.tsv` or `.parquet`; it never leaves the machine.
+        task: `classification` (columns `text` and `label`), or `causal-lm` (the first that the rows have: `messages`;
+            `prompt` and `completion`; `text`).
+        labels: all classes, in one order on all nodes; for classification.
+        text: column of the text.
+        prompt: column of the prompt, which is not learned.
+        completion: column of the text that is learned after a prompt.
+        messages: column of a chat, a list of objects with `role` and `content`; the assistant's words are learned.
+        label: column of the class.
+        max_length: most tokens of a row; what is longer is cut.
+        dtype: type of the base model's numbers in memory.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:NUMBER`.
+        threads: threads of PyTorch, which chooses if this is not set.
+        server: address of the project's server; for a deployment.
+        keys: folder of the node's keys and invite; for a deployment.
+        stay: when a run has ended, wait for the next one.
+        policy: limits on the requests of a server.
     """
 
     name: Name
@@ -65,7 +82,7 @@ class Node:
     dtype: Dtype = "float32"
     device: str = "auto"
     threads: Count | None = None
-    server: Annotated[str, AfterValidator(_address_if_any)] = ""
+    server: AddressIfAny = ""
     keys: str = ""
     stay: bool = False
     policy: Policy = Policy()

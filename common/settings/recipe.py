@@ -11,9 +11,14 @@ from common.settings.types import _STRICT, Count, Dtype, Names, Positive, Share,
 
 @dataclass(frozen=True, config=_STRICT)
 class Base:
-    """[base] The frozen model: a local Hugging Face folder, or `package:NAME/FOLDER` inside an installed package.
+    """[base] The frozen base model.
 
-    A recipe may also name a .gguf file in either place, or `tiny:KIND`, random weights.
+    Args:
+        path: a folder in Hugging Face's format, with safetensors; a `.gguf` file; `package:NAME/PATH` for one of these
+            in an installed package; or `tiny:KIND`, random weights, with KIND `bert`, `roberta`, `deberta`,
+            `gpt2` or `llama`.
+        dtype: type of the base model's numbers in memory.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:NUMBER`.
     """
 
     path: str
@@ -23,7 +28,22 @@ class Base:
 
 @dataclass(frozen=True, config=_STRICT)
 class Data:
-    """[data] The source of the rows (`corpus` or `path`) and the columns to read."""
+    """[data] The source of the rows, `corpus` or `path`, and the columns to read.
+
+    Args:
+        corpus: `library-docs`, `library-docs-lm` or `toy`, which need no download; or `banking77`, `medquad` or
+            `polarity`, from the folder that the environment variable FEDLORA_DATA names.
+        path: a file of rows: `.jsonl`, `.ndjson`, `.csv`, `.tsv` or `.parquet`.
+        task: `classification` (columns `text` and `label`), or `causal-lm` (the first that the rows have: `messages`;
+            `prompt` and `completion`; `text`).
+        text: column of the text.
+        prompt: column of the prompt, which is not learned.
+        completion: column of the text that is learned after a prompt.
+        messages: column of a chat, a list of objects with `role` and `content`; the assistant's words are learned.
+        label: column of the class.
+        max_length: most tokens of a row; what is longer is cut.
+        test_rows: most rows that are held out to test the global update, evenly by class, and at most half of a class.
+    """
 
     corpus: str | None = None
     path: str | None = None
@@ -45,7 +65,17 @@ class Data:
 
 @dataclass(frozen=True, config=_STRICT)
 class Clients:
-    """[clients] The partition of the rows, and each client's rank (`ranks` repeats if shorter than `count`)."""
+    """[clients] The partition of the rows into clients, and each client's rank.
+
+    Args:
+        count: number of clients; needed unless `partition` is `column`.
+        ranks: rank of each client, in order; repeated if there are more clients.
+        partition: `iid` (at random, in equal parts), `dirichlet` (each class in proportions drawn from Dir(beta);
+            needs classes), or `column` (a client for each value of `column`).
+        beta: concentration of the Dirichlet distribution; the smaller, the more the clients' classes differ.
+        column: column that names the owner of a row.
+        min_rows: fewest training rows of a client.
+    """
 
     count: Count | None = None
     ranks: Annotated[tuple[Count, ...], Field(min_length=1)] = (8,)
@@ -57,7 +87,15 @@ class Clients:
 
 @dataclass(frozen=True, config=_STRICT)
 class LoraSettings:
-    """[lora] `targets`: "query-value", "all-linear", a list of names, or one regular expression for whole names."""
+    """[lora] The adapted modules and the scaling of their factors.
+
+    Args:
+        targets: `query-value` (the query and value projections), `all-linear` (all linear layers but the output),
+            a list of module names or ends of names, or one regular expression for whole names. A new classification
+            head is always adapted.
+        alpha: the scaling is alpha / rank; `rank` makes it 1 for every client.
+        dropout: share of a module's inputs that its A does not see in training.
+    """
 
     targets: str | Names = "query-value"
     alpha: Literal["rank"] | Positive = "rank"
@@ -70,7 +108,19 @@ class LoraSettings:
 
 @dataclass(frozen=True, config=_STRICT)
 class Steps:
-    """[train] A client makes `steps` optimizer steps a round; the rate follows one schedule over all rounds."""
+    """[train] The training of a client in a round, with AdamW.
+
+    Args:
+        steps: optimizer steps of a client in a round.
+        batch: rows in one forward pass.
+        lr: highest learning rate.
+        schedule: course of the learning rate over the steps of all rounds: `constant`, or down to 0 as `linear` or
+            `cosine`.
+        warmup: steps at the start of each round in which the learning rate rises to its scheduled value.
+        clip: largest norm of a step's gradient; 0 switches clipping off.
+        accumulate: forward passes, each of `batch` rows, in one step.
+        checkpointing: compute activations again in the backward pass: less memory, more time.
+    """
 
     steps: Count = 10
     batch: Count = 16
@@ -84,7 +134,11 @@ class Steps:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Train(Steps):
-    """[train] of a recipe: the number of rounds, and the steps in each."""
+    """[train] The number of rounds, and the training of a client in each, with AdamW.
+
+    Args:
+        rounds: rounds of the run.
+    """
 
     rounds: Count
 
@@ -94,11 +148,21 @@ class Rule:
     """[server] The rule of aggregation and its settings.
 
     Args:
-        weights: the weighting rule: "examples", "tokens", "uniform", or "norm" of the updates.
-        max_share: largest share of one client in a sum, in (0, 1]; by default none for a rule that counts, and 2 / K of
-            K updates for one that reads the factors (`hetlora`'s, "norm").
+        algorithm: `increments`, `fedlin`, `fedit` or `hetlora`; `fedlora algorithms` describes them.
+        mode: what clients train under `increments`: `both`, A and B; or `b`, B alone under an A that all share. `fedlin`
+            needs `b`.
+        a: the A that clients start a round from under `increments`: `warm` (the directions in which they just moved),
+            `fresh` (orthonormal, at random) or `gaussian`.
+        rank_global: rank of the global update that clients receive under `increments`; four times the largest rank of
+            a client if not set.
+        rank_kept: rank of the sum that the server keeps under `increments`; four times `rank_global` if not set.
+        weights: what a client's share of the sum is proportional to: the `examples` or `tokens` that it trained on in
+            the round; `norm`, the norm of its update; or `uniform`, nothing. `hetlora` always takes `norm`.
+        max_share: largest share of one client in a sum, above 0 and at most 1; if not set, none for a rule that counts,
+            and 2 / K of K updates for `norm`. What it takes away is spread over the others.
         proximal: mu of FedProx's term (mu / 2) ||w - w_0||^2 in every client's loss; 0 for none.
-        codec: the form of factors on the way to a node: "plain", or "by-hash", which sends none that the node holds.
+        codec: the form of factors on the way to a client: `by-hash`, which does not send again what the client holds; or
+            `plain`.
     """
 
     algorithm: str = "increments"
@@ -114,14 +178,24 @@ class Rule:
 
 @dataclass(frozen=True, config=_STRICT)
 class Server(Rule):
-    """[server] of a recipe: the rule, and the number of clients sampled a round (all by default)."""
+    """[server] The rule of aggregation, its settings, and the sampling of clients.
+
+    Args:
+        cohort: clients that are sampled a round; all if not set.
+    """
 
     cohort: Count | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Recipe:
-    """A simulation, described in full by one file."""
+    """A simulation, described in full by one file. Paths are relative to the file.
+
+    Args:
+        seed: keys every random stream.
+        threads: threads of PyTorch in each worker.
+        workers: clients that train at the same time.
+    """
 
     base: Base
     data: Data

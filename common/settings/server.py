@@ -18,13 +18,13 @@ class ServerFile:
         project: name of the project, the same as in its keys.
         run: name of the run; another name is another run, under the same keys.
         rounds: rounds to train.
-        folder: where the run is written; runs/RUN by default.
-        listen: address and port for nodes.
+        folder: folder that the run is written to; `runs/RUN` if not set.
+        listen: address and port that nodes connect to.
         health: port of gRPC's health service on 127.0.0.1; 0 takes a free one.
-        keys: folder with the project's keys.
-        quorum: fewest updates that complete a round.
+        keys: folder of the project's keys.
+        quorum: fewest updates that complete a round; the run begins when this many nodes are connected.
         deadline: seconds in which a node must send each reply.
-        cohort: nodes that are sampled a round; all by default.
+        cohort: nodes that are sampled a round, at least `quorum`; all if not set.
         seed: keys every random stream.
         lora: as in a recipe.
         train: as in a recipe, without `rounds`.

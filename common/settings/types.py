@@ -30,10 +30,19 @@ Positive = Annotated[float, Field(gt=0)]
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+Name = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="up to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit",
+    ),
+]
 
 
-Address = Annotated[str, AfterValidator(_address)]
+Address = Annotated[str, AfterValidator(_address), Field(description="`HOST:PORT`")]
+
+
+AddressIfAny = Annotated[str, AfterValidator(_address_if_any), Field(description="`HOST:PORT`")]
 
 
 Task = Literal["classification", "causal-lm"]
