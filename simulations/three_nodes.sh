@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Run a server and three nodes on this machine, each as a separate process, over mutual TLS:
 #   simulations/three_nodes.sh FOLDER [RECIPE [--set KEY=VALUE]...]
-# Makes FOLDER; the nodes' rows are those of the recipe's clients. Ends when the run does; README.md has the short form.
+# Makes FOLDER; the nodes' rows are those of the recipe's clients. Ends when the run does. Short form: docs/deployment.md.
 set -euo pipefail
 here=$(dirname "$(realpath "$0")") port=${PORT:-8443}
 recipe=$(realpath "${2:-$here/recipes/docs.toml}")
