@@ -1,0 +1,48 @@
+"""The documents point only at files and headings that exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "simulations/bench/README.md")]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives to a text's headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    """Return the links to files or headings that do not exist, in a text that lies in this folder."""
+    broken = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, anchor = link.partition("#")
+        file = folder / name
+        if link.startswith("https://"):
+            continue
+        if not file.exists() or (anchor and anchor not in anchors(file.read_text(encoding="utf-8") if name else text)):
+            broken.append(link)
+    return broken
+
+
+def missing_files(text: str) -> list[str]:
+    """Return the paths that a text names in backticks, in small letters, and that the checkout does not have."""
+    lines = [line for line in text.splitlines() if "<!-- check" not in line]
+    named = re.findall(r"`((?:common|client|server|simulations|tests|docs)/[a-z0-9_./]*)`", "\n".join(lines))
+    return [name for name in named if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_document_points_at_what_exists(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert (broken_links(text, file.parent), missing_files(text)) == ([], [])
+
+
+def test_what_does_not_exist_is_found() -> None:
+    text = "# A b, `c`\n[1](docs/ray.md) [2](docs/no.md) [3](docs/ray.md#no) [4](#a-b-c) [5](#no) [6](https://no.no/x)"
+    assert broken_links(text, ROOT) == ["docs/no.md", "docs/ray.md#no", "#no"]
+    assert missing_files("`client/app.py` `client/no.py` `runs/no`, `server/rounds/`") == ["client/no.py"]
