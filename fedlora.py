@@ -31,6 +31,7 @@ gc.set_threshold(100_000, 50, 100)
 
 app = typer.Typer(
     help="Fine-tune one language model together, with low-rank matrices of any rank, without sharing data.",
+    epilog="In the checkout: docs/configuration.md has every key of the TOML files, docs/deployment.md a deployment.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
