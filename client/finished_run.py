@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, PreTrainedConfig
+from transformers import AutoConfig, PreTrainedConfig
 
-from client.data.batches import Batch, Examples, eval_batches, subset
+from client.data.batches import Batch
 from client.data.rows import read_rows
-from client.model.base_model import BaseModel
+from client.model.base_model import AUTO_MODELS, BaseModel
 from client.model.forward import forward
 from client.model.lora import Lora, frozen_lane, merge
 from client.node import attach_lora, load_node_base, read_examples
+from client.objectives.examples import Examples, eval_batches, subset
 from client.settings import read_node
 from client.training.evaluate import Score, evaluate
 from common.adapters import lowrank
@@ -27,6 +28,7 @@ from common.errors import ConfigError, JournalError
 from common.huggingface.new_head import initial_weight
 from common.huggingface.peft_folder import read_peft_folder, write_peft_folder
 from common.settings.node import Node
+from common.settings.tasks import TASKS
 
 PROBE = 32
 """Number of test rows on which a merged model is compared with base and adapter."""
@@ -74,7 +76,7 @@ def load_test_rows(run: Path) -> tuple[Node, Examples]:
         DataError: the run has no test rows.
     """
     node = read_node(run / "test.toml")
-    file = Path(node.data)
+    file = Path(node.data.path)
     return node, read_examples(node, read_rows(file), file)
 
 
@@ -113,7 +115,7 @@ def export(run: Path, out: Path, rank: int | None) -> tuple[Adapter, Adapter]:
     head = Adapter({n: f for n, f in trained.adapter.items() if n in names})
     cut = Adapter({n: lowrank.truncate(f, rank).astype("f4") for n, f in trained.adapter.items() if n not in names})
     embeddings = [n for n in cut if isinstance(trained.base.model.get_submodule(n), torch.nn.Embedding)]
-    folder, task = str(trained.base.folder), trained.node.task
+    folder, task = str(trained.base.folder), trained.node.data.task
     write_peft_folder(out, Adapter({**cut, **head}), trained.base.head, folder, task, embeddings)
     return cut, head
 
@@ -147,11 +149,13 @@ def generate(run: Path, prompt: str, tokens: int) -> str:
     """Continue the prompt with the trained model, greedily, up to this many tokens.
 
     Raises:
-        ConfigError: the run's task is not causal-lm, or the prompt is empty or too long.
+        ConfigError: the run's model is no causal language model, or the prompt is empty or too long.
     """
     trained = load_run(run)
-    if trained.node.task != "causal-lm":
-        raise ConfigError(f'{run} was trained for {trained.node.task}; generate needs [data] task = "causal-lm"')
+    task = trained.node.data.task
+    if not TASKS[task].causal:
+        known = " or ".join(f'"{name}"' for name, each in TASKS.items() if each.causal)
+        raise ConfigError(f"{run} was trained for {task}; generate needs [data] task = {known}")
     ids = trained.base.tokenizer(prompt)["input_ids"]
     _check_room(len(ids), tokens, trained.base.model.config)
     return continue_text(trained, trained.adapter, ids, tokens)
@@ -188,7 +192,7 @@ def _check_room(given: int, tokens: int, config: PreTrainedConfig) -> None:
 @torch.no_grad()
 def _probe(run: Path, base: BaseModel) -> Tensor:
     """Return the logits of the first test rows, or of `SENTENCE` if the run has none."""
-    if Path(read_node(run / "test.toml").data).stat().st_size:
+    if Path(read_node(run / "test.toml").data.path).stat().st_size:
         rows = load_test_rows(run)[1]
         batches = eval_batches(subset(rows, range(min(PROBE, len(rows)))), PROBE)
     else:
@@ -198,9 +202,9 @@ def _probe(run: Path, base: BaseModel) -> Tensor:
 
 
 def _reload(trained: Trained, folder: Path) -> BaseModel:
-    kind = AutoModelForCausalLM if trained.node.task == "causal-lm" else AutoModelForSequenceClassification
-    model = kind.from_pretrained(folder, local_files_only=True, dtype=trained.base.model.dtype)
-    return BaseModel(folder, model.eval().to(trained.base.device), trained.base.tokenizer, trained.node.task, ())
+    base = trained.base
+    model = AUTO_MODELS[TASKS[base.task].peft].from_pretrained(folder, local_files_only=True, dtype=base.model.dtype)
+    return BaseModel(folder, model.eval().to(base.device), base.tokenizer, base.task, ())
 
 
 def _check_new(out: Path) -> None:

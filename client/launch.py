@@ -74,6 +74,6 @@ def _check(node: Node, file: Path) -> None:
     if missing:
         raise ConfigError(f"{file}: {' and '.join(missing)} must be set to take part; see: fedlora client --example")
     for key in ("base", "data"):
-        path = getattr(node, key)
+        path = getattr(node, key).path
         if not path.startswith("package:") and not Path(path).exists():
             raise ConfigError(f"{file}: {key} = {path!r} does not exist; paths are relative to this file")

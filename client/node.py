@@ -9,16 +9,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from client.data.batches import Examples, split_held_out, tokenize
 from client.data.rows import Row, read_rows
 from client.model.base_model import BaseModel, load_base
 from client.model.lora import Lora
 from client.model.targets import find_targets
+from client.objectives.examples import Examples, encode_rows, split_held_out
 from client.settings import read_node
 from common.errors import ConfigError
 from common.huggingface.fingerprint import fingerprint
 from common.protocol.announcement import Announcement
 from common.settings.node import Node
+from common.settings.tasks import TASKS
 
 _THREAD = threading.local()
 _TOKENIZING = threading.Lock()
@@ -49,7 +50,7 @@ def load_node(file: Path) -> LocalNode:
     settings = read_node(file)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    data = Path(settings.data)
+    data = Path(settings.data.path)
     return LocalNode(settings, *split_held_out(read_examples(settings, read_rows(data), data), settings.name))
 
 
@@ -62,11 +63,11 @@ def read_examples(node: Node, rows: Sequence[Row], file: Path) -> Examples:
     """
     base = load_node_base(node)
     with _TOKENIZING:
-        examples = tokenize(rows, node, base.tokenizer, file)
+        examples = encode_rows(rows, node.data, base.tokenizer, file)
     longest = max(examples.lengths, default=0)
     if base.positions is not None and longest > base.positions:
         raise ConfigError(
-            f"max_length = {node.max_length} allows a row of {longest} tokens, but {base.folder} has only "
+            f"max_length = {node.data.max_length} allows a row of {longest} tokens, but {base.folder} has only "
             f"{base.positions} positions; set max_length = {base.positions} (in a recipe: [data] max_length)"
         )
     return examples
@@ -74,7 +75,7 @@ def read_examples(node: Node, rows: Sequence[Row], file: Path) -> Examples:
 
 def load_node_base(node: Node) -> BaseModel:
     """Load the node's base model, once per process."""
-    return load_base(node.base, node.task, node.labels, node.dtype, node.device)
+    return load_base(node.base.path, node.data.task, node.data.labels, node.base.dtype, node.base.device)
 
 
 def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announcement:
@@ -88,7 +89,7 @@ def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announceme
     embeddings = tuple(name for name in shapes if isinstance(base.model.get_submodule(name), nn.Embedding))
     check_rank(settings.rank, shapes)
     own, rows = fingerprint_node(node, tuple(shapes)), len(node.train) + len(node.held)
-    return Announcement(settings.name, settings.rank, rows, own, shapes, base.head, embeddings, settings.task)
+    return Announcement(settings.name, settings.rank, rows, own, shapes, base.head, embeddings, settings.data.task)
 
 
 @cache
@@ -98,9 +99,10 @@ def fingerprint_node(node: LocalNode, modules: tuple[str, ...]) -> str:
     Raises:
         ModelError: the base lacks such a module, or one of its files is damaged.
     """
-    settings, base = node.settings, node.base
+    data, base = node.settings.data, node.base
     shapes = attach_lora(base, modules)[1].shapes
-    return fingerprint(base.folder, shapes, settings.task, settings.labels, settings.max_length)
+    shared = {key: getattr(data, key) for key in TASKS[data.task].shared}
+    return fingerprint(base.folder, shapes, data.task, data.labels, data.max_length, **shared)
 
 
 def check_rank(rank: int, shapes: dict[str, tuple[int, int]]) -> None:

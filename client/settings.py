@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from common.settings.node import Node
+from common.settings.node import Node, NodeFile
 from common.settings.reader import parse_settings, read_toml
 
 
@@ -13,7 +13,7 @@ def read_node(file: Path) -> Node:
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
-    node = parse_settings(Node, read_toml(file), str(file))
-    base = node.base if node.base.startswith("package:") else str(file.parent / Path(node.base).expanduser())
-    keys = str(file.parent / Path(node.keys).expanduser()) if node.keys else ""
-    return replace(node, base=base, data=str(file.parent / node.data), keys=keys)
+    read = parse_settings(NodeFile, read_toml(file), str(file))
+    base = read.base if read.base.startswith("package:") else str(file.parent / Path(read.base).expanduser())
+    keys = str(file.parent / Path(read.keys).expanduser()) if read.keys else ""
+    return replace(read, base=base, data=str(file.parent / read.data), keys=keys).to_node()

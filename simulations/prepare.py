@@ -1,7 +1,7 @@
 """From a recipe to nodes: rows, test rows and labels, checked before anything is written, then a file for each node."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from client.data.rows import Row, column_names, read_rows
 from client.model.targets import find_targets
 from client.node import attach_lora, check_rank, load_node_base, read_examples
 from common.errors import ConfigError, DataError, nearest
-from common.settings.node import Node
-from common.settings.reader import to_tables
+from common.settings.node import Node, NodeData, NodeFile
+from common.settings.reader import to_tables, values_of
 from common.settings.recipe import Recipe
+from common.settings.tasks import TASKS, RowSettings
 from server.algorithms import AlgorithmSettings, create_algorithm
 from simulations.corpora import load_corpus
 from simulations.corpora.corpus import to_jsonl
@@ -73,7 +74,9 @@ def write_test(folder: Path, prepared: Prepared) -> None:
 def _write(folder: Path, node: Node, shard: Shard) -> Path:
     (folder / f"{node.name}.jsonl").write_bytes(to_jsonl(shard.rows))
     file = folder / f"{node.name}.toml"
-    file.write_text(tomli_w.dumps(to_tables(replace(node, data=f"{node.name}.jsonl"))), encoding="utf-8")
+    file.write_text(
+        tomli_w.dumps(to_tables(replace(NodeFile.from_node(node), data=f"{node.name}.jsonl"))), encoding="utf-8"
+    )
     return file
 
 
@@ -87,7 +90,7 @@ def _rows(recipe: Recipe) -> tuple[tuple[Row, ...], Path, str]:
 
 
 def _labels(rows: Sequence[Row], file: Path, recipe: Recipe) -> tuple[str, ...]:
-    if recipe.data.task != "classification":
+    if not TASKS[recipe.data.task].labels:
         return ()
     require_columns(file, column_names(rows), text=recipe.data.text, label=recipe.data.label)
     values = [row.fields.get(recipe.data.label) for row in rows]
@@ -100,14 +103,9 @@ def _labels(rows: Sequence[Row], file: Path, recipe: Recipe) -> tuple[str, ...]:
 
 def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:
     """Return the settings that all nodes share; name, rank and data are filled in later."""
-    base: dict[str, Any] = {
-        "base": base_path(recipe.base.path),
-        "dtype": recipe.base.dtype,
-        "device": recipe.base.device,
-    }
-    ours = ("task", "text", "prompt", "completion", "messages", "label", "max_length")
-    data = {key: value for key, value in asdict(recipe.data).items() if key in ours}
-    return Node(name="node", rank=1, data="", labels=labels, threads=recipe.threads, **base, **data)
+    base = replace(recipe.base, path=base_path(recipe.base.path))
+    data = NodeData(labels=labels, **values_of(RowSettings, recipe.data))
+    return Node(name="node", rank=1, base=base, data=data, threads=recipe.threads)
 
 
 def _check_column(rows: Sequence[Row], file: Path, column: str) -> None:
@@ -120,7 +118,7 @@ def _check_column(rows: Sequence[Row], file: Path, column: str) -> None:
 
 
 def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple[Mapping[str, Any], ...]]:
-    label = recipe.data.label if recipe.data.task == "classification" else None
+    label = recipe.data.label if TASKS[recipe.data.task].labels else None
     fields = [_needed_columns(row.fields, recipe) for row in rows]
     kept, test = hold_out(fields, recipe.data.test_rows, recipe.seed, label)
     return split(kept, recipe.clients, recipe.seed, label), test
@@ -128,9 +126,8 @@ def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple
 
 def _needed_columns(fields: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
     """Return the columns that a node needs and the column that names its owner, without all others."""
-    data = recipe.data
-    texts = {data.label} if data.task == "classification" else {data.prompt, data.completion, data.messages}
-    return {key: value for key, value in fields.items() if key in {data.text, *texts, recipe.clients.column}}
+    needed = {getattr(recipe.data, key) for key in TASKS[recipe.data.task].columns}
+    return {key: value for key, value in fields.items() if key in {*needed, recipe.clients.column}}
 
 
 def _nodes(node: Node, shards: Sequence[Shard], recipe: Recipe) -> tuple[Node, ...]:

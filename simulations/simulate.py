@@ -14,15 +14,16 @@ import torch
 from rich.console import Console
 
 import client.app
-from client.data.batches import Examples, subset
 from client.finished_run import load_run, load_test_rows
 from client.node import attach_lora, load_node_base
+from client.objectives.examples import Examples, subset
 from client.training.evaluate import Score, evaluate
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter
 from common.settings.node import Node
 from common.settings.reader import to_tables
 from common.settings.recipe import Recipe
+from common.settings.tasks import TASKS
 from common.signals import exit_on_signal
 from server.app import make_app
 from server.rounds.metrics import TestScore
@@ -87,7 +88,7 @@ def _flower_command(run: Path, clients: int) -> str:
 def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder, files: Sequence[Path]) -> None:
     with progress() as display, InProcessGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
         test = partial(_test, grid, *load_test_rows(folder.path)) if prepared.test_rows else None
-        grid.serve(make_app(display, test, prepared.nodes[0].base), folder.path)
+        grid.serve(make_app(display, test, prepared.nodes[0].base.path), folder.path)
 
 
 def _test(grid: InProcessGrid, node: Node, rows: Examples, adapter: Adapter) -> TestScore:
@@ -116,7 +117,8 @@ def _report(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
         "SHA-256 of the global update": last["adapter_hash"],
     }
     spectrum = {name: lowrank.spectrum(factors).tolist() for name, factors in trained.adapter.items()}
-    chance = 1 / len(trained.node.labels) if trained.node.labels else None
+    labels = trained.node.data.labels
+    chance = 1 / len(labels) if labels else None
     full_bytes = sum(p.numel() * p.element_size() for p in parameters)
-    answers = samples(folder.path) if recipe.data.task == "causal-lm" and prepared.test_rows else ()
+    answers = samples(folder.path) if TASKS[recipe.data.task].perplexity and prepared.test_rows else ()
     write_report(folder.path, spectrum, facts, answers, chance=chance, full_bytes=full_bytes)

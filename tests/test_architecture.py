@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from common.settings.tasks import TASKS
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"common": set(), "client": {"common"}, "server": {"common"}, "simulations": {"common", "client", "server"}}
 """Each package, and the others that it may import."""
@@ -40,7 +42,8 @@ INSIDE = {
     "common/identity": ("common/identity/documents", "common/identity/keys"),
     "client/data": (),
     "client/model": ("client/data",),
-    "client/training": ("client/model", "client/data"),
+    "client/objectives": ("client/data",),
+    "client/training": ("client/objectives", "client/model", "client/data"),
     "client/network": (),
     "server/algorithms": (),
     "server/storage": ("server/algorithms",),
@@ -58,7 +61,7 @@ ROOTS = {
     "client/settings": (),
     "client/policy": (),
     "client/flower_node_file": ("client/settings",),
-    "client/node": ("client/settings", "client/data", "client/model"),
+    "client/node": ("client/settings", "client/data", "client/model", "client/objectives"),
     "server/settings": ("server/algorithms", "server/storage"),
     "server/run_folder": ("server/rounds", "server/storage"),
     "server/notifications": ("server/rounds", "server/storage", "server/transport"),
@@ -120,6 +123,24 @@ def place_of(name: str) -> str:
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_imports_only_what_it_may(name: str) -> None:
     assert faults(name, FILES[name].read_text(encoding="utf-8")) == set()
+
+
+def task_comparisons(source: str) -> list[str]:
+    """Return the names of tasks that a source compares something with."""
+    compared = (
+        part for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Compare) for part in ast.walk(node)
+    )
+    return [each.value for each in compared if isinstance(each, ast.Constant) and each.value in TASKS]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_asks_for_a_task_by_name(name: str) -> None:
+    assert task_comparisons(FILES[name].read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("source", ['if task == "causal-lm": pass', 'x = 1 if a.task in ("causal-lm", "other") else 2'])
+def test_a_comparison_with_a_task_is_found(source: str) -> None:
+    assert task_comparisons(source) == ["causal-lm"]
 
 
 def test_every_folder_has_its_arrows() -> None:
@@ -213,6 +234,8 @@ def test_a_forbidden_import_is_found(name: str, source: str, found: set[str]) ->
         ("server/algorithms/fedit.py", "from server.storage import journal", {"server/storage"}),
         ("server/run_folder.py", "from server.monitoring.status import Status", {"server/monitoring"}),
         ("client/data/rows.py", "from client.model.lora import Lora", {"client/model"}),
+        ("client/data/batches.py", "from client.objectives import OBJECTIVES", {"client/objectives"}),
+        ("client/objectives/base.py", "from client.model.lora import Lora", {"client/model"}),
         ("client/network/link.py", "import client.model.base_model", {"client/model"}),
         ("client/policy.py", "from client.node import load_node", {"client/node"}),
         ("client/finished_run.py", "from client.model.lora import Lora", set()),

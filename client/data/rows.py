@@ -43,6 +43,11 @@ def column_names(rows: Iterable[Row]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(column for row in rows for column in row.fields))
 
 
+def by_line(rows: Iterable[Row]) -> list[tuple[int, Row]]:
+    """Return each row with its line."""
+    return [(row.line, row) for row in rows]
+
+
 def _json_lines(path: Path) -> tuple[Row, ...]:
     lines = tuple(enumerate(io.StringIO(_text(path)), start=1))
     fields = read_each(path, lines, _json_object)

@@ -3,7 +3,7 @@
 import copy
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,11 @@ from client.data.tokens import padding_id
 from common.errors import ModelError
 from common.huggingface.base_folder import resolve_base, safetensors_files
 from common.huggingface.new_head import HeadModule, initial_weight
-from common.settings.types import Dtype, Task
+from common.settings.tasks import TASKS
+from common.settings.types import Dtype
+
+AUTO_MODELS: Mapping[str, Any] = {"SEQ_CLS": AutoModelForSequenceClassification, "CAUSAL_LM": AutoModelForCausalLM}
+"""Transformers' class for each of PEFT's kinds of models."""
 
 _LOADING = threading.Lock()
 
@@ -31,7 +35,7 @@ class BaseModel:
     folder: Path
     model: Any
     tokenizer: Any
-    task: Task
+    task: str
     head: tuple[HeadModule, ...]
 
     @property
@@ -53,7 +57,7 @@ class BaseModel:
         return BaseModel(self.folder, copy.deepcopy(self.model, shared), self.tokenizer, self.task, self.head)
 
 
-def load_base(path: str, task: Task, labels: tuple[str, ...], dtype: Dtype, device: str) -> BaseModel:
+def load_base(path: str, task: str, labels: tuple[str, ...], dtype: Dtype, device: str) -> BaseModel:
     """Load the base model, once per process, shared by all callers.
 
     Raises:
@@ -64,7 +68,7 @@ def load_base(path: str, task: Task, labels: tuple[str, ...], dtype: Dtype, devi
 
 
 @lru_cache(maxsize=4)
-def _load(folder: Path, task: Task, labels: tuple[str, ...], dtype: Dtype, device: str) -> BaseModel:
+def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: Dtype, device: str) -> BaseModel:
     safetensors_files(folder)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -79,26 +83,24 @@ def _load(folder: Path, task: Task, labels: tuple[str, ...], dtype: Dtype, devic
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(f"{folder} has no vocabulary; write the tokenizer there with save_pretrained()")
     head = _new_modules(model, missing)
-    if task == "causal-lm":
+    if TASKS[task].causal:
         _check_causal(folder, model, head)
     _initialise(model, head)
     return BaseModel(folder, model.requires_grad_(False).eval().to(device), tokenizer, task, head)
 
 
-def _load_model(folder: Path, task: Task, labels: tuple[str, ...], dtype: str, tokenizer: Any) -> tuple[Any, list[str]]:
+def _load_model(folder: Path, task: str, labels: tuple[str, ...], dtype: str, tokenizer: Any) -> tuple[Any, list[str]]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     for key, value in config.to_dict().items():
         if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
             setattr(config, key, 0.0)  # A frozen base sees every input; only A's inputs may be dropped.
-    kind: Any = AutoModelForCausalLM
-    if task == "classification":
-        kind = AutoModelForSequenceClassification
+    if TASKS[task].labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
-    model, info = kind.from_pretrained(
+    model, info = AUTO_MODELS[TASKS[task].peft].from_pretrained(
         folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
     )
-    if task == "classification":
+    if TASKS[task].labels:
         # A decoder classifies a row at its last token that is not this one.
         model.config.pad_token_id = padding_id(tokenizer)
     return model, sorted(info["missing_keys"])

@@ -1,5 +1,6 @@
 """The forward pass of a base model."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -7,17 +8,24 @@ from torch import Tensor
 
 from client.data.batches import Batch
 from client.model.base_model import BaseModel
+from common.settings.tasks import TASKS
 
 
-def forward(base: BaseModel, batch: Batch, **settings: Any) -> Tensor:
-    """Return logits (n, C) for classification, (n, t, V) for a causal language model; autocast if the base is 16-bit.
+def forward(base: BaseModel, batch: Batch, places: Tensor | None = None) -> Tensor:
+    """Return logits (r, C) for classification, (r, t, V) for a causal language model; autocast if the base is 16-bit.
 
     Args:
-        settings: further arguments of the model's own `forward`.
+        base: the model.
+        batch: r rows, however they are grouped into examples.
+        places: (p,), positions of a causal language model, which returns only the logits (r, p, V) there.
     """
-    dtype = base.model.dtype
-    if base.task == "causal-lm":
+    dtype, settings = base.model.dtype, dict[str, Any]()
+    if TASKS[base.task].causal:
         settings["use_cache"] = False
+    few = places is not None and "logits_to_keep" in inspect.signature(base.model.forward).parameters
+    if few:
+        settings["logits_to_keep"] = places  # V is large: most of the memory of a step is logits
+    ids, mask = batch.input_ids.flatten(0, -2), batch.attention_mask.flatten(0, -2)
     with torch.autocast(base.device.type, dtype, enabled=dtype != torch.float32):
-        logits: Tensor = base.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **settings).logits
-    return logits
+        logits: Tensor = base.model(input_ids=ids, attention_mask=mask, **settings).logits
+    return logits if few or places is None else logits[:, places]

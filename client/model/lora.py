@@ -133,8 +133,13 @@ def branch(factors: Factors, device: torch.device | str = "cpu") -> Branch:
 
 
 def frozen_lane(adapter: Adapter, device: torch.device | str = "cpu") -> Lane:
-    """Make a lane that only adds this adapter, for evaluation and generation."""
-    return Lane(frozen={name: branch(factors, device) for name, factors in adapter.items() if factors.rank})
+    """Make a lane that only adds this adapter."""
+    return Lane(frozen=branches(adapter, device))
+
+
+def branches(adapter: Adapter, device: torch.device | str = "cpu") -> dict[str, Branch]:
+    """Make a branch of each module's factors, but for those of rank 0."""
+    return {name: branch(factors, device) for name, factors in adapter.items() if factors.rank}
 
 
 def _tensor(array: Any, device: torch.device | str) -> Tensor:

@@ -1,19 +1,19 @@
-"""Loss and accuracy of adapters on rows."""
+"""Loss and accuracy of adapters on examples."""
 
 from dataclasses import dataclass
 
 import torch
 
-from client.data.batches import Examples, eval_batches
 from client.model.base_model import BaseModel
-from client.model.lora import Lora, frozen_lane
-from client.training.loss import cross_entropy, predictions
+from client.model.lora import Lane, Lora, branches
+from client.objectives.examples import Examples, eval_batches
+from client.training.adapted_model import AdaptedModel
 from common.adapters.adapter import Adapter
 
 
 @dataclass(frozen=True)
 class Score:
-    """Mean loss per supervised token (row, for classification), share of right rows, and number of tokens (rows)."""
+    """Mean loss and share of right predictions (None if the task has none), and the number of predictions."""
 
     loss: float
     accuracy: float | None
@@ -22,14 +22,14 @@ class Score:
 
 @torch.no_grad()
 def evaluate(base: BaseModel, lora: Lora, adapter: Adapter, examples: Examples, batch: int = 16) -> Score:
-    """Return the loss, and for classification the accuracy, of the base model plus this adapter on all rows."""
-    lora.lanes = [frozen_lane(adapter, base.device)]
-    classes = base.task == "classification"
-    loss, right, count = 0.0, 0, 0
+    """Return the loss, and the accuracy if the task has one, of the base model plus this adapter on all examples."""
+    lora.lanes = [Lane(trained=branches(adapter, base.device))]
+    model, objective = AdaptedModel(base, lora), examples.objective
+    loss, count, right = 0.0, 0, list[float]()
     for each in eval_batches(examples, batch, pin=base.device.type == "cuda"):
-        logits, targets = predictions(base, each.to(base.device))
-        loss += cross_entropy(logits, targets).item()
-        right += int((logits.argmax(-1) == targets).sum()) if classes else 0
-        count += each.supervised
+        measured = objective.measure(model, each.to(base.device))
+        loss += measured.loss.item()
+        right += [] if measured.right is None else [measured.right.item()]
+        count += objective.count(each)
     lora.lanes = ()
-    return Score(loss / count, right / count if classes else None, count)
+    return Score(loss / count, sum(right) / count if right else None, count)

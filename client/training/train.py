@@ -12,10 +12,12 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from client.data.batches import Batch, Examples, batches
+from client.data.batches import Batch
 from client.model.base_model import BaseModel
 from client.model.lora import Branch, Dropout, Lane, Lora, branch, frozen_lane
-from client.training.loss import loss_sum
+from client.objectives.base import Objective
+from client.objectives.examples import Examples, batches
+from client.training.adapted_model import AdaptedModel
 from client.training.terms import add_terms, make_terms
 from common.adapters.adapter import Adapter, Factors
 from common.protocol.assignment import Assignment, Training, Update
@@ -36,7 +38,7 @@ def train(
         lora: adapters attached to `base`; its lanes are overwritten.
         assignments: what to freeze, where to start and what to train.
         names: node names; they key the order of the data and the dropout masks.
-        datasets: tokenised rows of each node.
+        datasets: examples of each node, with their objective.
         training: steps and rates, the same for all.
     """
     with _checkpoint_activations(base.model, training.checkpointing):
@@ -56,17 +58,18 @@ def _train_one(
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.0)
     # Small gradients underflow in float16; the other types have float32's range.
     scaler = torch.amp.GradScaler(base.device.type, enabled=base.model.dtype == torch.float16)
+    model, objective = AdaptedModel(base, lora), examples.objective
     stream = _stream(examples, name, training, base.device)
     rows, tokens, losses = 0, 0, []
     for step, rate in enumerate(training.learning_rates):
         group = list(islice(stream, training.accumulate))
         lanes = [Lane(trained, frozen, _dropout(training, name, step, part)) for part in range(len(group))]
-        losses.append(_backward(base, lora, group, lanes, scaler))
+        losses.append(_backward(model, objective, group, lanes, scaler))
         if assignment.returns == "update":
             scaler.unscale_(optimizer)
             add_terms(terms, trained)
             _step(optimizer, scaler, parameters, rate, training.clip)
-        rows, tokens = rows + sum(map(len, group)), tokens + sum(batch.supervised for batch in group)
+        rows, tokens = rows + sum(map(len, group)), tokens + sum(map(objective.count, group))
     lora.lanes = ()
     if assignment.returns == "gradient":
         scaler.unscale_(optimizer)
@@ -75,14 +78,18 @@ def _train_one(
 
 
 def _backward(
-    base: BaseModel, lora: Lora, group: Sequence[Batch], lanes: Sequence[Lane], scaler: torch.amp.GradScaler
+    model: AdaptedModel,
+    objective: Objective,
+    group: Sequence[Batch],
+    lanes: Sequence[Lane],
+    scaler: torch.amp.GradScaler,
 ) -> Tensor:
-    """Add up gradients of the mean loss over all supervised tokens of a group of batches; return it, on the device."""
-    supervised = sum(batch.supervised for batch in group)
-    total = torch.zeros((), device=base.device)
+    """Add up gradients of the mean loss over all predictions of a group of batches; return it, on the device."""
+    count = sum(map(objective.count, group))
+    total = torch.zeros((), device=model.base.device)
     for batch, lane in zip(group, lanes, strict=True):
-        lora.lanes = [lane]
-        loss = loss_sum(base, batch) / supervised
+        model.lora.lanes = [lane]
+        loss = objective.measure(model, batch).loss / count
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total

@@ -25,9 +25,20 @@ _INCIDENTAL = frozenset({"_name_or_path", "transformers_version", "dtype", "torc
 """Keys of config.json that change no logit, or only how the base is loaded."""
 
 
-def fingerprint(folder: Path, shapes: Shapes, task: str, labels: tuple[str, ...], max_length: int) -> str:
-    """Return the SHA-256 over what two nodes must share: base tensors, tokenizer, target shapes, task and labels."""
-    shared = {
+def fingerprint(
+    folder: Path, shapes: Shapes, task: str, labels: tuple[str, ...], max_length: int, **shared: Any
+) -> str:
+    """Return the SHA-256 over what two nodes must share: base tensors, tokenizer, target shapes, task and labels.
+
+    Args:
+        folder: of the base model.
+        shapes: (d, k) of the target modules.
+        task: of the rows.
+        labels: in the order that all nodes share; none if the task has none.
+        max_length: tokens at which a row is cut.
+        shared: further settings of the task.
+    """
+    content = {
         "base": base_hash(folder),
         "architecture": architecture_hash(folder),
         "tokenizer": tokenizer_hash(folder),
@@ -35,8 +46,9 @@ def fingerprint(folder: Path, shapes: Shapes, task: str, labels: tuple[str, ...]
         "task": task,
         "labels": labels,
         "max_length": max_length,
+        **shared,
     }
-    return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 @lru_cache(maxsize=32)

@@ -25,7 +25,7 @@ from common.atomic_files import write_file
 from common.errors import ModelError
 from common.huggingface.new_head import HeadModule, initial_weight
 from common.huggingface.peft_config import CONFIG, REMEDY, LoraConfig, read_config
-from common.settings.types import Task
+from common.settings.tasks import TASKS
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -52,7 +52,7 @@ def write_peft_folder(
     adapter: Adapter,
     head: Sequence[HeadModule],
     base: str,
-    task: Task,
+    task: str,
     embeddings: Collection[str] = (),
 ) -> None:
     """Make a PEFT folder: targets as LoRA, the head as finished modules, so that a plain base gives the run's logits.
@@ -103,7 +103,7 @@ def _head_tensors(adapter: Adapter, head: Sequence[HeadModule]) -> dict[str, Arr
     return tensors
 
 
-def _lora_config(targets: Adapter, head: Sequence[HeadModule], base: str, task: Task) -> dict[str, Any]:
+def _lora_config(targets: Adapter, head: Sequence[HeadModule], base: str, task: str) -> dict[str, Any]:
     others = {name: factors.rank for name, factors in targets.items() if factors.rank != targets.rank}
     return {
         "peft_type": "LORA",
@@ -119,11 +119,9 @@ def _lora_config(targets: Adapter, head: Sequence[HeadModule], base: str, task: 
     }
 
 
-def _task_type(task: Task, head: Sequence[HeadModule]) -> str | None:
+def _task_type(task: str, head: Sequence[HeadModule]) -> str | None:
     """Return PEFT's name of the task; None for a base with its own head, which SEQ_CLS would seek in the folder."""
-    if task == "causal-lm":
-        return "CAUSAL_LM"
-    return "SEQ_CLS" if head else None
+    return None if TASKS[task].labels and not head else TASKS[task].peft
 
 
 def _saved_module(name: str) -> str:

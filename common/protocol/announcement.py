@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, get_args
+from typing import Any, Self
 
 from common.adapters.adapter import Shapes
 from common.huggingface.new_head import HeadModule
-from common.settings.types import Task
+from common.settings.tasks import TASKS
 
 MAX_DIMENSION = 2**22
 """Largest number of rows or columns of a module; the largest vocabularies have a quarter of it."""
@@ -34,7 +34,7 @@ class Announcement:
     shapes: Shapes
     head: tuple[HeadModule, ...]
     embeddings: tuple[str, ...]
-    task: Task
+    task: str
 
     @property
     def model(self) -> tuple[object, ...]:
@@ -74,7 +74,7 @@ class Announcement:
         modules = tuple(HeadModule(*module) for module in head)
         name, fingerprint = str(values["name"]), str(values["fingerprint"])
         embeddings = tuple(map(str, values["embeddings"]))
-        if values["task"] not in get_args(Task):
+        if values["task"] not in TASKS:
             raise ValueError("task is not a known one")
         rows, task = int(values["rows"]), values["task"]
         return cls(name, values["rank"], rows, fingerprint, shapes, modules, embeddings, task)

@@ -1,8 +1,13 @@
-"""A node's settings file, with its owner's policy for the requests of a server."""
+"""A node and its settings file, with its owner's policy for the requests of a server."""
+
+from typing import Self
 
 from pydantic.dataclasses import dataclass
 
-from common.settings.types import _STRICT, AddressIfAny, Count, Dtype, Name, Names, Positive, Task
+from common.settings.reader import values_of
+from common.settings.recipe import Base
+from common.settings.tasks import RowSettings
+from common.settings.types import _STRICT, AddressIfAny, Count, Dtype, Name, Names, Positive
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -40,26 +45,20 @@ class Policy:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Node:
-    """A node's settings file: its data, base, device and rank. Paths are relative to the file.
+class NodeData(RowSettings):
+    """A node's own rows: their file, their settings, and the labels in an order that all nodes share."""
+
+    path: str = ""
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Participant:
+    """The part of a node that is neither base nor data.
 
     Args:
         name: name of the node, the same as in its keys.
         rank: rank of the factors that the node trains.
-        base: folder of the base model in Hugging Face's format, with safetensors, or `package:NAME/FOLDER` in an
-            installed package; never written.
-        data: file of the node's rows: `.jsonl`, `.ndjson`, `.csv`, `.tsv` or `.parquet`; it never leaves the machine.
-        task: `classification` (columns `text` and `label`), or `causal-lm` (the first that the rows have: `messages`;
-            `prompt` and `completion`; `text`).
-        labels: all classes, in one order on all nodes; for classification.
-        text: column of the text.
-        prompt: column of the prompt, which is not learned.
-        completion: column of the text that is learned after a prompt.
-        messages: column of a chat, a list of objects with `role` and `content`; the assistant's words are learned.
-        label: column of the class.
-        max_length: most tokens of a row; what is longer is cut.
-        dtype: type of the base model's numbers in memory.
-        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:NUMBER`.
         threads: threads of PyTorch, which chooses if this is not set.
         server: address of the project's server; for a deployment.
         keys: folder of the node's keys and invite; for a deployment.
@@ -69,20 +68,48 @@ class Node:
 
     name: Name
     rank: Count
-    base: str
-    data: str
-    task: Task = "classification"
-    labels: tuple[str, ...] = ()
-    text: str = "text"
-    prompt: str = "prompt"
-    completion: str = "completion"
-    messages: str = "messages"
-    label: str = "label"
-    max_length: Count = 128
-    dtype: Dtype = "float32"
-    device: str = "auto"
     threads: Count | None = None
     server: AddressIfAny = ""
     keys: str = ""
     stay: bool = False
     policy: Policy = Policy()
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Node(Participant):
+    """A node: the base that it trains on, its data and its rank."""
+
+    base: Base
+    data: NodeData
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class NodeFile(RowSettings, Participant):
+    """A node's settings file: its data, base, device and rank. Paths are relative to the file.
+
+    Args:
+        base: folder of the base model in Hugging Face's format, with safetensors, or `package:NAME/FOLDER` in an
+            installed package; never written.
+        data: file of the node's rows: `.jsonl`, `.ndjson`, `.csv`, `.tsv` or `.parquet`; it never leaves the machine.
+        labels: all classes, in one order on all nodes; for a task with labels.
+        dtype: type of the base model's numbers in memory.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:NUMBER`.
+    """
+
+    base: str
+    data: str
+    labels: tuple[str, ...] = ()
+    dtype: Dtype = "float32"
+    device: str = "auto"
+
+    @classmethod
+    def from_node(cls, node: Node) -> Self:
+        """Return the file of this node."""
+        base, data = node.base, node.data
+        keys = values_of(Participant, node) | values_of(RowSettings, data)
+        return cls(base=base.path, dtype=base.dtype, device=base.device, data=data.path, labels=data.labels, **keys)
+
+    def to_node(self) -> Node:
+        """Undo `from_node`."""
+        data = NodeData(path=self.data, labels=self.labels, **values_of(RowSettings, self))
+        return Node(base=Base(self.base, self.dtype, self.device), data=data, **values_of(Participant, self))

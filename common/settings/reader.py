@@ -123,6 +123,11 @@ def _list_keys(kind: Any, path: list[str]) -> list[str]:
     return [field.name for field in dataclasses.fields(kind)] if kind else []
 
 
+def values_of(kind: type, settings: Any) -> dict[str, Any]:
+    """Return the values of those fields of the settings that are also fields of this kind."""
+    return {each.name: getattr(settings, each.name) for each in dataclasses.fields(kind)}
+
+
 def to_tables(settings: Any) -> dict[str, Any]:
     """Return settings as plain tables that TOML can hold: unset keys left out, tuples as lists."""
     return to_toml(asdict(settings))  # type: ignore[no-any-return]

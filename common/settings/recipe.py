@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from common.settings.marks import OPERATIONAL, AddedLater
-from common.settings.types import _STRICT, Count, Dtype, Names, Positive, Share, Task
+from common.settings.tasks import RowSettings
+from common.settings.types import _STRICT, Count, Dtype, Names, Positive, Share
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -27,33 +28,18 @@ class Base:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class Data:
-    """[data] The source of the rows, `corpus` or `path`, and the columns to read.
+class Data(RowSettings):
+    """[data] The source of the rows, `corpus` or `path`, their task and columns, and the size of the test set.
 
     Args:
         corpus: `library-docs`, `library-docs-lm` or `toy`, which need no download; or `banking77`, `medquad` or
             `polarity`, from the folder that the environment variable FEDLORA_DATA names.
         path: a file of rows: `.jsonl`, `.ndjson`, `.csv`, `.tsv` or `.parquet`.
-        task: `classification` (columns `text` and `label`), or `causal-lm` (the first that the rows have: `messages`;
-            `prompt` and `completion`; `text`).
-        text: column of the text.
-        prompt: column of the prompt, which is not learned.
-        completion: column of the text that is learned after a prompt.
-        messages: column of a chat, a list of objects with `role` and `content`; the assistant's words are learned.
-        label: column of the class.
-        max_length: most tokens of a row; what is longer is cut.
         test_rows: most rows that are held out to test the global update, evenly by class, and at most half of a class.
     """
 
     corpus: str | None = None
     path: str | None = None
-    task: Task = "classification"
-    text: str = "text"
-    prompt: str = "prompt"
-    completion: str = "completion"
-    messages: str = "messages"
-    label: str = "label"
-    max_length: Count = 128
     test_rows: Annotated[int, Field(ge=0)] = 500
 
     @model_validator(mode="after")
@@ -149,8 +135,8 @@ class Rule:
 
     Args:
         algorithm: `increments`, `fedlin`, `fedit` or `hetlora`; `fedlora algorithms` describes them.
-        mode: what clients train under `increments`: `both`, A and B; or `b`, B alone under an A that all share. `fedlin`
-            needs `b`.
+        mode: what clients train under `increments`: `both`, A and B; or `b`, B alone under an A that all share, which
+            `fedlin` needs.
         a: the A that clients start a round from under `increments`: `warm` (the directions in which they just moved),
             `fresh` (orthonormal, at random) or `gaussian`.
         rank_global: rank of the global update that clients receive under `increments`; four times the largest rank of
@@ -161,8 +147,8 @@ class Rule:
         max_share: largest share of one client in a sum, above 0 and at most 1; if not set, none for a rule that counts,
             and 2 / K of K updates for `norm`. What it takes away is spread over the others.
         proximal: mu of FedProx's term (mu / 2) ||w - w_0||^2 in every client's loss; 0 for none.
-        codec: the form of factors on the way to a client: `by-hash`, which does not send again what the client holds; or
-            `plain`.
+        codec: the form of factors on the way to a client: `by-hash`, which does not send again what the client holds,
+            or `plain`.
     """
 
     algorithm: str = "increments"

@@ -45,7 +45,4 @@ Address = Annotated[str, AfterValidator(_address), Field(description="`HOST:PORT
 AddressIfAny = Annotated[str, AfterValidator(_address_if_any), Field(description="`HOST:PORT`")]
 
 
-Task = Literal["classification", "causal-lm"]
-
-
 Dtype = Literal["float32", "bfloat16", "float16"]

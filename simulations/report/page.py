@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from common.settings.reader import read_toml
+from common.settings.tasks import TASKS
 from simulations.report import formats
 from simulations.report.cards import cards
 from simulations.report.figures import draw
@@ -37,7 +38,8 @@ def write_report(
     """
     records, config = read_records(run), read_toml(run / "config.toml")
     nodes = list_nodes(records)
-    language = config.get("data", {}).get("task") == "causal-lm"
+    task = TASKS.get(config.get("data", {}).get("task", ""))
+    language = task is not None and task.perplexity
     drawn = draw(records, nodes, spectrum, chance, perplexity=language)
     page = _template().render(
         name=run.resolve().name,

@@ -1,13 +1,15 @@
 """Sample answers of a language model before and after training, side by side."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from client.data.batches import Examples
 from client.data.tokens import IGNORE, Example
 from client.finished_run import Trained, continue_text, load_run, load_test_rows
+from client.objectives.examples import Examples
 from common.adapters.adapter import Adapter
 
 
@@ -23,7 +25,7 @@ def samples(run: Path, count: int = 2, tokens: int = 40) -> list[dict[str, str]]
     return [_sample(trained, row, tokens) for row in _spread(rows, count)]
 
 
-def _spread(rows: Examples, count: int) -> tuple[Example, ...]:
+def _spread(rows: Examples, count: int) -> Sequence[Any]:
     return rows.rows[:: max(1, len(rows) // count)][:count]
 
 

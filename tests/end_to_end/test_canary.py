@@ -39,8 +39,8 @@ def start_node(project, folder, name, like="client-00", **changes):
     """`fedlora client` of a node of the project in a folder of its own; each of its rows has the secret in it."""
     known = read_node(project.shards / "nodes" / f"{like}.toml")
     keys = shutil.copytree(project.folder / name, folder / "keys")
-    shutil.copytree(known.base, folder / "base", dirs_exist_ok=True)
-    with Path(known.data).open() as rows, (folder / "rows.jsonl").open("w") as secret:
+    shutil.copytree(known.base.path, folder / "base", dirs_exist_ok=True)
+    with Path(known.data.path).open() as rows, (folder / "rows.jsonl").open("w") as secret:
         for row in map(json.loads, rows):
             secret.write(json.dumps(row | {"text": f"{SECRET} {row['text']}"}) + "\n")
     own = {"rank": 4, "base": "base", "data": "rows.jsonl"}  # one rank, so that they may come in any order

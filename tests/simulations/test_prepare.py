@@ -50,7 +50,7 @@ def test_nodes_bear_the_names_of_the_shards_and_ranks_in_turn(prepared):
 
 def test_all_nodes_know_all_labels_even_those_they_lack():
     prepared = tiny("clients.partition=column", "clients.column=label")
-    assert {node.labels for node in prepared.nodes} == {LABELS}
+    assert {node.data.labels for node in prepared.nodes} == {LABELS}
     assert [{row["label"] for row in shard.rows} for shard in prepared.shards] == [{label} for label in LABELS]
 
 
@@ -84,7 +84,7 @@ def test_columns_that_nobody_asked_for_stay_where_they_are(tmp_path):
 
 def test_whole_numbers_are_labels_too(tmp_path):
     rows = [{"text": row["text"], "label": LABELS.index(row["label"])} for row in toy.load().rows]
-    assert {node.labels for node in prepare(own(tmp_path, rows)).nodes} == {("0", "1", "2", "3")}
+    assert {node.data.labels for node in prepare(own(tmp_path, rows)).nodes} == {("0", "1", "2", "3")}
 
 
 def test_an_owner_may_be_a_date_and_other_columns_anything(tmp_path):
@@ -104,10 +104,13 @@ def test_a_node_reads_back_what_was_written_for_it(prepared, tmp_path):
     )
     for file, node, shard in zip(files, prepared.nodes, prepared.shards, strict=True):
         loaded = load_node(file)
-        assert replace(loaded.settings, data="", base="") == replace(node, base="")
-        assert Path(loaded.settings.base) == Path(node.base)
+        assert replace(loaded.settings, data=node.data, base=node.base) == node
+        assert replace(loaded.settings.data, path="") == node.data
+        assert Path(loaded.settings.base.path) == Path(node.base.path)
         assert len(loaded.train) + len(loaded.held) == len(shard.rows)
-        assert [dict(row.fields) for row in read_rows(Path(loaded.settings.data))] == [dict(row) for row in shard.rows]
+        assert [dict(row.fields) for row in read_rows(Path(loaded.settings.data.path))] == [
+            dict(row) for row in shard.rows
+        ]
 
 
 def test_writing_again_changes_nothing(prepared, tmp_path):
@@ -117,7 +120,7 @@ def test_writing_again_changes_nothing(prepared, tmp_path):
 
 def test_test_rows_are_written_beside_their_settings(prepared, tmp_path):
     write_test(tmp_path, prepared)
-    assert load_node(tmp_path / "test.toml").settings.labels == LABELS
+    assert load_node(tmp_path / "test.toml").settings.data.labels == LABELS
     assert len(read_rows(tmp_path / "test.jsonl")) == 80
 
 

@@ -5,7 +5,7 @@ from tensorboardX.proto.event_pb2 import Event
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from client.data.rows import read_rows
-from common.settings.node import Node
+from common.settings.node import NodeFile
 from common.settings.reader import parse_settings, read_toml
 from common.settings.recipe import Recipe
 from simulations.recipe import read_recipe
@@ -111,7 +111,7 @@ def test_the_journal_names_the_update_of_each_round(finished):
 
 def test_each_client_has_a_file_and_its_rows(finished):
     files = sorted((finished.run / "nodes").glob("*.toml"))
-    nodes = [parse_settings(Node, read_toml(file), str(file)) for file in files]
+    nodes = [parse_settings(NodeFile, read_toml(file), str(file)) for file in files]
     assert [node.rank for node in nodes] == [1, 2, 4, 8, 16, 32]
     shards = [len(read_rows(finished.run / "nodes" / node.data)) for node in nodes]
     assert sum(shards) == 400 - 80
@@ -129,7 +129,7 @@ def test_the_adapter_gives_peft_the_accuracy_of_the_run(finished):
 
 @torch.no_grad()
 def _accuracy(model, folder, run):
-    node = parse_settings(Node, read_toml(run / "test.toml"), "test.toml")
+    node = parse_settings(NodeFile, read_toml(run / "test.toml"), "test.toml")
     rows = [row.fields for row in read_rows(run / "test.jsonl")]
     tokenizer = AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")

@@ -9,19 +9,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from client.data.batches import Examples
 from client.data.tokens import Example, Ids, padding_id
 from client.model.base_model import BaseModel, load_base
 from client.model.lora import Lora
 from client.model.targets import find_targets
 from client.node import attach_lora
+from client.objectives import create_objective
+from client.objectives.examples import Examples
 from client.training.train import train
 from common.adapters.adapter import Adapter, Factors, Shapes
 from common.errors import ModelError
 from common.huggingface.base_folder import resolve_base
 from common.protocol.assignment import Assignment, Training
 from common.seeding import rng
-from common.settings.types import Task
+from common.settings.node import NodeData
+from common.settings.tasks import TASKS
 from simulations.gguf_base import gguf_base
 
 RANK = 8
@@ -47,7 +49,7 @@ class Case:
 
     name: str
     folder: Path
-    task: Task
+    task: str
     batch: int
     length: int
     steps: int
@@ -57,7 +59,7 @@ class Case:
 
     def base(self) -> BaseModel:
         """Load the frozen model in float32 on the CPU, once per process, with all of its pages in memory."""
-        base = load_base(str(self.folder), self.task, LABELS if self.task == "classification" else (), "float32", "cpu")
+        base = load_base(str(self.folder), self.task, LABELS if TASKS[self.task].labels else (), "float32", "cpu")
         for parameter in base.model.parameters():
             parameter.sum()  # A memory-mapped file is read only on access.
         return base
@@ -70,10 +72,11 @@ class Case:
         """Draw rows of random tokens."""
         draws = rng("rows", self.name)
         ids = draws.integers(len(base.tokenizer), size=(self.batches * self.batch, self.length), dtype=np.int32)
-        return Examples(tuple(map(self._row, range(len(ids)), ids)), self.task, padding_id(base.tokenizer))
+        objective = create_objective(NodeData(task=self.task))
+        return Examples(tuple(map(self._row, range(len(ids)), ids)), objective, padding_id(base.tokenizer))
 
     def _row(self, number: int, ids: Ids) -> Example:
-        return Example(ids, number % len(LABELS) if self.task == "classification" else ids, cut=False)
+        return Example(ids, number % len(LABELS) if TASKS[self.task].labels else ids, cut=False)
 
     @property
     def training(self) -> Training:

@@ -15,10 +15,13 @@ import torch
 from torch import nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-from client.data.batches import Batch, eval_batches
+from client.data.batches import Batch
 from client.model.base_model import BaseModel
+from client.model.lora import Lora
+from client.objectives import Objective
+from client.objectives.examples import eval_batches
+from client.training.adapted_model import AdaptedModel
 from client.training.evaluate import evaluate
-from client.training.loss import loss_sum
 from common.adapters import codec
 from common.adapters.adapter import Adapter
 from common.huggingface.peft_folder import WEIGHTS, write_peft_folder
@@ -65,28 +68,29 @@ def adapters(case: Case) -> Footprint:
 def whole_model(case: Case) -> Footprint:
     """Measure the footprint of full fine-tuning, which changes the base model of this process."""
     base = _ready(case)
+    model, rows = AdaptedModel(base, Lora(base.model, ())), case.rows(base)
     base.model.requires_grad_(True)
-    (batch,) = eval_batches(case.rows(base), case.batch)
+    (batch,) = eval_batches(rows, case.batch)
     losses: list[float] = []
     with _optimizer_bytes() as held:
-        growth = peak_growth(lambda: losses.extend(_steps(base, batch, case)))
+        growth = peak_growth(lambda: losses.extend(_steps(model, rows.objective, batch, case)))
     numbers = sum(parameter.numel() for parameter in base.model.parameters())
     stored = _model_bytes(base)
     return Footprint(numbers, held[-1], stored, stored, _weights(base) + growth, (losses[0], losses[-1]))
 
 
-def _steps(base: BaseModel, batch: Batch, case: Case) -> Iterator[float]:
+def _steps(model: AdaptedModel, objective: Objective, batch: Batch, case: Case) -> Iterator[float]:
     """Yield the loss before each step, and after the last."""
-    optimizer = torch.optim.AdamW(base.model.parameters(), lr=FULL_RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.base.model.parameters(), lr=FULL_RATE, weight_decay=0.0)
     for _ in range(case.steps):
-        loss = loss_sum(base, batch) / batch.supervised
+        loss = objective.measure(model, batch).loss / objective.count(batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(base.model.parameters(), case.training.clip)
+        nn.utils.clip_grad_norm_(model.base.model.parameters(), case.training.clip)
         optimizer.step()
         optimizer.zero_grad()
         yield loss.item()
     with torch.no_grad():
-        yield loss_sum(base, batch).item() / batch.supervised
+        yield objective.measure(model, batch).loss.item() / objective.count(batch)
 
 
 def _ready(case: Case) -> BaseModel:

@@ -7,10 +7,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from client.data.batches import Examples, batches
 from client.model.targets import find_targets
+from client.objectives.examples import Examples, batches
 from common.adapters.adapter import Adapter, Factors
 from common.protocol.assignment import Assignment
+from common.settings.tasks import TASKS
 from simulations.bench.training.bases import NODE, RANK, Case
 
 
@@ -33,7 +34,7 @@ def peft_engine(case: Case) -> Callable[[Assignment], Adapter]:
 
 
 def _train(case: Case, model: Any, rows: Examples) -> None:
-    training, caching = case.training, {"use_cache": False} if case.task == "causal-lm" else {}
+    training, caching = case.training, {"use_cache": False} if TASKS[case.task].causal else {}
     leaves = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(leaves, lr=case.rate, weight_decay=0.0)
     for batch in batches(rows, case.batch, case.steps, (training.seed, NODE, training.round)):

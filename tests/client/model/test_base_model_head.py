@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from client.data.batches import eval_batches, tokenize
 from client.data.rows import Row
 from client.model.base_model import BaseModel
 from client.model.forward import forward
-from common.settings.node import Node
+from client.objectives.examples import encode_rows, eval_batches
+from common.settings.node import NodeData
 from simulations.tiny_base import tiny_base
 from tests.helpers.client.bases import copied, loaded
 from tests.helpers.common.models import LABELS, load
@@ -91,8 +91,7 @@ def _read_off_the_last_token(base: BaseModel):
     torch.manual_seed(0)
     base.model.score.weight = nn.Parameter(torch.randn(3, 32))
     rows = [Row(line, {"text": text, "label": "good"}) for line, text in enumerate(["hay", "a cow by the old barn"], 1)]
-    node = Node("clinic", 1, "base", "rows", labels=LABELS)
-    examples = tokenize(rows, node, base.tokenizer, Path("rows.jsonl"))
+    examples = encode_rows(rows, NodeData(labels=LABELS), base.tokenizer, Path("rows.jsonl"))
     (together,) = (forward(base, batch) for batch in eval_batches(examples, 2))
     alone = torch.cat([forward(base, batch) for batch in eval_batches(examples, 1)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from client.data.batches import batches
+from client.objectives.examples import batches
 from client.training.train import train
 from common.adapters.adapter import Adapter
 from common.protocol.assignment import Training

@@ -1,6 +1,6 @@
 import pytest
 
-from common.settings.node import Node
+from common.settings.node import NodeFile
 from common.settings.reader import parse_settings
 from common.settings.recipe import LoraSettings, Recipe
 from tests.helpers.common.recipes import LEAST, error_of, with_keys
@@ -72,8 +72,8 @@ def test_every_fault_is_told_at_once():
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "../x", "x" * 65, "é"])
 def test_a_nodes_name_is_safe_in_a_path(name):
-    assert error_of(NODE | {"name": name}, Node).startswith(f"r.toml: name = {name!r}: ")
-    assert parse_settings(Node, NODE | {"name": "x" * 64}, "client.toml").rank == 4
+    assert error_of(NODE | {"name": name}, NodeFile).startswith(f"r.toml: name = {name!r}: ")
+    assert parse_settings(NodeFile, NODE | {"name": "x" * 64}, "client.toml").rank == 4
 
 
 def test_scaling_is_alpha_over_rank_and_one_by_default():

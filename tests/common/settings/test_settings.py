@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.settings.node import Node, Policy
+from common.settings.node import NodeFile, Policy
 from common.settings.reader import parse_settings, to_tables
 from common.settings.server import ServerFile
 from tests.helpers.common.recipes import error_of
@@ -37,19 +37,19 @@ def test_a_cohort_may_be_as_small_as_the_quorum():
 
 @pytest.mark.parametrize("address", ["fed.example.org:8443", "10.0.0.5:1", "[::1]:65535", "localhost:0"])
 def test_an_address_is_host_and_port(address):
-    assert parse_settings(Node, NODE | {"server": address}, "client.toml").server == address
+    assert parse_settings(NodeFile, NODE | {"server": address}, "client.toml").server == address
 
 
 @pytest.mark.parametrize("address", ["fed.example.org", "host:", ":1", "host:65536", "host:x", "https://host:1", "h:²"])
 def test_anything_else_is_no_address(address):
-    assert error_of(NODE | {"server": address}, Node).startswith(f"r.toml: server = {address!r}: write HOST:PORT")
+    assert error_of(NODE | {"server": address}, NodeFile).startswith(f"r.toml: server = {address!r}: write HOST:PORT")
 
 
 def test_a_node_allows_anything_until_its_file_says_otherwise():
-    node = parse_settings(Node, NODE, "client.toml")
+    node = parse_settings(NodeFile, NODE, "client.toml")
     assert (node.server, node.keys, node.stay, node.policy) == ("", "", False, Policy())
     assert set(vars(Policy()).values()) == {None}
-    assert parse_settings(Node, to_tables(node), "again.toml") == node
+    assert parse_settings(NodeFile, to_tables(node), "again.toml") == node
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_a_node_allows_anything_until_its_file_says_otherwise():
     [("max_rank", 0), ("max_steps", 1.5), ("min_lr", 0), ("min_seconds", -1), ("targets", []), ("max_bytes", "1 GB")],
 )
 def test_a_wrong_limit_is_named(key, value):
-    message = error_of(NODE | {"policy": {key: value}}, Node)
+    message = error_of(NODE | {"policy": {key: value}}, NodeFile)
     assert message.startswith(f"r.toml: [policy] {key} = {value!r}: ")
 
 
 def test_a_misspelt_limit_is_not_a_limit_that_is_not_set():
-    message = error_of(NODE | {"policy": {"max_rnak": 4}}, Node)
+    message = error_of(NODE | {"policy": {"max_rnak": 4}}, NodeFile)
     assert "unknown key [policy] max_rnak; did you mean 'max_rank'" in message

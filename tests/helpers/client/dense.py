@@ -7,7 +7,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
-from client.data.batches import batches
+from client.objectives.examples import batches
 from common.adapters.adapter import Adapter, Factors
 
 
@@ -20,11 +20,11 @@ def dense_update(bench, assignment, training, name="clinic", mean_of_means=False
     began = {module: [leaf.detach().clone() for leaf in pair] for module, pair in sides.items()}
     leaves = [leaf for pair in sides.values() for leaf in pair if leaf.requires_grad]
     optimizer = torch.optim.Adam(leaves)
-    count = len(training.learning_rates) * training.accumulate
-    stream = batches(bench.rows, training.batch, count, training.stream_key(name))
+    steps, count = len(training.learning_rates) * training.accumulate, bench.rows.objective.count
+    stream = batches(bench.rows, training.batch, steps, training.stream_key(name))
     for rate in training.learning_rates:
         group = list(islice(stream, training.accumulate))
-        weight = [1 / (len(group) * b.supervised if mean_of_means else sum(g.supervised for g in group)) for b in group]
+        weight = [1 / (len(group) * count(b) if mean_of_means else sum(map(count, group))) for b in group]
         loss = sum(w * _loss(bench, assignment, sides, batch) for w, batch in zip(weight, group, strict=True))
         loss = loss + sum(_term(term, assignment.scaling, sides, began) for term in assignment.terms)
         for leaf, gradient in zip(leaves, torch.autograd.grad(loss, leaves), strict=True):
@@ -38,9 +38,9 @@ def dense_update(bench, assignment, training, name="clinic", mean_of_means=False
 
 def dense_gradient(bench, assignment, training, name="clinic"):
     """Return the gradient by s B of the mean loss over the batches of a training that makes no step, by module."""
-    sides, steps = _sides(bench, assignment), len(training.learning_rates)
+    sides, steps, count = _sides(bench, assignment), len(training.learning_rates), bench.rows.objective.count
     stream = list(islice(batches(bench.rows, training.batch, steps, training.stream_key(name)), steps))
-    loss = sum(_loss(bench, assignment, sides, batch) / batch.supervised for batch in stream) / steps
+    loss = sum(_loss(bench, assignment, sides, batch) / count(batch) for batch in stream) / steps
     gradients = torch.autograd.grad(loss, [b for _, b in sides.values()])
     return {n: (g / assignment.scaling).numpy() for n, g in zip(sides, gradients, strict=True)}
 
@@ -69,7 +69,7 @@ def _loss(bench, assignment, sides, batch):
     weights = {f"{n}.weight": _dense(model.get_submodule(n), n, assignment, *pair) for n, pair in sides.items()}
     tokens = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     logits = functional_call(model, weights, kwargs=tokens).logits
-    if bench.rows.task == "classification":
+    if bench.base.task == "classification":
         return F.cross_entropy(logits, batch.targets, reduction="sum")
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.targets[:, 1:].flatten(), reduction="sum")
 

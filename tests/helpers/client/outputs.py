@@ -2,10 +2,10 @@
 
 import torch
 
-from client.data.batches import eval_batches
 from client.finished_run import load_run, load_test_rows
 from client.model.forward import forward
 from client.model.lora import frozen_lane
+from client.objectives.examples import eval_batches
 from tests.helpers.client.nodes import PLACES
 from tests.helpers.common.models import AUTO_MODEL
 
@@ -43,8 +43,8 @@ def _read(logits, run):
 def plain_base(run):
     """Load the base with Transformers, which draws a head at random."""
     trained = load_run(run)
-    classes = {"num_labels": len(PLACES)} if trained.node.task == "classification" else {}
-    return AUTO_MODEL[trained.node.task].from_pretrained(trained.node.base, **classes)
+    classes = {"num_labels": len(PLACES)} if trained.node.data.task == "classification" else {}
+    return AUTO_MODEL[trained.node.data.task].from_pretrained(trained.node.base.path, **classes)
 
 
 def gap(one, other):

@@ -3,7 +3,7 @@
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from common.settings.node import Node
+from common.settings.node import NodeData
 
 WORDS = ["<pad>", "<unk>", "<bos>", "<eos>", "user", "assistant", "system", *(f"w{n}" for n in range(40))]
 PLAIN_CHAT = (
@@ -32,6 +32,6 @@ def word_tokenizer(adds_bos: bool = False, **settings: str) -> PreTrainedTokeniz
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings)
 
 
-def node(**settings: object) -> Node:
-    """Return a node's settings, those of causal language modelling by default."""
-    return Node(**({"name": "clinic", "rank": 4, "base": "base", "data": "rows", "task": "causal-lm"} | settings))
+def node_data(**settings: object) -> NodeData:
+    """Return the settings of a node's rows, those of causal language modelling by default."""
+    return NodeData(**({"path": "rows", "task": "causal-lm"} | settings))

@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from client.data.batches import Examples
 from client.data.tokens import IGNORE, Example
 from client.model.base_model import BaseModel, load_base
 from client.model.lora import Lora
 from client.model.targets import find_targets
+from client.objectives import create_objective
+from client.objectives.examples import Examples
 from client.training.train import train
 from common.adapters.adapter import Adapter, Factors
 from common.protocol.assignment import Assignment, Training
+from common.settings.node import NodeData
 from simulations.tiny_base import tiny_base
 from tests.helpers.common.models import LABELS, random_adapter
 
@@ -64,7 +66,7 @@ def random_rows(task, lengths, given=(1,), seed=0):
         targets = ids.copy()
         targets[: given[number % len(given)]] = IGNORE
         rows.append(Example(ids, int(rng.integers(len(LABELS))) if task == "classification" else targets, cut=False))
-    return Examples(tuple(rows), task, pad_id=0)
+    return Examples(tuple(rows), create_objective(NodeData(task=task)), pad_id=0)
 
 
 def same_bits(one, other):

@@ -5,7 +5,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from common.errors import IdentityError
 from common.identity.documents.names import NODE, host_names, node_name, project_name
-from common.settings.node import Node
+from common.settings.node import NodeFile
 
 
 @given(st.text(max_size=70) | st.from_regex(NODE, fullmatch=True))
@@ -15,7 +15,7 @@ from common.settings.node import Node
 @example("a" * 65)
 def test_a_node_may_be_named_as_its_file_says(name: str) -> None:
     try:
-        TypeAdapter(Node.__dataclass_fields__["name"].type).validate_python(name)
+        TypeAdapter(NodeFile.__dataclass_fields__["name"].type).validate_python(name)
     except ValidationError:
         assert not NODE.fullmatch(name)
     else:

@@ -3,8 +3,8 @@ from math import log
 import pytest
 import torch
 
-from client.data.batches import eval_batches
 from client.model.lora import frozen_lane
+from client.objectives.examples import eval_batches
 from client.training.evaluate import evaluate
 from common.adapters.adapter import Adapter
 from common.protocol.assignment import Training

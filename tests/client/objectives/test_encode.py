@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerBase
 
-from client.data import tokens
 from client.data.rows import Row
 from client.data.tokens import IGNORE, Example
+from client.objectives import create_objective
 from common.errors import ConfigError, DataError
-from tests.helpers.client.toy_tokenizer import node, word_tokenizer, words
+from tests.helpers.client.toy_tokenizer import node_data, word_tokenizer, words
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -19,10 +19,17 @@ LABELS = {"task": "classification", "labels": ("no", "yes", "3")}
 
 
 def encode(fields: dict[str, object], tokenizer: PreTrainedTokenizerBase | None = None, **settings: object) -> Example:
-    (example,) = tokens.encode_rows(
-        [Row(7, fields)], node(**settings), tokenizer or word_tokenizer(eos_token="<eos>"), FILE
-    )
+    (example,) = encode_all([fields], tokenizer, **settings)
     return example
+
+
+def encode_all(
+    rows: list[dict[str, object]], tokenizer: PreTrainedTokenizerBase | None = None, **settings: object
+) -> tuple[Example, ...]:
+    """Encode rows that begin at line 7."""
+    objective = create_objective(node_data(**settings))
+    numbered = [Row(line, row) for line, row in enumerate(rows, start=7)]
+    return objective.encode(numbered, tokenizer or word_tokenizer(eos_token="<eos>"), FILE)
 
 
 def targets(example: Example) -> list[int]:
@@ -63,9 +70,7 @@ def test_rows_without_a_label_or_a_text_are_refused(fields: dict[str, object], r
 def test_rows_together_are_what_each_is_alone() -> None:
     rows = [{"text": " ".join(f"w{n}" for n in range(1, length)), "label": "no"} for length in (3, 9, 2, 6)]
     for settings in ({**LABELS, "max_length": 4}, {"max_length": 4}):
-        together = tokens.encode_rows(
-            [Row(n, row) for n, row in enumerate(rows)], node(**settings), word_tokenizer(eos_token="<eos>"), FILE
-        )
+        together = encode_all(rows, **settings)
         alone = [encode(row, **settings) for row in rows]
         assert [list(e.ids) for e in together] == [list(e.ids) for e in alone]
         assert [np.array(e.targets).tolist() for e in together] == [np.array(e.targets).tolist() for e in alone]

@@ -7,11 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.data.batches import Batch, Examples, batches, eval_batches, split_held_out, tokenize
+from client.data.batches import Batch
 from client.data.rows import Row, read_rows
 from client.data.tokens import IGNORE, Example
+from client.objectives import create_objective
+from client.objectives.examples import Examples, batches, encode_rows, eval_batches, split_held_out
 from common.errors import DataError
-from tests.helpers.client.toy_tokenizer import MARKED_CHAT, node, word_tokenizer, words
+from common.settings.node import NodeData
+from tests.helpers.client.toy_tokenizer import MARKED_CHAT, node_data, word_tokenizer, words
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -22,13 +25,13 @@ PAD = 0
 def numbered(lengths: list[int]) -> Examples:
     """Rows of a classification task whose label is the number of the row."""
     rows = tuple(Example(np.full(length, 5, np.int32), number, cut=False) for number, length in enumerate(lengths))
-    return Examples(rows, "classification", PAD)
+    return Examples(rows, create_objective(NodeData()), PAD)
 
 
 def texts(*rows: dict[str, object], pad: str | None = None, **keys: object) -> Examples:
     named = {"eos_token": "<eos>"} | ({"pad_token": pad} if pad else {})
     numbered_rows = [Row(line, row) for line, row in enumerate(rows, start=1)]
-    return tokenize(numbered_rows, node(**keys), word_tokenizer(**named), FILE)
+    return encode_rows(numbered_rows, node_data(**keys), word_tokenizer(**named), FILE)
 
 
 def labels_of(batch: Batch) -> list[int]:
@@ -86,10 +89,11 @@ def test_a_batch_of_texts_is_padded_on_the_right_without_loss() -> None:
 
 
 def test_a_batch_of_labels_has_one_target_a_row() -> None:
-    batch = one_batch(numbered([1, 3]))
+    examples = numbered([1, 3])
+    batch = one_batch(examples)
     assert batch.targets.tolist() == [0, 1]
     assert batch.attention_mask.tolist() == [[1, 0, 0], [1, 1, 1]]
-    assert batch.supervised == len(batch) == 2
+    assert examples.objective.count(batch) == len(batch) == 2
 
 
 def test_the_end_is_learned_even_if_it_is_also_the_padding() -> None:
@@ -105,22 +109,28 @@ def test_the_end_is_learned_even_if_it_is_also_the_padding() -> None:
 
 def test_a_tokenizer_without_padding_pads_with_its_end_and_without_an_end_with_zero() -> None:
     rows = [Row(1, {"text": "w1 w2"})]
-    assert tokenize(rows, node(), word_tokenizer(eos_token="<eos>"), FILE).pad_id == words("<eos>")[0]
-    assert tokenize(rows, node(), word_tokenizer(), FILE).pad_id == 0
-    assert tokenize(rows, node(), word_tokenizer(pad_token="w1", eos_token="<eos>"), FILE).pad_id == words("w1")[0]
+    assert encode_rows(rows, node_data(), word_tokenizer(eos_token="<eos>"), FILE).pad_id == words("<eos>")[0]
+    assert encode_rows(rows, node_data(), word_tokenizer(), FILE).pad_id == 0
+    assert (
+        encode_rows(rows, node_data(), word_tokenizer(pad_token="w1", eos_token="<eos>"), FILE).pad_id == words("w1")[0]
+    )
 
 
-def test_supervised_counts_predictions_after_the_shift() -> None:
+def count(examples: Examples) -> int:
+    return examples.objective.count(one_batch(examples))
+
+
+def test_the_count_is_of_predictions_after_the_shift() -> None:
     examples = texts({"prompt": "w1 w2", "completion": "w3"}, {"prompt": "w1", "completion": "w2 w3 w4"})
-    assert one_batch(examples).supervised == 2 + 4
-    assert one_batch(texts({"text": "w1 w2 w3"})).supervised == 3  # 4 targets, of which nothing predicts the first
+    assert count(examples) == 2 + 4
+    assert count(texts({"text": "w1 w2 w3"})) == 3  # 4 targets, of which nothing predicts the first
 
 
 def test_chats_become_batches_in_which_the_assistant_alone_is_learned() -> None:
     tokenizer = word_tokenizer(eos_token="<eos>")
     tokenizer.chat_template = MARKED_CHAT
     chat = [{"role": "user", "content": "w1"}, {"role": "assistant", "content": "w2"}]
-    batch = one_batch(tokenize([Row(1, {"messages": chat, "text": "w9"})], node(), tokenizer, FILE))
+    batch = one_batch(encode_rows([Row(1, {"messages": chat, "text": "w9"})], node_data(), tokenizer, FILE))
     assert batch.input_ids.tolist() == [words("user w1 <eos> assistant w2 <eos>")]
     assert batch.targets.tolist() == [[IGNORE] * 4 + words("w2 <eos>")]
 
@@ -135,9 +145,9 @@ def test_cut_rows_are_counted_in_each_part() -> None:
 def test_all_bad_rows_are_named_by_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('text,label\n"w1\nw2",yes\n,yes\nw1,perhaps\nw1,\n')
-    labelled = node(task="classification", labels=("no", "yes"))
+    labelled = node_data(task="classification", labels=("no", "yes"))
     with pytest.raises(DataError) as error:
-        tokenize(read_rows(path), labelled, word_tokenizer(), path)
+        encode_rows(read_rows(path), labelled, word_tokenizer(), path)
     assert str(error.value).splitlines() == [
         f"{path}: 3 of 4 rows cannot be used; fix or remove them",
         f"{path}, line 4: 'text' is empty",

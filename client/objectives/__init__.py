@@ -1,0 +1,16 @@
+"""Training objectives, one for each task: from rows to batches, loss and accuracy. Registry by name of the task."""
+
+from client.objectives.base import Objective
+from client.objectives.causal_lm import CausalLM
+from client.objectives.classification import Classification
+from common.settings.node import NodeData
+
+OBJECTIVES: dict[str, type[Objective]] = {"classification": Classification, "causal-lm": CausalLM}
+
+
+def create_objective(data: NodeData) -> Objective:
+    """Make the objective of the task of this data."""
+    return OBJECTIVES[data.task](data)
+
+
+__all__ = ["OBJECTIVES", "Objective", "create_objective"]

@@ -1,0 +1,65 @@
+"""Classification of texts: one label a row, cross-entropy, accuracy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
+
+from client.data.batches import Batch, pad
+from client.data.row_checks import BadRow, read_each, read_text, require_columns
+from client.data.rows import Row, by_line, column_names
+from client.data.tokens import Example, text_ids
+from client.objectives.base import Measured, Model, Objective
+from common.errors import ConfigError, nearest
+
+
+class Classification(Objective):
+    """Cross-entropy of each row's label; its place among the labels is its number."""
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Example, ...]:
+        """Encode text and label of each row."""
+        data = self.data
+        require_columns(file, column_names(rows), text=data.text, label=data.label)
+        if not data.labels:
+            raise ConfigError("labels is empty; set it to every label of the task, in the same order on every node")
+        if data.max_length <= (special := tokenizer.num_special_tokens_to_add()):
+            raise ConfigError(
+                f"max_length = {data.max_length} has room only for the tokenizer's {special} special tokens; raise it"
+            )
+        read = read_each(file, by_line(rows), lambda row: (read_text(row.fields, data.text), self._label(row)))
+        texts = [text for text, _ in read]
+        kept = text_ids(tokenizer, texts, truncation=True, max_length=data.max_length)
+        # With one token more, to report which rows were cut.
+        longer = text_ids(tokenizer, texts, truncation=True, max_length=data.max_length + 1)
+        return tuple(
+            Example(np.array(ids, np.int32), label, cut=len(more) > len(ids))
+            for ids, more, (_, label) in zip(kept, longer, read, strict=True)
+        )
+
+    def _label(self, row: Row) -> int:
+        """Return the label's place among the labels; a whole number is read as its digits."""
+        column, labels = self.data.label, self.data.labels
+        value = row.fields.get(column)
+        label = str(value) if type(value) is int else read_text(row.fields, column)
+        if label not in labels:
+            raise BadRow(f"{column!r} is {label!r}, which is not in labels{nearest(label, labels)}")
+        return labels.index(label)
+
+    def collate(self, examples: Sequence[Example], pad_id: int) -> Batch:
+        """Make a batch with targets (n,)."""
+        ids = [each.ids for each in examples]
+        targets = torch.tensor([each.targets for each in examples], dtype=torch.int64)
+        return Batch(pad(ids, pad_id), pad([np.ones_like(row) for row in ids], 0), targets)
+
+    def count(self, batch: Batch) -> int:
+        """Return the number of rows."""
+        return len(batch)
+
+    def measure(self, model: Model, batch: Batch) -> Measured:
+        """Return the cross-entropy, and the number of rows whose largest logit is their label's."""
+        logits = model(batch)
+        loss = F.cross_entropy(logits.float(), batch.targets, reduction="sum")
+        return Measured(loss, (logits.argmax(-1) == batch.targets).sum())

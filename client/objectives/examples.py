@@ -1,0 +1,110 @@
+"""Encoded examples of a node's rows with their objective, and seeded batches of examples of similar length.
+
+Every random stream is keyed by the node's name (and, for training, the seed and the round), so a resumed run sees the
+same batches, regardless of the order in which nodes start.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedTokenizerBase
+
+from client.data.batch_order import Indices, batches_by_length, bucketed_epochs
+from client.data.batches import Batch
+from client.data.rows import Row
+from client.data.tokens import padding_id
+from client.objectives import create_objective
+from client.objectives.base import Encoded, Objective
+from common.errors import DataError
+from common.seeding import rng
+from common.settings.node import NodeData
+
+
+@dataclass(frozen=True, eq=False)
+class Examples(Dataset[Encoded]):
+    """Encoded rows of one node, and their objective; `pad_id` pads the shorter rows of a batch."""
+
+    rows: tuple[Encoded, ...]
+    objective: Objective
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Encoded:
+        return self.rows[index]
+
+    @property
+    def truncated(self) -> int:
+        """Number of examples that were cut at `max_length`."""
+        return sum(row.cut for row in self.rows)
+
+    @property
+    def lengths(self) -> Indices:
+        """Tokens of each example (n,)."""
+        return np.array([len(row) for row in self.rows], np.intp)
+
+
+def encode_rows(rows: Sequence[Row], data: NodeData, tokenizer: PreTrainedTokenizerBase, file: Path) -> Examples:
+    """Turn the rows of `file` into examples for the task of the data; raise as `Objective.encode` does."""
+    objective = create_objective(data)
+    return Examples(objective.encode(rows, tokenizer, file), objective, padding_id(tokenizer))
+
+
+def split_held_out(examples: Examples, name: str, share: float = 0.1, cap: int = 64) -> tuple[Examples, Examples]:
+    """Split the rows into (train, held) by the node's name alone; `held` gets at least one row, and at most `cap`.
+
+    Raises:
+        DataError: there are fewer than two rows.
+    """
+    count = len(examples)
+    if count < 2:
+        raise DataError(
+            f"node {name} has {count} row of data, but needs 2: one to train on, one to evaluate on; add rows"
+        )
+    held = min(max(1, round(share * count)), cap, count - 1)
+    order = rng("hold out", name).permutation(count)
+    return subset(examples, order[held:]), subset(examples, order[:held])
+
+
+def batches(
+    examples: Examples, batch: int, count: int, key: tuple[int | str, ...], pin: bool = False
+) -> Iterator[Batch]:
+    """Yield exactly `count` batches of at most `batch` rows, keyed by `Training.stream_key`.
+
+    Each epoch has every row once.
+
+    Args:
+        pin: put them in page-locked memory, for a CUDA device.
+    """
+    order = bucketed_epochs(examples.lengths, batch, rng("batches", *key))
+    return _load(examples, islice(order, count), pin)
+
+
+def eval_batches(examples: Examples, batch: int, pin: bool = False) -> Iterator[Batch]:
+    """Yield every row once, shortest first, in batches of at most `batch` rows."""
+    return _load(examples, batches_by_length(np.arange(len(examples)), examples.lengths, batch), pin)
+
+
+def _load(examples: Examples, order: Iterable[Indices], pin: bool) -> Iterator[Batch]:
+    # A separate generator: DataLoader would otherwise draw from torch's global stream, which dropout uses.
+    return iter(
+        DataLoader(
+            examples,
+            batch_sampler=[rows.tolist() for rows in order],
+            collate_fn=partial(examples.objective.collate, pad_id=examples.pad_id),
+            pin_memory=pin,
+            generator=torch.Generator(),
+        )
+    )
+
+
+def subset(examples: Examples, indices: Iterable[int]) -> Examples:
+    """Return the examples at these positions, in their original order."""
+    return replace(examples, rows=tuple(examples.rows[index] for index in sorted(indices)))
