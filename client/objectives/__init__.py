@@ -3,9 +3,14 @@
 from client.objectives.base import Objective
 from client.objectives.causal_lm import CausalLM
 from client.objectives.classification import Classification
+from client.objectives.preference import Preference
 from common.settings.node import NodeData
 
-OBJECTIVES: dict[str, type[Objective]] = {"classification": Classification, "causal-lm": CausalLM}
+OBJECTIVES: dict[str, type[Objective]] = {
+    "classification": Classification,
+    "causal-lm": CausalLM,
+    "preference": Preference,
+}
 
 
 def create_objective(data: NodeData) -> Objective:

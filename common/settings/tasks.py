@@ -9,7 +9,8 @@ from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
 from common.errors import nearest
-from common.settings.types import _STRICT, Count
+from common.settings.marks import AddedLater
+from common.settings.types import _STRICT, Count, Positive
 
 
 @plain_dataclass(frozen=True)
@@ -40,6 +41,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
     {
         "classification": Task("SEQ_CLS", ("text", "label"), labels=True),
         "causal-lm": Task("CAUSAL_LM", ("messages", "prompt", "completion", "text"), perplexity=True),
+        "preference": Task("CAUSAL_LM", ("prompt", "chosen", "rejected"), shared=("beta",)),
     }
 )
 
@@ -52,7 +54,10 @@ def _known(name: str) -> str:
 
 @dataclass(frozen=True, config=_STRICT)
 class RowSettings:
-    """The task of the rows, the columns to read, and the length at which a row is cut, in tokens."""
+    """The task of the rows, the columns to read, and the length at which a row is cut, in tokens.
+
+    `beta` keeps preference training near its reference: the larger, the nearer.
+    """
 
     task: Annotated[str, AfterValidator(_known)] = "classification"
     text: str = "text"
@@ -60,4 +65,7 @@ class RowSettings:
     completion: str = "completion"
     messages: str = "messages"
     label: str = "label"
+    chosen: Annotated[str, AddedLater(before="chosen")] = "chosen"
+    rejected: Annotated[str, AddedLater(before="rejected")] = "rejected"
+    beta: Annotated[Positive, AddedLater(before=0.1)] = 0.1
     max_length: Count = 128

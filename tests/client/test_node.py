@@ -48,6 +48,13 @@ def test_nodes_that_cannot_train_together_have_other_fingerprints(tmp_path, sett
     assert _announced(write_node(tmp_path / "other", **settings)).fingerprint != plain
 
 
+def test_another_beta_has_another_fingerprint_where_the_task_uses_it(tmp_path):
+    answers = {"kind": "llama", "chosen": "completion", "rejected": "text", "max_length": 64}
+    for task, parts in {"preference": 2, "causal-lm": 1}.items():
+        files = [write_node(tmp_path / f"{task}-{beta}", task=task, beta=beta, **answers) for beta in (0.1, 0.2)]
+        assert len({_announced(file).fingerprint for file in files}) == parts
+
+
 def test_other_targets_have_another_fingerprint(tmp_path):
     node = write_node(tmp_path)
     assert _announced(node, "all-linear").fingerprint != _announced(node).fingerprint
@@ -113,8 +120,10 @@ def test_absolute_paths_stay(tmp_path):
         ({"rnak": 4}, "unknown key rnak; did you mean 'rank'"),
         ({"name": "a/b"}, "name = 'a/b': "),
         ({"task": "clasification"}, "task = 'clasification': no such task; did you mean 'classification'?"),
-        ({"task": "x"}, "task = 'x': no such task; known: causal-lm, classification"),
+        ({"task": "x"}, "task = 'x': no such task; known: causal-lm, classification, preference"),
         ({"dtype": "int8"}, "dtype = 'int8': "),
+        ({"beta": 0.0}, "beta = 0.0: "),
+        ({"chosne": "good"}, "unknown key chosne; did you mean 'chosen'"),
         ({"threads": 0}, "threads = 0: "),
     ],
 )

@@ -42,6 +42,9 @@ def test_a_nodes_file_holds_base_and_data_as_values_and_gives_them_back():
     assert to_tables(file) == to_tables(parse_settings(NodeFile, to_tables(file), "again.toml"))
 
 
-def test_settings_that_do_not_name_a_task_have_the_hash_of_the_first_release():
+def test_settings_without_the_keys_of_later_tasks_have_the_hash_of_the_first_release():
     recipe = parse_settings(Recipe, LEAST, "r.toml")
+    assert config_hash(parse_settings(Recipe, with_keys(data={"beta": 0.2}), "r.toml")) != config_hash(
+        recipe
+    )  # control
     assert config_hash(recipe) == "b2622eeb1629945d79d27b8ce1a7c6c2d2a0bbd585ccb39e4954c02d7a7dee5f"

@@ -7,6 +7,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from client.data.tokens import IGNORE
 from client.objectives.examples import batches
 from common.adapters.adapter import Adapter, Factors
 
@@ -65,13 +66,36 @@ def _leaves(factors, assignment, dtype):
 
 
 def _loss(bench, assignment, sides, batch):
-    model = bench.base.model
-    weights = {f"{n}.weight": _dense(model.get_submodule(n), n, assignment, *pair) for n, pair in sides.items()}
-    tokens = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-    logits = functional_call(model, weights, kwargs=tokens).logits
+    logits = _logits(bench, assignment, sides, batch)
+    if bench.base.task == "preference":
+        nothing = {name: (0 * a.detach(), 0 * b.detach()) for name, (a, b) in sides.items()}
+        return _preference(logits, _logits(bench, assignment, nothing, batch), batch, bench.rows.objective.data.beta)
     if bench.base.task == "classification":
         return F.cross_entropy(logits, batch.targets, reduction="sum")
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.targets[:, 1:].flatten(), reduction="sum")
+
+
+def _logits(bench, assignment, sides, batch):
+    model = bench.base.model
+    weights = {f"{n}.weight": _dense(model.get_submodule(n), n, assignment, *pair) for n, pair in sides.items()}
+    tokens = {"input_ids": batch.input_ids.flatten(0, -2), "attention_mask": batch.attention_mask.flatten(0, -2)}
+    return functional_call(model, weights, kwargs=tokens).logits
+
+
+def _preference(policy, reference, batch, beta):
+    """Equation 7 of arXiv 2305.18290, pair by pair."""
+    total = 0
+    for pair in range(len(batch)):
+        gains = []
+        for answer, row in enumerate((2 * pair, 2 * pair + 1)):
+            targets = batch.targets[pair, answer, 1:]
+            learned = targets != IGNORE
+            chosen = [
+                F.log_softmax(each[row, :-1], -1)[learned, targets[learned]].sum() for each in (policy, reference)
+            ]
+            gains.append(chosen[0] - chosen[1])
+        total = total - torch.log(torch.sigmoid(beta * (gains[0] - gains[1])))
+    return total
 
 
 def _dense(module, name, assignment, a, b):

@@ -15,6 +15,7 @@ from client.model.lora import Lora
 from client.model.targets import find_targets
 from client.objectives import create_objective
 from client.objectives.examples import Examples
+from client.objectives.preference import Pair
 from client.training.train import train
 from common.adapters.adapter import Adapter, Factors
 from common.protocol.assignment import Assignment, Training
@@ -67,6 +68,13 @@ def random_rows(task, lengths, given=(1,), seed=0):
         targets[: given[number % len(given)]] = IGNORE
         rows.append(Example(ids, int(rng.integers(len(LABELS))) if task == "classification" else targets, cut=False))
     return Examples(tuple(rows), create_objective(NodeData(task=task)), pad_id=0)
+
+
+def random_pairs(lengths, given=(1,), seed=0, beta=0.1):
+    """Pairs of rows of random tokens, of which the first `given` (in turn) carry no loss; lengths are of the rows."""
+    rows = random_rows("causal-lm", lengths, given, seed).rows
+    objective = create_objective(NodeData(task="preference", beta=beta))
+    return Examples(tuple(map(Pair, rows[::2], rows[1::2])), objective, pad_id=0)
 
 
 def same_bits(one, other):

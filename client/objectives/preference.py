@@ -1,0 +1,82 @@
+"""Preference training: direct preference optimisation (DPO, arXiv 2305.18290), on pairs of answers to one prompt.
+
+    loss = -log sigmoid(beta ((log p(chosen) - log q(chosen)) - (log p(rejected) - log q(rejected))))         (eq. 7)
+
+p is the model that is trained, q the reference; the log-probability of an answer is the sum over its tokens.
+
+The reference is the model that the round started from. Where a round freezes the global update (`increments`), the
+reference therefore moves with the rounds; where it trains the global update itself (`fedit`, `hetlora`), the reference
+is the base. An evaluation compares the whole update with the base in either case, so under `increments` the losses of
+training and of evaluation differ.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerBase
+
+from client.data.batches import Batch
+from client.data.row_checks import require_columns
+from client.data.rows import Row, column_names
+from client.data.tokens import IGNORE, Example, cut_examples, joined_tokens
+from client.objectives.base import Measured, Model, Objective
+from client.objectives.causal_lm import collate_rows, next_tokens
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A prompt with the answer that was chosen, and with the one that was rejected; its length is the larger one."""
+
+    chosen: Example
+    rejected: Example
+
+    @property
+    def cut(self) -> bool:
+        """One of the two was longer than `max_length`."""
+        return self.chosen.cut or self.rejected.cut
+
+    def __len__(self) -> int:
+        return max(len(self.chosen), len(self.rejected))
+
+
+class Preference(Objective):
+    """The loss of DPO. A pair is right if its chosen answer gained more than its rejected one on the reference."""
+
+    def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Pair, ...]:
+        """Encode the prompt with each of its answers, as a prompt and a completion."""
+        data = self.data
+        require_columns(file, column_names(rows), prompt=data.prompt, chosen=data.chosen, rejected=data.rejected)
+        chosen, rejected = (
+            cut_examples(rows, joined_tokens(rows, tokenizer, file, data.prompt, answer), data.max_length, file)
+            for answer in (data.chosen, data.rejected)
+        )
+        return tuple(map(Pair, chosen, rejected))
+
+    def collate(self, examples: Sequence[Pair], pad_id: int) -> Batch:
+        """Make a batch (n, 2, t) of chosen and rejected; a pair's rows are neighbours, so they share a lane."""
+        flat = collate_rows(list(chain.from_iterable((pair.chosen, pair.rejected) for pair in examples)), pad_id)
+        return Batch(*(each.view(len(examples), 2, -1) for each in (flat.input_ids, flat.attention_mask, flat.targets)))
+
+    def count(self, batch: Batch) -> int:
+        """Return the number of pairs."""
+        return len(batch)
+
+    def measure(self, model: Model, batch: Batch) -> Measured:
+        """Return the loss and the number of right pairs; a tie, as with no update at all, is half a right one."""
+        places, targets = next_tokens(batch)
+        # First the reference, whose logits are then gone when the model's activations are kept for the gradient.
+        reference = _log_probabilities(model.reference(batch, places), targets)
+        gain = (_log_probabilities(model(batch, places), targets) - reference).view(-1, 2)
+        margin = gain[:, 0] - gain[:, 1]
+        right = (margin > 0).sum() + (margin == 0).sum() / 2
+        return Measured(-F.logsigmoid(self.data.beta * margin).sum(), right)
+
+
+def _log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the summed log-probability (r,) of each row's targets (r, p), by logits (r, p, V), in float32."""
+    each = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none", ignore_index=IGNORE)
+    return -each.view_as(targets).sum(-1)
