@@ -5,7 +5,7 @@ from functools import partial
 from types import MappingProxyType
 
 from common.errors import ConfigError, nearest
-from simulations.corpora import library_docs, library_docs_lm, public, toy
+from simulations.corpora import library_docs, library_docs_lm, public, toy, toy_preference
 from simulations.corpora.corpus import Corpus
 
 __all__ = ["CORPORA", "Corpus", "load_corpus"]
@@ -15,6 +15,7 @@ CORPORA: Mapping[str, Callable[[], Corpus]] = MappingProxyType(
         "library-docs": library_docs.load,
         "library-docs-lm": library_docs_lm.load,
         "toy": toy.load,
+        "toy-preference": toy_preference.load,
         **{name: partial(public.load, name) for name in public.PUBLIC},
     }
 )

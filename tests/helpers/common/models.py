@@ -16,7 +16,11 @@ from common.adapters.adapter import Adapter, Factors, Shapes
 from simulations.tiny_base import tiny_base
 
 LABELS = ("bad", "fair", "good")
-AUTO_MODEL = {"classification": AutoModelForSequenceClassification, "causal-lm": AutoModelForCausalLM}
+AUTO_MODEL = {
+    "classification": AutoModelForSequenceClassification,
+    "causal-lm": AutoModelForCausalLM,
+    "preference": AutoModelForCausalLM,
+}
 TOKENS = {
     "input_ids": torch.arange(4, 24).reshape(4, 5),
     "attention_mask": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]),

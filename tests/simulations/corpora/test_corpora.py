@@ -25,6 +25,16 @@ def test_the_completion_is_the_label():
     assert all(row["completion"] == f" {row['label']}" for row in load_corpus("toy").rows)
 
 
+def test_each_place_is_preferred_to_another():
+    corpus = load_corpus("toy-preference")
+    assert corpus == load_corpus("toy-preference")
+    assert [(row["prompt"], row["chosen"]) for row in corpus.rows] == [
+        (row["prompt"], row["completion"]) for row in load_corpus("toy").rows
+    ]
+    assert {row["rejected"] for row in corpus.rows} == {row["chosen"] for row in corpus.rows}
+    assert all(row["rejected"] != row["chosen"] for row in corpus.rows)
+
+
 def test_a_corpus_survives_being_written_and_its_hash_sees_every_change():
     rows = [{"b": "line\nbreak", "a": "漢字\u2028"}, {"a": "x", "b": ""}]
     corpus = from_jsonl(to_jsonl(rows))
