@@ -16,13 +16,13 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic.fields import FieldInfo
 
 from common.settings.marks import is_operational, table_type
-from common.settings.node import Node
+from common.settings.node import NodeFile
 from common.settings.reader import to_toml
 from common.settings.recipe import Recipe
 from common.settings.server import ServerFile
 
 FILE = Path("docs/configuration.md")
-_PARTS = {"A recipe": Recipe, "A node's file: client.toml": Node, "A server's file: server.toml": ServerFile}
+_PARTS = {"A recipe": Recipe, "A node's file: client.toml": NodeFile, "A server's file: server.toml": ServerFile}
 _HEAD = """\
 # Configuration
 

@@ -54,9 +54,20 @@ def _known(name: str) -> str:
 
 @dataclass(frozen=True, config=_STRICT)
 class RowSettings:
-    """The task of the rows, the columns to read, and the length at which a row is cut, in tokens.
+    """The task of the rows, the columns to read, and the length at which a row is cut.
 
-    `beta` keeps preference training near its reference: the larger, the nearer.
+    Args:
+        task: `classification` (columns `text` and `label`); `causal-lm` (the first that the rows have: `messages`;
+            `prompt` and `completion`; `text`); or `preference`, DPO (`prompt`, `chosen` and `rejected`).
+        text: column of the text.
+        prompt: column of the prompt, which is not learned.
+        completion: column of the text that is learned after a prompt.
+        messages: column of a chat, a list of objects with `role` and `content`; the assistant's words are learned.
+        label: column of the class.
+        chosen: column of the answer that is preferred; for `preference`.
+        rejected: column of the answer that is not; for `preference`.
+        beta: how near preference training stays to its reference, arXiv 2305.18290, eq. 7; the larger, the nearer.
+        max_length: most tokens of a row; what is longer is cut.
     """
 
     task: Annotated[str, AfterValidator(_known)] = "classification"

@@ -95,9 +95,9 @@ class Service:
         hello = NodeHello.from_json(request)
         if hello is None:
             await self._authenticator.abort(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
+        await self._authenticator.authorize(peer, hello.rank, context)
         if self._codec not in hello.codecs:
             await self._authenticator.abort(peer, f"codec {self._codec}", context, StatusCode.INVALID_ARGUMENT)
-        await self._authenticator.authorize(peer, hello.rank, context)
         connection = self._connections.enter(peer, hello.rank)
         try:
             # The greeting goes before any message, so that the node has the current roster when it gets one.

@@ -82,7 +82,10 @@ def _evaluate(node: LocalNode, adapter: Adapter) -> None:
 
 
 def main(run: Path) -> None:
-    """Run it to its end, and print the seconds of each round and of each repetition as JSON."""
+    """Run it to its end, and print the seconds of each round and of each repetition as JSON.
+
+    Its codec must be "plain", so that each message has its factors in full.
+    """
     recipe = parse_settings(Recipe, read_toml(run / "config.toml"), str(run / "config.toml"))
     files = sorted((run / "nodes").glob("*.toml"))
     with RecordingGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:

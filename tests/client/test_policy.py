@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 from math import inf, nan, nextafter
+from typing import get_origin, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from client.policy import MAY_LEAVE, TrainingHistory, TrainingRequest, needed_bytes, outgoing_values, training_violation
+from common.huggingface.new_head import HeadModule
+from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment, Term, Training
 from common.protocol.messages import RoundId
+from common.protocol.replies import LossReply, TrainReply
 from common.settings.node import Policy
 from tests.helpers.common.models import random_adapter
 
@@ -114,3 +118,12 @@ def test_nothing_of_another_type_may_leave(name):
 def test_nothing_of_another_name_may_leave(name):
     with pytest.raises(ValueError, match="must not leave"):
         outgoing_values({"loss": 0.5, name: 0.5})
+
+
+def test_what_may_leave_is_what_the_replies_have():
+    """The list stays written out, so that a new field of a reply does not leave unseen."""
+    announced = Announcement("n", 1, 2, "f", {"q": (2, 3)}, (HeadModule("h", True, False),), ("e",), "causal-lm")
+    kinds = {name: type(value) for name, value in announced.to_values().items()}
+    for reply in (TrainReply, LossReply):
+        kinds |= get_type_hints(reply)
+    assert {name: get_origin(kind) or kind for name, kind in MAY_LEAVE.items()} == kinds

@@ -82,6 +82,17 @@ def test_a_rank_above_the_roster_is_told_and_one_within_is_not(start, authority)
         assert values_of(send(grid))["name"] == "a"
 
 
+def test_a_codec_that_the_node_does_not_know_ends_it_by_name(start, authority, caplog):
+    error = Node(start(guard(codec="int8")).port, authority.node("a"), "a").ended()
+    assert isinstance(error, TransportError)
+    assert "'int8'" in str(error)
+    assert "by-hash, plain" in str(error)
+    assert error.exit_status == 2
+    assert "node a is rejected: codec int8" in caplog.text
+    with nodes((grid := start(guard(codec="by-hash"))).port, authority, "a"):  # control
+        assert values_of(send(grid))["name"] == "a"
+
+
 def test_a_server_of_another_authority_ends_the_node(start):
     error = Node(start().port, TestAuthority().node("a"), "a").ended()
     assert "authority" in str(error)

@@ -2,10 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from common.identity.documents import roster
 from common.identity.keys import certificates, private_keys
@@ -24,10 +25,12 @@ class Disturbed:
         folder: of the project.
         others: names of nodes that tests.hostile runs.
         ranks: the largest that the roster allows to some of them.
+        server: keys of [server].
     """
 
-    def __init__(self, folder: Path, others: Iterable[str], **ranks: int) -> None:
+    def __init__(self, folder: Path, others: Iterable[str], server: Mapping[str, Any] | None = None, **ranks: int):
         self.project = Project(folder, "train.steps=4")
+        self.project.write_server(**server or {})
         self._names = list(others)
         for name in self._names:
             self.project.admit(name, ranks.get(name, 16))

@@ -38,7 +38,7 @@ class Project:
         self.keys("init", "--project", "demo", "--server", "localhost")
         for name in NODES:
             self.admit(name)
-        self._write_server()
+        self.write_server()
 
     def keys(self, *words: object) -> None:
         ended = call("keys", *words, "--dir", self.folder / "keys")
@@ -76,9 +76,10 @@ class Project:
                 pass
         return [end(process) for process in (server, *nodes, *(start("client", file) for file in others))]
 
-    def _write_server(self) -> None:
+    def write_server(self, **server: object) -> None:
+        """Write the server's file, with these keys of [server]."""
         config = read_toml(self.shards / "config.toml")
         train = {key: value for key, value in config["train"].items() if key != "rounds"}
         top = {"project": "demo", "run": "first", "rounds": 3, "listen": f"localhost:{self.port}", "quorum": 3}
-        tables = top | {"seed": config["seed"], "lora": config["lora"], "train": train}
+        tables = top | {"seed": config["seed"], "lora": config["lora"], "train": train, "server": server}
         (self.folder / "server.toml").write_text(tomli_w.dumps(tables))

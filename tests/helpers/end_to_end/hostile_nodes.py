@@ -7,10 +7,13 @@ from threading import Lock
 from typing import Any
 
 import grpc
+import numpy as np
 from flwr.app import Context, Message, RecordDict
 
 from client.app import app
 from client.node import read_node
+from common.adapters.adapter import Adapter, Factors
+from common.adapters.codec import decode_adapter, encode_adapter
 from common.identity.credentials import NodeCredentials, load_node_credentials
 from common.identity.documents import signatures
 from common.protocol.channel import REPLY, SERVICE
@@ -69,6 +72,17 @@ class Spoiler(Node):
             return reply
         values, blob = CONTENT[self.settings.name].spoil(values_of(reply), blob_of(reply))
         return Message(content(blob, **values), reply_to=message)
+
+
+class Inflater(Node):
+    """Sends in round 1 an update whose B is a million times as large."""
+
+    def answer(self, message: Message, context: Context) -> Message:
+        reply = super().answer(message, context)
+        if not _trains(message) or values_of(reply)["round"] != 1:
+            return reply
+        large = {name: Factors(f.a, np.float32(1e6) * f.b) for name, f in decode_adapter(blob_of(reply)).items()}
+        return Message(content(encode_adapter(Adapter(large)), **values_of(reply)), reply_to=message)
 
 
 class Flipper(Node):
@@ -157,6 +171,7 @@ KINDS: dict[str, type[Node]] = {
     **dict.fromkeys(CONTENT, Spoiler),
     **dict.fromkeys([f"flipped-{field}" for field in SIGNED], Flipper),
     **dict.fromkeys(["for-another-project", "as-another-node"], Forger),
+    "inflated": Inflater,
     "replay": Replayer,
     "braggart": Braggart,
     "impostor": Impostor,

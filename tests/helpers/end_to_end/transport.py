@@ -21,9 +21,12 @@ OPEN = NodeGuard(lambda name, key, rank: None, lambda name, reply: None, lambda 
 """Lets in whoever has a certificate."""
 
 
-def guard(admit=OPEN.authorize_node, verify=lambda name, reply: True, greeting=OPEN.greet, **limits) -> NodeGuard:
-    """Make a guard that accepts the replies for which `verify` holds."""
-    return NodeGuard(admit, lambda *reply: None if verify(*reply) else "signature", greeting, NodeQuota(**limits))
+def guard(
+    admit=OPEN.authorize_node, verify=lambda name, reply: True, greeting=OPEN.greet, codec="plain", **limits
+) -> NodeGuard:
+    """Make a guard that accepts the replies for which `verify` holds, of nodes that know the codec."""
+    check = lambda *reply: None if verify(*reply) else "signature"  # noqa: E731
+    return NodeGuard(admit, check, greeting, NodeQuota(**limits), codec)
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:

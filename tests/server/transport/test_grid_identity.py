@@ -83,6 +83,21 @@ def test_a_hello_without_a_rank_is_refused(start, authority, hello):
     node.close()
 
 
+@pytest.mark.parametrize(
+    ("hello", "codec"),
+    [(b'{"rank": 4}', "by-hash"), (b'{"rank": 4, "codecs": []}', "plain"), (b'{"rank": 4, "codecs": ["x"]}', "plain")],
+)
+def test_a_node_that_does_not_know_the_runs_codec_is_refused_at_the_handshake(start, authority, hello, codec):
+    """One that names none is of a release that had only the plain one."""
+    grid = start(guard(codec=codec))
+    node = RawNode(grid.port, authority.node("a"))
+    with pytest.raises(grpc.RpcError) as refused:
+        next(node.open(hello))
+    assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, f"codec {codec}")
+    assert len(grid.get_node_ids()) == (codec == "plain")  # the node's own first stream, whose hello names none
+    node.close()
+
+
 def test_a_node_that_is_revoked_during_a_round_is_absent_and_its_reply_does_not_count(start, authority):
     revoked = []
     grid = start(guard(admit=lambda name, key, rank: "revoked" if name in revoked else None))

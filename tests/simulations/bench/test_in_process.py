@@ -13,7 +13,7 @@ RECIPE = Path(__file__).parents[3] / "simulations" / "recipes" / "tiny.toml"
 def test_each_rounds_work_is_done_once_more_and_changes_nothing(tmp_path, capsys, monkeypatch):
     settings = ["train.rounds=2", "train.steps=2", "data.test_rows=0"]
     plain = simulate(RECIPE, settings, "plain", tmp_path, None)
-    timed = simulate(RECIPE, settings, "timed", tmp_path, None, prepare_only=True)
+    timed = simulate(RECIPE, [*settings, "server.codec=plain"], "timed", tmp_path, None, prepare_only=True)
     trained = _counted(monkeypatch)
     capsys.readouterr()
     in_process.main(timed)

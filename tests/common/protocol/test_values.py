@@ -1,0 +1,63 @@
+"""Values of a message are read back in full, or the first that is wrong has its word."""
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.protocol.assignment import Training
+from common.protocol.messages import RoundId
+from common.protocol.replies import MAX_COUNT, LossReply, TrainReply
+from common.protocol.values import InvalidValue
+
+REPLY = TrainReply(run="r", round=3, parent="p", base="b", examples=40, tokens=900, loss=0.25)
+
+
+@given(st.integers(1, MAX_COUNT), st.integers(1, MAX_COUNT), st.floats(allow_nan=False, allow_infinity=False))
+def test_a_reply_is_read_back(examples, tokens, loss):
+    reply = TrainReply(run="r", round=1, parent="p", base="b", phase=2, examples=examples, tokens=tokens, loss=loss)
+    assert TrainReply.from_values(reply.to_values() | {"more": 1}) == reply
+
+
+def test_a_tuple_travels_as_a_list():
+    training = Training((0.1, 0.2), 4, phase=2)
+    assert training.to_values()["learning_rates"] == [0.1, 0.2]
+    assert Training.from_values(training.to_values()) == training
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "word"),
+    [
+        ("examples", 0, "weight"),
+        ("examples", True, "weight"),
+        ("tokens", MAX_COUNT + 1, "weight"),
+        ("tokens", None, "weight"),
+        ("loss", float("nan"), "nan"),
+        ("loss", float("inf"), "nan"),
+        ("loss", 1, "malformed"),
+    ],
+)
+def test_a_wrong_value_has_its_word(name, value, word):
+    with pytest.raises(InvalidValue, match=name) as invalid:
+        TrainReply.from_values(REPLY.to_values() | {name: value})
+    assert invalid.value.reason == word
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(TrainReply)])
+def test_no_value_may_be_missing(field):
+    """Not even one with a default: the round is what the server asked for, repeated."""
+    with pytest.raises(InvalidValue, match=field):
+        TrainReply.from_values({name: value for name, value in REPLY.to_values().items() if name != field})
+
+
+def test_a_reply_belongs_to_one_round_and_phase():
+    round_id = RoundId("r", 3, "p", "b")
+    assert REPLY.is_of(round_id)
+    for other in ({"phase": 2}, {"round": 2}, {"attempt": 2}, {"parent": "q"}):
+        assert not REPLY.is_of(RoundId.from_values(round_id.to_values() | other))
+
+
+def test_a_loss_is_counted():
+    with pytest.raises(InvalidValue, match="count"):
+        LossReply.from_values(REPLY.to_values() | {"count": -1})
