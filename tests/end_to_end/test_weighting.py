@@ -43,6 +43,6 @@ def test_each_receipt_has_the_share_of_the_log(inflated):
 
 
 def test_the_sum_is_exact_at_those_shares(inflated):
-    """HetLoRA's is inexact as it is: its error is that of padding, and not of another weight."""
-    bound = 1e-6 if "hetlora" not in str(inflated.project.folder) else 1.5
-    assert all(record["aggregation_error"] < bound for record in records(inflated.project.run)[1:])
+    """HetLoRA's is inexact as it is, by padding; at the shares by examples, its error in round 1 would be above 0.9."""
+    errors = [record["aggregation_error"] for record in records(inflated.project.run)[1:]]
+    assert errors[0] < 0.5 if "hetlora" in str(inflated.project.folder) else max(errors) < 1e-6
