@@ -14,6 +14,9 @@ from common.adapters.adapter import Factors
 from common.errors import ConfigError, nearest
 from server.algorithms.base import WeightedUpdate
 
+Limit = Callable[[str], int | None]
+"""Returns the most examples that the roster lets a node report in a round, by its name; None without a limit."""
+
 
 @dataclass(frozen=True)
 class ClientUpdate:
@@ -81,7 +84,7 @@ def find_shares(
     updates: Sequence[ClientUpdate],
     rule: Weighting,
     max_share: float | None = None,
-    limit: Callable[[str], int | None] = lambda name: None,
+    limit: Limit = lambda name: None,
 ) -> list[float]:
     """Return the share of each update.
 
@@ -90,7 +93,7 @@ def find_shares(
         rule: gives their weights.
         max_share: largest share of one update; by default 2 / K for a rule that reads the factors, else none. As shares
             add up to 1, a value below 1 / K counts as 1 / K.
-        limit: returns the most examples that the roster lets a node report, by its name; None without a limit.
+        limit: of each node by the roster.
     """
     if not updates:
         return []
@@ -99,7 +102,7 @@ def find_shares(
     return cap_shares(rule.weigh(updates), [min(highest, each) for each in most])
 
 
-def _roster_shares(updates: Sequence[ClientUpdate], limit: Callable[[str], int | None]) -> list[float]:
+def _roster_shares(updates: Sequence[ClientUpdate], limit: Limit) -> list[float]:
     """Return the share that each would have by examples, had it as many as its limit, beside those of the others.
 
     For a rule that counts, the roster's limit needs no cap: a reply that reports more is rejected.
@@ -130,4 +133,4 @@ def _spread(weights: Sequence[float], capped: Mapping[int, float]) -> dict[int, 
     """Return the shares of the updates that are not capped, by position."""
     free = {i: weight for i, weight in enumerate(weights) if i not in capped}
     left, total = 1.0 - sum(capped.values()), sum(free.values())
-    return {i: left * weight / total if total else left / len(free) for i, weight in free.items()}
+    return {i: left * (weight / total) if total else left / len(free) for i, weight in free.items()}

@@ -12,7 +12,7 @@ from common.protocol.payload import Payload
 from common.protocol.replies import LossReply
 from common.protocol.values import InvalidValue
 from server.algorithms.weighting import ClientUpdate
-from server.rounds.link import Links
+from server.rounds.messenger import Links
 from server.rounds.metrics import ClientMetrics
 from server.rounds.validation import RejectedReply, ValidReply, validate_reply
 from server.storage.spool import spool_update
@@ -20,11 +20,11 @@ from server.storage.spool import spool_update
 
 @dataclass(frozen=True)
 class RoundRequest:
-    """A request for training: one phase of a round, and each client's assignment by name."""
+    """A request for training: one phase of a round; `assign` returns the assignment of a client, by name and rank."""
 
     round_id: RoundId
     training: Training
-    assignments: Mapping[str, Assignment]
+    assign: Callable[[str, int], Assignment]
 
 
 def collect_updates(
@@ -68,7 +68,7 @@ def _payloads(
     packed, shared = _Packed(), request.round_id.to_values() | {"cohort": len(cohort)}
     payloads, assigned = {}, {}
     for node, record in cohort.items():
-        assignment = request.assignments[record.name]
+        assignment = request.assign(record.name, record.rank)
         blob, start = packed.start(assignment)
         values = shared | assignment_values(assignment, request.training)
         payloads[node] = Payload(values, blob, packed.parts(assignment))

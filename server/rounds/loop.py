@@ -1,43 +1,36 @@
-"""The federated round: phases of assign, collect and weigh; then reduce, evaluate, commit.
+"""The federated round: phases (server/rounds/phases.py), the next state, evaluation, commit.
 
 A round is committed or it did not happen: everything before `Journal.commit` can be repeated bit for bit, since
-every random stream is keyed by names and the round, and the reduction runs in order of node name.
+every random stream is keyed by names, the round and its phase, and the reduction runs in order of node name.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
 from common.errors import JournalError
 from common.protocol.announcement import Announcement
-from common.protocol.assignment import RankPattern
 from common.protocol.messages import FROZEN, RoundId
 from common.protocol.payload import Payload
-from server.algorithms import AlgorithmSettings, WeightedUpdate, create_algorithm, weights_of
-from server.algorithms.base import Phase
+from server.algorithms import AlgorithmSettings, create_algorithm
 from server.algorithms.state import State
-from server.algorithms.weighting import ClientUpdate, find_shares, weighting_named
+from server.algorithms.weighting import Limit
 from server.rounds import quorum
-from server.rounds.collect import RoundRequest, collect_losses, collect_updates
+from server.rounds.collect import collect_losses
 from server.rounds.exactness import measure_exactness
-from server.rounds.link import Links
-from server.rounds.messenger import Messenger
+from server.rounds.messenger import Links, Messenger
 from server.rounds.metrics import ClientMetrics, Exactness, TestScore, round_metrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, sample_cohort
+from server.rounds.phases import PhaseRunner
 from server.rounds.run_settings import RunSettings
 from server.storage.journal import Journal
 
 Test = Callable[[Adapter], TestScore]
 """Loss and accuracy of a global update on test rows that the run's owner holds."""
-
-Limit = Callable[[str], int | None]
-"""The most examples that the roster lets a node of this name report in a round; None without a limit."""
 
 Publish = Callable[[Adapter, Announcement], None]
 """Receives each committed global update, and a node's announcement that describes its modules."""
@@ -63,8 +56,7 @@ class RoundLoop:
             RunError: no node answered.
         """
         self._messenger, self._settings, self._journal, self._observer = messenger, settings, journal, observer
-        self._publish, self._limit = publish, limit
-        self._links = Links(messenger, settings.server.codec)
+        self._publish, self._links = publish, Links(messenger, settings.server.codec)
         self._test: Test = test or (lambda adapter: TestScore())
         nothing: dict[str, Any] = {"base": "", "max_rank": 0, "config": settings.config}
         first = journal.entries[0] if journal.entries else nothing
@@ -77,11 +69,11 @@ class RoundLoop:
         self._participants.require_any()
         # The largest rank of the first round stays the largest, even if that node is not connected now.
         ranks = (*(node.rank for node in self.nodes.values()), self._participants.max_rank)
-        head = frozenset(module.name for module in self._any_node().head)
+        head = frozenset(module.name for module in self._participants.any().head)
         self._algorithm = create_algorithm(
             AlgorithmSettings(settings.seed, ranks, settings.lora, settings.server, head)
         )
-        self._weighting = weighting_named(weights_of(settings.server))
+        self._phases = PhaseRunner(settings, self._links, journal.spool_path, observer, limit)
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
 
     @property
@@ -108,16 +100,12 @@ class RoundLoop:
     def _load_committed(self) -> State:
         """Load the state of the last round from its checkpoint, and publish its global update."""
         state = self._journal.last_state()
-        self._publish(self._algorithm.broadcast_update(state).astype("f4"), self._any_node())
+        self._publish(self._algorithm.broadcast_update(state).astype("f4"), self._participants.any())
         return state
-
-    def _any_node(self) -> Announcement:
-        """Return any node: all of a run have the same modules, since their fingerprints are equal."""
-        return next(iter(self.nodes.values()))
 
     def _begin(self) -> State:
         began = time.monotonic()
-        state = self._algorithm.initial(self._any_node().shapes)
+        state = self._algorithm.initial(self._participants.shapes)
         return self._commit(state, self._cohort(1), Exactness(), began)
 
     def _round(self, state: State) -> State:
@@ -126,35 +114,14 @@ class RoundLoop:
             self._refresh_participants()
             began = time.monotonic()
             clients = self._cohort(state.round + 1)
-            if (reduced := self._attempt(state, clients, attempt)) is not None:
+            phases = self._algorithm.round(state, self._journal.keep)
+            round_id = self._round_id(state, state.round + 1, attempt)
+            if (reduced := self._phases.run(phases, round_id, clients, self._participants)) is not None:
                 after, updates = reduced
                 return self._commit(after, clients, measure_exactness(self._algorithm, state, after, updates), began)
             self._abandon(state.round + 1, attempt, clients)
         self._participants.require_any()
         raise quorum.quorum_error(state.round + 1, clients, self._settings.quorum, self._settings.attempts)
-
-    def _attempt(
-        self, state: State, clients: Mapping[str, ClientMetrics], attempt: int
-    ) -> tuple[State, Sequence[WeightedUpdate]] | None:
-        """Return the next state and the updates in it, or None if a phase has fewer than the quorum.
-
-        A node whose reply does not count in one phase is not in the next.
-        """
-        phases, round_id = (
-            self._algorithm.round(state, self._journal.keep),
-            self._round_id(state, state.round + 1, attempt),
-        )
-        phase, left = next(phases), dict(clients)
-        while len(left) >= self._settings.quorum:
-            updates = self._collect(phase, round_id, left)
-            left = {name: client for name, client in left.items() if not client.reason}
-            if len(updates) < self._settings.quorum:
-                break
-            try:
-                phase, round_id = phases.send(updates), replace(round_id, phase=round_id.phase + 1)
-            except StopIteration as end:
-                return end.value, updates
-        return None
 
     def _abandon(self, number: int, attempt: int, clients: Mapping[str, ClientMetrics]) -> None:
         self._observer.on_round_abandoned(number, attempt, quorum.rejection_reasons(clients))
@@ -165,24 +132,6 @@ class RoundLoop:
         names = sample_cohort(list(self.nodes), self._settings.server.cohort, self._settings.seed, number)
         nodes = [self.nodes[name] for name in names]
         return {n.name: ClientMetrics(n.name, n.rank, n.rows, loss_before=self._losses.get(n.name)) for n in nodes}
-
-    def _collect(self, phase: Phase, round_id: RoundId, clients: Mapping[str, ClientMetrics]) -> list[WeightedUpdate]:
-        self._observer.on_round_started(round_id.round, len(clients))
-        shapes = self._any_node().shapes
-        patterns = {name: RankPattern.fitting(client.rank, shapes) for name, client in clients.items()}
-        assignments = {name: phase.assign(name, pattern) for name, pattern in patterns.items()}
-        training = replace(self._settings.training(round_id.round), phase=round_id.phase)
-        asked = {self._participants.ids[name]: client for name, client in clients.items()}
-        spool, done = partial(self._journal.spool_path, phase=round_id.phase), self._observer.on_client_done
-        request = RoundRequest(round_id, training, assignments)
-        return self._weigh(collect_updates(self._links, request, asked, spool, done), clients)
-
-    def _weigh(self, updates: Sequence[ClientUpdate], clients: Mapping[str, ClientMetrics]) -> list[WeightedUpdate]:
-        """Return the updates with their shares, which are also recorded, and signed in the receipts."""
-        shares = find_shares(updates, self._weighting, self._settings.server.max_share, self._limit)
-        for update, share in zip(updates, shares, strict=True):
-            clients[update.name].share = share
-        return [update.weighted(share) for update, share in zip(updates, shares, strict=True)]
 
     def _round_id(self, state: State, number: int, attempt: int = 1) -> RoundId:
         return RoundId(

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from common.adapters.adapter import Shapes
 from common.errors import JournalError, RunError
 from common.protocol.announcement import Announcement
 from common.protocol.messages import RejectionReason
@@ -37,6 +38,15 @@ class Participants:
             self._choose(alike)
         for node, announcement in sorted(answers.items(), key=lambda item: (item[1].name, item[0])):
             self._accept(node, announcement)
+
+    @property
+    def shapes(self) -> Shapes:
+        """(d, k) of the run's modules: those of any node, since their fingerprints are equal."""
+        return self.any().shapes
+
+    def any(self) -> Announcement:
+        """Return any node that takes part."""
+        return next(iter(self.nodes.values()))
 
     def require_any(self) -> None:
         """Raise an error if the run has no nodes.

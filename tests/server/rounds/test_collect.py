@@ -12,7 +12,7 @@ from common.protocol.assignment import RankPattern, Training
 from common.protocol.messages import RoundId
 from server.algorithms.weighting import find_shares, weighting_named
 from server.rounds.collect import RoundRequest, collect_updates
-from server.rounds.link import Links
+from server.rounds.messenger import Links
 from server.rounds.metrics import ClientMetrics
 from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode
 from tests.helpers.server.oracle import make
@@ -29,9 +29,8 @@ class Once:
         self.folder, self.done = tmp_path, []
         algorithm = make(ranks=(1, 2, 8))
         state = algorithm.initial(SHAPES)
-        ranks = {node.name: RankPattern(node.rank) for node in NODES.values()}
-        assignments = {name: algorithm.assign(state, name, pattern) for name, pattern in ranks.items()}
-        self.call = RoundRequest(RoundId("run", 1, "parent", "base"), Training((0.1, 0.1), 4), assignments)
+        assign = lambda name, rank: algorithm.assign(state, name, RankPattern(rank))  # noqa: E731
+        self.call = RoundRequest(RoundId("run", 1, "parent", "base"), Training((0.1, 0.1), 4), assign)
 
     def collect(self, numbers=(31, 17, 23), weights="examples"):
         self.done = []

@@ -4,7 +4,7 @@ import pytest
 
 from common.adapters.link_codecs import CODECS
 from common.errors import ConfigError
-from server.rounds.link import Links
+from server.rounds.messenger import Links
 from tests.helpers.server.exchange import Recorded
 from tests.helpers.server.runs import FOUR, clients, fresh, hashes, plan, run
 
