@@ -27,6 +27,7 @@ class NodeHistory:
         end: the same under the last global model it measured; None if it took part in no round.
         bytes_up: bytes it sent; `bytes_down`: bytes it received.
         rounds: rounds it took part in.
+        share: its largest share of the sum of a round; None if it took part in none.
     """
 
     name: str
@@ -39,6 +40,7 @@ class NodeHistory:
     bytes_up: int
     bytes_down: int
     rounds: int
+    share: float | None
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,7 @@ def _node(name: str, history: Sequence[tuple[int, Record]]) -> NodeHistory:
         bytes_up=sum_nodes(reports, "bytes_up"),
         bytes_down=sum_nodes(reports, "bytes_down"),
         rounds=sum(client["status"] == "ok" for number, client in history if number),
+        share=max((client.get("share") or 0.0 for number, client in history if number), default=None),
     )
 
 

@@ -44,6 +44,15 @@ def test_a_node_sums_its_rounds_and_keeps_its_first_and_last_loss():
     assert (node.start, node.end) == pytest.approx((2.8, 2.5))
 
 
+def test_a_node_has_the_largest_share_that_a_round_recorded():
+    shares = [
+        record(0, [client(0, 0, share=0.9)]),
+        *(record(n, [client(0, n, share=s)]) for n, s in ((1, 0.2), (2, 0.5))),
+    ]
+    assert [node.share for node in list_nodes(shares)] == [0.5]
+    assert [node.share for node in list_nodes(shares[:1])] == [None]
+
+
 def test_nodes_stand_by_falling_rank():
     assert [node.rank for node in list_nodes(rounds(1, clients=8))] == [16, 16, 8, 8, 4, 4, 2, 2]
 
