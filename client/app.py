@@ -23,7 +23,7 @@ from client.node import LocalNode, attach_lora, describe_node, fingerprint_node,
 from client.policy import TrainingHistory, TrainingRequest, evaluation_violation, outgoing_values, training_violation
 from client.settings import read_node
 from client.training.evaluate import evaluate
-from client.training.terms import unknown_term
+from client.training.terms import term_fault
 from client.training.train import train
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter
@@ -135,7 +135,7 @@ def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
     what = "steps" if assignment.returns == "update" else "batches for a gradient"
     log.info("round %s: %s %s at rank %s", round_id.round, len(training.learning_rates), what, assignment.start.rank)
     # Recorded before the training, so that the policy also counts one that is abandoned.
-    _trainings(file).append(time.monotonic())
+    _trainings(file).append((time.monotonic(), round_id))
     (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training)
     own = round_id.to_values()
     reply = TrainReply(**own, examples=update.examples, tokens=update.tokens, loss=update.loss)
@@ -143,10 +143,9 @@ def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
 
 
 def _check_policy(file: Path, request: TrainingRequest) -> None:
-    begun = _trainings(file)
-    history = TrainingHistory(len(begun), time.monotonic() - begun[-1]) if begun else TrainingHistory()
-    _decline(file, training_violation(_policy(file), request, history))
-    _decline(file, unknown_term(request.assignment.terms))
+    _decline(file, training_violation(_policy(file), request, _history(file)))
+    if fault := term_fault(request.assignment):
+        raise DeclinedRequest("policy", f"{fault}; use the server's release")
 
 
 def _decline(file: Path, text: str | None) -> None:
@@ -160,9 +159,14 @@ def _policy(file: Path) -> Policy:
     return read_node(file).policy
 
 
+def _history(file: Path) -> TrainingHistory:
+    begun = _trainings(file)
+    return TrainingHistory(len(begun), time.monotonic() - begun[-1][0], begun[-1][1]) if begun else TrainingHistory()
+
+
 @cache
-def _trainings(file: Path) -> list[float]:
-    """Return the start times of the node's trainings in this process, in seconds of the monotonic clock."""
+def _trainings(file: Path) -> list[tuple[float, RoundId]]:
+    """Return the node's trainings in this process: start in seconds of the monotonic clock, and round."""
     return []
 
 

@@ -1,13 +1,13 @@
 """A node's policy, checked before a base is loaded and before any step, and the list of values that may leave it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import inf
 from typing import Any, get_args
 
 from common.adapters.adapter import Adapter
-from common.protocol.assignment import Assignment, Term, Training
+from common.protocol.assignment import Assignment, Returns, Training, Trains
 from common.protocol.messages import RoundId
 from common.settings.node import Policy
 
@@ -58,10 +58,17 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """The number of trainings that this process has begun for the node, and the seconds since the last one began."""
+    """The trainings that this process has begun for the node: their number, and of the last the seconds since it began
+    and its round.
+    """
 
     trainings: int = 0
     seconds: float = inf
+    last: RoundId | None = None
+
+    def is_followed_by(self, round_id: RoundId) -> bool:
+        """Return whether this is the next phase of the last training's round."""
+        return self.last is not None and replace(self.last, phase=self.last.phase + 1) == round_id
 
 
 def training_violation(policy: Policy, request: TrainingRequest, history: TrainingHistory) -> str | None:
@@ -79,14 +86,30 @@ def evaluation_violation(policy: Policy, round_id: RoundId, adapter: Adapter) ->
 
 def _violations(policy: Policy, request: TrainingRequest, history: TrainingHistory) -> Iterator[str]:
     yield from _beyond_model(policy, request.round_id, request.assignment.start)
-    yield from _beyond_terms(policy, request.assignment.terms)
+    yield from _beyond_terms(policy, request.assignment)
+    yield from _beyond_phases(policy, request.round_id, history)
     yield from _beyond_numbers(policy, request, history)
 
 
-def _beyond_terms(policy: Policy, terms: Iterable[Term]) -> Iterator[str]:
-    for term in terms:
-        if policy.terms is not None and term.name not in policy.terms:
-            yield f"[policy] terms = {list(policy.terms)}, requested is {term.name!r}"
+def _beyond_terms(policy: Policy, assignment: Assignment) -> Iterator[str]:
+    # A gradient in place of an update is one of them: it tells more of few rows than an update of many steps.
+    names = [*(term.name for term in assignment.terms), *(["gradient"] if assignment.returns != "update" else [])]
+    for name in names:
+        if policy.terms is not None and name not in policy.terms:
+            yield f"[policy] terms = {list(policy.terms)}, requested is {name!r}"
+    if len(set(names)) < len(names):
+        yield f"no term may be requested twice, requested are {names[:9]}"
+    if assignment.returns not in get_args(Returns) or assignment.trains not in get_args(Trains):
+        yield f"requested is to train {assignment.trains!r} and to return {assignment.returns!r}, which is unknown"
+
+
+def _beyond_phases(policy: Policy, round_id: RoundId, history: TrainingHistory) -> Iterator[str]:
+    phase, phases = round_id.phase, policy.max_phases or 1
+    if type(phase) is not int or phase < 1:
+        yield f"requested is phase {phase!r}, and phases are counted from 1"
+    if policy.max_rounds is not None and history.trainings >= policy.max_rounds * phases:
+        limit = f"max_rounds = {policy.max_rounds}" + (f" times max_phases = {phases}" if phases > 1 else "")
+        yield f"[policy] {limit}, requested is {history.trainings + 1}"
 
 
 def _beyond_model(policy: Policy, round_id: RoundId, names: Iterable[str]) -> Iterator[str]:
@@ -106,7 +129,7 @@ def _beyond_numbers(policy: Policy, request: TrainingRequest, history: TrainingH
     most: dict[str, Sequence[float]] = {
         "max_rank": [request.assignment.start.rank],
         "max_steps": [len(rates)],
-        "max_rounds": [request.round_id.round, history.trainings + 1],
+        "max_rounds": [request.round_id.round],
         "max_lr": rates,
         "max_phases": [request.round_id.phase],
         "max_bytes": [needed_bytes(request.assignment)],
@@ -114,7 +137,7 @@ def _beyond_numbers(policy: Policy, request: TrainingRequest, history: TrainingH
     least: dict[str, Sequence[float]] = {
         "min_lr": rates,
         "min_cohort": [request.cohort],
-        "min_seconds": [history.seconds],
+        "min_seconds": [] if history.is_followed_by(request.round_id) else [history.seconds],
     }
     for key, asked in (most | least).items():
         limit = getattr(policy, key)
@@ -125,8 +148,11 @@ def _beyond_numbers(policy: Policy, request: TrainingRequest, history: TrainingH
 
 
 def needed_bytes(assignment: Assignment) -> int:
-    """Return the bytes of an assignment's factors, and of the gradients and optimizer state of the trained ones."""
-    lent = [assignment.frozen, *(term.adapter for term in assignment.terms)]
+    """Return the bytes of an assignment's factors, and of the gradients and state of the trained ones.
+
+    A term holds an adapter of its own, or a copy of the factors that a training starts from.
+    """
+    lent = [assignment.frozen, *(term.adapter or assignment.start for term in assignment.terms)]
     count = sum(array.size for adapter in lent for array in adapter.arrays().values())
     for factors in assignment.start.values():
         for side, array in (("a", factors.a), ("b", factors.b)):

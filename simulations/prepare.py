@@ -11,6 +11,7 @@ from client.data.row_checks import require_columns
 from client.data.rows import Row, column_names, read_rows
 from client.model.targets import find_targets
 from client.node import attach_lora, check_rank, load_node_base, read_examples
+from common.adapters.link_codecs import codec_named
 from common.errors import ConfigError, DataError, nearest
 from common.settings.node import Node, NodeData, NodeFile
 from common.settings.reader import to_tables, values_of
@@ -143,4 +144,5 @@ def _check_ranks(nodes: Sequence[Node], recipe: Recipe) -> None:
     shapes = attach_lora(base, find_targets(base, recipe.lora.targets))[1].shapes
     for node in nodes:
         check_rank(node.rank, shapes)
+    codec_named(recipe.server.codec)
     create_algorithm(AlgorithmSettings(recipe.seed, tuple(node.rank for node in nodes), recipe.lora, recipe.server))

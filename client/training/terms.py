@@ -5,12 +5,14 @@ folded into their B.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import isfinite
 
 import torch
 from torch import Tensor
 
 from client.model.lora import Branch
-from common.protocol.assignment import Term
+from common.adapters.adapter import Adapter, Factors
+from common.protocol.assignment import Assignment, Term
 
 Gradient = Callable[[str, str, Tensor], Tensor | None]
 """What to add to the gradient of a factor: by module, side (`a` or `b`) and the factor's present value."""
@@ -37,10 +39,25 @@ TERMS: dict[str, Callable[[Term, Mapping[str, Branch]], Gradient]] = {
 }
 
 
-def unknown_term(terms: Sequence[Term]) -> str | None:
-    """Return a text that names the first term that this release does not have, or None."""
-    unknown = [term.name for term in terms if term.name not in TERMS]
-    return f"this release has the terms {', '.join(TERMS)}, requested is {unknown[0]!r}" if unknown else None
+def term_fault(assignment: Assignment) -> str | None:
+    """Return the fault of the first term that cannot be applied to the assignment's start factors, or None."""
+    for term in assignment.terms:
+        if term.name not in TERMS:
+            return f"this release has the terms {', '.join(TERMS)}, requested is {term.name!r}"
+        numbers = {key: value for key, value in term.numbers.items() if type(value) is float and isfinite(value)}
+        if numbers.keys() != NUMBERS[term.name] or numbers != dict(term.numbers):
+            return f"the term {term.name!r} needs the numbers {sorted(NUMBERS[term.name])}, got {dict(term.numbers)}"
+        if any(not _fits(name, factors, assignment.start) for name, factors in term.adapter.items()):
+            return f"the factors of the term {term.name!r} do not have the shapes and ranks of those to train"
+    return None
+
+
+def _fits(name: str, factors: Factors, start: Adapter) -> bool:
+    return name in start and (factors.shape, factors.rank) == (start[name].shape, start[name].rank)
+
+
+NUMBERS: Mapping[str, frozenset[str]] = {"proximal": frozenset({"mu"}), "control-variate": frozenset()}
+"""The settings that each term needs."""
 
 
 def make_terms(terms: Sequence[Term], start: Mapping[str, Branch]) -> list[Gradient]:

@@ -18,6 +18,7 @@ from client.model.lora import Branch, Dropout, Lane, Lora, branch, frozen_lane
 from client.objectives.base import Objective
 from client.objectives.examples import Examples, batches
 from client.training.adapted_model import AdaptedModel
+from client.training.mean_gradient import MeanGradient
 from client.training.terms import add_terms, make_terms
 from common.adapters.adapter import Adapter, Factors
 from common.protocol.assignment import Assignment, Training, Update
@@ -52,7 +53,7 @@ def _train_one(
     base: BaseModel, lora: Lora, assignment: Assignment, name: str, examples: Examples, training: Training
 ) -> Update:
     trained = _trainable(assignment, base.device)
-    terms = make_terms(assignment.terms, trained)
+    terms, gradients = make_terms(assignment.terms, trained), MeanGradient()
     frozen = frozen_lane(assignment.frozen, base.device).frozen
     parameters = [p for each in trained.values() for p in (each.a, each.b) if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, weight_decay=0.0)
@@ -65,15 +66,16 @@ def _train_one(
         group = list(islice(stream, training.accumulate))
         lanes = [Lane(trained, frozen, _dropout(training, name, step, part)) for part in range(len(group))]
         losses.append(_backward(model, objective, group, lanes, scaler))
+        scaler.unscale_(optimizer)
         if assignment.returns == "update":
-            scaler.unscale_(optimizer)
             add_terms(terms, trained)
             _step(optimizer, scaler, parameters, rate, training.clip)
+        else:
+            gradients.add(scaler, parameters)
         rows, tokens = rows + sum(map(len, group)), tokens + sum(map(objective.count, group))
     lora.lanes = ()
     if assignment.returns == "gradient":
-        scaler.unscale_(optimizer)
-        trained = _gradients(trained, len(losses))
+        trained = gradients.as_factors(trained)
     return Update(_adapter(trained), rows, tokens, torch.stack(losses).mean().item())
 
 
@@ -116,17 +118,6 @@ def _trainable(assignment: Assignment, device: torch.device) -> dict[str, Branch
         start.b.requires_grad_(assignment.trains in ("both", "b"))
         result[name] = Branch(start.a, start.b, assignment.scaling)
     return result
-
-
-def _gradients(trained: Mapping[str, Branch], steps: int) -> dict[str, Branch]:
-    """Return the mean over the steps of the gradients that they added up, by A and by s B, in place of the factors."""
-
-    def mean(factor: Tensor) -> Tensor:
-        if not factor.requires_grad:
-            return factor
-        return torch.zeros_like(factor) if factor.grad is None else factor.grad / steps
-
-    return {name: Branch(mean(each.a), mean(each.b), 1 / each.scaling) for name, each in trained.items()}
 
 
 def _adapter(trained: Mapping[str, Branch]) -> Adapter:

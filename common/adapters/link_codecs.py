@@ -28,17 +28,19 @@ class LinkCodec:
     decode: Callable[[bytes, Mapping[str, bytes]], bytes]
 
 
-_REFERENCE = b"#"
-"""First byte of a hash in place of a buffer; no buffer begins with it."""
+_REFERENCE, _BUFFER = b"#", b"="
+"""First byte of a hash in place of a buffer, and the one before a buffer that begins with either of the two."""
 
 
 def _encode_by_hash(buffer: bytes, digest: str, held: Container[str]) -> bytes:
-    return _REFERENCE + digest.encode() if digest in held else buffer
+    if digest in held:
+        return _REFERENCE + digest.encode()
+    return _BUFFER + buffer if buffer.startswith((_REFERENCE, _BUFFER)) else buffer
 
 
 def _decode_by_hash(sent: bytes, held: Mapping[str, bytes]) -> bytes:
     if not sent.startswith(_REFERENCE):
-        return sent
+        return sent.removeprefix(_BUFFER)
     digest = sent[len(_REFERENCE) :].decode("ascii", "replace")
     if digest not in held:
         raise MissingBuffer(f"the factors {digest:.12} are not held here any more")

@@ -40,6 +40,14 @@ def total(terms: Iterable[tuple[float, Factors]]) -> Factors:
     return stack(held)
 
 
+def padded_sum(terms: Iterable[tuple[float, Array]], shape: tuple[int, int]) -> Array:
+    """Return sum_i c_i [B_i | 0] of this shape in float64, for B_i (d, r_i); terms are read one by one."""
+    result = np.zeros(shape)
+    for c, array in terms:
+        result[:, : array.shape[1]] += c * array.astype("f8")
+    return result
+
+
 def svd(factors: Factors) -> tuple[Array, Array, Array]:
     """Return the thin singular value decomposition U (d, q), sigma (q,), Vt (q, k) of B A, of numerical rank q.
 

@@ -42,10 +42,11 @@ class NodeHello:
         """Undo `to_json`; None for anything else. A node that names no codecs knows only the plain one."""
         try:
             plain = json.loads(request)
-            rank, codecs = plain["rank"], tuple(plain.get("codecs", [PLAIN]))
+            rank, codecs = plain["rank"], plain.get("codecs", [PLAIN])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return None
-        return cls(rank, codecs) if type(rank) is int and rank > 0 else None
+        listed = isinstance(codecs, list) and all(isinstance(name, str) for name in codecs)
+        return cls(rank, tuple(codecs)) if type(rank) is int and rank > 0 and listed else None
 
 
 class TlsMaterial(Protocol):

@@ -18,12 +18,13 @@ class InvalidValue(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """The values that a field may have: of exactly one type, finite, and between two bounds."""
+    """The values that a field may have: of exactly one type, finite, and between two bounds; `items` are a list's."""
 
-    kind: type
+    kind: type[Any]
     reason: InvalidReason = "malformed"
     low: float = -inf
     high: float = inf
+    items: type[Any] | None = None
 
     def check(self, name: str, value: Any) -> None:
         """Check a value of the field `name`.
@@ -33,17 +34,18 @@ class Rule:
         """
         if type(value) is not self.kind:
             raise InvalidValue(name, self.reason)
-        number = float(value) if isinstance(value, int | float) else 0.0
-        if not isfinite(number):
+        if isinstance(value, float) and not isfinite(value):
             raise InvalidValue(name, "nan")
-        if not self.low <= number <= self.high:
+        if isinstance(value, int | float) and not self.low <= value <= self.high:
+            raise InvalidValue(name, self.reason)
+        if self.items and not all(type(item) is self.items for item in value):
             raise InvalidValue(name, self.reason)
 
 
 Text = Annotated[str, Rule(str)]
 Whole = Annotated[int, Rule(int, low=0)]
 Real = Annotated[float, Rule(float)]
-Texts = Annotated[list[str], Rule(list)]
+Texts = Annotated[list[str], Rule(list, items=str)]
 
 
 class Values:

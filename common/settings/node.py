@@ -19,10 +19,11 @@ class Policy:
         targets: modules that may be trained, by name or by the end of it: "q_proj", "layers.0.q_proj".
         max_rank: largest rank to train.
         max_steps: most optimizer steps in one round.
-        max_rounds: most rounds of a run; also most trainings in the life of the node's process, since an abandoned
-            round costs as much as any other, and so does each phase of one.
-        max_phases: most phases (exchanges) of one round.
-        terms: names of the terms that may be added to the gradient; an empty list allows none.
+        max_rounds: most rounds of a run; also, times `max_phases`, most trainings in the life of the node's process,
+            since an abandoned round costs as much as any other.
+        max_phases: most phases of one round, exchanges with the server; `fedlin` has 2.
+        terms: names of what a server may ask beyond plain steps: the terms `proximal` and `control-variate`, and
+            `gradient`, a gradient in place of an update; an empty list allows none.
         min_lr: lowest learning rate of a step, after warm-up and schedule are applied.
         max_lr: highest learning rate of a step.
         min_cohort: fewest nodes in a round, this one included. The number is what the server states.

@@ -144,8 +144,8 @@ class Rule:
         rank_kept: rank of the sum that the server keeps under `increments`; four times `rank_global` if not set.
         weights: what a client's share of the sum is proportional to: the `examples` or `tokens` that it trained on in
             the round; `norm`, the norm of its update; or `uniform`, nothing. `hetlora` always takes `norm`.
-        max_share: largest share of one client in a sum, above 0 and at most 1; if not set, none for a rule that counts,
-            and 2 / K of K updates for `norm`. What it takes away is spread over the others.
+        max_share: largest share of one client in a sum; `auto` is 2 / K of K updates for `norm`, and 1 for a rule that
+            counts. What it takes away is spread over the others.
         proximal: mu of FedProx's term (mu / 2) ||w - w_0||^2 in every client's loss; 0 for none.
         codec: the form of factors on the way to a client: `by-hash`, which does not send again what the client holds,
             or `plain`.
@@ -157,7 +157,7 @@ class Rule:
     rank_global: Count | None = None
     rank_kept: Count | None = None
     weights: str = "examples"
-    max_share: Annotated[Annotated[float, Field(gt=0, le=1)] | None, AddedLater(before=None)] = None
+    max_share: Annotated[Literal["auto"] | Annotated[float, Field(gt=0, le=1)], AddedLater(before=1.0)] = "auto"
     proximal: Annotated[float, Field(ge=0), AddedLater(before=0.0)] = 0.0
     codec: Annotated[str, OPERATIONAL] = "by-hash"
 

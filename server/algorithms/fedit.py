@@ -8,9 +8,8 @@ aggregation error. It is a baseline, for clients of one rank.
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from common.adapters.adapter import Adapter, Array, Factors
+from common.adapters.adapter import Adapter, Factors
+from common.adapters.lowrank import padded_sum
 from common.errors import ConfigError
 from common.protocol.assignment import Assignment, RankPattern
 from server.algorithms.averaged import FactorAveraging
@@ -34,15 +33,11 @@ class FedIT(FactorAveraging):
 
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
         """Average each factor."""
-        return State(state.round + 1, keep((n, {"global": self._average(updates, n)}) for n in state.parts["global"]))
-
-    def _average(self, updates: Sequence[WeightedUpdate], name: str) -> Factors:
-        factors = [(update.share, update.modules[name]) for update in updates]
-        return Factors(_mean([(p, f.a) for p, f in factors]), _mean([(p, f.b) for p, f in factors]))
+        averaged = ((n, {"global": _average(updates, n, held)}) for n, held in state.parts["global"].items())
+        return State(state.round + 1, keep(averaged))
 
 
-def _mean(terms: Sequence[tuple[float, Array]]) -> Array:
-    total = np.zeros(terms[0][1].shape)
-    for share, array in terms:
-        total += share * array.astype("f8")
-    return total.astype("f4")
+def _average(updates: Sequence[WeightedUpdate], name: str, held: Factors) -> Factors:
+    a = padded_sum(((update.share, update.modules[name].a) for update in updates), held.a.shape)
+    b = padded_sum(((update.share, update.modules[name].b) for update in updates), held.b.shape)
+    return Factors(a, b).astype("f4")

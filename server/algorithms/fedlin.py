@@ -5,16 +5,17 @@
 
 It is `increments` in mode "b" with one exchange before: gradients of one factor under a common A add up exactly,
 whatever the ranks, so each client steps along the gradient of the whole cohort. Under label skew this learns where
-averaging local steps does not. A client keeps nothing between the phases: the server sends it c - g_i.
+averaging local steps does not. A client keeps nothing between the phases: the server sends it c - g_i. The shares of
+phase 1 follow the run's weighting rule over the gradients; those of phase 2 are recorded and signed. Nothing bounds the
+size of a gradient, beyond its share: a large one decides the direction of everyone's first steps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
-
 from common.adapters.adapter import Adapter, Array, Factors
+from common.adapters.lowrank import padded_sum
 from common.errors import ConfigError
 from common.protocol.assignment import Assignment, RankPattern, Term
 from server.algorithms.base import AlgorithmSettings, Phase, Phases, StoreModules, store_in_memory
@@ -36,7 +37,10 @@ class FedLin(Increments):
         """Exchange gradients at the start, then updates of steps that they correct."""
         gradients = yield Phase(partial(self._probe, state))
         own = {update.name: update.modules for update in gradients}
-        mean = {name: _mean([(u.share, u.modules[name].b) for u in gradients]) for name in state.parts["next"]}
+        mean = {
+            name: padded_sum(((u.share, u.modules[name].b) for u in gradients), next_a.b.shape)
+            for name, next_a in state.parts["next"].items()
+        }
         updates = yield Phase(lambda node, ranks: self._correct(self.assign(state, node, ranks), own[node], mean))
         return self.reduce(state, updates, keep)
 
@@ -47,12 +51,3 @@ class FedLin(Increments):
         shift = {n: Factors(f.a, mean[n][:, : f.rank] - own[n].b) for n, f in plain.start.items()}
         term = Term("control-variate", adapter=Adapter(shift).astype("f4"))
         return replace(plain, terms=(*plain.terms, term))
-
-
-def _mean(gradients: Sequence[tuple[float, Array]]) -> Array:
-    """Return sum_i p_i [g_i | 0] in float64, with as many columns as the widest of them."""
-    d, rank = len(gradients[0][1]), max(gradient.shape[1] for _, gradient in gradients)
-    mean = np.zeros((d, rank))
-    for share, gradient in gradients:
-        mean[:, : gradient.shape[1]] += share * gradient.astype("f8")
-    return mean

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.adapters.adapter import Adapter, Factors
+from common.adapters.lowrank import padded_sum
 from common.protocol.assignment import Assignment, RankPattern
 from server.algorithms.averaged import FactorAveraging
 from server.algorithms.base import StoreModules, WeightedUpdate, store_in_memory
@@ -36,11 +37,9 @@ class HetLoRA(FactorAveraging):
 
 
 def _average(updates: Sequence[WeightedUpdate], name: str, held: Factors) -> Factors:
-    a, b = np.zeros(held.a.shape), np.zeros(held.b.shape)
-    trained = max(update.modules[name].rank for update in updates if update.share)
-    for update in updates:
-        factors = update.modules[name].astype("f8")
-        a[: factors.rank] += update.share * factors.a
-        b[:, : factors.rank] += update.share * factors.b
-    a[trained:], b[:, trained:] = held.a[trained:], held.b[:, trained:]
-    return Factors(a.astype("f4"), b.astype("f4"))
+    counted = [update for update in updates if update.share]
+    trained = max(update.modules[name].rank for update in counted)
+    a = padded_sum(((u.share, u.modules[name].a.T) for u in counted), (held.shape[1], trained)).T
+    b = padded_sum(((u.share, u.modules[name].b) for u in counted), (held.shape[0], trained))
+    untrained = held.trailing_part(trained).astype("f8")
+    return Factors(np.vstack([a, untrained.a]), np.hstack([b, untrained.b])).astype("f4")

@@ -106,11 +106,9 @@ class Increments(Algorithm):
 
 def _plain_sum(terms: Sequence[tuple[float, Factors]]) -> Factors:
     """Return (sum_i p_i [s_i B_i | 0]) A, where every A_i is the first rows of one common A."""
-    longest = max((factors for _, factors in terms), key=lambda factors: factors.rank).astype("f8")
-    b = np.zeros_like(longest.b)
-    for share, factors in terms:
-        b[:, : factors.rank] += share * factors.b.astype("f8")
-    return Factors(longest.a, b)
+    longest = max((factors for _, factors in terms), key=lambda factors: factors.rank)
+    b = lowrank.padded_sum(((share, factors.b) for share, factors in terms), longest.b.shape)
+    return Factors(longest.a.astype("f8"), b)
 
 
 def _complete(directions: Array, draws: Array) -> Array:

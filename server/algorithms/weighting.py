@@ -8,6 +8,7 @@ Shares add up to 1. A rule that reads the factors takes a node's own numbers for
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
+from typing import Literal
 
 from common.adapters import lowrank
 from common.adapters.adapter import Factors
@@ -83,7 +84,7 @@ def weighting_named(name: str) -> Weighting:
 def find_shares(
     updates: Sequence[ClientUpdate],
     rule: Weighting,
-    max_share: float | None = None,
+    max_share: float | Literal["auto"] = "auto",
     limit: Limit = lambda name: None,
 ) -> list[float]:
     """Return the share of each update.
@@ -91,15 +92,18 @@ def find_shares(
     Args:
         updates: all valid ones of a round.
         rule: gives their weights.
-        max_share: largest share of one update; by default 2 / K for a rule that reads the factors, else none. As shares
-            add up to 1, a value below 1 / K counts as 1 / K.
+        max_share: largest share of one update; "auto" is 2 / K for a rule that reads the factors, else 1. As shares add
+            up to 1, a value below 1 / K counts as 1 / K.
         limit: of each node by the roster.
     """
     if not updates:
         return []
-    highest = max_share or (2 / len(updates) if rule.reads_factors else 1.0)
-    most = _roster_shares(updates, limit) if rule.reads_factors else [inf] * len(updates)
-    return cap_shares(rule.weigh(updates), [min(highest, each) for each in most])
+    if max_share == "auto":
+        max_share = 2 / len(updates) if rule.reads_factors else 1.0
+    caps = [max(max_share, 1 / len(updates))] * len(updates)
+    if rule.reads_factors:
+        caps = _below_roster(caps, _roster_shares(updates, limit))
+    return cap_shares(rule.weigh(updates), caps)
 
 
 def _roster_shares(updates: Sequence[ClientUpdate], limit: Limit) -> list[float]:
@@ -112,20 +116,23 @@ def _roster_shares(updates: Sequence[ClientUpdate], limit: Limit) -> list[float]
     return [inf if own is None else own / (own + rest) for own, rest in others]
 
 
+def _below_roster(caps: Sequence[float], most: Sequence[float]) -> list[float]:
+    """Return caps that also keep the roster's; if those add up to less than 1, the roster's rise in proportion."""
+    lower = [min(pair) for pair in zip(caps, most, strict=True)]
+    return lower if sum(lower) >= 1 else cap_shares([min(each, 1.0) for each in most], caps)
+
+
 def cap_shares(weights: Sequence[float], caps: Sequence[float]) -> list[float]:
     """Return shares in proportion to the weights, none above its cap, that add up to 1.
 
     What a cap takes away is spread over the others in proportion to their weights; equally, where all of these are 0.
-    Caps that add up to less than 1 cannot hold: all are raised by the same factor.
+    The caps have to add up to 1 or more.
     """
-    caps = [cap / min(sum(caps), 1.0) for cap in caps]
     capped: dict[int, float] = {}
     while len(capped) < len(weights):
         shares = _spread(weights, capped)
         over = {i: caps[i] for i in shares if shares[i] > caps[i]}
-        if not over:
-            capped |= shares
-        capped |= over
+        capped |= over or shares
     return [capped[i] for i in range(len(weights))]
 
 

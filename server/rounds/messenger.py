@@ -45,21 +45,21 @@ class Links:
 
     def request(self, kind: Kind, payloads: Mapping[int, Payload], number: int) -> Iterator[Reply]:
         """Yield each node's reply to its payload of round `number` as it arrives."""
-        lost = []
-        for reply in self._request(kind, payloads, number):
-            if reply[1] == "missing":
-                lost.append(reply)
+        wasted: dict[int, int] = {}
+        for node, answer, sent in self._request(kind, payloads, number):
+            if answer == "missing" and sent < payloads[node].size:
+                wasted[node] = sent
+                del self._held[node]
             else:
-                yield reply
-        for node, _, _ in lost:
-            self._held.pop(node, None)
-        wasted = {node: sent for node, _, sent in lost}
+                yield node, answer, sent
         for node, answer, sent in self._request(kind, {node: payloads[node] for node in wasted}, number):
             yield node, answer, sent + wasted[node]
 
     def _request(self, kind: Kind, payloads: Mapping[int, Payload], number: int) -> Iterator[Reply]:
         if not payloads:
             return
+        connected = set(self._messenger.nodes())
+        self._held = {node: held for node, held in self._held.items() if node in connected}
         hashes = _hashes(payloads.values())
         encoded = {node: self._encode(node, payload, hashes) for node, payload in payloads.items()}
         for node, answer in self._messenger.request(kind, encoded, number):

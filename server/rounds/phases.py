@@ -58,9 +58,9 @@ class PhaseRunner:
         phase, left, quorum = next(phases), dict(clients), self._settings.quorum
         while len(left) >= quorum:
             updates = self._weigh(self._collect(phase, round_id, left, participants), left)
-            left = {name: client for name, client in left.items() if not client.reason}
-            if len(updates) < quorum:
-                return None
+            left = {update.name: left[update.name] for update in updates}
+            if len(left) < quorum:
+                break
             try:
                 phase, round_id = phases.send(updates), replace(round_id, phase=round_id.phase + 1)
             except StopIteration as end:

@@ -26,7 +26,7 @@ ASK = TrainingRequest(
     cohort=3,
 )
 PAST = TrainingHistory(trainings=4, seconds=30.0)
-BYTES = 4 * (3 * (4 + 6) + 2 * (2 + 6) + 4 * (2 * (4 + 6) + 2 * (2 + 6)))  # rank 3 of a (2, 6) module is 2
+BYTES = 4 * (3 * (4 + 6) + 2 * (2 + 6) + 5 * (2 * (4 + 6) + 2 * (2 + 6)))  # rank 3 of a (2, 6) module is 2
 LIMITS = [
     ("max_rank", 2, 1),
     ("max_steps", 3, 2),
@@ -83,6 +83,47 @@ def test_rounds_are_those_of_the_run_and_those_of_the_process():
     assert (
         training_violation(policy, replace(ASK, round_id=replace(ASK.round_id, round=5)), TrainingHistory()) is not None
     )
+
+
+def test_phases_of_one_round_are_trainings_that_need_not_wait():
+    first, second = replace(ASK.round_id, phase=1), ASK.round_id
+    hurried = TrainingHistory(1, 0.0, first)
+    assert training_violation(Policy(min_seconds=9.0), replace(ASK, round_id=second), hurried) is None
+    for other in (first, replace(second, phase=3), replace(second, round=5), replace(second, attempt=2)):
+        assert "min_seconds" in training_violation(Policy(min_seconds=9.0), replace(ASK, round_id=other), hurried)
+
+
+def test_max_rounds_counts_each_phase_that_the_owner_allows():
+    assert training_violation(Policy(max_rounds=4, max_phases=2), ASK, TrainingHistory(7, 9.0)) is None
+    text = training_violation(Policy(max_rounds=4, max_phases=2), ASK, TrainingHistory(8, 9.0))
+    assert text == "[policy] max_rounds = 4 times max_phases = 2, requested is 9"
+    assert "max_rounds = 4, requested is 5" in training_violation(Policy(max_rounds=4), ASK, TrainingHistory(4, 9.0))
+
+
+@pytest.mark.parametrize("phase", [0, -7, True, 1.5, "1"])
+def test_a_phase_that_is_none_is_declined(phase):
+    ask = replace(ASK, round_id=replace(ASK.round_id, phase=phase))
+    assert "phases are counted from 1" in training_violation(Policy(), ask, PAST)
+
+
+def test_a_gradient_is_among_the_terms():
+    gradient = replace(ASK, assignment=replace(ASK.assignment, returns="gradient", terms=()))
+    assert training_violation(Policy(terms=("gradient",)), gradient, PAST) is None
+    assert training_violation(Policy(terms=()), gradient, PAST) == "[policy] terms = [], requested is 'gradient'"
+
+
+def test_no_term_is_requested_twice_and_its_memory_counts():
+    twice = replace(ASK.assignment, terms=(Term("proximal"),) * 2)
+    assert "twice" in training_violation(Policy(), replace(ASK, assignment=twice), PAST)
+    start = sum(array.size for array in START.arrays().values())
+    none = replace(ASK.assignment, terms=())
+    assert needed_bytes(ASK.assignment) == needed_bytes(none) + 4 * start
+
+
+@pytest.mark.parametrize("unknown", [{"returns": "rows"}, {"trains": "c"}])
+def test_an_unknown_request_is_declined(unknown):
+    ask = replace(ASK, assignment=replace(ASK.assignment, **unknown))
+    assert "which is unknown" in training_violation(Policy(), ask, PAST)
 
 
 def test_the_first_training_need_not_wait():

@@ -41,7 +41,6 @@ def test_what_it_calls_a_default_is_one(tmp_path):
     differ = {f.name for f in fields(ServerFile) if getattr(shown, f.name) != getattr(default, f.name)}
     assert differ == {"cohort", "server", "folder", "keys"}  # paths are relative to the file
     assert {f.name for f in fields(Rule) if getattr(shown.server, f.name) != getattr(default.server, f.name)} == {
-        "max_share",
         "rank_global",
         "rank_kept",
     }

@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
-from client.training.terms import TERMS, unknown_term
+from client.model.lora import Branch
+from client.training.mean_gradient import MeanGradient
+from client.training.terms import TERMS, term_fault
 from common.adapters.adapter import Adapter, Factors
-from common.protocol.assignment import Term, Training
+from common.protocol.assignment import Assignment, Term, Training
 from tests.helpers.client.dense import dense_gradient, dense_update
 from tests.helpers.client.training import PLAIN, bench, largest_gap, same_bits
 from tests.helpers.common.models import random_adapter
@@ -99,7 +102,37 @@ def test_each_phase_has_its_own_batches():
 
 
 def test_an_unknown_term_is_named_and_so_are_the_known_ones():
-    assert unknown_term([Term(name) for name in TERMS]) is None
-    text = unknown_term([Term("proximal"), Term("momentum")])
+    start = random_adapter({"q": (4, 6)}, (2,), 1)
+    asked = Assignment(Adapter(), start, terms=(Term("proximal", {"mu": 0.1}), Term("control-variate", adapter=start)))
+    assert term_fault(asked) is None
+    text = term_fault(replace(asked, terms=(Term("momentum"),)))
     assert "'momentum'" in text
     assert all(name in text for name in TERMS)
+
+
+@pytest.mark.parametrize("numbers", [{}, {"mu": float("nan")}, {"mu": 1}, {"mu": "0.1"}, {"mu": 0.1, "nu": 0.1}])
+def test_the_numbers_of_a_term_are_checked_before_a_step(numbers):
+    asked = Assignment(Adapter(), random_adapter({"q": (4, 6)}, (2,), 1), terms=(Term("proximal", numbers),))
+    assert "'proximal' needs the numbers ['mu']" in term_fault(asked)
+
+
+@pytest.mark.parametrize(("shapes", "rank"), [({"q": (4, 6)}, 1), ({"q": (5, 6)}, 2), ({"k": (4, 6)}, 2)])
+def test_the_factors_of_a_term_are_those_of_the_start(shapes, rank):
+    other = Term("control-variate", adapter=random_adapter(shapes, (rank,), 1))
+    asked = Assignment(Adapter(), random_adapter({"q": (4, 6)}, (2,), 1), terms=(other,))
+    assert "'control-variate' do not have the shapes" in term_fault(asked)
+
+
+def test_a_float16_step_that_overflows_is_left_out_of_a_gradient():
+    """The scale falls after it, as in training; without that, one overflow would be in every mean."""
+    scaler, optimizer = torch.amp.GradScaler("cpu", init_scale=2.0**16), None
+    factor, mean = torch.nn.Parameter(torch.ones(2, 2)), MeanGradient()
+    optimizer = torch.optim.SGD([factor])
+    for size in (1.0, float("inf"), 3.0):
+        scaler.scale((size * factor).sum()).backward()
+        scaler.unscale_(optimizer)
+        mean.add(scaler, [factor])
+    (gradient,) = mean.as_factors({"q": Branch(factor, factor, 1.0)}).values()
+    assert torch.equal(gradient.a, torch.full((2, 2), 2.0))
+    assert scaler.get_scale() == 2.0**15
+    assert torch.isnan(MeanGradient().as_factors({"q": Branch(factor, factor)})["q"].a).all()

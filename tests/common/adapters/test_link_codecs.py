@@ -27,6 +27,14 @@ def test_by_hash_sends_a_name_where_the_buffer_is_held():
     assert codec_named("plain").encode(BUFFER, HASH, {HASH}) == BUFFER
 
 
+@given(st.binary(max_size=9) | st.binary(max_size=9).map(lambda rest: b"#" + rest) | st.just(b"=x"), st.booleans())
+def test_the_law_holds_for_any_bytes(buffer, is_held):
+    digest = sha256(buffer).hexdigest()
+    held = {digest: buffer} if is_held else {}
+    for codec in CODECS.values():
+        assert codec.decode(codec.encode(buffer, digest, held), held) == buffer
+
+
 @given(st.binary(max_size=80))
 def test_a_name_of_nothing_that_is_held_is_missing(name):
     with pytest.raises(MissingBuffer):

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import TransportError
 from common.protocol.assignment import Training
 from common.protocol.messages import RoundId
 from common.protocol.replies import MAX_COUNT, LossReply, TrainReply
+from common.protocol.round_notice import RoundNotice
 from common.protocol.values import InvalidValue
 
 REPLY = TrainReply(run="r", round=3, parent="p", base="b", examples=40, tokens=900, loss=0.25)
@@ -36,6 +38,7 @@ def test_a_tuple_travels_as_a_list():
         ("loss", float("nan"), "nan"),
         ("loss", float("inf"), "nan"),
         ("loss", 1, "malformed"),
+        ("tokens", 10**400, "weight"),
     ],
 )
 def test_a_wrong_value_has_its_word(name, value, word):
@@ -58,6 +61,16 @@ def test_a_reply_belongs_to_one_round_and_phase():
         assert not REPLY.is_of(RoundId.from_values(round_id.to_values() | other))
 
 
-def test_a_loss_is_counted():
+@pytest.mark.parametrize("count", [-1, 1.0, "1"])
+def test_a_loss_is_counted(count):
     with pytest.raises(InvalidValue, match="count"):
-        LossReply.from_values(REPLY.to_values() | {"count": -1})
+        LossReply.from_values(REPLY.to_values() | {"count": count})
+
+
+def test_no_integer_is_too_large_to_be_read():
+    """Python compares it; a conversion to a float would raise an error of its own."""
+    notice = RoundNotice(run="r", round=10**400, parent="p", adapter="a", updates=["u"])
+    assert RoundNotice.from_values(notice.to_values()).round == 10**400
+    assert LossReply.from_values(REPLY.to_values() | {"count": 10**400}).count == 10**400
+    with pytest.raises(TransportError):
+        RoundNotice.from_values(notice.to_values() | {"updates": ["u", 1]})

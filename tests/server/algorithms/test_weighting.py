@@ -78,10 +78,33 @@ def test_the_roster_caps_a_share_that_the_factors_decide():
 
 @given(weights, caps)
 def test_shares_add_up_to_one_and_keep_their_caps(weights, cap):
+    cap = max(cap, 1 / len(weights))
     shares = cap_shares(weights, [cap] * len(weights))
     assert sum(shares) == pytest.approx(1, abs=1e-9)
-    assert max(shares) <= max(cap, 1 / len(weights)) + 1e-9
+    assert max(shares) <= cap + 1e-9
     assert min(shares) >= 0
+
+
+limits = st.lists(st.tuples(st.integers(1, 10**6), st.none() | st.integers(1, 10**6)), min_size=1, max_size=6)
+
+
+@given(limits, st.just("auto") | caps, st.data())
+def test_whatever_the_roster_allows_no_share_is_above_max_share(counts, max_share, data):
+    names = [f"n{i}" for i in range(len(counts))]
+    scales = data.draw(st.lists(st.sampled_from([0.0, 1.0, 1e6]), min_size=len(names), max_size=len(names)))
+    updates = [update(n, c[0], scale=s, seed=i) for i, (n, c, s) in enumerate(zip(names, counts, scales, strict=True))]
+    roster = {name: limit for name, (_, limit) in zip(names, counts, strict=True)}
+    shares = find_shares(updates, weighting_named("norm"), max_share, roster.get)
+    assert sum(shares) == pytest.approx(1, abs=1e-9)
+    assert max(shares) <= max(2 / len(names) if max_share == "auto" else max_share, 1 / len(names)) + 1e-9
+
+
+def test_limits_that_are_too_low_together_rise_in_proportion_below_max_share():
+    """The largest limit is a million times the others, and its node says that it moved as much more."""
+    updates = [*(update(name, 100, seed=i) for i, name in enumerate("abc")), update("evil", 10**6, scale=1e6, seed=9)]
+    limits = {"a": 200, "b": 200, "c": 200, "evil": 10**6}.get
+    assert find_shares(updates, weighting_named("norm"), "auto", limits)[-1] == pytest.approx(0.5)
+    assert find_shares(updates, weighting_named("norm"), 0.3, limits)[-1] == pytest.approx(0.3)
 
 
 @given(weights, st.data())

@@ -52,10 +52,13 @@ def test_a_node_that_forgot_is_sent_the_factors_again_and_counts(tmp_path):
     assert record["bytes_down"] > whole["bytes_down"]
 
 
-def test_a_node_that_always_says_missing_is_refused_by_that_word(tmp_path):
+@pytest.mark.parametrize(("codec", "times"), [("by-hash", 2), ("plain", 1)])
+def test_a_node_that_always_says_missing_is_refused_by_that_word(codec, times, tmp_path):
+    """It is sent again only what it was sent by its hash."""
     messenger = fresh()
     messenger.tamper = lambda name, kind, number, reply: "missing" if (name, kind) == ("eve", "train") else reply
-    assert clients(run(tmp_path, messenger, plan(1))[1])["eve"]["reason"] == "missing"
+    assert clients(run(tmp_path, messenger, plan(1, codec=codec))[1])["eve"]["reason"] == "missing"
+    assert sum("eve" in names for kind, _, names in messenger.asked if kind == "train") == times
 
 
 def test_a_node_under_a_new_number_holds_nothing(tmp_path):
