@@ -7,9 +7,7 @@ else about the node comes from that file, never from the server.
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.clientapp import ClientApp
 
 from client.flower_node_file import node_file
+from client.held_buffers import read_parts
 from client.model.base_model import BaseModel
 from client.model.lora import Lora
 from client.node import LocalNode, attach_lora, describe_node, fingerprint_node, load_node
@@ -27,7 +26,7 @@ from client.training.terms import term_fault
 from client.training.train import train
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter
-from common.adapters.link_codecs import PLAIN, MissingBuffer, codec_named
+from common.adapters.link_codecs import MissingBuffer
 from common.errors import CodecError, FedloraError
 from common.protocol.assignment import Training
 from common.protocol.messages import ADAPTER_STYPE, FROZEN, RejectionReason, RoundId, pack_update, unpack_assignment
@@ -76,7 +75,7 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
     """Return the reply to a message, or an error with the reason word."""
     try:
         payload = Payload.from_message(message)
-        values, blob = work(_node_file(context), _received(payload))
+        values, blob = work(_node_file(context), read_parts(payload))
         content = RecordDict({"values": ConfigRecord(outgoing_values(values))})
     except Exception as error:  # Flower would send the text of an uncaught exception to the server.
         return _error_reply(message, error)
@@ -86,24 +85,6 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
 
 
 _WORDS: Mapping[type[Exception], RejectionReason] = {CodecError: "codec", MissingBuffer: "missing"}
-
-_held: dict[str, bytes] = {}
-"""The shared buffers of the last message that had any, by SHA-256: the server does not send them again."""
-
-
-def _received(payload: Payload) -> Payload:
-    """Return the payload with each part as the server has it.
-
-    Raises:
-        MissingBuffer: a part came by the hash of bytes that this process does not hold.
-    """
-    global _held
-    if not payload.parts:
-        return payload
-    decode, held = codec_named(payload.values.get("codec", PLAIN)).decode, _held
-    parts = {name: decode(part, held) for name, part in payload.parts.items()}
-    _held = {sha256(part).hexdigest(): part for part in parts.values()}
-    return replace(payload, parts=parts)
 
 
 def _error_reply(message: Message, error: Exception) -> Message:

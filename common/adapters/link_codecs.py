@@ -33,8 +33,9 @@ _REFERENCE, _BUFFER = b"#", b"="
 
 
 def _encode_by_hash(buffer: bytes, digest: str, held: Container[str]) -> bytes:
-    if digest in held:
-        return _REFERENCE + digest.encode()
+    reference = _REFERENCE + digest.encode()
+    if digest in held and len(reference) < len(buffer):
+        return reference
     return _BUFFER + buffer if buffer.startswith((_REFERENCE, _BUFFER)) else buffer
 
 

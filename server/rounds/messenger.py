@@ -49,7 +49,7 @@ class Links:
         for node, answer, sent in self._request(kind, payloads, number):
             if answer == "missing" and sent < payloads[node].size:
                 wasted[node] = sent
-                del self._held[node]
+                self._held.pop(node, None)
             else:
                 yield node, answer, sent
         for node, answer, sent in self._request(kind, {node: payloads[node] for node in wasted}, number):

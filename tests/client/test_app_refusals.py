@@ -1,5 +1,6 @@
 import logging
 from dataclasses import asdict, replace
+from hashlib import sha256
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,7 @@ from client.node import attach_lora, load_node
 from client.training.evaluate import Score
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
-from common.protocol.assignment import Update
+from common.protocol.assignment import Term, Update
 from common.protocol.messages import assignment_values, pack_assignment
 from tests.helpers.client.nodes import write_node
 from tests.helpers.client.server import ask, reason_of, values_of
@@ -131,3 +132,21 @@ def test_a_value_that_must_not_leave_is_never_sent(server, monkeypatch, caplog, 
     assert reason_of(refused) == "failed"
     assert CANARY not in repr(refused) + str(refused.error)
     assert "must not leave" in caplog.text
+
+
+def test_factors_that_the_node_does_not_hold_are_missing(server):
+    """And those that it holds need not be sent again."""
+    named = {"frozen": b"#" + sha256(server.parts["frozen"]).hexdigest().encode()}
+    values = server.order.to_values() | {"codec": "by-hash"}
+    assert reason_of(ask(server.file, "evaluate", values, parts={"frozen": b"#" + b"0" * 64})) == "missing"
+    whole = values_of(ask(server.file, "evaluate", values, parts=server.parts))
+    assert values_of(ask(server.file, "evaluate", values, parts=named)) == whole
+
+
+def test_a_term_that_this_release_does_not_have_is_named_in_the_log(server, caplog):
+    unknown = replace(server.assignment, terms=(Term("momentum"),))
+    values = server.values() | assignment_values(unknown, PLAIN)
+    with caplog.at_level(logging.ERROR, "client.app"), gradients() as steps:
+        reply = ask(server.file, "train", values, pack_assignment(unknown), server.parts)
+    assert (reason_of(reply), steps) == ("policy", [])
+    assert "'momentum'" in caplog.text
