@@ -110,7 +110,8 @@ def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
 def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
     assignment = unpack_assignment(asked.values, asked.blob, asked.parts)
     round_id, training = RoundId.from_values(asked.values), Training.from_values(asked.values)
-    _check_policy(file, TrainingRequest(round_id, assignment, training, asked.values.get("cohort", 0)))
+    stated = asked.values.get("cohort", 0), asked.values.get("phases", 1)
+    _check_policy(file, TrainingRequest(round_id, assignment, training, *stated))
     node = load_node(file)
     skeleton, lora = _attach(node, round_id, assignment.start)
     what = "steps" if assignment.returns == "update" else "batches for a gradient"

@@ -48,12 +48,18 @@ MAY_LEAVE: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A server's request for one round; `cohort` is the number of nodes that it states, this one included."""
+    """A server's request for one phase of a round.
+
+    Args:
+        cohort: number of nodes that the server states, this one included.
+        phases: number of phases of the round that it states.
+    """
 
     round_id: RoundId
     assignment: Assignment
     training: Training
     cohort: int
+    phases: int = 1
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def _beyond_numbers(policy: Policy, request: TrainingRequest, history: TrainingH
         "max_steps": [len(rates)],
         "max_rounds": [request.round_id.round],
         "max_lr": rates,
-        "max_phases": [request.round_id.phase],
+        "max_phases": [request.phases, request.round_id.phase],
         "max_bytes": [needed_bytes(request.assignment)],
     }
     least: dict[str, Sequence[float]] = {

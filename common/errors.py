@@ -44,8 +44,8 @@ class RunError(FedloraError):
     exit_status = 1
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return a hint for a misspelt word: `; did you mean "alpha"?`, or the known words if none is close."""
     known = sorted(known)
-    close = get_close_matches(word, known, n=3, cutoff=0.5)
+    close = get_close_matches(word, known, n=3, cutoff=cutoff)
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else f"; known: {', '.join(known)}"

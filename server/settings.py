@@ -1,15 +1,15 @@
 """A server's settings, read from its own file."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from common.adapters.link_codecs import codec_named
 from common.errors import ConfigError
 from common.settings.reader import parse_settings, read_toml
+from common.settings.recipe import Server
 from common.settings.resume import resume_settings
 from common.settings.server import ServerFile
-from server.algorithms import weights_of
-from server.algorithms.weighting import weighting_named
+from server.algorithms import AlgorithmSettings, create_algorithm
 from server.storage.journal import has_begun
 
 
@@ -33,6 +33,6 @@ def read_server(file: Path) -> ServerFile:
     keys = file.parent / Path(settings.keys).expanduser()
     if has_begun(folder / "journal") and (config := folder / "config.toml").is_file():
         settings = resume_settings(ServerFile, tables, str(file), config)
-    weighting_named(weights_of(settings.server))
     codec_named(settings.server.codec)
+    create_algorithm(AlgorithmSettings(settings.seed, (1,), settings.lora, Server(**asdict(settings.server))))
     return replace(settings, folder=str(folder), keys=str(keys))

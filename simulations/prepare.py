@@ -50,6 +50,8 @@ def prepare(recipe: Recipe) -> Prepared:
         FedloraError: names what is wrong and the remedy.
     """
     partition = find_partition(recipe.clients)
+    codec_named(recipe.server.codec)
+    create_algorithm(AlgorithmSettings(recipe.seed, recipe.clients.ranks, recipe.lora, recipe.server))
     rows, file, source = _rows(recipe)
     node = _node(recipe, _labels(rows, file, recipe))
     truncated = read_examples(node, rows, file).truncated
@@ -139,10 +141,8 @@ def _nodes(node: Node, shards: Sequence[Shard], recipe: Recipe) -> tuple[Node, .
 
 
 def _check_ranks(nodes: Sequence[Node], recipe: Recipe) -> None:
-    """Raise if the base model or the algorithm cannot serve a rank."""
+    """Raise if the base model cannot serve a rank."""
     base = load_node_base(nodes[0])
     shapes = attach_lora(base, find_targets(base, recipe.lora.targets))[1].shapes
     for node in nodes:
         check_rank(node.rank, shapes)
-    codec_named(recipe.server.codec)
-    create_algorithm(AlgorithmSettings(recipe.seed, tuple(node.rank for node in nodes), recipe.lora, recipe.server))

@@ -46,8 +46,8 @@ def require_columns(file: Path, found: tuple[str, ...], **wanted: str) -> None:
     for key, column in wanted.items():
         if column not in found:
             raise DataError(
-                f"{file} has the columns {', '.join(map(repr, found))}, but no {column!r}{nearest(column, found)}; "
-                f'set {key} = "COLUMN" (in a recipe: [data] {key})'
+                f"{file} has the columns {', '.join(map(repr, found))}, but no {column!r}"
+                f'{nearest(column, found, cutoff=0.6)}; set {key} = "COLUMN" (in a recipe: [data] {key})'
             )
 
 

@@ -16,7 +16,7 @@ from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
 
 _OUTSIDE = {
-    "base": "its base model, tokenizer, targets or labels are not those of the run",
+    "base": "its base model, tokenizer, targets or labels, or its task, max_length or beta, are not those of the run",
     "name": "its name is taken",
     "rank": "its rank is above the largest that the run began with",
     "shape": "its modules are not those of the run",

@@ -25,6 +25,7 @@ from client.data.rows import Row, column_names
 from client.data.tokens import IGNORE, Example, cut_examples, joined_tokens
 from client.objectives.base import Measured, Model, Objective
 from client.objectives.causal_lm import collate_rows, next_tokens
+from common.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +48,17 @@ class Preference(Objective):
     """The loss of DPO. A pair is right if its chosen answer gained more than its rejected one on the reference."""
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Pair, ...]:
-        """Encode the prompt with each of its answers, as a prompt and a completion."""
+        """Encode the prompt with each of its answers, as a prompt and a completion.
+
+        Raises:
+            ConfigError: the two answers are one column.
+            DataError: a column is missing, or a row cannot be used.
+        """
         data = self.data
+        if data.chosen == data.rejected:
+            raise ConfigError(
+                f"chosen and rejected both name the column {data.chosen!r} (in a recipe: [data]); name two columns"
+            )
         require_columns(file, column_names(rows), prompt=data.prompt, chosen=data.chosen, rejected=data.rejected)
         chosen, rejected = (
             cut_examples(rows, joined_tokens(rows, tokenizer, file, data.prompt, answer), data.max_length, file)

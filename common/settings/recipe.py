@@ -32,8 +32,8 @@ class Data(RowSettings):
     """[data] The source of the rows, `corpus` or `path`, their task and columns, and the size of the test set.
 
     Args:
-        corpus: `library-docs`, `library-docs-lm` or `toy`, which need no download; or `banking77`, `medquad` or
-            `polarity`, from the folder that the environment variable FEDLORA_DATA names.
+        corpus: `library-docs`, `library-docs-lm`, `toy` or `toy-preference`, which need no download; or `banking77`,
+            `medquad` or `polarity`, from the folder that the environment variable FEDLORA_DATA names.
         path: a file of rows: `.jsonl`, `.ndjson`, `.csv`, `.tsv` or `.parquet`.
         test_rows: most rows that are held out to test the global update, evenly by class, and at most half of a class.
     """
@@ -97,7 +97,7 @@ class Steps:
     """[train] The training of a client in a round, with AdamW.
 
     Args:
-        steps: optimizer steps of a client in a round.
+        steps: optimizer steps of a client in a round; `fedlin` asks for a gradient of as many batches before.
         batch: rows in one forward pass.
         lr: highest learning rate.
         schedule: course of the learning rate over the steps of all rounds: `constant`, or down to 0 as `linear` or
@@ -135,17 +135,18 @@ class Rule:
 
     Args:
         algorithm: `increments`, `fedlin`, `fedit` or `hetlora`; `fedlora algorithms` describes them.
-        mode: what clients train under `increments`: `both`, A and B; or `b`, B alone under an A that all share, which
-            `fedlin` needs.
-        a: the A that clients start a round from under `increments`: `warm` (the directions in which they just moved),
-            `fresh` (orthonormal, at random) or `gaussian`.
-        rank_global: rank of the global update that clients receive under `increments`; four times the largest rank of
-            a client if not set.
-        rank_kept: rank of the sum that the server keeps under `increments`; four times `rank_global` if not set.
+        mode: what clients train under `increments` and `fedlin`: `both`, A and B; or `b`, B alone under an A that all
+            share, which `fedlin` needs.
+        a: the A that clients start a round from under `increments` and `fedlin`: `warm` (the directions in which they
+            just moved), `fresh` (orthonormal, at random) or `gaussian`.
+        rank_global: rank of the global update that clients receive under `increments` and `fedlin`; four times the
+            largest rank of a client if not set.
+        rank_kept: rank of the sum that the server keeps under `increments` and `fedlin`; four times `rank_global` if
+            not set.
         weights: what a client's share of the sum is proportional to: the `examples` or `tokens` that it trained on in
             the round; `norm`, the norm of its update; or `uniform`, nothing. `hetlora` always takes `norm`.
         max_share: largest share of one client in a sum; `auto` is 2 / K of K updates for `norm`, and 1 for a rule that
-            counts. What it takes away is spread over the others.
+            counts. It is at least 1 / K; what it takes away is spread over the others.
         proximal: mu of FedProx's term (mu / 2) ||w - w_0||^2 in every client's loss; 0 for none.
         codec: the form of factors on the way to a client: `by-hash`, which does not send again what the client holds,
             or `plain`.

@@ -6,8 +6,9 @@
 It is `increments` in mode "b" with one exchange before: gradients of one factor under a common A add up exactly,
 whatever the ranks, so each client steps along the gradient of the whole cohort. Under label skew this learns where
 averaging local steps does not. A client keeps nothing between the phases: the server sends it c - g_i. The shares of
-phase 1 follow the run's weighting rule over the gradients; those of phase 2 are recorded and signed. Nothing bounds the
-size of a gradient, beyond its share: a large one decides the direction of everyone's first steps.
+phase 1 follow the run's weighting rule over the gradients; those of phase 2 are recorded and signed. A node that leaves
+between the two is in c and not in the sum. Nothing but its share bounds a gradient: a large one decides the direction
+of everyone's first steps.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from server.algorithms.state import State
 
 class FedLin(Increments):
     """Increments of B with the gradient of the cohort as control variate."""
+
+    phases = 2
 
     def __init__(self, settings: AlgorithmSettings) -> None:
         if settings.server.mode != "b":

@@ -20,9 +20,17 @@ from server.storage.spool import spool_update
 
 @dataclass(frozen=True)
 class RoundRequest:
-    """A request for training: one phase of a round; `assign` returns the assignment of a client, by name and rank."""
+    """A request for training in one phase of a round.
+
+    Args:
+        round_id: of the phase.
+        phases: number of phases of the round.
+        training: settings for every client.
+        assign: returns a client's assignment, by its name and rank.
+    """
 
     round_id: RoundId
+    phases: int
     training: Training
     assign: Callable[[str, int], Assignment]
 
@@ -65,7 +73,7 @@ def _payloads(
     request: RoundRequest, cohort: Mapping[int, ClientMetrics]
 ) -> tuple[dict[int, Payload], dict[int, Assignment]]:
     """Return each node's payload and its assignment; equal buffers and assignments are in memory once."""
-    packed, shared = _Packed(), request.round_id.to_values() | {"cohort": len(cohort)}
+    packed, shared = _Packed(), request.round_id.to_values() | {"cohort": len(cohort), "phases": request.phases}
     payloads, assigned = {}, {}
     for node, record in cohort.items():
         assignment = request.assign(record.name, record.rank)

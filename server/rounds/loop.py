@@ -73,7 +73,7 @@ class RoundLoop:
         self._algorithm = create_algorithm(
             AlgorithmSettings(settings.seed, ranks, settings.lora, settings.server, head)
         )
-        self._phases = PhaseRunner(settings, self._links, journal.spool_path, observer, limit)
+        self._phases = PhaseRunner(settings, self._algorithm.phases, self._links, journal.spool_path, observer, limit)
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
 
     @property

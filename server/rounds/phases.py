@@ -36,6 +36,7 @@ class PhaseRunner:
 
     Args:
         settings: of the run.
+        phases: number of phases of a round, as the nodes are told.
         links: to the nodes.
         spool: returns the file for an update.
         observer: notified as replies arrive.
@@ -43,8 +44,9 @@ class PhaseRunner:
     """
 
     def __init__(
-        self, settings: RunSettings, links: Links, spool: SpoolPath, observer: RunObserver, limit: Limit
+        self, settings: RunSettings, phases: int, links: Links, spool: SpoolPath, observer: RunObserver, limit: Limit
     ) -> None:
+        self._phases = phases
         self._settings, self._links, self._spool, self._observer = settings, links, spool, observer
         self._weighting, self._limit = weighting_named(weights_of(settings.server)), limit
 
@@ -72,7 +74,7 @@ class PhaseRunner:
     ) -> list[ClientUpdate]:
         self._observer.on_round_started(round_id.round, len(clients))
         training = replace(self._settings.training(round_id.round), phase=round_id.phase)
-        request = RoundRequest(round_id, training, partial(_assign, phase, participants.shapes))
+        request = RoundRequest(round_id, self._phases, training, partial(_assign, phase, participants.shapes))
         asked = {participants.ids[name]: client for name, client in clients.items()}
         spool, done = partial(self._spool, phase=round_id.phase), self._observer.on_client_done
         return collect_updates(self._links, request, asked, spool, done)

@@ -39,5 +39,6 @@ def quorum_error(number: int, clients: Mapping[str, ClientMetrics], quorum: int,
     why = f" ({', '.join(f'{name}: {word}' for name, word in words.items())})" if words else ""
     hint = " (nan: the training diverged; a new run with a lower [train] lr may not)" if "nan" in words.values() else ""
     return RunError(
-        f"{what}{tried}{why}; round {number - 1} is intact: fix the cause, then run again with --resume{hint}"
+        f"{what}{tried}{why}; round {number - 1} is intact: fix the cause, then run again (a simulation: with --resume)"
+        f"{hint}"
     )

@@ -115,7 +115,7 @@ class Journal:
             number = len(self._entries)
             last = f"round {number - 1} is intact" if number else "no round was committed before"
             message = f"{self._folder}: round {number} is not committed: {error}; {last}"
-            raise RunError(f"{message}; fix the cause, then run again with --resume") from error
+            raise RunError(f"{message}; fix the cause, then run again (a simulation: with --resume)") from error
 
 
 def verify_journal(folder: Path) -> tuple[Entry, ...]:

@@ -50,5 +50,5 @@ def _as_run_errors(file: Path) -> Iterator[None]:
     except OSError as error:
         raise RunError(
             f"cannot keep {file} until the round ends: {error.strerror}; the last committed round is intact: "
-            "fix the cause, then run again with --resume"
+            "fix the cause, then run again (a simulation: with --resume)"
         ) from error

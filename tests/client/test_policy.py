@@ -24,6 +24,7 @@ ASK = TrainingRequest(
     Assignment(FROZEN, START, terms=(Term("proximal"),)),
     Training((1e-3, 1e-2, 5e-3), 8),
     cohort=3,
+    phases=2,
 )
 PAST = TrainingHistory(trainings=4, seconds=30.0)
 BYTES = 4 * (3 * (4 + 6) + 2 * (2 + 6) + 5 * (2 * (4 + 6) + 2 * (2 + 6)))  # rank 3 of a (2, 6) module is 2
@@ -91,6 +92,12 @@ def test_phases_of_one_round_are_trainings_that_need_not_wait():
     assert training_violation(Policy(min_seconds=9.0), replace(ASK, round_id=second), hurried) is None
     for other in (first, replace(second, phase=3), replace(second, round=5), replace(second, attempt=2)):
         assert "min_seconds" in training_violation(Policy(min_seconds=9.0), replace(ASK, round_id=other), hurried)
+
+
+def test_the_first_phase_is_declined_where_the_round_has_more_than_the_owner_allows():
+    first = replace(ASK, round_id=replace(ASK.round_id, phase=1))
+    assert training_violation(Policy(max_phases=1), first, PAST) == "[policy] max_phases = 1, requested is 2"
+    assert training_violation(Policy(max_phases=1), replace(first, phases=1), PAST) is None
 
 
 def test_max_rounds_counts_each_phase_that_the_owner_allows():

@@ -60,3 +60,18 @@ def test_a_begun_run_takes_unset_keys_from_its_own_config(tmp_path):
     settings = read_server(file)
     assert (settings.lora.alpha, settings.seed, settings.quorum) == (8, 5, 3)
     assert (settings.folder, settings.keys) == (str(config.parent), str(tmp_path / "keys"))
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        ({"algorithm": "fedlin"}, 'mode = "b"'),
+        ({"weights": "nrom"}, "'norm'"),
+        ({"codec": "by_hash"}, "'by-hash'"),
+        ({"max_share": 0.0}, "max_share"),
+        ({"proximal": -0.1}, "proximal"),
+    ],
+)
+def test_a_rule_that_cannot_run_is_told_before_any_node_connects(server, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        read_server(written(tmp_path, server=server))

@@ -136,6 +136,9 @@ def test_test_rows_are_written_beside_their_settings(prepared, tmp_path):
         (("clients.partition=column", "data.corpus=unread"), ConfigError, r"needs \[clients\] column"),
         (("data.task=causal-lm", "base.path=tiny:gpt2"), ConfigError, "partition"),
         (("server.algorithm=fedavg",), ConfigError, "'fedit'"),
+        (("server.algorithm=fedlin", "base.path=/read/later"), ConfigError, 'mode = "b"'),
+        (("server.weights=nrom", "base.path=/read/later"), ConfigError, "'norm'"),
+        (("server.codec=plian", "base.path=/read/later"), ConfigError, "'plain'"),
     ],
 )
 def test_faults_are_found_before_anything_is_written(settings, kind, said):

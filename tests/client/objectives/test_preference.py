@@ -19,7 +19,7 @@ from client.objectives.examples import encode_rows, eval_batches
 from client.training.adapted_model import AdaptedModel
 from client.training.evaluate import evaluate
 from common.adapters.adapter import Adapter
-from common.errors import DataError
+from common.errors import ConfigError, DataError
 from common.protocol.assignment import Training
 from tests.helpers.client.dense import dense_update
 from tests.helpers.client.toy_tokenizer import node_data, word_tokenizer, words
@@ -260,3 +260,8 @@ def test_a_file_without_one_of_the_columns_is_told_with_the_key(column):
 def test_an_answer_that_is_cut_off_whole_is_refused():
     with pytest.raises(DataError, match="line 1: has nothing to learn in its first 2 tokens; raise max_length"):
         encode({"prompt": "w1 w2", "chosen": "w3", "rejected": "w4"}, max_length=2)
+
+
+def test_the_two_answers_are_two_columns():
+    with pytest.raises(ConfigError, match="chosen and rejected both name the column 'good'"):
+        encode({"prompt": "w1", "good": "w2"}, chosen="good", rejected="good")

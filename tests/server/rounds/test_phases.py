@@ -31,13 +31,15 @@ def test_each_exchange_has_its_phase(tmp_path):
     keep = messenger.request
 
     def request(kind, payloads, number):
-        asked.extend((kind, p.values.get("phase"), p.values.get("returns")) for p in payloads.values())
+        asked.extend(
+            (kind, p.values.get("phase"), p.values.get("phases"), p.values.get("returns")) for p in payloads.values()
+        )
         return keep(kind, payloads, number)
 
     messenger.request = request
     run(tmp_path, messenger, plan(1, **TWO_PHASES))
     trains = [entry[1:] for entry in asked if entry[0] == "train"]
-    assert trains == [(1, "gradient")] * 4 + [(2, "update")] * 4
+    assert trains == [(1, 2, "gradient")] * 4 + [(2, 2, "update")] * 4
 
 
 @pytest.mark.parametrize("phase", [1, 2])
