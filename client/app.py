@@ -91,7 +91,8 @@ def _error_reply(message: Message, error: Exception) -> Message:
     """Return an error with only a fixed word: the full text stays in the node's own log."""
     reason = error.reason if isinstance(error, DeclinedRequest) else _WORDS.get(type(error), "failed")
     kind, trace = message.metadata.message_type, None if isinstance(error, FedloraError | DeclinedRequest) else error
-    log.error("declined a %s message, %s: %s", kind, reason, error, exc_info=trace)
+    level = logging.INFO if reason == "missing" else logging.ERROR  # The server sends the factors again.
+    log.log(level, "declined a %s message, %s: %s", kind, reason, error, exc_info=trace)
     return Message(Error(ERROR_CODE, reason), reply_to=message)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import client.app
 from client.policy import needed_bytes
+from common.protocol.assignment import Term
 from common.protocol.messages import pack_assignment
 from tests.helpers.client.nodes import write_node
 from tests.helpers.client.server import Server, ask, reason_of, values_of
@@ -52,6 +53,33 @@ def test_one_beyond_a_limit_is_refused_before_any_step(key, server, tmp_path, tr
     with gradients() as steps:
         values_of(limited(tmp_path / "at", **{key: at}).train())
     assert (len(steps), trained) == (3, ["clinic"])
+
+
+def test_a_term_that_the_owner_does_not_allow_is_refused_before_any_step_and_named(tmp_path, trained, caplog):
+    server = limited(tmp_path / "none", terms=[])
+    server.assignment = replace(server.assignment, terms=(Term("proximal", {"mu": 0.1}),))
+    with gradients() as steps, caplog.at_level(logging.ERROR, "client.app"):
+        assert reason_of(server.train()) == "policy"
+    assert (steps, trained) == ([], [])
+    assert "[policy] terms = [], requested is 'proximal'" in caplog.text
+    allowed = limited(tmp_path / "one", terms=["proximal"])
+    allowed.assignment = server.assignment
+    values_of(allowed.train())  # control
+
+
+def test_a_gradient_is_refused_by_that_name(tmp_path, trained):
+    server = limited(tmp_path, terms=["control-variate"])
+    server.assignment = replace(server.assignment, trains="b", returns="gradient")
+    assert reason_of(server.train()) == "policy"
+    assert trained == []
+
+
+def test_a_round_of_more_phases_than_the_owner_allows_is_refused_at_its_first(tmp_path, trained):
+    server = limited(tmp_path, max_phases=1)
+    values = server.values() | {"phases": 2}
+    assert reason_of(ask(server.file, "train", values, pack_assignment(server.assignment), server.parts)) == "policy"
+    assert trained == []
+    values_of(server.train())  # control: a round of one
 
 
 def test_a_node_trains_no_more_rounds_than_it_allows(tmp_path, trained):

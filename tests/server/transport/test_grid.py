@@ -1,6 +1,7 @@
 """Messages and replies over real sockets with real TLS; who may answer what."""
 
 import gc
+import hashlib
 import tempfile
 import threading
 import time
@@ -11,6 +12,7 @@ import pytest
 from flwr.app import Error, Message
 from grpc import StatusCode
 
+from common.protocol import payload
 from common.protocol.frames import encode_message
 from server.transport.connections import Outgoing
 from server.transport.flower_messenger import FlowerMessenger, Payload
@@ -313,6 +315,22 @@ def test_the_message_of_the_app_is_left_as_it_is(grid, raw):
     messages = ask(grid, x=1)
     grid.push_messages(messages)
     assert [message.metadata.message_id for message in messages] == [""]
+
+
+def test_a_reply_is_unpacked_once_and_its_factors_are_hashed_once(start, authority, monkeypatch):
+    """What the roster's check has read and hashed is what the round gets."""
+    checked, hashed = [], []
+    sha256 = hashlib.sha256
+    monkeypatch.setattr(payload.hashlib, "sha256", lambda blob: hashed.append(bytes(blob)) or sha256(blob))
+    grid = start(guard(verify=lambda name, reply: checked.append(reply) or bool(reply.blob_hash)))
+    with nodes(grid.port, authority, "a"):
+        connected(grid, 1)
+        requests = {node: Payload({"x": 1}, b"12") for node in grid.get_node_ids()}
+        hashed.clear()
+        ((_, reply),) = FlowerMessenger(grid, 30).request("train", requests, 1)
+        assert reply.blob_hash == sha256(b"12").hexdigest()
+    assert reply is checked[0]
+    assert hashed == [b"12"]
 
 
 def test_a_reply_whose_signature_is_wrong_does_not_count(start, authority):
