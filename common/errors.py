@@ -1,7 +1,10 @@
 """Errors of fedlora: each states the fault and the remedy, and the command turns it into an exit status."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from typing import TypeVar
+
+Entry = TypeVar("Entry")
 
 
 class FedloraError(Exception):
@@ -42,6 +45,17 @@ class RunError(FedloraError):
     """A run failed after it had begun; the last committed round is intact."""
 
     exit_status = 1
+
+
+def look_up(registry: Mapping[str, Entry], key: str, name: str) -> Entry:
+    """Return the entry of this name in a registry; `key` is the setting that names it, as "[server] codec".
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in registry:
+        raise ConfigError(f"{key} = {name!r} is unknown{nearest(name, registry)}")
+    return registry[name]
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:

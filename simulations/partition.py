@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.errors import ConfigError, DataError, nearest
+from common.errors import ConfigError, DataError, look_up, nearest
 from common.seeding import rng
 from common.settings.recipe import Clients
 from simulations.corpora.corpus import CorpusRow
@@ -91,13 +91,11 @@ def find_partition(clients: Clients) -> Partition:
     Raises:
         ConfigError: there is none of this name, or a key that it needs is not set.
     """
-    name = clients.partition
-    if name not in PARTITIONS:
-        raise ConfigError(f"[clients] partition = {name!r} is unknown{nearest(name, PARTITIONS)}")
-    for key in PARTITIONS[name].needs:
+    partition = look_up(PARTITIONS, "[clients] partition", clients.partition)
+    for key in partition.needs:
         if getattr(clients, key) is None:
-            raise ConfigError(f'partition "{name}" needs [clients] {key}{_MEANINGS.get(key, "")}')
-    return PARTITIONS[name]
+            raise ConfigError(f'partition "{clients.partition}" needs [clients] {key}{_MEANINGS.get(key, "")}')
+    return partition
 
 
 def _iid(rows: Rows, clients: Clients, seed: int, label: str | None) -> Dealt:

@@ -7,7 +7,7 @@ recorded and signed is decode(encode(buffer)), so both ends mean the same factor
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
-from common.errors import ConfigError, FedloraError, nearest
+from common.errors import FedloraError, look_up
 
 
 class MissingBuffer(FedloraError):
@@ -61,6 +61,4 @@ def codec_named(name: str) -> LinkCodec:
     Raises:
         ConfigError: there is none.
     """
-    if name not in CODECS:
-        raise ConfigError(f"[server] codec = {name!r} is unknown{nearest(name, CODECS)}")
-    return CODECS[name]
+    return look_up(CODECS, "[server] codec", name)

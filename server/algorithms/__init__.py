@@ -1,6 +1,6 @@
 """Federated LoRA rules: each is pure functions, `assign` and `reduce`, on one shape of state. Registry by name."""
 
-from common.errors import ConfigError, nearest
+from common.errors import look_up
 from common.settings.recipe import Rule
 from server.algorithms.base import Algorithm, AlgorithmSettings, WeightedUpdate
 from server.algorithms.fedit import FedIT
@@ -33,9 +33,7 @@ def algorithm_named(name: str) -> type[Algorithm]:
     Raises:
         ConfigError: there is none.
     """
-    if name not in ALGORITHMS:
-        raise ConfigError(f"[server] algorithm = {name!r} is unknown{nearest(name, ALGORITHMS)}")
-    return ALGORITHMS[name]
+    return look_up(ALGORITHMS, "[server] algorithm", name)
 
 
 def weights_of(rule: Rule) -> str:

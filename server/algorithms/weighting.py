@@ -12,7 +12,7 @@ from typing import Literal
 
 from common.adapters import lowrank
 from common.adapters.adapter import Factors
-from common.errors import ConfigError, nearest
+from common.errors import look_up
 from server.algorithms.base import WeightedUpdate
 
 Limit = Callable[[str], int | None]
@@ -76,9 +76,7 @@ def weighting_named(name: str) -> Weighting:
     Raises:
         ConfigError: there is none.
     """
-    if name not in WEIGHTINGS:
-        raise ConfigError(f"[server] weights = {name!r} is unknown{nearest(name, WEIGHTINGS)}")
-    return WEIGHTINGS[name]
+    return look_up(WEIGHTINGS, "[server] weights", name)
 
 
 def find_shares(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import MappingProxyType
 
-from common.errors import ConfigError, nearest
+from common.errors import look_up
 from simulations.corpora import library_docs, library_docs_lm, public, toy, toy_preference
 from simulations.corpora.corpus import Corpus
 
@@ -28,6 +28,4 @@ def load_corpus(name: str) -> Corpus:
         ConfigError: it does not exist.
         DataError: its sources are not installed or not available.
     """
-    if name not in CORPORA:
-        raise ConfigError(f"[data] corpus = {name!r} is unknown{nearest(name, CORPORA)}")
-    return CORPORA[name]()
+    return look_up(CORPORA, "[data] corpus", name)()
