@@ -59,6 +59,7 @@ def table_lines(kind: type, path: tuple[str, ...] = ()) -> Iterator[str]:
 
 def _rows(kind: type) -> Iterator[str]:
     meanings, keys = read_meanings(kind), [field for field in fields(kind) if not table_type(field)]
+    keys.sort(key=lambda field: field.default is not MISSING)  # Required keys first, the others in their order.
     if lacking := [field.name for field in keys if field.name not in meanings]:
         raise ValueError(f"{kind.__name__}: no meaning of {', '.join(lacking)}; add a line to `Args:` in its docstring")
     if other := meanings.keys() - {field.name for field in fields(kind)}:
