@@ -4,11 +4,13 @@
     phase 2   local steps with gradient + c - g_i                  Delta = (sum_i p_i [s_i B_i | 0]) A
 
 It is `increments` in mode "b" with one exchange before: gradients of one factor under a common A add up exactly,
-whatever the ranks, so each client steps along the gradient of the whole cohort. Under label skew this learns where
-averaging local steps does not. A client keeps nothing between the phases: the server sends it c - g_i. The shares of
-phase 1 follow the run's weighting rule over the gradients; those of phase 2 are recorded and signed. A node that leaves
-between the two is in c and not in the sum. Nothing but its share bounds a gradient: a large one decides the direction
-of everyone's first steps.
+whatever the ranks, so each client steps along the gradient of the whole cohort and not of its own labels alone. A
+client keeps nothing between the phases: the server sends it c - g_i. The local optimizer is AdamW, as for any rule, not
+the paper's SGD.
+
+The shares of phase 1 follow the run's weighting rule over the gradients; those of phase 2 are recorded and signed. A
+node that leaves between the two is in c and not in the sum. Nothing but its share bounds a gradient: a large one
+decides the direction of everyone's first steps.
 """
 
 from collections.abc import Mapping
