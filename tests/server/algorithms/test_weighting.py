@@ -116,7 +116,7 @@ def test_those_below_their_caps_keep_their_proportions(weights, data):
     if sum(own) >= 1 and total > 0:
         left = sum(shares[i] for i in free)
         for i in free:
-            assert shares[i] == pytest.approx(left * weights[i] / total, abs=1e-9)
+            assert shares[i] == pytest.approx(left * (weights[i] / total), abs=1e-9)
 
 
 def test_without_a_cap_shares_have_the_bits_of_a_plain_division():
