@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
 from client.flower_node_file import node_file
@@ -29,7 +29,7 @@ from common.adapters.codec import decode_adapter
 from common.adapters.link_codecs import MissingBuffer
 from common.errors import CodecError, FedloraError
 from common.protocol.assignment import Training
-from common.protocol.messages import ADAPTER_STYPE, FROZEN, RejectionReason, RoundId, pack_update, unpack_assignment
+from common.protocol.messages import FROZEN, RejectionReason, RoundId, pack_update, unpack_assignment
 from common.protocol.payload import Payload
 from common.protocol.replies import LossReply, TrainReply
 from common.settings.node import Policy
@@ -76,12 +76,9 @@ def _answer(message: Message, context: Context, work: Work) -> Message:
     try:
         payload = Payload.from_message(message)
         values, blob = work(_node_file(context), read_parts(payload))
-        content = RecordDict({"values": ConfigRecord(outgoing_values(values))})
+        return Message(Payload(outgoing_values(values), blob).to_records(), reply_to=message)
     except Exception as error:  # Flower would send the text of an uncaught exception to the server.
         return _error_reply(message, error)
-    if blob:
-        content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), ADAPTER_STYPE, blob)})
-    return Message(content, reply_to=message)
 
 
 _WORDS: Mapping[type[Exception], RejectionReason] = {CodecError: "codec", MissingBuffer: "missing"}

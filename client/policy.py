@@ -64,8 +64,12 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class TrainingHistory:
-    """The trainings that this process has begun for the node: their number, and of the last the seconds since it began
-    and its round.
+    """The trainings that this process has begun for the node.
+
+    Args:
+        trainings: their number.
+        seconds: since the last one began.
+        last: round and phase of the last one.
     """
 
     trainings: int = 0

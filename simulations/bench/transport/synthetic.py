@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from common.adapters.adapter import Adapter, Factors, Shapes
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Update
-from common.protocol.messages import ADAPTER_STYPE, RoundId, pack_update, unpack_assignment
+from common.protocol.messages import RoundId, pack_update, unpack_assignment
 from common.protocol.payload import Payload
 from common.seeding import rng
 
@@ -60,7 +60,4 @@ def _draw(like: Factors, draws: np.random.Generator) -> Factors:
 
 
 def _reply(message: Message, values: Mapping[str, Any], blob: bytes = b"") -> Message:
-    content = RecordDict({"values": ConfigRecord(dict(values))})
-    if blob:
-        content["adapter"] = ArrayRecord({"adapter": Array("uint8", (len(blob),), ADAPTER_STYPE, blob)})
-    return Message(content, reply_to=message)
+    return Message(Payload(values, blob).to_records(), reply_to=message)

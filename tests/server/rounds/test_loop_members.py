@@ -83,8 +83,9 @@ def test_one_that_is_away_for_five_rounds_comes_back(algorithm, tmp_path):
     assert ["eve" in clients(entry) for entry in entries] == [True, True, False, False, False, False, False, True, True]
     back = clients(entries[7])["eve"]
     assert back["status"] == "ok"
-    assert back["share"] == 40 / 75 or algorithm == "hetlora"
+    assert 0 < back["share"] <= 0.5 or algorithm == "increments"
     if algorithm == "increments":
+        assert back["share"] == 40 / 75
         assert all(entry["metrics"]["aggregation_error"] <= 1e-6 for entry in entries[1:])
 
 
