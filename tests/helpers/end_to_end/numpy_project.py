@@ -1,0 +1,127 @@
+"""A project whose server is a process of its own, and whose nodes are threads of this one that train in NumPy.
+
+Everything between them is real: keys, roster, signatures, gRPC with mutual TLS. A whole run takes seconds.
+"""
+
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Thread
+
+import tomli_w
+from flwr.app import Context, Message, RecordDict
+
+from client.network.audit import LogAuditor
+from client.network.link import Link
+from client.network.responder import Responder
+from common.errors import TransportError
+from common.identity import node as node_keys
+from common.identity import operator
+from common.identity.credentials import load_node_credentials
+from common.protocol.flower import identify
+from common.protocol.payload import Kind, Payload
+from tests.helpers.end_to_end.command import Ended, end, start
+from tests.helpers.end_to_end.deployment import free_port
+from tests.helpers.server.exchange import NumpyNode
+
+Spoil = Callable[[Kind, Payload, Payload], Payload]
+"""Returns what a node sends, from the kind of the message, the message, and the honest reply."""
+
+
+def honest(kind: Kind, asked: Payload, reply: Payload) -> Payload:
+    """Return the reply as it is."""
+    return reply
+
+
+class NumpyProject:
+    """Keys in `keys` and `nodes`, a server's file, and its log.
+
+    Args:
+        folder: of the project.
+        server: keys of [server] in the server's file.
+        top: keys at the top of it.
+    """
+
+    def __init__(self, folder: Path, server: dict[str, object] | None = None, **top: object) -> None:
+        self.folder, self.port, self.file = folder, free_port(), folder / "server.toml"
+        self.run, self.log_file = folder / "runs" / "first", folder / "server.log"
+        operator.init(folder / "keys", "demo", ["localhost"], datetime.now(UTC))
+        self.write_server(server or {}, **top)
+
+    def write_server(self, server: dict[str, object], **top: object) -> None:
+        """Write the server's file with these keys."""
+        tables = {"project": "demo", "run": "first", "rounds": 3, "listen": f"localhost:{self.port}", "quorum": 3}
+        train = {"steps": 3, "lr": 0.1}
+        self.file.write_text(tomli_w.dumps(tables | {"train": train, "server": server} | top))
+
+    def admit(self, name: str, max_rank: int = 16, max_weight: int = 5000) -> None:
+        """Make the node's keys, admit it, and give it its invite."""
+        request = node_keys.join(self.folder / "nodes", name)
+        invite = operator.admit(self.folder / "keys", request, max_rank, max_weight, datetime.now(UTC))
+        (self.folder / "nodes" / invite.name).write_bytes(invite.read_bytes())
+
+    @contextmanager
+    def serving(self, *options: object) -> Iterator[subprocess.Popen[str]]:
+        """Yield the process of `fedlora server`, which is killed with the block; its log is `log`."""
+        with self.log_file.open("a") as log:
+            process = start("server", self.file, *options, log=log)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    @property
+    def log(self) -> list[str]:
+        """The server's output, without the times."""
+        return [line.split(" ", 2)[-1] for line in self.log_file.read_text().splitlines()]
+
+    def node(self, node: NumpyNode, spoil: Spoil = honest) -> "RunningNode":
+        """Start the node of this name in a thread."""
+        return RunningNode(self, node, spoil)
+
+    def whole_run(self, nodes: Sequence[NumpyNode], spoil: Mapping[str, Spoil] | None = None) -> Ended:
+        """Run the server with these nodes to its end, admitting those that are new, and return its end.
+
+        What a node sends is spoilt by the function at its name.
+        """
+        for each in nodes:
+            if not (self.folder / "nodes" / f"{each.name}.invite").exists():
+                self.admit(each.name)
+        with self.serving() as server, ExitStack() as running:
+            for each in nodes:
+                running.callback(self.node(each, (spoil or {}).get(each.name, honest)).stop)
+            return end(server)
+
+
+class RunningNode:
+    """A node in a thread, with its own link, signatures and audit; `refusal` is why it ended, if the server said so."""
+
+    def __init__(self, project: NumpyProject, node: NumpyNode, spoil: Spoil) -> None:
+        identify()
+        self.node, self._spoil, self.refusal = node, spoil, ""
+        own = load_node_credentials(project.folder / "nodes", node.name)
+        context = Context(1, 2, {"node": node.name}, RecordDict(), {})
+        self.auditor = LogAuditor(project.folder / "nodes", own)
+        responder = Responder(lambda: self._answer, context, self.auditor)
+        self.link = Link(f"localhost:{project.port}", own, node.rank, responder)
+        self.thread = Thread(target=self._run, name=node.name, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.link.run()
+        except TransportError as error:
+            self.refusal = str(error)
+
+    def _answer(self, message: Message, context: Context) -> Message:
+        kind, asked = message.metadata.message_type, Payload.from_message(message)
+        reply = self._spoil(kind, asked, self.node.answer(kind, asked))
+        return Message(reply.to_records(), reply_to=message)
+
+    def stop(self) -> None:
+        """End it."""
+        self.link.stop()
+        self.thread.join(30)
