@@ -85,11 +85,29 @@ def server(
 def client(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The node's own TOML file.")] = None,
     example: Example = False,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Only read base and rows, and say what a run would refuse; no server needed."),
+    ] = False,
+    describe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --check: write the base model's description, for the server's [base]."),
+    ] = None,
+    targets: Annotated[
+        str, typer.Option(metavar="VALUE", help="With --check: [lora] targets of the server's file; a list as in TOML.")
+    ] = "query-value",
 ) -> None:
     """Run a node: it connects to the server, trains on its own rows, and ends with the run."""
-    from client.launch import run_node
+    path = _own_file(file, example, "client")
+    if path and not check and (describe or targets != "query-value"):
+        raise typer.BadParameter("--describe and --targets need --check, which needs no server")
+    if path and check:
+        from client.check import check_node
 
-    if path := _own_file(file, example, "client"):
+        print("\n".join(check_node(path, describe, targets)))
+    elif path:
+        from client.launch import run_node
+
         run_node(path)
 
 

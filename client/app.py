@@ -162,7 +162,7 @@ def _evaluate(file: Path, asked: Payload) -> tuple[Values, bytes]:
 def _attach(node: LocalNode, round_id: RoundId, adapter: Adapter) -> tuple[BaseModel, Lora]:
     """Return the node's model, ready for an adapter on these modules; decline a round for another base."""
     modules = tuple(adapter)
-    asked, own = round_id.base, fingerprint_node(node, modules)
+    asked, own = round_id.base, fingerprint_node(node.settings, modules)
     if asked != own:
         raise DeclinedRequest(
             "base", f"requested is base {asked!r}, this node has {own}: weights, tokenizer, targets or task differ"

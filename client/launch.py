@@ -58,14 +58,14 @@ def _link(node: Node, file: Path) -> Link:
 def _app(file: Path) -> ClientApp:
     """Load the node's app, base model and rows.
 
-    Called only after the server has accepted the node, as PyTorch alone takes seconds to import; a node that cannot
-    read them ends before it receives a request.
+    Called only after the server has accepted the node, as PyTorch alone takes seconds to import.
     """
     log.info("reading base model and data")
     from client.app import app
     from client.node import load_node
 
-    load_node(file)
+    node = load_node(file)
+    log.info("ready: %s rows to train on, rank %s; waiting for the server", len(node.train), node.settings.rank)
     return app
 
 

@@ -15,8 +15,10 @@ from client.model.lora import Lora
 from client.model.targets import find_targets
 from client.objectives.examples import Examples, encode_rows, split_held_out
 from client.settings import read_node
+from common.adapters.adapter import Shapes
 from common.errors import ConfigError
 from common.huggingface.fingerprint import fingerprint
+from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.settings.node import Node
 from common.settings.tasks import TASKS
@@ -84,28 +86,39 @@ def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announceme
     Raises:
         ConfigError: no module matches, or none can have the node's rank.
     """
-    settings, base = node.settings, node.base
+    settings = node.settings
+    model = describe_model(settings, targets)
+    check_rank(settings.rank, model.shapes)
+    return Announcement(settings.name, settings.rank, len(node.train) + len(node.held), model)
+
+
+def describe_model(node: Node, targets: str | tuple[str, ...]) -> ModelDescription:
+    """Describe the part of a node that all nodes of a run share; its rows are not read.
+
+    Raises:
+        ConfigError: no module matches the targets.
+        ModelError: a file of the base is damaged.
+    """
+    base = load_node_base(node)
     shapes = attach_lora(base, find_targets(base, targets))[1].shapes
     embeddings = tuple(name for name in shapes if isinstance(base.model.get_submodule(name), nn.Embedding))
-    check_rank(settings.rank, shapes)
-    own, rows = fingerprint_node(node, tuple(shapes)), len(node.train) + len(node.held)
-    return Announcement(settings.name, settings.rank, rows, own, shapes, base.head, embeddings, settings.data.task)
+    return ModelDescription(fingerprint_node(node, tuple(shapes)), node.data.task, shapes, base.head, embeddings)
 
 
 @cache
-def fingerprint_node(node: LocalNode, modules: tuple[str, ...]) -> str:
+def fingerprint_node(node: Node, modules: tuple[str, ...]) -> str:
     """Hash, once per process, what all nodes that train these modules together must share.
 
     Raises:
         ModelError: the base lacks such a module, or one of its files is damaged.
     """
-    data, base = node.settings.data, node.base
+    data, base = node.data, load_node_base(node)
     shapes = attach_lora(base, modules)[1].shapes
     shared = {key: getattr(data, key) for key in TASKS[data.task].shared}
     return fingerprint(base.folder, shapes, data.task, data.labels, data.max_length, **shared)
 
 
-def check_rank(rank: int, shapes: dict[str, tuple[int, int]]) -> None:
+def check_rank(rank: int, shapes: Shapes) -> None:
     """Check that at least one target can have this rank.
 
     Raises:

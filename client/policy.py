@@ -126,11 +126,12 @@ def _beyond_model(policy: Policy, round_id: RoundId, names: Iterable[str]) -> It
     if policy.base is not None and round_id.base != policy.base:
         yield f"[policy] base = {policy.base!r}, requested is {round_id.base!r}"
     for name in names:
-        if policy.targets is not None and not _matches_any(name, policy.targets):
+        if policy.targets is not None and not matches_any(name, policy.targets):
             yield f"[policy] targets = {list(policy.targets)}, requested is {name!r}"
 
 
-def _matches_any(name: str, targets: Sequence[str]) -> bool:
+def matches_any(name: str, targets: Sequence[str]) -> bool:
+    """Return whether a module's name is one of the targets, or ends with one."""
     return any(name == target or name.endswith(f".{target}") for target in targets)
 
 

@@ -1,6 +1,7 @@
 """Errors of fedlora: each states the fault and the remedy, and the command turns it into an exit status."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -45,6 +46,15 @@ class RunError(FedloraError):
     """A run failed after it had begun; the last committed round is intact."""
 
     exit_status = 1
+
+
+@contextmanager
+def naming_command(again: str) -> Iterator[None]:
+    """Add the command that resumes the run to an error of a run that fails while the block runs."""
+    try:
+        yield
+    except RunError as error:
+        raise RunError(f"{error}; resume with: {again}") from error
 
 
 def look_up(registry: Mapping[str, Entry], key: str, name: str) -> Entry:

@@ -13,14 +13,17 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from common.errors import ConfigError
+from common.huggingface.base_folder import resolve_base
 from common.settings.recipe import Recipe
 from common.settings.resume import read_run_settings
+from common.settings.server import RunBase
 from server.monitoring.console import ConsoleLog
 from server.rounds.loop import RoundLoop, Test
 from server.rounds.observer import Observers, RunObserver
 from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder
-from server.storage.journal import Journal
+from server.run_model import find_model
+from server.storage.journal import Journal, has_begun
 from server.transport.flower_messenger import FlowerMessenger
 
 DEADLINE = 86_400.0
@@ -41,15 +44,23 @@ def make_app(observer: RunObserver | None = None, test: Test | None = None, base
     def main(grid: Grid, context: Context) -> None:
         folder = RunFolder(_run_folder(context.run_config))
         recipe = read_run_settings(Recipe, folder.config)
-        publish = partial(folder.publish, base=base or recipe.base.path)
+        named = RunBase(file=_base_file(folder), name=str(resolve_base(base or recipe.base.path)))
         with Journal.open(folder.journal) as journal:
+            model, name = find_model(named, recipe.lora, journal, folder.adapter, recipe.clients.ranks)
             folder.restore(journal.entries)
-            observers = Observers([folder, *([observer] if observer else [])])
-            RoundLoop(
-                FlowerMessenger(grid, DEADLINE), RunSettings.from_recipe(recipe), journal, observers, publish, test
-            ).run()
+            observers, publish = (
+                Observers([folder, *([observer] if observer else [])]),
+                partial(folder.publish, base=name),
+            )
+            settings, messenger = RunSettings.from_recipe(recipe), FlowerMessenger(grid, DEADLINE)
+            RoundLoop(messenger, settings, model, journal, observers, publish, test).run()
 
     return app
+
+
+def _base_file(folder: RunFolder) -> str | None:
+    """Return the run's own base.toml; a run that began before there was one describes itself."""
+    return str(folder.base) if folder.base.is_file() or not has_begun(folder.journal) else None
 
 
 def _run_folder(config: Mapping[str, Any]) -> Path:

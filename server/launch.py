@@ -3,22 +3,26 @@
 import logging
 import shlex
 import signal
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from common.errors import IdentityError
+from common.errors import IdentityError, naming_command
 from common.identity.credentials import ServerCredentials, load_server_credentials
 from common.settings.server import ServerFile
 from common.signals import exit_on_signal
 from server.algorithms import weights_of
+from server.farewell import await_farewell
+from server.limits import check_limits
 from server.monitoring.console import ConsoleLog
 from server.monitoring.status import ServerStatus
 from server.notifications import NoticeBroadcaster, Notices
-from server.rounds.loop import RoundLoop
+from server.rounds.loop import Publish, RoundLoop
 from server.rounds.observer import Observers
-from server.rounds.quorum import wait_for_nodes
+from server.rounds.participants import RunModel
 from server.rounds.run_settings import RunSettings
-from server.run_folder import open_run_folder
+from server.run_folder import RunFolder, open_run_folder
+from server.run_model import find_model
 from server.settings import read_server
 from server.storage.journal import Journal
 from server.transport.authorization import RosterGuard
@@ -40,49 +44,61 @@ def serve(file: Path) -> Path:
     """
     raise_open_file_limit()
     settings = read_server(file)
+    credentials = _credentials(settings)
+    again = shlex.join(["fedlora", "server", str(file)])
+    stopped = exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; resume with: {again}")
+    with stopped, naming_command(again):
+        _run(settings, credentials)
+    return Path(settings.folder)
+
+
+def _credentials(settings: ServerFile) -> ServerCredentials:
     credentials = load_server_credentials(Path(settings.keys))
     if credentials.project != settings.project:
         raise IdentityError(
             f"project = {settings.project!r}, but {settings.keys} contains the keys of {credentials.project!r}; "
             "set keys to the folder of this project"
         )
-    for warning in credentials.warnings:
+    for warning in (*credentials.warnings, *check_limits(settings, credentials.roster)):
         log.warning("%s", warning)
-    if (members := len(credentials.roster.members)) < settings.quorum:
-        log.warning(
-            "quorum = %s, but the roster has %s nodes; admit more nodes, or lower quorum", settings.quorum, members
-        )
-    again = shlex.join(["fedlora", "server", str(file)])
-    with exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; resume with: {again}"):
-        _run(settings, credentials)
-    return Path(settings.folder)
+    return credentials
 
 
 def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
-    roster_guard = RosterGuard(
-        Path(settings.keys), credentials.roster, credentials.roster_bytes, weights_of(settings.server)
-    )
     with Journal.open(Path(settings.folder) / "journal") as journal:
+        members = credentials.roster.members.values()
+        ranks = [member.max_rank for member in members if member.state(datetime.now(UTC)) == "current"]
+        model, name = find_model(settings.base, settings.lora, journal, Path(settings.folder) / "adapter", ranks)
         # Only now: the lock of the journal keeps a second server from rewriting the settings of this run.
         folder = open_run_folder(settings, begun=bool(journal.entries))
         folder.restore(journal.entries)
         if len(journal.entries) > settings.rounds:
             log.info("all %s rounds are done; set another `run` to train more", settings.rounds)
-            return
-        notices = Notices(journal, roster_guard, credentials)
-        checks = roster_guard.authorize_node, roster_guard.authorize_reply
-        guard = NodeGuard(*checks, notices.on_connect, NodeQuota(), settings.server.codec)
-        with GrpcGrid(settings.listen, credentials, guard, folder.journal, settings.health) as grid:
-            health = f"127.0.0.1:{grid.health_port}"
-            log.info("listening at %s as %s; health at %s", settings.listen, settings.project, health)
-            status = ServerStatus(folder.path, grid, settings.listen, health)
-            status.restore(journal.entries)
-            observers = Observers([folder, status, ConsoleLog(log), NoticeBroadcaster(grid, notices)])
-            with status.heartbeat():
-                messenger, publish = (
-                    FlowerMessenger(grid, settings.deadline),
-                    partial(folder.publish, base=settings.project),
-                )
-                wait_for_nodes(messenger, settings.quorum, observers)
-                run = RunSettings.from_server_file(settings)
-                RoundLoop(messenger, run, journal, observers, publish, limit=roster_guard.max_weight).run()
+        else:
+            folder.unmark_told()
+        _serve_rounds(settings, credentials, journal, folder, model, partial(folder.publish, base=name))
+
+
+def _serve_rounds(
+    settings: ServerFile,
+    credentials: ServerCredentials,
+    journal: Journal,
+    folder: RunFolder,
+    model: RunModel,
+    publish: Publish,
+) -> None:
+    guard = RosterGuard(Path(settings.keys), credentials.roster, credentials.roster_bytes, weights_of(settings.server))
+    notices = Notices(journal, guard, credentials)
+    checks = guard.authorize_node, guard.authorize_reply
+    node_guard = NodeGuard(*checks, notices.on_connect, NodeQuota(), settings.server.codec)
+    with GrpcGrid(settings.listen, credentials, node_guard, folder.journal, settings.health) as grid:
+        health = f"127.0.0.1:{grid.health_port}"
+        log.info("listening at %s as %s; health at %s", settings.listen, settings.project, health)
+        status = ServerStatus(folder.path, grid, settings.listen, health, guard.member_names)
+        status.restore(journal.entries)
+        observers = Observers([folder, status, ConsoleLog(log, guard.member_names), NoticeBroadcaster(grid, notices)])
+        messenger, run = FlowerMessenger(grid, settings.deadline, grid.name), RunSettings.from_server_file(settings)
+        with status.heartbeat():
+            RoundLoop(messenger, run, model, journal, observers, publish, limit=guard.max_weight).run()
+            await_farewell(grid.names, journal.entries[-1], folder)
+    folder.mark_told()

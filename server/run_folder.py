@@ -12,9 +12,9 @@ from tensorboardX import SummaryWriter
 from common.adapters.adapter import Adapter
 from common.atomic_files import remove_leftovers, write_file
 from common.errors import ConfigError, JournalError
-from common.huggingface.base_folder import resolve_base
+from common.huggingface.base_file import BaseFile, write_base_file
+from common.huggingface.model_description import ModelDescription
 from common.huggingface.peft_folder import write_peft_folder
-from common.protocol.announcement import Announcement
 from common.settings.reader import to_tables
 from common.settings.resume import config_hash, find_changes, read_run_settings
 from common.settings.server import ServerFile
@@ -69,24 +69,54 @@ class RunFolder(RunObserver):
         return self.path / "config.toml"
 
     @property
+    def base(self) -> Path:
+        """Path of the description of a simulation's base model; a deployment's is where its operator keeps it."""
+        return self.path / "base.toml"
+
+    def describe_base(self, file: BaseFile) -> None:
+        """Write the description of a simulation's base model."""
+        self.base.unlink(missing_ok=True)
+        write_base_file(self.base, file)
+
+    @property
+    def adapter(self) -> Path:
+        """Path of the published adapter's folder."""
+        return self.path / "adapter"
+
+    @property
     def journal(self) -> Path:
         """Path of the journal."""
         return self.path / "journal"
 
+    @property
+    def has_told(self) -> bool:
+        """Whether the nodes were told that the run is over."""
+        return self._told.exists()
+
+    def mark_told(self) -> None:
+        """Note that the nodes were told that the run is over."""
+        write_file(self._told, b"")
+
+    def unmark_told(self) -> None:
+        """Note that the run is not over."""
+        self._told.unlink(missing_ok=True)
+
+    @property
+    def _told(self) -> Path:
+        return self.journal / "told"
+
     def restore(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Rewrite metrics and curves of the committed rounds; a run may have ended before it wrote its last ones."""
-        for place in (self.path, self.path / "adapter"):
+        for place in (self.path, self.adapter):
             remove_leftovers(place)
         (self.path / "metrics.jsonl").write_text("", encoding="utf-8")
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         for entry in entries:
             self.on_round_committed(with_current_keys(entry["metrics"]))
 
-    def publish(self, adapter: Adapter, node: Announcement, base: str) -> None:
-        """Replace `adapter/` with the global update, as a PEFT folder for this base."""
-        write_peft_folder(
-            self.path / "adapter", adapter, node.head, str(resolve_base(base)), node.task, node.embeddings
-        )
+    def publish(self, adapter: Adapter, model: ModelDescription, base: str) -> None:
+        """Replace `adapter/` with the global update, as a PEFT folder for the base of this name or path."""
+        write_peft_folder(self.adapter, adapter, model.head, base, model.task, model.embeddings)
 
     def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl and a point to each curve."""

@@ -8,7 +8,7 @@ from common.errors import ConfigError
 from common.settings.reader import parse_settings, read_toml
 from common.settings.recipe import Server
 from common.settings.resume import resume_settings
-from common.settings.server import ServerFile
+from common.settings.server import RunBase, ServerFile
 from server.algorithms import AlgorithmSettings, create_algorithm
 from server.storage.journal import has_begun
 
@@ -28,6 +28,8 @@ def read_server(file: Path) -> ServerFile:
             raise ConfigError(
                 f"{file}: [{section}] {key} belongs at the top of a server's file, as {key}; move it there"
             )
+    if "max_rank" in tables:
+        raise ConfigError(f"{file}: max_rank belongs in [base], as [base] max_rank; move it there")
     settings = parse_settings(ServerFile, tables, str(file))
     folder = file.parent / Path(settings.folder or f"runs/{settings.run}").expanduser()
     keys = file.parent / Path(settings.keys).expanduser()
@@ -35,4 +37,12 @@ def read_server(file: Path) -> ServerFile:
         settings = resume_settings(ServerFile, tables, str(file), config)
     codec_named(settings.server.codec)
     create_algorithm(AlgorithmSettings(settings.seed, (1,), settings.lora, Server(**asdict(settings.server))))
-    return replace(settings, folder=str(folder), keys=str(keys))
+    return replace(settings, folder=str(folder), keys=str(keys), base=_resolved(settings.base, file.parent))
+
+
+def _resolved(base: RunBase, folder: Path) -> RunBase:
+    def absolute(path: str | None) -> str | None:
+        # Absolute, since it is read again from the run's own config.toml.
+        return path if not path or path.startswith("package:") else str((folder / Path(path).expanduser()).absolute())
+
+    return replace(base, file=absolute(base.file), path=absolute(base.path))

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 import client.app
+from client.check import describe_base
 from client.finished_run import load_run, load_test_rows
 from client.node import attach_lora, load_node_base
 from client.objectives.examples import Examples, subset
@@ -58,6 +59,7 @@ def simulate(
     folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
     files = write_nodes(folder.path / "nodes", prepared)
     write_test(folder.path, prepared)
+    folder.describe_base(describe_base(prepared.nodes[0], recipe.lora.targets))
     if prepare_only:
         console.print(_flower_command(folder.path, len(files)), soft_wrap=True, highlight=False)
         return folder.path

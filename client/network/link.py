@@ -5,7 +5,7 @@ It answers one message at a time, in the thread that runs the link.
 
 import logging
 from random import SystemRandom
-from threading import Event
+from threading import Event, Timer
 from typing import Any
 
 import grpc
@@ -21,6 +21,8 @@ from common.protocol.frames import decode_message
 
 _FIRST, _LONGEST = 0.5, 30.0
 """Seconds before the next attempt: after the first failure, and at most."""
+LAST_WORD = 30.0
+"""Seconds that a node whose base or rows cannot be used waits for a question, to which it answers with the reason."""
 _FINAL = {
     StatusCode.PERMISSION_DENIED,
     StatusCode.UNAUTHENTICATED,
@@ -59,6 +61,7 @@ class Link:
 
         Raises:
             TransportError: the server rejects this node, or one does not trust the other.
+            FedloraError: the node's base model or rows cannot be used.
         """
         while not self._stopped.is_set():
             try:
@@ -86,9 +89,12 @@ class Link:
             try:
                 self._answer_all(channel)
             except grpc.RpcError as error:
-                return self._is_stopped(error)
+                if not self._responder.fault:
+                    return self._is_stopped(error)
             finally:
                 self._stream.cancel()
+        if self._responder.fault:
+            raise self._responder.fault
         return True
 
     def _channel(self) -> grpc.Channel:
@@ -103,6 +109,10 @@ class Link:
             log.info("connected to %s", self._server)
             self._failures = 0
             self._responder.prepare()
+        # The server asks a node as soon as it has connected; one that cannot take part does not wait for long.
+        timer = Timer(LAST_WORD, self._stream.cancel) if self._responder.fault else None
+        if timer:
+            timer.start()
         reply = channel.stream_unary(f"/{SERVICE}/{REPLY}")
         for first in self._stream:
             if (frames := self._responder.reply_to(decode_message(first, self._stream, self._limit))) is None:
@@ -111,6 +121,8 @@ class Link:
                 reply(frames)
             except grpc.RpcError as error:  # If the connection broke, the stream raises next.
                 log.warning("%s did not accept a reply: %s", self._server, error.details())
+            if self._responder.fault:
+                return
 
     def _is_stopped(self, error: Any) -> bool:
         """Return True if `stop` ended the stream; raise the cause otherwise."""

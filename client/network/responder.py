@@ -7,12 +7,20 @@ from typing import Any, Protocol
 from flwr.app import ConfigRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from common.errors import ConfigError, DataError, FedloraError, ModelError
 from common.protocol.channel import NOTICE
 from common.protocol.frames import encode_message
+from common.protocol.messages import RejectionReason
 from common.protocol.payload import Payload
 
 _FAILED = 2
 """Flower's code for a client app that failed."""
+_FAULTS: Mapping[type[FedloraError], RejectionReason] = {
+    DataError: "rows",
+    ModelError: "model",
+    ConfigError: "settings",
+}
+"""The word for a node that cannot be loaded; the text stays with the node's owner."""
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +45,7 @@ class Responder:
     """Answers one message at a time.
 
     Args:
-        load: makes the app, once the server has accepted the node; an exception from it ends the node.
+        load: makes the app, once the server has accepted the node.
         context: the argument of the app; its `node_config` contains `node`, the path of the node's file.
         auditor: signs each reply, and audits what the server sends.
     """
@@ -45,10 +53,14 @@ class Responder:
     def __init__(self, load: Callable[[], ClientApp], context: Context, auditor: Auditor) -> None:
         self._load, self._context, self._auditor = load, context, auditor
         self._app: ClientApp | None = None
+        self.fault: FedloraError | None = None
 
     def prepare(self) -> None:
-        """Load the app, unless it is loaded."""
-        self._app = self._app or self._load()
+        """Load the app, unless it is loaded; if that fails, `fault` is the error, and the next answer its word."""
+        try:
+            self._app = self._app or self._load()
+        except FedloraError as error:
+            self.fault = error
 
     def reply_to(self, message: Message) -> Iterator[bytes] | None:
         """Return the frames of the reply; None for a notice, which has none."""
@@ -56,6 +68,9 @@ class Responder:
             notice = Payload.from_message(message)
             self._auditor.on_notice(notice.values, notice.blob)
             return None
+        if self.fault:
+            word = next((word for kind, word in _FAULTS.items() if isinstance(self.fault, kind)), "failed")
+            return encode_message(Message(Error(_FAILED, word), reply_to=message))
         try:
             return encode_message(self._sign(self._reply(message)))
         except Exception as error:

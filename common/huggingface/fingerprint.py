@@ -62,6 +62,23 @@ def base_hash(folder: Path) -> str:
     return hashlib.sha256(json.dumps(tensors).encode()).hexdigest()
 
 
+@lru_cache(maxsize=2)
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor by name; only the files' headers are read.
+
+    Raises:
+        ModelError: the folder contains no safetensors, or a file of it is damaged.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in safetensors_files(folder):
+        try:
+            with safe_open(file, framework="np") as stored:
+                shapes |= {name: tuple(stored.get_slice(name).get_shape()) for name in stored.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"{file} is not a complete safetensors file ({error}); copy it again") from None
+    return shapes
+
+
 def architecture_hash(folder: Path) -> str:
     """Return the SHA-256 over the model's configuration: equal tensors with other heads or positions are another model.
 

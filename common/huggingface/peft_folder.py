@@ -41,10 +41,12 @@ class PeftAdapter:
     Args:
         adapter: factors with the scale folded into b.
         saved: tensors to put in place of the base model's of the same name (PEFT's `modules_to_save`).
+        embeddings: names of the modules that are embeddings.
     """
 
     adapter: Adapter
     saved: Mapping[str, Array]
+    embeddings: tuple[str, ...] = ()
 
 
 def write_peft_folder(
@@ -138,16 +140,18 @@ def read_peft_folder(folder: Path) -> PeftAdapter:
     """
     config, tensors = read_config(folder / CONFIG), _read_weights(folder)
     pairs: dict[str, dict[str, Array]] = defaultdict(dict)
-    saved = {}
+    saved, embeddings = {}, set()
     for key, tensor in tensors.items():
         name = key.removeprefix(_PREFIX)
         if match := _FACTOR.fullmatch(name):
+            embeddings |= {match["name"]} if match["embedding"] else set()
             pairs[match["name"]][match["side"] or match["embedding"]] = tensor
         elif "lora_" in name or "trainable_tokens" in name:
             raise ModelError(f"{folder / WEIGHTS}: {key} is not a LoRA factor of a matrix; {REMEDY}")
         else:
             saved[name.replace(".base_layer.", ".")] = tensor
-    return PeftAdapter(Adapter({name: _factors(folder, name, pair, config) for name, pair in pairs.items()}), saved)
+    adapter = Adapter({name: _factors(folder, name, pair, config) for name, pair in pairs.items()})
+    return PeftAdapter(adapter, saved, tuple(sorted(embeddings)))
 
 
 def _read_weights(folder: Path) -> dict[str, Array]:

@@ -11,6 +11,25 @@ from common.settings.types import _STRICT, Address, Count, Name, Positive
 
 
 @dataclass(frozen=True, config=_STRICT)
+class RunBase:
+    """[base] The base model that nodes train, as the operator names it; fixed when the run begins.
+
+    Args:
+        file: a `base.toml`, written at a node by `fedlora client --check NODE.toml --describe base.toml`; required for
+            a new run.
+        path: folder of the base model, if the server has it: it is hashed and compared with `file`.
+        name: of the base model in the exported adapter; that in `file` if not set.
+        max_rank: largest rank of a node, on which the rank of the global update depends; the largest that the roster
+            allows when the run begins, if not set. A node of a higher rank trains at this one.
+    """
+
+    file: str | None = None
+    path: str | None = None
+    name: str | None = None
+    max_rank: Count | None = None
+
+
+@dataclass(frozen=True, config=_STRICT)
 class ServerFile:
     """A server's settings file for a deployment. Paths are relative to the file.
 
@@ -22,10 +41,12 @@ class ServerFile:
         listen: address and port that nodes connect to.
         health: port of gRPC's health service on 127.0.0.1; 0 takes a free one.
         keys: folder of the project's keys.
-        quorum: fewest updates that complete a round; the run begins when this many nodes are connected.
-        deadline: seconds in which a node must send each reply.
+        quorum: fewest updates that complete a round; the run begins when this many nodes are ready.
+        deadline: seconds in which a node must send each reply; the reading of base model and rows does not count.
+        patience: seconds to wait where fewer than `quorum` nodes are ready; for ever if not set.
         cohort: nodes that are sampled a round, at least `quorum`; all if not set.
         seed: keys every random stream.
+        base: the base model of the run.
         lora: as in a recipe.
         train: as in a recipe, without `rounds`.
         server: as in a recipe, without `cohort`.
@@ -40,8 +61,10 @@ class ServerFile:
     keys: Annotated[str, OPERATIONAL] = "keys"
     quorum: Annotated[Count, OPERATIONAL] = 2
     deadline: Annotated[Positive, OPERATIONAL] = 3600.0
+    patience: Annotated[Positive | None, OPERATIONAL] = None
     cohort: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
+    base: Annotated[RunBase, OPERATIONAL] = RunBase()
     lora: LoraSettings = LoraSettings()
     train: Steps = Steps()
     server: Rule = Rule()

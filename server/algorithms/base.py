@@ -90,6 +90,8 @@ class Algorithm(Protocol):
 
     weights: str | None = None
     """The only weighting rule that the algorithm is defined with; None leaves the choice to [server] weights."""
+    one_rank: bool = False
+    """All nodes train at the run's largest rank."""
     phases: int = 1
     """Phases of a round, which every request states, so that a node knows at the first what the round will ask."""
 

@@ -20,6 +20,8 @@ from server.algorithms.state import State
 class FedIT(FactorAveraging):
     """Federated averaging of the factors."""
 
+    one_rank = True
+
     def __init__(self, settings: AlgorithmSettings) -> None:
         if len(set(settings.ranks)) > 1:
             ranks = sorted(set(settings.ranks))

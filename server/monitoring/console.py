@@ -1,24 +1,58 @@
 """A running server's log: one line for each event that its operator needs to know of."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from server.rounds.observer import RunObserver
 
+_MEANINGS = {
+    "refused: base": "its base model, tokenizer, targets, labels or max_length are not those of the run",
+    "refused: shape": "its modules are not those of the run",
+    "refused: name": "another node has its name",
+    "refused: rank": "the algorithm needs one rank of all nodes: [base] max_rank, or else the roster's largest",
+    "refused: rows": "its rows cannot be used; its own log says why",
+    "refused: model": "its base model cannot be loaded; its own log says why",
+    "refused: settings": "its settings are wrong; its own log says why",
+    "refused: failed": "an error at the node; its own log says which",
+}
+"""Meaning of a node's state for the operator."""
+
 
 class ConsoleLog(RunObserver):
-    """Writes one line per event to a logger."""
+    """Writes one line per event to a logger.
 
-    def __init__(self, log: logging.Logger) -> None:
-        self._log = log
+    Args:
+        log: the logger.
+        members: returns the names of all nodes that may take part.
+    """
 
-    def on_waiting(self, connected: int, needed: int) -> None:
-        """Log that too few nodes are connected to begin."""
-        self._log.info("%s of %s nodes are connected; waiting for the others", connected, needed)
+    def __init__(self, log: logging.Logger, members: Callable[[], Iterable[str]] = tuple) -> None:
+        self._log, self._members = log, members
+        self._states: Mapping[str, str] = {}
+
+    def on_waiting(self, states: Mapping[str, str], needed: int) -> None:
+        """Log what is waited for."""
+        self.on_nodes(states)
+        ready = sum(state.startswith("ready") for state in states.values())
+        others = [f"{name} {state}" for name, state in states.items() if not state.startswith("ready")]
+        others += [f"{name} not connected" for name in sorted({*self._members()} - states.keys())]
+        self._log.info("%s of %s nodes are ready; waiting for %s", ready, needed, ", ".join(others) or "the others")
+
+    def on_nodes(self, states: Mapping[str, str]) -> None:
+        """Log each node whose state has changed."""
+        for name, state in states.items():
+            if state != self._states.get(name) and state != "loading":
+                why = f" ({_MEANINGS[state]})" if state in _MEANINGS else ""
+                level = logging.INFO if state.startswith("ready") else logging.WARNING
+                self._log.log(level, "node %s is %s%s", name, state, why)
+        for name in self._states.keys() - states.keys():
+            self._log.warning("node %s is silent since %s", name, f"{datetime.now(UTC):%H:%M:%S} UTC")
+        self._states = dict(states)
 
     def on_run_started(self, rounds: int, done: int) -> None:
-        """Log that enough nodes are connected."""
+        """Log that enough nodes are ready."""
         self._log.info("%s rounds, %s of them done", rounds, done)
 
     def on_client_done(self, name: str, status: str) -> None:

@@ -1,6 +1,6 @@
 """The observer that keeps `status.json` in a run's folder up to date (`server.monitoring.status_file`)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,12 +26,19 @@ class ServerStatus(RunObserver):
         traffic: of its grid.
         listen: address for nodes.
         health: address of the health service.
+        members: returns the names of all nodes that may take part.
     """
 
     def __init__(
-        self, folder: Path, traffic: Traffic, listen: str, health: str, clock: Callable[[], datetime] = _utc
+        self,
+        folder: Path,
+        traffic: Traffic,
+        listen: str,
+        health: str,
+        members: Callable[[], Iterable[str]] = tuple,
+        clock: Callable[[], datetime] = _utc,
     ) -> None:
-        self._folder, self._traffic, self._clock = folder, traffic, clock
+        self._folder, self._traffic, self._clock, self._members = folder, traffic, clock, members
         self._now: dict[str, Any] = {"round": 0, "rounds": 0, "phase": "starting", "done": 0, "of": 0}
         self._now |= {"listen": listen, "health": health, "started": self._time()}
         self._nodes: dict[str, dict[str, Any]] = {}
@@ -60,12 +67,18 @@ class ServerStatus(RunObserver):
             ended.set()
             thread.join()
 
-    def on_waiting(self, connected: int, needed: int) -> None:
-        """Write that too few nodes are connected to begin."""
-        self._write(phase="waiting", done=connected, of=needed)
+    def on_waiting(self, states: Mapping[str, str], needed: int) -> None:
+        """Write that too few nodes are ready."""
+        self._take(states)
+        self._write(phase="waiting", done=sum(state.startswith("ready") for state in states.values()), of=needed)
+
+    def on_nodes(self, states: Mapping[str, str]) -> None:
+        """Write the state of each node."""
+        self._take(states)
+        self._write()
 
     def on_run_started(self, rounds: int, done: int) -> None:
-        """Write that enough nodes are connected."""
+        """Write that enough nodes are ready."""
         self._write(phase="started", round=done, rounds=rounds, done=0, of=0)
 
     def on_round_started(self, number: int, clients: int) -> None:
@@ -93,6 +106,10 @@ class ServerStatus(RunObserver):
         self._count(record)
         last = record["round"] == self._now["rounds"]
         self._write(phase="finished" if last else "committed", round=record["round"], done=0, of=0)
+
+    def _take(self, states: Mapping[str, str]) -> None:
+        for name in {*self._nodes, *states}:
+            self._node(name)["state"] = states.get(name)
 
     def _count(self, record: Mapping[str, Any]) -> None:
         for client in record["clients"]:
@@ -127,4 +144,6 @@ class ServerStatus(RunObserver):
 
     def _save(self) -> None:
         with self._writing:
-            write_status(self._folder, live_nodes(self._told, self._traffic) | {"updated": self._time()})
+            write_status(
+                self._folder, live_nodes(self._told, self._traffic, self._members()) | {"updated": self._time()}
+            )

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,23 +34,35 @@ class Traffic(Protocol):
 
 def unknown_node(name: str) -> dict[str, Any]:
     """Return the row of a node of which nothing is known yet."""
-    return {"name": name, "rank": None, "bytes_up": 0, "bytes_down": 0, "status": None, "reason": None}
+    return {"name": name, "rank": None, "bytes_up": 0, "bytes_down": 0, "status": None, "reason": None, "state": None}
 
 
-def live_nodes(told: Mapping[str, Any], traffic: Traffic) -> dict[str, Any]:
-    """Return the status with the grid's data: connected nodes, last contact of each, and rejected calls."""
+def live_nodes(told: Mapping[str, Any], traffic: Traffic, members: Iterable[str]) -> dict[str, Any]:
+    """Return the status with the grid's data: connected nodes, last contact of each, and rejected calls.
+
+    Args:
+        told: what the run's events told.
+        traffic: the grid's data.
+        members: names of all nodes that may take part.
+    """
     meters, connected = traffic.meters, set() if told["phase"] == "finished" else {*traffic.names()}
-    nodes = {name: unknown_node(name) for name in connected} | told["nodes"]
-    rows = [
-        nodes[name] | {"connected": name in connected, "last_seen": _last_seen(meters.get(name))}
-        for name in sorted(nodes)
-    ]
+    nodes = {name: unknown_node(name) for name in {*connected, *members}} | told["nodes"]
+    rows = [_live(nodes[name], name in connected, _last_seen(meters.get(name))) for name in sorted(nodes)]
     rejected_calls = [
         {"name": name, "reason": reason, "count": count, "round": None}
         for name in sorted(meters)
         for reason, count in dict(meters[name].refused).items()
     ]
     return {**told, "nodes": rows, "refusals": told["refusals"] + rejected_calls[:REFUSALS]}
+
+
+def _live(node: Mapping[str, Any], connected: bool, seen: str | None) -> dict[str, Any]:
+    """Return a node's row; a state that was told holds while the node is connected."""
+    away = f"silent since {seen}" if seen else "not connected yet"
+    if (node["state"] or "").startswith("refused"):
+        away = f"{node['state']}; {away}"
+    state = (node["state"] or "loading") if connected else away
+    return {**node, "connected": connected, "last_seen": seen, "state": state}
 
 
 def _last_seen(meter: TrafficMeter | None) -> str | None:

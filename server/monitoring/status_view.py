@@ -1,5 +1,6 @@
 """`fedlora status`: a run's status as text for a terminal."""
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -62,14 +63,17 @@ def _beats(status: Mapping[str, Any], now: datetime) -> bool:
 
 
 def _nodes(status: Mapping[str, Any], now: datetime) -> Table:
-    table = Table("node", "rank", "connected", "last seen", "up", "down", "last reply", box=None, pad_edge=False)
+    table = Table(
+        "node", "rank", "connected", "state", "last seen", "up", "down", "last reply", box=None, pad_edge=False
+    )
     for node in status["nodes"]:
         reply = " ".join(dict.fromkeys(word for word in (node["status"], node["reason"]) if word)) or "-"
         sizes = decimal(node["bytes_up"]), decimal(node["bytes_down"])
         connected = "yes" if node["connected"] and _beats(status, now) else "no"
-        table.add_row(
-            _plain(node["name"]), str(node["rank"] or "-"), connected, _age(node["last_seen"], now), *sizes, reply
-        )
+        state = _plain(node.get("state") or "-")
+        state = re.sub(r"silent since \S+", "silent", state)  # "last seen" has the time
+        age = _age(node["last_seen"], now)
+        table.add_row(_plain(node["name"]), str(node["rank"] or "-"), connected, state, age, *sizes, reply)
     return table
 
 

@@ -6,12 +6,13 @@ every random stream is keyed by names, the round and its phase, and the reductio
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
 from common.errors import JournalError
+from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.protocol.messages import FROZEN, RoundId
 from common.protocol.payload import Payload
@@ -24,16 +25,17 @@ from server.rounds.exactness import measure_exactness
 from server.rounds.messenger import Links, Messenger
 from server.rounds.metrics import ClientMetrics, Exactness, TestScore, round_metrics
 from server.rounds.observer import RunObserver
-from server.rounds.participants import Participants, sample_cohort
+from server.rounds.participants import Participants, RunModel, sample_cohort
 from server.rounds.phases import PhaseRunner
 from server.rounds.run_settings import RunSettings
+from server.storage.hash_chain import Entry
 from server.storage.journal import Journal
 
 Test = Callable[[Adapter], TestScore]
 """Loss and accuracy of a global update on test rows that the run's owner holds."""
 
-Publish = Callable[[Adapter, Announcement], None]
-"""Receives each committed global update, and a node's announcement that describes its modules."""
+Publish = Callable[[Adapter, ModelDescription], None]
+"""Receives each committed global update, and the description of its modules."""
 
 
 class RoundLoop:
@@ -43,36 +45,29 @@ class RoundLoop:
         self,
         messenger: Messenger,
         settings: RunSettings,
+        model: RunModel,
         journal: Journal,
         observer: RunObserver,
         publish: Publish,
         test: Test | None = None,
         limit: Limit = lambda name: None,
     ) -> None:
-        """Ask the connected nodes to announce themselves.
+        """Make the loop; no node needs to be there yet.
 
         Raises:
             JournalError: the journal belongs to other settings or another base.
-            RunError: no node answered.
+            ConfigError: the algorithm does not support the settings.
         """
-        self._messenger, self._settings, self._journal, self._observer = messenger, settings, journal, observer
+        self._settings, self._model, self._journal, self._observer = settings, model, journal, observer
         self._publish, self._links = publish, Links(messenger, settings.server.codec)
         self._test: Test = test or (lambda adapter: TestScore())
-        nothing: dict[str, Any] = {"base": "", "max_rank": 0, "config": settings.config}
-        first = journal.entries[0] if journal.entries else nothing
-        if first["config"] != settings.config:
-            raise JournalError(
-                f"the run began with settings {first['config']}, but these are {settings.config}; use those of the run"
-            )
-        self._participants = Participants(first["base"], first["max_rank"])
-        self._refresh_participants()
-        self._participants.require_any()
-        # The largest rank of the first round stays the largest, even if that node is not connected now.
-        ranks = (*(node.rank for node in self.nodes.values()), self._participants.max_rank)
-        head = frozenset(module.name for module in self._participants.any().head)
+        _check_first(journal.entries, settings, model)
+        head = frozenset(module.name for module in model.description.head)
         self._algorithm = create_algorithm(
-            AlgorithmSettings(settings.seed, ranks, settings.lora, settings.server, head)
+            AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head)
         )
+        one_rank = self._algorithm.one_rank
+        self._participants = Participants(messenger, model, settings.lora.targets, one_rank)
         self._phases = PhaseRunner(settings, self._algorithm.phases, self._links, journal.spool_path, observer, limit)
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
 
@@ -82,36 +77,36 @@ class RoundLoop:
         return self._participants.nodes
 
     def run(self) -> State:
-        """Run the remaining rounds, and return the state after the last one.
+        """Publish what is committed, run the remaining rounds, and return the state after the last one.
 
         Raises:
             RunError: a round had too few updates in every attempt, or could not be written.
         """
-        self._observer.on_run_started(self._settings.train.rounds, max(0, len(self._journal.entries) - 1))
-        state = self._load_committed() if self._journal.entries else self._begin()
-        while state.round < self._settings.train.rounds:
+        state, rounds = self._load_committed() if self._journal.entries else None, self._settings.train.rounds
+        if state is None or state.round < rounds:
+            quorum.wait_for_quorum(self._participants, self._settings, self._observer, self._settings.settle)
+        self._observer.on_run_started(rounds, max(0, len(self._journal.entries) - 1))
+        state = state or self._begin()
+        while state.round < rounds:
             state = self._round(state)
         return state
-
-    def _refresh_participants(self) -> None:
-        targets = self._settings.lora.targets
-        self._participants.refresh(self._messenger, {"targets": targets if isinstance(targets, str) else list(targets)})
 
     def _load_committed(self) -> State:
         """Load the state of the last round from its checkpoint, and publish its global update."""
         state = self._journal.last_state()
-        self._publish(self._algorithm.broadcast_update(state).astype("f4"), self._participants.any())
+        self._publish(self._algorithm.broadcast_update(state).astype("f4"), self._model.description)
         return state
 
     def _begin(self) -> State:
         began = time.monotonic()
-        state = self._algorithm.initial(self._participants.shapes)
+        state = self._algorithm.initial(self._model.description.shapes)
         return self._commit(state, self._cohort(1), Exactness(), began)
 
     def _round(self, state: State) -> State:
         """Return the state after the first attempt that reaches a quorum; a failed attempt changes nothing."""
-        for attempt in range(1, self._settings.attempts + 1):
-            self._refresh_participants()
+        failed = 0
+        for attempt in count(1):
+            quorum.wait_for_quorum(self._participants, self._settings, self._observer)
             began = time.monotonic()
             clients = self._cohort(state.round + 1)
             phases = self._algorithm.round(state, self._journal.keep)
@@ -119,14 +114,21 @@ class RoundLoop:
             if (reduced := self._phases.run(phases, round_id, clients, self._participants)) is not None:
                 after, updates = reduced
                 return self._commit(after, clients, measure_exactness(self._algorithm, state, after, updates), began)
-            self._abandon(state.round + 1, attempt, clients)
-        self._participants.require_any()
+            failed += self._are_enough_left()
+            if failed == self._settings.attempts:
+                break
+            self._abandon(state.round + 1, attempt, clients, pause=quorum.PAUSE * failed)
+        self._observer.on_round_abandoned(state.round + 1, attempt, quorum.rejection_reasons(clients))
         raise quorum.quorum_error(state.round + 1, clients, self._settings.quorum, self._settings.attempts)
 
-    def _abandon(self, number: int, attempt: int, clients: Mapping[str, ClientMetrics]) -> None:
+    def _are_enough_left(self) -> bool:
+        """Return whether a quorum of nodes is still connected: an attempt does not count if nodes vanished in it."""
+        self._participants.refresh()
+        return len(self.nodes) >= self._settings.quorum
+
+    def _abandon(self, number: int, attempt: int, clients: Mapping[str, ClientMetrics], pause: float) -> None:
         self._observer.on_round_abandoned(number, attempt, quorum.rejection_reasons(clients))
-        if attempt < self._settings.attempts:
-            time.sleep(quorum.PAUSE * attempt)
+        time.sleep(pause)
 
     def _cohort(self, number: int) -> dict[str, ClientMetrics]:
         names = sample_cohort(list(self.nodes), self._settings.server.cohort, self._settings.seed, number)
@@ -138,7 +140,7 @@ class RoundLoop:
             self._settings.config,
             number,
             adapter_hash(self._algorithm.broadcast_update(state)),
-            self._participants.base,
+            self._model.description.fingerprint,
             attempt,
         )
 
@@ -153,12 +155,14 @@ class RoundLoop:
         record = round_metrics(state.round, time.monotonic() - began, tested, exact, everyone)
         entry = {
             "adapter_hash": adapter_hash(self._algorithm.broadcast_update(state)),
-            "base": self._participants.base,
+            "base": self._model.description.fingerprint,
             "config": self._settings.config,
-            "max_rank": self._participants.max_rank,
+            "max_rank": self._model.max_rank,
             "held_out": self._losses,
             "metrics": record,
         }
+        if state.round == 0:
+            entry["model"] = self._model.description.to_values()
         self._journal.commit(state, entry)
         committed = self._load_committed()
         self._observer.on_round_committed(record)
@@ -173,6 +177,22 @@ class RoundLoop:
         for name in sent.keys() & clients.keys():
             clients[name].bytes_down += sent[name]
         return losses
+
+
+def _check_first(entries: Sequence[Entry], settings: RunSettings, model: RunModel) -> None:
+    """Check that the first line of a journal, if there is one, is of these settings and this base."""
+    if not entries:
+        return
+    first, base = entries[0], model.description.fingerprint
+    if first["config"] != settings.config:
+        raise JournalError(
+            f"the run began with settings {first['config']}, but these are {settings.config}; use those of the run"
+        )
+    if first["base"] != base:
+        raise JournalError(
+            f"the run's base, tokenizer, targets or labels have fingerprint {first['base']}, but [base] is {base}; "
+            "name the base that the run began with"
+        )
 
 
 def adapter_hash(adapter: Adapter) -> str:

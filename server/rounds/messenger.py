@@ -1,6 +1,6 @@
 """The round's interface to nodes, independent of what carries the messages, and the links to them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from typing import Protocol
@@ -15,6 +15,19 @@ class Messenger(Protocol):
 
     def nodes(self) -> Iterable[int]:
         """Return the numbers of the connected nodes."""
+        ...
+
+    def name(self, node: int) -> str:
+        """Return the name of a connected node, for people."""
+        ...
+
+    def announcements(
+        self, question: Payload, known: Collection[int]
+    ) -> Iterable[tuple[int, Payload | RejectionReason]]:
+        """Ask connected nodes that are not `known` to announce themselves, once each; return what has arrived by now.
+
+        It does not wait: a node answers when it has read its base model and rows.
+        """
         ...
 
     def request(

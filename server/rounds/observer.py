@@ -8,8 +8,11 @@ from typing import Any
 class RunObserver:
     """Notified of each event of a run; each method does nothing by default."""
 
-    def on_waiting(self, connected: int, needed: int) -> None:
-        """Note that `connected` of the `needed` nodes are connected; the run begins when all of these are."""
+    def on_waiting(self, states: Mapping[str, str], needed: int) -> None:
+        """Note that fewer than `needed` nodes are ready, or others load; a state is "ready", "loading" or a refusal."""
+
+    def on_nodes(self, states: Mapping[str, str]) -> None:
+        """Note the state of each connected node before an attempt at a round."""
 
     def on_run_started(self, rounds: int, done: int) -> None:
         """Note that a run of `rounds` rounds begins, of which `done` are done."""

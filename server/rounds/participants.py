@@ -1,12 +1,11 @@
-"""The nodes of a run: the connected ones with the run's base model, and the rejected ones with the reason."""
+"""The nodes of a run: those that are ready to take part, those that load, and those refused, with the reason."""
 
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from common.adapters.adapter import Shapes
-from common.errors import JournalError, RunError
+from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.protocol.messages import RejectionReason
 from common.protocol.payload import Payload
@@ -15,111 +14,140 @@ from server.rounds.messenger import Messenger
 from server.rounds.metrics import ClientMetrics
 
 
-class Participants:
-    """Announced nodes by name. The first to announce themselves fix the largest rank and, by majority, the model."""
+@dataclass(frozen=True)
+class RunModel:
+    """What a run trains, as its operator decided before any node connected.
 
-    def __init__(self, base: str = "", max_rank: int = 0) -> None:
-        self.base, self.max_rank = base, max_rank
-        self._like: Announcement | None = None
+    Args:
+        description: of the base model.
+        max_rank: largest rank of a node.
+    """
+
+    description: ModelDescription
+    max_rank: int
+
+
+class Participants:
+    """The connected nodes. None of them decides anything about the run: each has the run's model, or is refused.
+
+    Args:
+        messenger: to the nodes.
+        model: of the run.
+        targets: as [lora] targets.
+        one_rank: nodes of a lower rank than the run's largest are refused, since the algorithm needs one of all.
+
+    `nodes` and `ids` have the announcement and Flower's number of each ready node, by name; `refused` has the name and
+    the reason word of each refused one, by number.
+    """
+
+    def __init__(
+        self, messenger: Messenger, model: RunModel, targets: str | Sequence[str], one_rank: bool = False
+    ) -> None:
+        self.model, self._messenger, self._one_rank = model, messenger, one_rank
+        question = {"targets": targets if isinstance(targets, str) else list(targets)}
+        self._question = Payload({**question, "base": model.description.fingerprint})
         self.nodes: dict[str, Announcement] = {}
         self.ids: dict[str, int] = {}
-        self.rejected: dict[int, tuple[Announcement, RejectionReason]] = {}
+        self.refused: dict[int, tuple[ClientMetrics, RejectionReason]] = {}
+        self._own_ranks: dict[str, int] = {}
+        self._last_words: dict[str, str] = {}
 
-    def refresh(self, messenger: Messenger, question: Mapping[str, Any]) -> None:
-        """Ask new nodes to announce themselves, and forget those that are no longer connected."""
-        connected = set(messenger.nodes())
-        self.ids = {name: node for name, node in self.ids.items() if node in connected}
+    def refresh(self, again: bool = False) -> None:
+        """Take in what nodes have announced by now, and forget those that are no longer connected.
+
+        Args:
+            again: also ask nodes once more whose announcement failed.
+        """
+        connected = set(self._messenger.nodes())
+        gone = {name for name, node in self.ids.items() if node not in connected}
+        self.ids = {name: node for name, node in self.ids.items() if name not in gone}
         self.nodes = {name: self.nodes[name] for name in self.ids}
-        # Its name may be free by now, for example where the same client came back under another number.
-        self.rejected = {n: entry for n, entry in self.rejected.items() if n in connected and entry[1] != "name"}
-        unknown = connected - set(self.ids.values()) - self.rejected.keys()
-        answers = dict(_announcements(messenger, {node: Payload(question) for node in sorted(unknown)}))
-        if alike := [node for node in answers.values() if node.fingerprint == self.base or not self.base]:
-            self._choose(alike)
-        for node, announcement in sorted(answers.items(), key=lambda item: (item[1].name, item[0])):
-            self._accept(node, announcement)
+        # A name may be free by now, for example where the same client came back under another number.
+        asked = {n for n, (record, word) in self.refused.items() if word == "name" and record.name in gone}
+        asked |= {n for n, (_, word) in self.refused.items() if again and word not in _FINAL}
+        self.refused = {n: each for n, each in self.refused.items() if n in connected - asked}
+        answers = self._messenger.announcements(self._question, {*self.ids.values(), *self.refused})
+        read = [(node, _read(answer)) for node, answer in answers]
+        for node, announced in sorted(read, key=lambda item: (getattr(item[1], "name", ""), item[0])):
+            self._take(node, announced)
 
     @property
     def shapes(self) -> Shapes:
-        """(d, k) of the run's modules: those of any node, since their fingerprints are equal."""
-        return self.any().shapes
+        """(d, k) of the run's modules."""
+        return self.model.description.shapes
 
-    def any(self) -> Announcement:
-        """Return any node that takes part."""
-        return next(iter(self.nodes.values()))
+    def loading(self) -> list[str]:
+        """Return the names of the connected nodes that have not answered yet."""
+        known = {*self.ids.values(), *self.refused}
+        return sorted(self._messenger.name(node) for node in self._messenger.nodes() if node not in known)
 
-    def require_any(self) -> None:
-        """Raise an error if the run has no nodes.
+    def states(self) -> dict[str, str]:
+        """Return "loading", "refused: WORD" or "ready", with its rank if that is lowered, for each node by name.
 
-        Raises:
-            JournalError: all connected nodes have another base than the run began with.
-            RunError: no node is connected, or none answered.
+        A refused node has this state until it connects again and is heard, since it may end by itself.
         """
-        if self.nodes:
-            return
-        if others := self.other_bases():
-            raise JournalError(
-                f"the run's base, tokenizer, targets or labels have fingerprint {self.base}, but the nodes "
-                f"have {', '.join(others)}; give the nodes what the run began with"
-            )
-        raise RunError("no node answered; start the clients and run again with --resume")
+        refused = {name: f"refused: {word}" for name, word in self._last_words.items()}
+        ready = {
+            name: f"ready, at rank {self.nodes[name].rank} of its {own}" if own > self.nodes[name].rank else "ready"
+            for name, own in self._own_ranks.items()
+            if name in self.nodes
+        }
+        return {**refused, **dict.fromkeys(self.loading(), "loading"), **ready}
 
     def other_bases(self) -> list[str]:
-        """Return the fingerprints of the nodes that were rejected for theirs."""
-        return sorted({node.fingerprint for node, reason in self.rejected.values() if reason == "base"})
+        """Return the names of the connected nodes if all of them are refused for their base; else none."""
+        words = {record.name: word for record, word in self.refused.values()}
+        return sorted(words) if not self.nodes and {*words.values()} == {"base"} else []
 
     def rejected_metrics(self) -> list[ClientMetrics]:
-        """Return a record of each rejected node."""
-        return [
-            ClientMetrics(node.name, node.rank, node.rows, status="refused", reason=reason)
-            for node, reason in self.rejected.values()
-        ]
+        """Return a record of each refused node."""
+        return [replace(record, status="refused", reason=word) for record, word in self.refused.values()]
 
-    def _choose(self, nodes: Sequence[Announcement]) -> None:
-        like = self._like = self._like or majority_model(nodes)
-        self.base = like.fingerprint
-        self.max_rank = self.max_rank or max(node.rank for node in nodes if node.model == like.model)
-
-    def _accept(self, node: int, announcement: Announcement) -> None:
-        like = self._like
-        reason = mismatch(announcement, self.nodes, like, self.max_rank) if like else "base"
-        if reason:
-            self.rejected[node] = announcement, reason
+    def _take(self, node: int, announced: Announcement | RejectionReason) -> None:
+        self._last_words.pop(self._messenger.name(node), None)
+        if not isinstance(announced, Announcement):
+            self.refused[node] = ClientMetrics(self._messenger.name(node), 0, 0), announced
+        elif reason := self._mismatch(announced):
+            self.refused[node] = ClientMetrics(announced.name, announced.rank, announced.rows), reason
         else:
-            self.nodes[announcement.name], self.ids[announcement.name] = announcement, node
+            rank = min(announced.rank, self.model.max_rank)
+            # The run's own description: nothing that a node sent is kept but its name and two numbers.
+            kept = replace(announced, rank=rank, model=self.model.description)
+            self.nodes[announced.name], self.ids[announced.name] = kept, node
+            self._own_ranks[announced.name] = announced.rank
+        if node in self.refused:
+            record, word = self.refused[node]
+            self._last_words[record.name] = word
+
+    def _mismatch(self, announced: Announcement) -> RejectionReason | None:
+        too_low = self._one_rank and announced.rank < self.model.max_rank
+        return mismatch(announced, self.nodes, self.model.description) or ("rank" if too_low else None)
 
 
-def _announcements(messenger: Messenger, payloads: Mapping[int, Payload]) -> Iterator[tuple[int, Announcement]]:
-    """Yield nodes' announcements; a node with no valid answer is asked again in the next round."""
-    for node, reply in messenger.request("query", payloads, 0):
-        try:
-            if isinstance(reply, Payload):
-                yield node, Announcement.from_values(reply.values)
-        except (KeyError, TypeError, ValueError, OverflowError):
-            continue
+_FINAL = ("base", "shape", "name", "rank")
+"""Reasons that another announcement of the same connection would not change."""
+
+
+def _read(answer: Payload | RejectionReason) -> Announcement | RejectionReason:
+    if not isinstance(answer, Payload):
+        return answer
+    try:
+        return Announcement.from_values(answer.values)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return "malformed"
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names that a node's own file may give it; each is a valid file name."""
 
 
-def majority_model(nodes: Sequence[Announcement]) -> Announcement:
-    """Return a node with the most frequent model; of equally frequent ones the first by fingerprint."""
-    counts = Counter(node.model for node in nodes)
-    return min(nodes, key=lambda node: (-counts[node.model], node.fingerprint, str(node.model)))
-
-
-def mismatch(
-    node: Announcement, known: Mapping[str, Announcement], like: Announcement, max_rank: int
-) -> RejectionReason | None:
-    """Return the reason that bars a node from joining the known ones, with the model of `like`, or None."""
+def mismatch(node: Announcement, known: Mapping[str, Announcement], model: ModelDescription) -> RejectionReason | None:
+    """Return the reason that bars a node from joining the known ones, in a run of this model, or None."""
     if node.name in known or not _NAME.fullmatch(node.name):
         return "name"
-    if node.fingerprint != like.fingerprint:
+    if node.model.fingerprint != model.fingerprint:
         return "base"
-    if node.model != like.model:
-        return "shape"
-    return "rank" if node.rank > max_rank else None
+    return None if node.model == model else "shape"
 
 
 def sample_cohort(names: Sequence[str], size: int | None, seed: int, number: int) -> tuple[str, ...]:

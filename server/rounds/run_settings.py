@@ -1,7 +1,7 @@
 """Settings of a run, from a recipe or from a deployment's own file."""
 
 from dataclasses import asdict, dataclass
-from math import cos, pi
+from math import cos, inf, pi
 from typing import Self
 
 from common.protocol.assignment import Training
@@ -11,6 +11,9 @@ from common.settings.server import ServerFile
 
 ATTEMPTS = 3
 """Attempts at a round in a deployment: its nodes may come back. Those of a simulation would fail the same way."""
+
+SETTLE = 30.0
+"""Seconds that a deployment waits for nodes that still load: those that start together take part together."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ class RunSettings:
         lora: a section of the original settings, like `train` and `server`.
         config: hash of the original settings.
         quorum: fewest updates for a round.
-        attempts: number of tries at a round before the run stops.
+        attempts: number of tries at a round before the run stops; one for which too few nodes were there is none.
+        patience: seconds to wait where fewer than `quorum` nodes are ready.
+        settle: seconds to wait before the first round for connected nodes that still load, once enough are ready.
     """
 
     seed: int
@@ -32,6 +37,8 @@ class RunSettings:
     config: str
     quorum: int = 1
     attempts: int = 1
+    patience: float = 0.0
+    settle: float = inf
 
     def training(self, number: int) -> Training:
         """Return the training settings of every client in round `number`."""
@@ -56,7 +63,8 @@ class RunSettings:
         """Return the settings of a deployment."""
         train = Train(rounds=file.rounds, **asdict(file.train))
         server = Server(cohort=file.cohort, **asdict(file.server))
-        return cls(file.seed, file.lora, train, server, config_hash(file), file.quorum, ATTEMPTS)
+        waits = file.quorum, ATTEMPTS, file.patience or inf, SETTLE
+        return cls(file.seed, file.lora, train, server, config_hash(file), *waits)
 
 
 def learning_rates(train: Train, number: int) -> tuple[float, ...]:

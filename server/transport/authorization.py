@@ -59,6 +59,11 @@ class RosterGuard:
         member = self._roster.members.get(name)
         return member.max_weight if member else None
 
+    def member_names(self) -> list[str]:
+        """Return the names of the nodes that may take part now."""
+        now = datetime.now(UTC)
+        return [name for name, member in self._roster.members.items() if member.state(now) == "current"]
+
     def authorize_reply(self, name: str, reply: Payload) -> RejectionReason | None:
         """Return the reason that a reply of the node of this name does not count, or None; the blob is not decoded."""
         if reason := self._reason_against(name, reply.values, reply.blob_hash):

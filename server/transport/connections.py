@@ -107,6 +107,11 @@ class Connections:
         """Return the names of the connected nodes."""
         return [connection.peer.name for connection in list(self._open.values())]
 
+    def name(self, number: int) -> str:
+        """Return the name of the node of this number, or the number as text if it is not connected."""
+        connection = self._open.get(number)
+        return connection.peer.name if connection else str(number)
+
     def notify(self, name: str, frames: Iterator[bytes]) -> None:
         """Send a notice to the node of this name, if it is connected."""
         for connection in self._open.values():

@@ -5,7 +5,7 @@ Flower's own strategies begin at round 1 and hold every reply in memory, so fedl
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -18,16 +18,44 @@ SHORTEST, LONGEST = 0.001, 0.02
 from nodes on the same machine."""
 
 
-class FlowerMessenger:
-    """Sends payloads over a Flower grid."""
+LOADING = 30 * 86_400.0
+"""Seconds in which a node may announce itself: it reads its base model and rows before."""
 
-    def __init__(self, grid: Grid, deadline: float) -> None:
-        """Give nodes `deadline` seconds for each reply."""
-        self._grid, self._deadline = grid, deadline
+
+class FlowerMessenger:
+    """Sends payloads over a Flower grid.
+
+    Args:
+        grid: to send over.
+        deadline: seconds that a node has for each reply, its announcement aside.
+        name: returns a node's name by its number.
+    """
+
+    def __init__(self, grid: Grid, deadline: float, name: Callable[[int], str] = str) -> None:
+        self._grid, self._deadline, self._name = grid, deadline, name
+        self._asked: dict[str, int] = {}
 
     def nodes(self) -> Iterable[int]:
         """Return Flower's numbers of the connected nodes."""
         return self._grid.get_node_ids()
+
+    def name(self, node: int) -> str:
+        """Return the node's name; its number where the grid knows no names."""
+        return self._name(node)
+
+    def announcements(
+        self, question: Payload, known: Collection[int]
+    ) -> Iterable[tuple[int, Payload | RejectionReason]]:
+        """Ask connected nodes that are not `known` to announce themselves, once each; return what has arrived."""
+        connected = set(self._grid.get_node_ids())
+        self._asked = {message: node for message, node in self._asked.items() if node in connected}
+        new = sorted(connected - set(known) - set(self._asked.values()))
+        messages = [Message(question.to_records(), node, "query", ttl=LOADING, group_id="0") for node in new]
+        pushed = zip(self._grid.push_messages(messages), new, strict=True) if new else ()
+        self._asked |= {message: node for message, node in pushed if message}
+        replies = self._grid.pull_messages(list(self._asked)) if self._asked else ()
+        answers = [(self._asked.pop(reply.metadata.reply_to_message_id, None), read_reply(reply)) for reply in replies]
+        return [(node, answer) for node, answer in answers if node is not None]
 
     def request(
         self, kind: Kind, payloads: Mapping[int, Payload], number: int

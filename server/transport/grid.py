@@ -114,6 +114,10 @@ class GrpcGrid(GridOfOneRun):
         """Return the names of the connected nodes."""
         return self._connections.names()
 
+    def name(self, number: int) -> str:
+        """Return the name of the node of this number; the number as text if it is no longer connected."""
+        return self._connections.name(number)
+
     def notify(self, name: str, notice: Payload) -> None:
         """Send a notice to the node of this name, if it is connected; it does not answer."""
         self._listener.call_soon(self._connections.notify, name, _encode_notice(notice))

@@ -8,6 +8,7 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from common.adapters.adapter import Adapter, Factors, Shapes
+from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Update
 from common.protocol.messages import RoundId, pack_update, unpack_assignment
@@ -35,8 +36,7 @@ def random_factors(shapes: Shapes, ranks: Mapping[str, int]) -> ClientApp:
     @app.query()
     def query(message: Message, context: Context) -> Message:
         name = str(context.node_config["node"])
-        own = Announcement(name, ranks[name], ROWS, "bench", shapes, (), (), "classification")
-        return _reply(message, own.to_values())
+        return _reply(message, Announcement(name, ranks[name], ROWS, described(shapes)).to_values())
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
@@ -53,6 +53,11 @@ def random_factors(shapes: Shapes, ranks: Mapping[str, int]) -> ClientApp:
         return _reply(message, RoundId.from_values(values).to_values() | {"loss": 1.0, "count": ROWS})
 
     return app
+
+
+def described(shapes: Shapes) -> ModelDescription:
+    """Return the model that these nodes announce."""
+    return ModelDescription("bench", "classification", shapes)
 
 
 def _draw(like: Factors, draws: np.random.Generator) -> Factors:

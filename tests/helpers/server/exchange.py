@@ -1,6 +1,6 @@
 """The protocol's other side in NumPy: nodes in memory that train real factors, and a messenger for payloads."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from common.adapters import codec
 from common.adapters.adapter import Adapter, Array, Factors, Shapes
 from common.adapters.link_codecs import codec_named
+from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment, Training, Update
 from common.protocol.messages import RejectionReason, RoundId, pack_update, unpack_assignment
@@ -17,6 +18,11 @@ from common.protocol.payload import Kind, Payload
 from common.seeding import rng
 
 SHAPES = {"head": (3, 8), "query": (8, 8), "value": (6, 10)}
+
+
+def described(base: str = "base", shapes: Shapes = SHAPES) -> ModelDescription:
+    """Return the model that a NumpyNode announces."""
+    return ModelDescription(base, "classification", shapes)
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,7 @@ class NumpyNode:
     held: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
     def announcement(self) -> Announcement:
-        return Announcement(self.name, self.rank, self.rows, self.base, self.shapes, (), (), "classification")
+        return Announcement(self.name, self.rank, self.rows, described(self.base, self.shapes))
 
     def answer(self, kind: Kind, payload: Payload) -> Payload:
         """Return the reply that a client app would give."""
@@ -101,6 +107,13 @@ class MemoryExchange:
 
     def nodes(self) -> Iterable[int]:
         return list(self.connected)
+
+    def name(self, node: int) -> str:
+        return self.connected[node].name
+
+    def announcements(self, question: Payload, known: Collection[int]) -> list[tuple[int, Payload | RejectionReason]]:
+        new = {node: question for node in self.nodes() if node not in known}
+        return list(self.request("query", new, 0)) if new else []
 
     def request(
         self, kind: Kind, payloads: Mapping[int, Payload], number: int

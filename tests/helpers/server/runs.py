@@ -9,9 +9,10 @@ from common.settings.recipe import LoraSettings, Server, Train
 from server.rounds.loop import RoundLoop, Test
 from server.rounds.messenger import Messenger
 from server.rounds.observer import RunObserver
+from server.rounds.participants import RunModel
 from server.rounds.run_settings import RunSettings
 from server.storage.journal import Journal
-from tests.helpers.server.exchange import MemoryExchange, NumpyNode
+from tests.helpers.server.exchange import MemoryExchange, NumpyNode, described
 
 Act = Callable[[int], Any]
 Entries = tuple[dict[str, Any], ...]
@@ -44,10 +45,14 @@ def run(
     settings: RunSettings,
     observer: RunObserver | None = None,
     test: Test | None = None,
+    max_rank: int = 8,
+    base: str = "base",
 ) -> Entries:
     """Run to the end and return all commits; the run starts where the journal in the folder ends."""
     with Journal.open(folder) as journal:
-        RoundLoop(messenger, settings, journal, observer or RunObserver(), lambda adapter, node: None, test).run()
+        publish = lambda adapter, model: None  # noqa: E731
+        model = RunModel(described(base), max_rank)
+        RoundLoop(messenger, settings, model, journal, observer or RunObserver(), publish, test).run()
         return journal.entries
 
 

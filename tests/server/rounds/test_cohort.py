@@ -4,50 +4,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.rounds.participants import majority_model, mismatch, sample_cohort
+from server.rounds.participants import mismatch, sample_cohort
 from tests.helpers.server.exchange import NumpyNode
 
 ADA = NumpyNode("ada", 4).announcement()
 NAMES = [f"node-{i}" for i in range(20)]
 
 
-def bases(word):
-    return [replace(ADA, fingerprint=payload) for payload in word]
-
-
-@pytest.mark.parametrize(("word", "base"), [("a", "a"), ("abb", "b"), ("bbaa", "a"), ("cabc", "c")])
-def test_the_base_is_that_of_the_most(word, base):
-    assert majority_model(bases(word)).fingerprint == majority_model(bases(word[::-1])).fingerprint == base
-
-
-def test_the_shapes_are_those_of_the_most():
-    other = replace(ADA, name="a", shapes={"q": (1, 1)})
-    assert majority_model([other, ADA, replace(ADA, name="bob", rank=2, rows=3)]).shapes == ADA.shapes
+MODEL = ADA.model
 
 
 def test_who_takes_part():
-    assert mismatch(ADA, {}, ADA, 4) is None
-    assert mismatch(ADA, {"bob": ADA}, ADA, 8) is None
-    assert mismatch(ADA, {"ada": ADA}, ADA, 4) == "name"
-    assert mismatch(ADA, {}, replace(ADA, fingerprint="other"), 4) == "base"
-    assert mismatch(ADA, {}, ADA, 3) == "rank"
+    assert mismatch(ADA, {}, MODEL) is None
+    assert mismatch(ADA, {"bob": ADA}, MODEL) is None
+    assert mismatch(ADA, {"ada": ADA}, MODEL) == "name"
+    assert mismatch(ADA, {}, replace(MODEL, fingerprint="other")) == "base"
 
 
-@pytest.mark.parametrize("change", [{"shapes": {"q": (1, 1)}}, {"embeddings": ("q",)}, {"task": "classification"}])
+@pytest.mark.parametrize("change", [{"shapes": {"q": (1, 1)}}, {"embeddings": ("query",)}, {"task": "classification"}])
 def test_one_fingerprint_with_another_model_is_refused(change):
-    like = replace(ADA, task="causal-lm")
-    assert mismatch(replace(like, **change), {}, like, 4) == "shape"
-    assert mismatch(replace(like, rank=1, rows=7), {}, like, 4) is None
+    model = replace(MODEL, task="causal-lm")
+    assert mismatch(replace(ADA, model=replace(model, **change)), {}, model) == "shape"
+    assert mismatch(replace(ADA, model=model, rank=1, rows=7), {}, model) is None
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../ada", "a\0b", "-a", "ada\n", "a b", "ä", "a" * 65])
 def test_a_name_that_cannot_name_a_file_is_refused(name):
-    assert mismatch(replace(ADA, name=name), {}, ADA, 4) == "name"
+    assert mismatch(replace(ADA, name=name), {}, MODEL) == "name"
 
 
 @pytest.mark.parametrize("name", ["a", "Ada-2_b.c", "9", "a" * 64])
 def test_other_names_are_not(name):
-    assert mismatch(replace(ADA, name=name), {}, ADA, 4) is None
+    assert mismatch(replace(ADA, name=name), {}, MODEL) is None
 
 
 @given(st.permutations(NAMES), st.integers(1, 19), st.integers(0, 9), st.integers(1, 99))

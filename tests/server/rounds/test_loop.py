@@ -36,7 +36,7 @@ def test_round_0_is_before_training(tmp_path):
     for node in FOUR:
         assert clients(first)[node.name]["loss_after"] == node.loss(zeros(SHAPES))
         assert clients(first)[node.name]["loss_before"] is None
-    assert [kind for kind, *_ in messenger.asked[:3]] == ["query", "evaluate", "query"]
+    assert [kind for kind, *_ in messenger.asked[:3]] == ["query", "evaluate", "train"]
 
 
 @pytest.mark.parametrize("algorithm", ["increments", "hetlora"])
@@ -155,7 +155,7 @@ def test_an_assignment_carries_the_training(tmp_path):
     expected |= {"cohort": 4}
     assert values.items() >= (expected | {"trains": "b", "scaling": 4.0}).items()
     assert values["learning_rates"] == list(learning_rates(train, 2))
-    assert messenger.payloads["query", 0, "eve"].values == {"targets": "query-value"}
+    assert messenger.payloads["query", 0, "eve"].values == {"targets": "query-value", "base": "base"}
 
 
 def test_clients_of_one_rank_get_the_same_bytes(tmp_path):

@@ -85,6 +85,12 @@ class Numbered:
     def nodes(self):
         return self.inner.nodes()
 
+    def name(self, node):
+        return self.inner.name(node)
+
+    def announcements(self, question, known):
+        return self.inner.announcements(question, known)
+
     def request(self, kind, payloads, number):
         names = {node: self.inner.connected[node].name for node in payloads}
         for node, reply in super(Recorded, self.inner).request(kind, payloads, number):

@@ -6,15 +6,15 @@ from dataclasses import asdict
 import pytest
 
 from common.protocol.payload import Payload
-from server.rounds.participants import Participants
-from tests.helpers.server.exchange import MemoryExchange, NumpyNode
+from server.rounds.participants import Participants, RunModel
+from tests.helpers.server.exchange import MemoryExchange, NumpyNode, described
 
 ADA, BOB, CYD = NumpyNode("ada", 4, rows=11), NumpyNode("bob", 2), NumpyNode("cyd", 8)
 
 
-def joined(messenger, participants=None):
-    participants = participants or Participants()
-    participants.refresh(messenger, {"targets": "query-value"})
+def joined(messenger, participants=None, model=None):
+    participants = participants or Participants(messenger, model or RunModel(described(), 4), "query-value")
+    participants.refresh(again=True)
     return participants
 
 
@@ -27,13 +27,12 @@ def asked(messenger):
     return [names for kind, _, names in messenger.asked if kind == "query" and names]
 
 
-def test_the_first_to_come_fix_base_and_largest_rank():
-    participants = joined(MemoryExchange([ADA, BOB, CYD]))
-    assert (participants.base, participants.max_rank) == ("base", 8)
-    assert list(participants.nodes) == ["ada", "bob", "cyd"]
-    assert participants.ids == {"ada": 100, "bob": 101, "cyd": 102}
-    assert participants.nodes["ada"] == ADA.announcement()
+def test_those_of_the_runs_model_take_part():
+    participants = joined(MemoryExchange([ADA, BOB]))
+    assert participants.nodes == {"ada": ADA.announcement(), "bob": BOB.announcement()}
+    assert participants.ids == {"ada": 100, "bob": 101}
     assert participants.rejected_metrics() == []
+    assert participants.states() == {"ada": "ready", "bob": "ready"}
 
 
 def test_the_question_reaches_each_node_once():
@@ -45,46 +44,42 @@ def test_the_question_reaches_each_node_once():
     assert payloads == [("ada", "query", 0), ("bob", "query", 0)]
 
 
-def test_nodes_of_another_base_are_turned_away():
-    participants = joined(MemoryExchange([NumpyNode("dan", 99, base="old"), ADA, BOB]))
-    assert (participants.base, participants.max_rank) == ("base", 4)
-    assert list(participants.nodes) == ["ada", "bob"]
-    assert refused(participants) == {("dan", "base")}
-    assert participants.other_bases() == ["old"]
+def test_nodes_of_another_base_are_turned_away_whoever_comes_first():
+    participants = joined(MemoryExchange([NumpyNode("aaa", 99, base="!"), NumpyNode("aab", 99, base="!"), BOB]))
+    assert list(participants.nodes) == ["bob"]
+    assert refused(participants) == {("aaa", "base"), ("aab", "base")}
+    assert participants.states() == {"aaa": "refused: base", "aab": "refused: base", "bob": "ready"}
+    assert participants.other_bases() == []
+    assert joined(MemoryExchange([NumpyNode("dan", 1, base="old")])).other_bases() == ["dan"]
 
 
-def test_a_node_with_the_base_and_false_shapes_fixes_nothing():
+def test_a_node_with_the_base_and_false_shapes_is_turned_away():
     liar = NumpyNode("aaa", 99, shapes={"query": (8, 8)})
     participants = joined(MemoryExchange([liar, ADA, BOB]))
     assert refused(participants) == {("aaa", "shape")}
-    assert (list(participants.nodes), participants.max_rank) == (["ada", "bob"], 4)
-    again = joined(
-        MemoryExchange([ADA, liar]), joined(MemoryExchange([ADA]))
-    )  # One that comes later fixes nothing either.
-    assert refused(again) == {("aaa", "shape")}
+    assert list(participants.nodes) == ["ada", "bob"]
 
 
 def test_a_refusal_is_a_record():
-    (record,) = joined(MemoryExchange([ADA]), Participants("other", 4)).rejected_metrics()
+    other = RunModel(described("other"), 4)
+    (record,) = joined(MemoryExchange([ADA]), model=other).rejected_metrics()
     expected = {"name": "ada", "rank": 4, "rows": 11, "status": "refused", "reason": "base", "share": 0.0}
     assert expected.items() <= asdict(record).items()
 
 
-def test_a_run_that_goes_on_keeps_its_base_and_rank():
-    participants = joined(MemoryExchange([ADA, CYD, NumpyNode("dan", 1, base="old")]), Participants("old", 2))
-    assert (participants.base, participants.max_rank) == ("old", 2)
-    assert list(participants.nodes) == ["dan"]
-    assert refused(participants) == {("ada", "base"), ("cyd", "base")}
-
-
-def test_a_late_joiner_takes_part_up_to_the_largest_rank():
+def test_a_node_above_the_largest_rank_trains_at_that_one():
     messenger = MemoryExchange([ADA])
     participants = joined(messenger)
     messenger.connected |= {200: BOB, 201: CYD}
     joined(messenger, participants)
-    assert list(participants.nodes) == ["ada", "bob"]
-    assert refused(participants) == {("cyd", "rank")}
+    assert {name: node.rank for name, node in participants.nodes.items()} == {"ada": 4, "bob": 2, "cyd": 4}
+    assert participants.states()["cyd"] == "ready, at rank 4 of its 8"
     assert asked(messenger) == [["ada"], ["bob", "cyd"]]
+
+
+def test_nothing_that_a_node_sends_is_kept_but_its_name_and_two_numbers():
+    participants = joined(MemoryExchange([ADA]))
+    assert participants.nodes["ada"].model is participants.model.description
 
 
 def test_a_node_that_is_gone_is_forgotten_and_may_come_back():
@@ -172,9 +167,10 @@ def test_one_that_does_not_answer_is_asked_again(word):
     assert list(joined(messenger, participants).nodes) == ["ada", "bob"]
 
 
-def test_where_nobody_answers_nothing_is_fixed():
-    messenger = MemoryExchange([])
-    participants = joined(messenger)
-    assert (participants.base, participants.max_rank, participants.nodes) == ("", 0, {})
-    messenger.connected[5] = BOB
-    assert joined(messenger, participants).max_rank == 2
+def test_a_node_that_has_not_answered_loads():
+    class Slow(MemoryExchange):
+        def announcements(self, question, known):
+            return []
+
+    participants = joined(Slow([ADA]))
+    assert (participants.nodes, participants.states()) == ({}, {"ada": "loading"})

@@ -2,14 +2,16 @@
 
 import time
 from dataclasses import replace
+from math import inf
 
 import pytest
 
-from common.errors import RunError
+from common.errors import JournalError, RunError
 from server.rounds.observer import RunObserver
-from server.rounds.quorum import wait_for_nodes
+from server.rounds.participants import Participants, RunModel
+from server.rounds.quorum import wait_for_quorum
 from server.storage.journal import verify_journal
-from tests.helpers.server.exchange import MemoryExchange, NumpyNode, Recorded
+from tests.helpers.server.exchange import MemoryExchange, NumpyNode, Recorded, described
 from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, run
 
 
@@ -19,8 +21,8 @@ class Watcher(RunObserver):
     def __init__(self):
         self.waits, self.abandoned = [], []
 
-    def on_waiting(self, connected, needed):
-        self.waits.append((connected, needed))
+    def on_waiting(self, states, needed):
+        self.waits.append((sum(state == "ready" for state in states.values()), needed))
 
     def on_round_abandoned(self, number, attempt, reasons):
         self.abandoned.append((number, attempt, dict(reasons)))
@@ -47,7 +49,7 @@ def pauses(monkeypatch):
 
 
 def deployed(rounds=2, quorum=3, attempts=3, **server):
-    return replace(plan(rounds, **server), quorum=quorum, attempts=attempts)
+    return replace(plan(rounds, **server), quorum=quorum, attempts=attempts, patience=inf, settle=0.0)
 
 
 def failing(names, attempts, number=1, messenger=None):
@@ -67,17 +69,56 @@ def failing(names, attempts, number=1, messenger=None):
 # --- before the first round ---
 
 
-def test_it_waits_until_enough_nodes_are_connected(pauses):
+def waiting(messenger, quorum, watcher, settle=0.0, **settings):
+    participants = Participants(messenger, RunModel(described(), 8), "query-value")
+    wait_for_quorum(participants, replace(deployed(quorum=quorum), **settings), watcher, settle)
+    return participants
+
+
+def test_it_waits_until_enough_nodes_are_ready(pauses):
     messenger, watcher = Arriving(FOUR), Watcher()
-    wait_for_nodes(messenger, 3, watcher, poll=0.25)
-    assert watcher.waits == [(0, 3), (1, 3), (2, 3)]  # once for each number, not for each look
-    assert (messenger.looks, pauses) == (9, [0.25] * 8)
+    participants = waiting(messenger, 3, watcher)
+    assert watcher.waits == [(0, 3), (1, 3), (2, 3), (3, 3)]  # once for each number, not for each look
+    assert len(participants.nodes) >= 3
+    assert pauses
 
 
 def test_it_does_not_wait_where_enough_are_there(pauses):
     watcher = Watcher()
-    wait_for_nodes(fresh(), 4, watcher)
+    waiting(fresh(), 4, watcher)
     assert (watcher.waits, pauses) == ([], [])
+
+
+class Loading(MemoryExchange):
+    """The last node answers at the fifth look."""
+
+    looks = 0
+
+    def announcements(self, question, known):
+        self.looks += 1
+        last = max(self.connected)
+        return [each for each in super().announcements(question, known) if each[0] != last or self.looks > 4]
+
+
+def test_a_node_that_loads_does_not_count_and_is_waited_for_before_the_first_round(pauses):
+    watcher = Watcher()
+    assert len(waiting(Loading(FOUR), 4, watcher).nodes) == 4
+    assert watcher.waits == [(3, 4)]
+    assert len(waiting(Loading(FOUR), 3, Watcher(), settle=60.0).nodes) == 4
+    assert len(waiting(Loading(FOUR), 3, Watcher()).nodes) == 3  # control: later, nobody waits for newcomers
+
+
+def test_after_its_patience_it_names_every_node_and_its_state(pauses, monkeypatch):
+    now = iter(range(1000))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    odd = [*FOUR[:1], NumpyNode("odd", 2, base="!")]
+    with pytest.raises(RunError, match=r"1 of 2 nodes are ready after patience = 9 s \(odd refused: base, ada ready\)"):
+        waiting(MemoryExchange(odd), 2, Watcher(), patience=9.0)
+
+
+def test_where_all_have_another_base_it_says_so(pauses):
+    with pytest.raises(JournalError, match="fingerprint base, but those of odd have others"):
+        waiting(MemoryExchange([NumpyNode("odd", 2, base="!")]), 1, Watcher(), patience=0.0)
 
 
 # --- attempts ---
@@ -137,7 +178,7 @@ def test_a_quorum_is_enough(tmp_path, pauses):
 def test_after_the_last_attempt_the_run_stops_and_can_go_on(number, tmp_path, pauses):
     message = (
         rf"round {number} needs 3 updates, but 2 of 4 nodes count in the last of 3 attempts "
-        rf"\(ada: failed, bob: failed\); round {number - 1} is intact: fix the cause, .*--resume"
+        rf"\(ada: failed, bob: failed\); round {number - 1} is intact: fix the cause"
     )
     with pytest.raises(RunError, match=message) as error:
         run(tmp_path / "run", failing(["ada", "bob"], attempts=3, number=number), deployed())
@@ -161,30 +202,57 @@ def test_a_plan_of_one_attempt_never_pauses(tmp_path, pauses):
 
 def test_nobody_trains_where_too_few_are_there(tmp_path, pauses):
     messenger = fresh()
-    message = r"round 1 needs 5 updates, but 4 of 4 nodes count in the last of 3 attempts; round 0 is intact"
-    with pytest.raises(RunError, match=message):
-        run(tmp_path, messenger, deployed(quorum=5))
+    with pytest.raises(RunError, match=r"4 of 5 nodes are ready \(.*ada ready.*\); start the others"):
+        run(tmp_path, messenger, replace(deployed(quorum=5), patience=0.0))
     assert "train" not in {kind for kind, *_ in messenger.asked}
 
 
-def test_one_that_comes_while_the_round_is_tried_again_makes_the_quorum(tmp_path, monkeypatch):
+def test_one_that_comes_while_it_waits_makes_the_quorum(tmp_path, monkeypatch):
     messenger = fresh()
     monkeypatch.setattr(time, "sleep", lambda seconds: messenger.connected.update({999: NumpyNode("zoe", 2)}))
     entries = run(tmp_path, messenger, deployed(quorum=5))
     assert clients(entries[1])["zoe"]["status"] == "ok"
 
 
-def test_nodes_that_are_all_gone_for_a_moment_come_back(tmp_path, monkeypatch):
-    messenger = fresh()
+def vanishing(messenger, at=1):
+    """Take all nodes away once a round is committed."""
+    return Each(committed=lambda number: number == at and messenger.connected.clear())
+
+
+def test_nodes_that_vanish_are_waited_for_as_long_as_it_takes(tmp_path, monkeypatch):
+    messenger, looks = fresh(), []
     all_four = dict(messenger.connected)
+
+    def sleep(seconds):
+        looks.append(seconds)
+        if len(looks) == 50:  # Many more than there are attempts.
+            messenger.connected.update(all_four)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    entries = run(tmp_path / "run", messenger, deployed(), vanishing(messenger))
+    assert hashes(entries) == hashes(run(tmp_path / "o", fresh(), plan(2)))
+    assert len(looks) == 50
+
+
+def test_an_attempt_in_which_nodes_vanished_is_none(tmp_path, monkeypatch):
+    """They vanish in the middle of four attempts, and come back each time; three refusals in place would end it."""
+    messenger, gone = fresh(), []
+    all_four = dict(messenger.connected)
+
+    def tamper(name, kind, number, reply):
+        if kind != "train" or number != 1 or len(gone) == 16:
+            return reply
+        gone.append(name)
+        messenger.connected.pop(next(node for node, each in all_four.items() if each.name == name), None)
+        return "absent"
+
+    messenger.tamper = tamper
     monkeypatch.setattr(time, "sleep", lambda seconds: messenger.connected.update(all_four))
-    gone = Each(committed=lambda number: number == 1 and messenger.connected.clear())
-    assert hashes(run(tmp_path / "run", messenger, deployed(), gone)) == hashes(run(tmp_path / "o", fresh(), plan(2)))
+    assert hashes(run(tmp_path / "run", messenger, deployed())) == hashes(run(tmp_path / "o", fresh(), plan(2)))
+    assert len(gone) == 16
 
 
-def test_nodes_that_stay_away_end_the_run(tmp_path, pauses):
+def test_nodes_that_stay_away_end_the_run_after_its_patience(tmp_path, pauses):
     messenger = fresh()
-    gone = Each(committed=lambda number: number == 1 and messenger.connected.clear())
-    with pytest.raises(RunError, match="no node answered; start the clients and run again with --resume"):
-        run(tmp_path, messenger, deployed(), gone)
-    assert len(pauses) == 2
+    with pytest.raises(RunError, match=r"0 of 3 nodes are ready .*none is connected"):
+        run(tmp_path, messenger, replace(deployed(), patience=0.0), vanishing(messenger))

@@ -54,7 +54,7 @@ def again(algorithm, messenger, shares):
 def test_the_recorded_shares_are_those_of_the_sum(name, weights, tmp_path):
     nodes, server = cohort(name), SERVER[name] | {"weights": weights}
     messenger = Recorded(nodes)
-    entries = run(tmp_path, messenger, plan(1, **server))
+    entries = run(tmp_path, messenger, plan(1, **server), max_rank=nodes[0].rank)
     shares = {node: record["share"] for node, record in clients(entries[1]).items()}
     algorithm = make(seed=7, ranks=[node.rank for node in nodes], **server)
     assert again(algorithm, messenger, shares) == entries[1]["adapter_hash"]
@@ -66,8 +66,11 @@ def test_the_recorded_shares_are_those_of_the_sum(name, weights, tmp_path):
 @pytest.mark.parametrize(("name", "weights"), CASES)
 def test_no_factors_buy_more_than_twice_an_equal_share(name, weights, tmp_path):
     server = SERVER[name] | {"weights": weights}
-    eve = clients(run(tmp_path / "capped", Recorded(cohort(name)), plan(1, **server))[1])["eve"]["share"]
-    free = clients(run(tmp_path / "free", Recorded(cohort(name)), plan(1, max_share=1.0, **server))[1])["eve"]["share"]
+    capped, free = (
+        clients(run(tmp_path / folder, Recorded(nodes := cohort(name)), plan(1, **keys), max_rank=nodes[0].rank)[1])
+        for folder, keys in (("capped", server), ("free", server | {"max_share": 1.0}))
+    )
+    eve, free = capped["eve"]["share"], free["eve"]["share"]
     if WEIGHTINGS[weights_of(plan(1, **server).server)].reads_factors:
         assert eve == pytest.approx(0.5)
         assert free > 0.99  # control
