@@ -22,13 +22,14 @@ from client.node import LocalNode, attach_lora, describe_node, fingerprint_node,
 from client.policy import TrainingHistory, TrainingRequest, evaluation_violation, outgoing_values, training_violation
 from client.settings import read_node
 from client.training.evaluate import evaluate
+from client.training.progress import TrainingLog
 from client.training.terms import term_fault
 from client.training.train import train
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter
 from common.adapters.link_codecs import MissingBuffer
 from common.errors import CodecError, FedloraError
-from common.protocol.assignment import Training
+from common.protocol.assignment import Assignment, Training
 from common.protocol.messages import FROZEN, RejectionReason, RoundId, pack_update, unpack_assignment
 from common.protocol.payload import Payload
 from common.protocol.replies import LossReply, TrainReply
@@ -101,8 +102,17 @@ def _node_file(context: Context) -> Path:
 
 
 def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
-    targets = asked.values["targets"]
-    return describe_node(load_node(file), targets if isinstance(targets, str) else tuple(targets)).to_values(), b""
+    targets, base = asked.values["targets"], asked.values.get("base")
+    announced = describe_node(load_node(file), targets if isinstance(targets, str) else tuple(targets))
+    if base not in (None, announced.model.fingerprint):
+        log.error(
+            "the server will refuse this node: the run's base model, tokenizer, targets, labels or max_length have "
+            "fingerprint %.12s, and this node's %.12s; compare %s with its operator's base.toml",
+            base,
+            announced.model.fingerprint,
+            file,
+        )
+    return announced.to_values(), b""
 
 
 def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
@@ -112,14 +122,21 @@ def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
     _check_policy(file, TrainingRequest(round_id, assignment, training, *stated))
     node = load_node(file)
     skeleton, lora = _attach(node, round_id, assignment.start)
-    what = "steps" if assignment.returns == "update" else "batches for a gradient"
-    log.info("round %s: %s %s at rank %s", round_id.round, len(training.learning_rates), what, assignment.start.rank)
+    _log_start(round_id, training, assignment, node.settings.rank)
     # Recorded before the training, so that the policy also counts one that is abandoned.
     _trainings(file).append((time.monotonic(), round_id))
-    (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training)
+    watch = TrainingLog(training)
+    (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training, watch)
     own = round_id.to_values()
     reply = TrainReply(**own, examples=update.examples, tokens=update.tokens, loss=update.loss)
     return reply.to_values(), pack_update(update, assignment.trains)
+
+
+def _log_start(round_id: RoundId, training: Training, assignment: Assignment, own: int) -> None:
+    what = "steps" if assignment.returns == "update" else "batches for a gradient"
+    rank = assignment.start.rank
+    lower = f", the run's largest; the node's own is {own}" if rank < own else ""
+    log.info("round %s: %s %s at rank %s%s", round_id.round, len(training.learning_rates), what, rank, lower)
 
 
 def _check_policy(file: Path, request: TrainingRequest) -> None:

@@ -19,6 +19,7 @@ from client.objectives.base import Objective
 from client.objectives.examples import Examples, batches
 from client.training.adapted_model import AdaptedModel
 from client.training.mean_gradient import MeanGradient
+from client.training.progress import Watch, ignore
 from client.training.terms import add_terms, make_terms
 from common.adapters.adapter import Adapter, Factors
 from common.protocol.assignment import Assignment, Training, Update
@@ -31,6 +32,7 @@ def train(
     names: Sequence[str],
     datasets: Sequence[Examples],
     training: Training,
+    watch: Watch = ignore,
 ) -> list[Update]:
     """Train one update for each assignment, on the data at the same position.
 
@@ -41,16 +43,23 @@ def train(
         names: node names; they key the order of the data and the dropout masks.
         datasets: examples of each node, with their objective.
         training: steps and rates, the same for all.
+        watch: called after each step.
     """
     with _checkpoint_activations(base.model, training.checkpointing):
         return [
-            _train_one(base, lora, assignment, name, examples, training)
+            _train_one(base, lora, assignment, name, examples, training, watch)
             for assignment, name, examples in zip(assignments, names, datasets, strict=True)
         ]
 
 
 def _train_one(
-    base: BaseModel, lora: Lora, assignment: Assignment, name: str, examples: Examples, training: Training
+    base: BaseModel,
+    lora: Lora,
+    assignment: Assignment,
+    name: str,
+    examples: Examples,
+    training: Training,
+    watch: Watch,
 ) -> Update:
     trained = _trainable(assignment, base.device)
     terms, gradients = make_terms(assignment.terms, trained), MeanGradient()
@@ -73,6 +82,7 @@ def _train_one(
         else:
             gradients.add(scaler, parameters)
         rows, tokens = rows + sum(map(len, group)), tokens + sum(map(objective.count, group))
+        watch(step, losses[-1])
     lora.lanes = ()
     if assignment.returns == "gradient":
         trained = gradients.as_factors(trained)

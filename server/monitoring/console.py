@@ -36,8 +36,8 @@ class ConsoleLog(RunObserver):
         """Log what is waited for."""
         self.on_nodes(states)
         ready = sum(state.startswith("ready") for state in states.values())
-        others = [f"{name} {state}" for name, state in states.items() if not state.startswith("ready")]
-        others += [f"{name} not connected" for name in sorted({*self._members()} - states.keys())]
+        others = [f"{name} ({state})" for name, state in states.items() if not state.startswith("ready")]
+        others += [f"{name} (not connected)" for name in sorted({*self._members()} - states.keys())]
         self._log.info("%s of %s nodes are ready; waiting for %s", ready, needed, ", ".join(others) or "the others")
 
     def on_nodes(self, states: Mapping[str, str]) -> None:

@@ -53,7 +53,7 @@ def _too_few(participants: Participants, settings: RunSettings) -> FedloraError:
             f"{participants.model.description.fingerprint}, but those of {', '.join(bases)} have others; "
             "give the nodes what the run began with"
         )
-    who = ", ".join(f"{name} {state}" for name, state in states.items()) or "none is connected"
+    who = ", ".join(f"{name}: {state}" for name, state in states.items()) or "none is connected"
     waited = f" after patience = {settings.patience:g} s" if settings.patience else ""
     return RunError(f"{len(participants.nodes)} of {settings.quorum} nodes are ready{waited} ({who}); start the others")
 

@@ -81,5 +81,6 @@ class Project:
         config = read_toml(self.shards / "config.toml")
         train = {key: value for key, value in config["train"].items() if key != "rounds"}
         top = {"project": "demo", "run": "first", "rounds": 3, "listen": f"localhost:{self.port}", "quorum": 3}
+        top["base"] = {"file": "shards/base.toml"}
         tables = top | {"seed": config["seed"], "lora": config["lora"], "train": train, "server": server}
         (self.folder / "server.toml").write_text(tomli_w.dumps(tables))

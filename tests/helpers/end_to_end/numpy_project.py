@@ -17,6 +17,7 @@ from client.network.audit import LogAuditor
 from client.network.link import Link
 from client.network.responder import Responder
 from common.errors import TransportError
+from common.huggingface.base_file import BaseFile, write_base_file
 from common.identity import node as node_keys
 from common.identity import operator
 from common.identity.credentials import load_node_credentials
@@ -24,7 +25,7 @@ from common.protocol.flower import identify
 from common.protocol.payload import Kind, Payload
 from tests.helpers.end_to_end.command import Ended, end, start
 from tests.helpers.end_to_end.deployment import free_port
-from tests.helpers.server.exchange import NumpyNode
+from tests.helpers.server.exchange import NumpyNode, described
 
 Spoil = Callable[[Kind, Payload, Payload], Payload]
 """Returns what a node sends, from the kind of the message, the message, and the honest reply."""
@@ -48,11 +49,14 @@ class NumpyProject:
         self.folder, self.port, self.file = folder, free_port(), folder / "server.toml"
         self.run, self.log_file = folder / "runs" / "first", folder / "server.log"
         operator.init(folder / "keys", "demo", ["localhost"], datetime.now(UTC))
+        rest = {"name": "numbers", "targets": "query-value", "max_length": 8}
+        write_base_file(folder / "base.toml", BaseFile.of(described(), **rest))
         self.write_server(server or {}, **top)
 
     def write_server(self, server: dict[str, object], **top: object) -> None:
         """Write the server's file with these keys."""
         tables = {"project": "demo", "run": "first", "rounds": 3, "listen": f"localhost:{self.port}", "quorum": 3}
+        tables["base"] = {"file": "base.toml"}
         train = {"steps": 3, "lr": 0.1}
         self.file.write_text(tomli_w.dumps(tables | {"train": train, "server": server} | top))
 

@@ -112,7 +112,7 @@ def test_after_its_patience_it_names_every_node_and_its_state(pauses, monkeypatc
     now = iter(range(1000))
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
     odd = [*FOUR[:1], NumpyNode("odd", 2, base="!")]
-    with pytest.raises(RunError, match=r"1 of 2 nodes are ready after patience = 9 s \(odd refused: base, ada ready\)"):
+    with pytest.raises(RunError, match=r"1 of 2 nodes are ready after patience = 9 s \(odd: refused: base, ada: ready\)"):
         waiting(MemoryExchange(odd), 2, Watcher(), patience=9.0)
 
 
@@ -202,7 +202,7 @@ def test_a_plan_of_one_attempt_never_pauses(tmp_path, pauses):
 
 def test_nobody_trains_where_too_few_are_there(tmp_path, pauses):
     messenger = fresh()
-    with pytest.raises(RunError, match=r"4 of 5 nodes are ready \(.*ada ready.*\); start the others"):
+    with pytest.raises(RunError, match=r"4 of 5 nodes are ready \(.*ada: ready.*\); start the others"):
         run(tmp_path, messenger, replace(deployed(quorum=5), patience=0.0))
     assert "train" not in {kind for kind, *_ in messenger.asked}
 

@@ -1,0 +1,43 @@
+"""Progress of a training for the node's owner: a line now and then, which costs nothing between two."""
+
+import logging
+import time
+from collections.abc import Callable
+
+from torch import Tensor
+
+from common.protocol.assignment import Training
+
+Watch = Callable[[int, Tensor], None]
+"""Called after each step with its number, counted from 0, and its loss on the device."""
+PERIOD = 5.0
+"""Seconds between two lines; reading a loss waits for the device."""
+
+log = logging.getLogger(__name__)
+
+
+def ignore(step: int, loss: Tensor) -> None:
+    """Do nothing."""
+
+
+class TrainingLog:
+    """Logs round, step, loss, learning rate and speed.
+
+    Args:
+        training: what is trained.
+        period: seconds between two lines.
+    """
+
+    def __init__(self, training: Training, period: float = PERIOD) -> None:
+        self._training, self._period = training, period
+        self._began = self._said = time.monotonic()
+
+    def __call__(self, step: int, loss: Tensor) -> None:
+        """Log a step if enough time has passed, and the last one."""
+        now, rates = time.monotonic(), self._training.learning_rates
+        if (now - self._said < self._period and step + 1 < len(rates)) or not log.isEnabledFor(logging.INFO):
+            return
+        self._said = now
+        speed = (step + 1) / max(now - self._began, 1e-9)
+        what = "round %s: step %s of %s, loss %.3f, rate %.2e, %.2f steps/s"
+        log.info(what, self._training.round, step + 1, len(rates), loss.item(), rates[step], speed)
