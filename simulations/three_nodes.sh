@@ -17,6 +17,7 @@ for name in $nodes; do
     sed -i "s|^server = .*|server = \"localhost:$port\"|; s|^keys = .*|keys = \"../../$name\"|" shards/nodes/$name.toml
 done
 
+fedlora client --check shards/nodes/client-00.toml --describe base.toml
 cat > server.toml <<END
 project = "demo"
 run = "first"
@@ -24,6 +25,8 @@ rounds = ${ROUNDS:-3}
 listen = "localhost:$port"
 quorum = 3
 seed = 7
+[base]
+file = "base.toml"
 [lora]
 alpha = 16
 [train]

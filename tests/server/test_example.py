@@ -7,12 +7,12 @@ from pathlib import Path
 import server
 from common.settings.reader import read_toml
 from common.settings.recipe import LoraSettings, Rule, Steps
-from common.settings.server import ServerFile
+from common.settings.server import RunBase, ServerFile
 from server.rounds.run_settings import RunSettings
 from server.settings import read_server
 
 EXAMPLE = Path(server.__file__).with_name("example.toml")
-TABLES = {"lora": LoraSettings, "train": Steps, "server": Rule}
+TABLES = {"base": RunBase, "lora": LoraSettings, "train": Steps, "server": Rule}
 
 
 def uncommented(folder):
@@ -39,7 +39,7 @@ def test_what_it_calls_a_default_is_one(tmp_path):
     shown, default = (read_server(file) for file in (uncommented(tmp_path), EXAMPLE))
     assert (shown.lora, shown.train) == (default.lora, default.train)
     differ = {f.name for f in fields(ServerFile) if getattr(shown, f.name) != getattr(default, f.name)}
-    assert differ == {"cohort", "server", "folder", "keys"}  # paths are relative to the file
+    assert differ == {"cohort", "server", "folder", "keys", "base", "patience"}  # paths are relative to the file
     assert {f.name for f in fields(Rule) if getattr(shown.server, f.name) != getattr(default.server, f.name)} == {
         "rank_global",
         "rank_kept",

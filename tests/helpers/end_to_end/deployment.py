@@ -76,11 +76,11 @@ class Project:
                 pass
         return [end(process) for process in (server, *nodes, *(start("client", file) for file in others))]
 
-    def write_server(self, **server: object) -> None:
+    def write_server(self, quorum: int = 3, run: str = "first", **server: object) -> None:
         """Write the server's file, with these keys of [server]."""
         config = read_toml(self.shards / "config.toml")
         train = {key: value for key, value in config["train"].items() if key != "rounds"}
-        top = {"project": "demo", "run": "first", "rounds": 3, "listen": f"localhost:{self.port}", "quorum": 3}
+        top = {"project": "demo", "run": run, "rounds": 3, "listen": f"localhost:{self.port}", "quorum": quorum}
         top["base"] = {"file": "shards/base.toml"}
         tables = top | {"seed": config["seed"], "lora": config["lora"], "train": train, "server": server}
         (self.folder / "server.toml").write_text(tomli_w.dumps(tables))

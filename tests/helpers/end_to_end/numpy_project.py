@@ -4,7 +4,7 @@ Everything between them is real: keys, roster, signatures, gRPC with mutual TLS.
 """
 
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,6 +66,12 @@ class NumpyProject:
         invite = operator.admit(self.folder / "keys", request, max_rank, max_weight, datetime.now(UTC))
         (self.folder / "nodes" / invite.name).write_bytes(invite.read_bytes())
 
+    def admit_new(self, names: Iterable[str]) -> None:
+        """Admit the nodes that are not admitted yet."""
+        for name in names:
+            if not (self.folder / "nodes" / f"{name}.invite").exists():
+                self.admit(name)
+
     @contextmanager
     def serving(self, *options: object) -> Iterator[subprocess.Popen[str]]:
         """Yield the process of `fedlora server`, which is killed with the block; its log is `log`."""
@@ -91,9 +97,7 @@ class NumpyProject:
 
         What a node sends is spoilt by the function at its name.
         """
-        for each in nodes:
-            if not (self.folder / "nodes" / f"{each.name}.invite").exists():
-                self.admit(each.name)
+        self.admit_new(each.name for each in nodes)
         with self.serving() as server, ExitStack() as running:
             for each in nodes:
                 running.callback(self.node(each, (spoil or {}).get(each.name, honest)).stop)
