@@ -61,8 +61,8 @@ def _begun_model(journal: Journal, adapter: Path, file: BaseFile | None) -> RunM
 def _check_begun(model: RunModel, file: BaseFile | None, base: RunBase) -> None:
     if file and file.description != model.description:
         raise JournalError(
-            f"the run began with base {model.description.fingerprint:.12}, but {base.file} describes "
-            f"{file.fingerprint:.12}, or other modules; name the base that the run began with, or set another `run`"
+            f"the run began with a base of fingerprint {model.description.fingerprint:.12}, and {base.file} describes "
+            f"{file.fingerprint:.12}, or other modules; give it the base that it began with, or start another run"
         )
     if base.max_rank not in (None, model.max_rank):
         raise JournalError(

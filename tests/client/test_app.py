@@ -19,7 +19,7 @@ def _update(reply, assignment):
 def test_a_query_is_answered_by_an_announcement(tmp_path, targets):
     reply = ask(write_node(tmp_path, name="clinic", rank=3), "query", {"targets": targets})
     said = Announcement.from_values(values_of(reply))
-    assert (said.name, said.rank, said.rows, len(said.shapes)) == ("clinic", 3, 24, 5)
+    assert (said.name, said.rank, said.rows, len(said.model.shapes)) == ("clinic", 3, 24, 5)
     assert not reply.content.array_records
 
 
@@ -68,7 +68,7 @@ def test_a_reply_depends_on_the_nodes_name_and_not_on_flowers_numbers(tmp_path):
 def test_the_loss_of_an_update_is_measured_on_rows_that_are_not_trained_on(server):
     values = values_of(server.evaluate())
     node = load_node(server.file)
-    skeleton, lora = attach_lora(node.base, tuple(server.node.shapes))
+    skeleton, lora = attach_lora(node.base, tuple(server.node.model.shapes))
     held, trained = (evaluate(skeleton, lora, server.assignment.frozen, rows) for rows in (node.held, node.train))
     assert RoundId.from_values(values) == server.order
     assert (values["loss"], values["count"]) == (held.loss, len(node.held))

@@ -16,8 +16,8 @@ from tests.helpers.client.training import gradients
 
 CANARY = "canary-4711"
 AT_AND_BEYOND = {
-    "base": lambda server: (server.node.fingerprint, CANARY),
-    "targets": lambda server: (list(server.node.shapes), list(server.node.shapes)[1:]),
+    "base": lambda server: (server.node.model.fingerprint, CANARY),
+    "targets": lambda server: (list(server.node.model.shapes), list(server.node.model.shapes)[1:]),
     "max_rank": lambda server: (2, 1),
     "max_steps": lambda server: (3, 2),
     "min_lr": lambda server: (1e-2, nextafter(1e-2, 1)),

@@ -33,7 +33,7 @@ def test_an_order_for_another_base_is_refused_before_any_step(server, kind):
 
 
 def _count_passes(server):
-    skeleton, _ = attach_lora(load_node(server.file).base, tuple(server.node.shapes))
+    skeleton, _ = attach_lora(load_node(server.file).base, tuple(server.node.model.shapes))
     passes = []
     skeleton.model.bert.register_forward_hook(lambda *_: passes.append(1))
     return passes
@@ -115,7 +115,7 @@ def test_what_went_wrong_stays_in_the_nodes_own_log(tmp_path, caplog, server, sp
     [
         ("train", lambda *args: [Update(Adapter(), 1, 1, CANARY)]),
         ("evaluate", lambda *args: Score(CANARY, None, 1)),
-        ("describe_node", lambda *args: SimpleNamespace(to_values=lambda: {"name": "clinic", "rows_seen": [CANARY]})),
+        ("describe_node", lambda *args: planted_announcement()),
     ],
 )
 def test_a_value_that_must_not_leave_is_never_sent(server, monkeypatch, caplog, kind, planted):
@@ -132,6 +132,11 @@ def test_a_value_that_must_not_leave_is_never_sent(server, monkeypatch, caplog, 
     assert reason_of(refused) == "failed"
     assert CANARY not in repr(refused) + str(refused.error)
     assert "must not leave" in caplog.text
+
+
+def planted_announcement():
+    model = SimpleNamespace(fingerprint="f")
+    return SimpleNamespace(model=model, to_values=lambda: {"name": "clinic", "rows_seen": [CANARY]})
 
 
 def test_factors_that_the_node_does_not_hold_are_missing(server):

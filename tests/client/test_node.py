@@ -19,15 +19,15 @@ def _announced(file, targets="query-value"):
 def test_a_node_says_who_it_is_and_what_it_can_train(tmp_path):
     said = _announced(write_node(tmp_path, "roberta", name="clinic", rank=3), ("query", "word_embeddings"))
     assert (said.name, said.rank, said.rows) == ("clinic", 3, 24)
-    assert said.shapes == {
+    assert said.model.shapes == {
         "classifier.dense": (32, 32),
         "classifier.out_proj": (4, 32),
         "roberta.embeddings.word_embeddings": (32, 512),
         "roberta.encoder.layer.0.attention.self.query": (32, 32),
         "roberta.encoder.layer.1.attention.self.query": (32, 32),
     }
-    assert [module.name for module in said.head] == ["classifier.dense", "classifier.out_proj"]
-    assert said.embeddings == ("roberta.embeddings.word_embeddings",)
+    assert [module.name for module in said.model.head] == ["classifier.dense", "classifier.out_proj"]
+    assert said.model.embeddings == ("roberta.embeddings.word_embeddings",)
 
 
 def test_two_nodes_of_one_base_have_one_fingerprint(tmp_path):
@@ -35,7 +35,7 @@ def test_two_nodes_of_one_base_have_one_fingerprint(tmp_path):
     two = write_node(tmp_path / "two", name="two", rank=7, dtype="bfloat16", rows=12)
     copied = shutil.copytree(tiny_base("bert"), tmp_path / "copied")
     three = write_node(tmp_path / "three", name="three", base=str(copied))
-    assert len({_announced(file).fingerprint for file in (one, two, three)}) == 1
+    assert len({_announced(file).model.fingerprint for file in (one, two, three)}) == 1
 
 
 @pytest.mark.parametrize(
@@ -44,20 +44,20 @@ def test_two_nodes_of_one_base_have_one_fingerprint(tmp_path):
     ids=["labels", "order of labels", "max_length", "base"],
 )
 def test_nodes_that_cannot_train_together_have_other_fingerprints(tmp_path, settings):
-    plain = _announced(write_node(tmp_path / "plain")).fingerprint
-    assert _announced(write_node(tmp_path / "other", **settings)).fingerprint != plain
+    plain = _announced(write_node(tmp_path / "plain")).model.fingerprint
+    assert _announced(write_node(tmp_path / "other", **settings)).model.fingerprint != plain
 
 
 def test_another_beta_has_another_fingerprint_where_the_task_uses_it(tmp_path):
     answers = {"kind": "llama", "chosen": "completion", "rejected": "text", "max_length": 64}
     for task, parts in {"preference": 2, "causal-lm": 1}.items():
         files = [write_node(tmp_path / f"{task}-{beta}", task=task, beta=beta, **answers) for beta in (0.1, 0.2)]
-        assert len({_announced(file).fingerprint for file in files}) == parts
+        assert len({_announced(file).model.fingerprint for file in files}) == parts
 
 
 def test_other_targets_have_another_fingerprint(tmp_path):
     node = write_node(tmp_path)
-    assert _announced(node, "all-linear").fingerprint != _announced(node).fingerprint
+    assert _announced(node, "all-linear").model.fingerprint != _announced(node).model.fingerprint
 
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "model.safetensors"])
@@ -65,8 +65,8 @@ def test_another_tokenizer_or_other_weights_have_another_fingerprint(tmp_path, f
     folder = shutil.copytree(tiny_base("bert"), tmp_path / "base")
     content = (folder / file).read_bytes()
     (folder / file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]) if file != "tokenizer.json" else content + b" ")
-    other = _announced(write_node(tmp_path / "other", base=str(folder))).fingerprint
-    assert other != _announced(write_node(tmp_path / "plain")).fingerprint
+    other = _announced(write_node(tmp_path / "other", base=str(folder))).model.fingerprint
+    assert other != _announced(write_node(tmp_path / "plain")).model.fingerprint
 
 
 @pytest.mark.parametrize("rank", [4, 32])

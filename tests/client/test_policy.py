@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.policy import MAY_LEAVE, TrainingHistory, TrainingRequest, needed_bytes, outgoing_values, training_violation
+from common.huggingface.model_description import ModelDescription
 from common.huggingface.new_head import HeadModule
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment, Term, Training
@@ -170,7 +171,8 @@ def test_nothing_of_another_name_may_leave(name):
 
 def test_what_may_leave_is_what_the_replies_have():
     """The list stays written out, so that a new field of a reply does not leave unseen."""
-    announced = Announcement("n", 1, 2, "f", {"q": (2, 3)}, (HeadModule("h", True, False),), ("e",), "causal-lm")
+    shapes, head = dict.fromkeys("qhe", (2, 3)), (HeadModule("h", True, False),)
+    announced = Announcement("n", 1, 2, ModelDescription("f", "causal-lm", shapes, head, ("e",)))
     kinds = {name: type(value) for name, value in announced.to_values().items()}
     for reply in (TrainReply, LossReply):
         kinds |= get_type_hints(reply)

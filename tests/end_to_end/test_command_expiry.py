@@ -9,13 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from common.huggingface.base_file import BaseFile, write_base_file
 from common.identity import node as node_keys
 from common.identity import operator as project
 from tests.helpers.common.identity_parties import days_ago
 from tests.helpers.end_to_end.command import call, end, start
 from tests.helpers.end_to_end.fake_servers import closed_port
+from tests.helpers.server.exchange import described
 
-SERVER = 'project = "cardio"\nrun = "first"\nrounds = 1\nlisten = "localhost:{port}"\nkeys = "the keys"\n'
+SERVER = (
+    'project = "cardio"\nrun = "first"\nrounds = 1\nlisten = "localhost:{port}"\nkeys = "the keys"\n'
+    '[base]\nfile = "base.toml"\n'
+)
 CLIENT = 'name = "clinic"\nrank = 8\nbase = "b"\ndata = "d"\nkeys = "node"\nserver = "localhost:{port}"\n'
 
 
@@ -33,6 +38,8 @@ class Place:
         request = node_keys.join(self.folder / "node", "clinic")
         project.admit(self.keys, request, 8, 5000, days_ago(365 - self.left))
         self.send_invite()
+        rest = {"name": "numbers", "targets": "query-value", "max_length": 8}
+        write_base_file(self.folder / "base.toml", BaseFile.of(described(), **rest))
         for name in "bd":  # the node's base and rows, which it does not get to read
             (self.folder / name).touch()
         for name, text in {"server": SERVER, "client": CLIENT}.items():

@@ -5,6 +5,7 @@ import json
 import pytest
 from flwr.app import Context, RecordDict
 
+from common.huggingface.base_file import BaseFile
 from common.huggingface.peft_folder import read_peft_folder
 from common.settings.reader import parse_settings, to_tables
 from common.settings.recipe import Recipe
@@ -14,6 +15,7 @@ from server.rounds.observer import RunObserver
 from server.run_folder import RunFolder
 from server.storage.journal import verify_journal
 from tests.helpers.common.recipes import with_keys
+from tests.helpers.server.exchange import described
 from tests.helpers.server.grid import MemoryGrid, answering
 from tests.helpers.server.runs import FOUR, hashes
 
@@ -31,7 +33,14 @@ def serve(folder, **app):
 
 @pytest.fixture
 def folder(tmp_path):
-    return RunFolder.create(tmp_path / "run", to_tables(RECIPE))
+    return made(tmp_path / "run")
+
+
+def made(path):
+    """Return a prepared run folder."""
+    folder = RunFolder.create(path, to_tables(RECIPE))
+    folder.describe_base(BaseFile.of(described(), name="numbers", targets="query-value", max_length=8))
+    return folder
 
 
 def metrics(folder):
@@ -68,7 +77,7 @@ def test_it_goes_on_where_it_was_stopped(folder, tmp_path):
     with pytest.raises(Stop):
         serve(folder, observer=observer)
     serve(folder)
-    undisturbed = RunFolder.create(tmp_path / "other", to_tables(RECIPE))
+    undisturbed = made(tmp_path / "other")
     serve(undisturbed)
     assert hashes(verify_journal(folder.journal)) == hashes(verify_journal(undisturbed.journal))
     assert metrics(folder) == [entry["metrics"] for entry in verify_journal(folder.journal)]

@@ -1,5 +1,6 @@
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from common.settings.reader import read_toml
 from server.rounds.metrics import ClientMetrics, Exactness, TestScore, round_metrics
 from server.run_folder import CURVES, RunFolder
 from tests.helpers.common.buffers import random_adapter
-from tests.helpers.server.exchange import NumpyNode, dense
+from tests.helpers.server.exchange import dense, described
 
 SETTINGS = {"seed": 3, "train": {"rounds": 2, "lr": 0.5}, "clients": {"ranks": [1, 2]}}
 
@@ -98,10 +99,9 @@ def test_metrics_and_curves_are_written_anew_from_the_journal(folder):
 
 
 def test_the_adapter_is_replaced_by_each_update(folder, tmp_path):
-    node = NumpyNode("ada", 4).announcement()
     for seed in (1, 2):
         update = random_adapter({"model.query": (8, 8, 2), "model.value": (6, 10, 3)}, seed)
-        folder.publish(update, node, str(tmp_path / "base"))
+        folder.publish(update, described(), str(tmp_path / "base"))
         saved = read_peft_folder(folder.path / "adapter").adapter
         assert all(np.allclose(dense(saved[name]), dense(factors)) for name, factors in update.items())
     config = json.loads((folder.path / "adapter" / "adapter_config.json").read_text())
@@ -109,10 +109,10 @@ def test_the_adapter_is_replaced_by_each_update(folder, tmp_path):
 
 
 def test_a_new_head_is_saved_whole(folder):
-    node = NumpyNode("ada", 4).announcement()
-    node = type(node)(**vars(node) | {"head": (HeadModule("classifier", True, True),)})
+    model = described(shapes={"classifier": (3, 8), "model.query": (8, 8)})
+    model = replace(model, head=(HeadModule("classifier", True, True),))
     update = random_adapter({"classifier": (3, 8, 2), "model.query": (8, 8, 2)})
-    folder.publish(update, node, "base")
+    folder.publish(update, model, "base")
     saved = read_peft_folder(folder.path / "adapter")
     assert np.allclose(saved.saved["classifier.weight"], dense(update["classifier"]), atol=1e-6)
     assert list(saved.adapter) == ["model.query"]

@@ -8,6 +8,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 import client.app
+from client.check import describe_base
 from common.settings.reader import to_tables
 from server.app import make_app
 from server.run_folder import RunFolder
@@ -166,7 +167,9 @@ def test_a_fault_outside_does_not_wait_for_the_workers(app):
 def test_a_client_that_fails_is_left_out_and_the_run_goes_on(tmp_path):
     recipe = read_recipe(TINY, list(BRIEF))
     folder = RunFolder.create(tmp_path / "run", to_tables(recipe))
-    files = write_nodes(folder.path / "nodes", prepare(recipe))
+    prepared = prepare(recipe)
+    files = write_nodes(folder.path / "nodes", prepared)
+    folder.describe_base(describe_base(prepared.nodes[0], recipe.lora.targets))
 
     def faulty(message, context):
         if message.metadata.message_type == "train" and "client-02" in context.node_config["node"]:

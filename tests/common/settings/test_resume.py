@@ -161,7 +161,10 @@ def test_a_wrong_key_in_a_marked_table_is_named():
 
 @pytest.mark.parametrize(
     ("kind", "operational"),
-    [(Recipe, {"workers"}), (ServerFile, {"listen", "health", "folder", "keys", "quorum", "deadline"})],
+    [
+        (Recipe, {"workers"}),
+        (ServerFile, {"listen", "health", "folder", "keys", "quorum", "deadline", "patience", "base"}),
+    ],
 )
 def test_the_operational_keys_are_these(kind, operational):
     assert {field.name for field in fields(kind) if is_operational(field)} == operational

@@ -29,8 +29,8 @@ class Server:
     def __init__(self, file, trains="both"):
         self.file = file
         self.node = Announcement.from_values(dict(ask(file, "query", {"targets": "query-value"}).content["values"]))
-        self.order, self.cohort = RoundId("run 1", 1, "parent", self.node.fingerprint), 3
-        frozen, start = (random_adapter(self.node.shapes, (rank,), rank) for rank in (3, 2))
+        self.order, self.cohort = RoundId("run 1", 1, "parent", self.node.model.fingerprint), 3
+        frozen, start = (random_adapter(self.node.model.shapes, (rank,), rank) for rank in (3, 2))
         self.assignment = Assignment(frozen, start, trains, 0.5)
 
     def values(self, round_id=None):

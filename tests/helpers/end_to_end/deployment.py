@@ -51,10 +51,14 @@ class Project:
         self.keys("admit", own / f"{name}.request", "--max-rank", rank, "--max-weight", 5000)
         (own / f"{name}.invite").write_bytes((self.folder / "keys" / f"{name}.invite").read_bytes())
 
-    def node_file(self, name: str, like: str = "client-00", keys: Path | None = None, **changes: object) -> Path:
+    def node_file(self, name: str, like: str = "client-00", keys: Path | str | None = None, **changes: object) -> Path:
         """Write the file of a node with the rows of another."""
         tables = dict(read_toml(self.shards / "nodes" / f"{like}.toml"))
-        own = {"name": name, "server": f"localhost:{self.port}", "keys": str(keys or self.folder / name)}
+        own = {
+            "name": name,
+            "server": f"localhost:{self.port}",
+            "keys": str(self.folder / name if keys is None else keys),
+        }
         file = self.shards / "nodes" / f"{name}.own.toml"
         file.write_text(tomli_w.dumps(tables | own | changes))
         return file

@@ -30,9 +30,10 @@ def nodes(name):
     return fresh(rank=4) if name == "fedit" else fresh()
 
 
-def two_rounds(name):
-    """Return settings of two rounds, in the mode that the algorithm needs."""
-    return plan(2, algorithm=name, mode="b" if name == "fedlin" else "both")
+def two_rounds(name, folder, exchange):
+    """Run two rounds, in the mode that the algorithm needs, and return the hash after each."""
+    settings = plan(2, algorithm=name, mode="b" if name == "fedlin" else "both")
+    return hashes(run(folder, exchange, settings, max_rank=max(node.rank for node in exchange.connected.values())))
 
 
 def bits(state):
@@ -130,14 +131,8 @@ def test_averages_of_factors_do(name):
 def test_the_order_of_arrival_changes_no_bit(name, order, tmp_path_factory):
     exchange = nodes(name)
     exchange.arrange = lambda asked: sorted(asked, key=lambda node: order[node % 4])
-    arrived = hashes(run(tmp_path_factory.mktemp("run"), exchange, two_rounds(name)))
-    assert arrived == hashes(
-        run(
-            tmp_path_factory.mktemp("run"),
-            nodes(name),
-            plan(2, algorithm=name, mode="b" if name == "fedlin" else "both"),
-        )
-    )
+    arrived = two_rounds(name, tmp_path_factory.mktemp("run"), exchange)
+    assert arrived == two_rounds(name, tmp_path_factory.mktemp("run"), nodes(name))
 
 
 def test_another_order_of_the_sum_would_change_bits():
@@ -152,7 +147,7 @@ def test_counts_matter_only_to_each_other(name, tmp_path):
     def end(number, times):
         exchange = nodes(name)
         exchange.tamper = times
-        return hashes(run(tmp_path / str(number), exchange, two_rounds(name)))
+        return two_rounds(name, tmp_path / str(number), exchange)
 
     def times(factor, only=("ada", "bob", "cyd", "eve")):
         def tamper(name, kind, number, reply):

@@ -16,6 +16,7 @@ NODE = {
     "status": "ok",
     "reason": None,
     "connected": True,
+    "state": "ready",
 }
 STATUS = {
     "round": 3,
@@ -35,8 +36,8 @@ STATUS = {
 def test_it_says_what_is_known():
     first, head, row, refusal = render_status(STATUS, NOW).splitlines()
     assert first == "round 3/10: training, 1 of 2 nodes; started 3 h ago, updated 1 s ago"
-    assert head.split() == ["node", "rank", "connected", "last", "seen", "up", "down", "last", "reply"]
-    assert row.split() == ["ada", "8", "yes", "12", "s", "ago", "1.5", "MB", "20", "bytes", "ok"]
+    assert head.split() == ["node", "rank", "connected", "state", "last", "seen", "up", "down", "last", "reply"]
+    assert row.split() == ["ada", "8", "yes", "ready", "12", "s", "ago", "1.5", "MB", "20", "bytes", "ok"]
     assert refusal == "eve: policy, 2 times, last in round 3"
 
 
@@ -54,9 +55,9 @@ def test_a_server_that_stopped_writing_does_not_run():
 
 
 def test_what_is_not_known_is_a_dash():
-    unknown = {"rank": None, "last_seen": None, "status": None, "bytes_up": 0, "bytes_down": 0}
+    unknown = {"rank": None, "last_seen": None, "status": None, "bytes_up": 0, "bytes_down": 0, "state": None}
     row = render_status(STATUS | {"nodes": [NODE | unknown], "of": 0}, NOW).splitlines()[2]
-    assert row.split() == ["ada", "-", "yes", "-", "0", "bytes", "0", "bytes", "-"]
+    assert row.split() == ["ada", "-", "yes", "-", "-", "0", "bytes", "0", "bytes", "-"]
 
 
 @pytest.mark.parametrize(
@@ -77,5 +78,5 @@ def test_a_name_cannot_draw_on_the_terminal():
 
 
 def test_it_shows_what_a_run_has_written(tmp_path):
-    ServerStatus(tmp_path, NOBODY, "", "", lambda: NOW).on_waiting(1, 3)
+    ServerStatus(tmp_path, NOBODY, "", "", clock=lambda: NOW).on_waiting({"ada": "ready", "bob": "loading"}, 3)
     assert render_status(read_status(tmp_path), NOW).startswith("round 0/0: waiting, 1 of 3 nodes; started 0 s ago")
