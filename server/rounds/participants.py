@@ -69,7 +69,9 @@ class Participants:
         answers = self._messenger.announcements(self._question, {*self.ids.values(), *self.refused})
         read = [(node, _read(answer)) for node, answer in answers]
         for node, announced in sorted(read, key=lambda item: (getattr(item[1], "name", ""), item[0])):
-            self._take(node, announced)
+            # Of a node that has left, only the reason why it cannot take part is worth having.
+            if node in connected or (announced != "absent" and isinstance(announced, str)):
+                self._take(node, announced)
 
     @property
     def shapes(self) -> Shapes:

@@ -34,27 +34,30 @@ class FlowerMessenger:
     def __init__(self, grid: Grid, deadline: float, name: Callable[[int], str] = str) -> None:
         self._grid, self._deadline, self._name = grid, deadline, name
         self._asked: dict[str, int] = {}
+        self._names: dict[int, str] = {}
 
     def nodes(self) -> Iterable[int]:
         """Return Flower's numbers of the connected nodes."""
         return self._grid.get_node_ids()
 
     def name(self, node: int) -> str:
-        """Return the node's name; its number where the grid knows no names."""
-        return self._name(node)
+        """Return the node's name, also of one that has been connected; its number where the grid knows no names."""
+        return self._names.get(node) or self._name(node)
 
     def announcements(
         self, question: Payload, known: Collection[int]
     ) -> Iterable[tuple[int, Payload | RejectionReason]]:
         """Ask connected nodes that are not `known` to announce themselves, once each; return what has arrived."""
         connected = set(self._grid.get_node_ids())
-        self._asked = {message: node for message, node in self._asked.items() if node in connected}
         new = sorted(connected - set(known) - set(self._asked.values()))
+        self._names |= {node: self._name(node) for node in new}
         messages = [Message(question.to_records(), node, "query", ttl=LOADING, group_id="0") for node in new]
         pushed = zip(self._grid.push_messages(messages), new, strict=True) if new else ()
         self._asked |= {message: node for message, node in pushed if message}
         replies = self._grid.pull_messages(list(self._asked)) if self._asked else ()
+        # Also those of nodes that have left since: a node that cannot take part says why, and ends.
         answers = [(self._asked.pop(reply.metadata.reply_to_message_id, None), read_reply(reply)) for reply in replies]
+        self._asked = {message: node for message, node in self._asked.items() if node in connected}
         return [(node, answer) for node, answer in answers if node is not None]
 
     def request(
