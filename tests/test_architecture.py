@@ -21,7 +21,7 @@ PLACES = {
     ],
     "grpc": [
         *("server/transport/service.py", "server/transport/listener.py", "server/transport/authentication.py"),
-        "client/network/link.py",
+        *("client/network/link.py", "simulations/bench/transport/hostile_memory.py"),
     ],
     "torch": ["client/*", "simulations/*"],
     "transformers": ["client/*", "simulations/*"],

@@ -26,7 +26,7 @@ from common.adapters.checksum import join_with_crc
 from common.adapters.codec_header import CodecHeader, ModuleHeader, StoredDtype
 from common.errors import CodecError
 
-__all__ = ["DecodeLimits", "StoredDtype", "decode_adapter", "encode_adapter", "write_adapter"]
+__all__ = ["DecodeLimits", "StoredDtype", "decode_adapter", "encode_adapter", "encoded_size", "write_adapter"]
 
 _VERSION = 1
 _MAGIC = b"fedlra"
@@ -68,6 +68,15 @@ def encode_adapter(adapter: Adapter, dtype: StoredDtype = "f32", omit: Container
         CodecError: a module's name is empty, too long or not printable, or a size is out of range.
     """
     return join_with_crc(_start, *_parts(adapter, dtype, omit))
+
+
+def encoded_size(adapter: Adapter, dtype: StoredDtype = "f32", omit: Container[str] = ()) -> int:
+    """Return the length in bytes of what `encode_adapter` returns for the same arguments; no array is read.
+
+    Raises:
+        CodecError: as for `encode_adapter`.
+    """
+    return _START.size + _parts(adapter, dtype, omit)[0]
 
 
 def write_adapter(file: BinaryIO, adapter: Adapter, dtype: StoredDtype = "f32") -> None:

@@ -12,11 +12,16 @@ REPLY = "Reply"
 """Method by which a node sends the frames of one reply."""
 NOTICE = "query.notice"
 """Type of a message that a node reads and does not answer (`common.protocol.round_notice`)."""
+REPLY_BYTES = "reply_bytes"
+"""Name of the value with which a request states the bytes of arrays that its reply may have; without it, none."""
 SERVICE = "fedlora.v1"
 FRAME = 2**20
 """Largest size of a frame in bytes."""
+MAX_HELLO = 2**12
+"""Largest size of a `NodeHello` in bytes."""
 CHANNEL = (
     ("grpc.max_receive_message_length", FRAME),
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone: a frame of 1 MiB may be 1 kB of gzip
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.ping_timeout_ms", 10_000),  # the only ping timeout that gRPC applies: github.com/grpc/grpc/pull/39239
@@ -40,6 +45,8 @@ class NodeHello:
     @classmethod
     def from_json(cls, request: bytes) -> Self | None:
         """Undo `to_json`; None for anything else. A node that names no codecs knows only the plain one."""
+        if len(request) > MAX_HELLO:
+            return None
         try:
             plain = json.loads(request)
             rank, codecs = plain["rank"], plain.get("codecs", [PLAIN])

@@ -38,8 +38,8 @@ def _split(blobs: Iterable[bytes]) -> Iterator[bytes]:
         yield from (bytes(view[start : start + FRAME]) for start in range(0, len(view), FRAME))
 
 
-def read_first_frame(first: bytes, limit: int) -> MessageHeader:
-    """Read the header in the first frame of a message.
+def read_first_frame(first: bytes, limit: int | None = None) -> MessageHeader:
+    """Read the header in the first frame of a message; without a limit, its arrays may take any number of bytes.
 
     Raises:
         TransportError: it is malformed, or its arrays take more bytes than the limit.

@@ -82,12 +82,12 @@ def _untag(value: dict[str, Any]) -> Any:
     return bytes.fromhex(value["bytes"]) if value.keys() == {"bytes"} else value
 
 
-def read_header(text: bytes, limit: int) -> MessageHeader:
+def read_header(text: bytes, limit: int | None) -> MessageHeader:
     """Read a message's header.
 
     Args:
         text: the header as JSON.
-        limit: largest size of all arrays in bytes.
+        limit: largest size of all arrays in bytes; None accepts any.
 
     Raises:
         TransportError: it is malformed, or announces more than the limit.
@@ -97,7 +97,7 @@ def read_header(text: bytes, limit: int) -> MessageHeader:
         head = _header(_metadata(plain["metadata"]), plain)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise TransportError(f"the header of a message is malformed: {type(error).__name__}") from error
-    if head.size > limit:
+    if limit is not None and head.size > limit:
         raise TransportError(f"a message of {head.size} bytes is larger than the limit of {limit}")
     return head
 

@@ -1,12 +1,13 @@
 """The wire form of assignments and updates: buffers of factors beside a few plain values."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from common.adapters.adapter import Adapter
-from common.adapters.codec import DecodeLimits, decode_adapter, encode_adapter
+from common.adapters.codec import DecodeLimits, decode_adapter, encode_adapter, encoded_size
 from common.protocol.assignment import Assignment, Term, Training, Trains, Update
+from common.protocol.channel import REPLY_BYTES
 from common.protocol.values import Values
 
 ADAPTER_STYPE = "fedlora.v1"
@@ -71,7 +72,8 @@ class RoundId(Values):
 def assignment_values(assignment: Assignment, training: Training) -> dict[str, Any]:
     """Return the plain values that go beside an assignment's buffers."""
     numbers = {f"{term.name}.{key}": value for term in assignment.terms for key, value in term.numbers.items()}
-    own = {"trains": assignment.trains, "scaling": assignment.scaling, "returns": assignment.returns}
+    own: dict[str, Any] = {"trains": assignment.trains, "scaling": assignment.scaling, "returns": assignment.returns}
+    own[REPLY_BYTES] = encoded_size(assignment.start, omit=_lent(assignment.start, assignment.trains))
     return training.to_values() | own | {"terms": [term.name for term in assignment.terms]} | numbers
 
 
@@ -83,7 +85,7 @@ def pack_assignment(assignment: Assignment) -> bytes:
 
 def pack_terms(assignment: Assignment) -> dict[str, bytes]:
     """Pack the adapter of each term that has one, by the term's name; an A that is the start's is not sent."""
-    lent = {f"{name}.a" for name in assignment.start} if assignment.trains == "b" else ()
+    lent = _lent(assignment.start, assignment.trains)
     return {term.name: encode_adapter(term.adapter, omit=lent) for term in assignment.terms if term.adapter}
 
 
@@ -112,8 +114,12 @@ def _unpack_term(name: str, values: Mapping[str, Any], blob: bytes | None, start
 
 def pack_update(update: Update, trains: Trains) -> bytes:
     """Pack the trained factors into one buffer; an A that was only lent is not sent back."""
-    lent = {f"{name}.a" for name in update.adapter} if trains == "b" else ()
-    return encode_adapter(update.adapter, omit=lent)
+    return encode_adapter(update.adapter, omit=_lent(update.adapter, trains))
+
+
+def _lent(adapter: Adapter, trains: Trains) -> Container[str]:
+    """Return the flat names of the factors that a reply leaves out."""
+    return {f"{name}.a" for name in adapter} if trains == "b" else ()
 
 
 def unpack_update(buffer: bytes, assignment: Assignment, limits: DecodeLimits) -> Adapter:

@@ -23,7 +23,7 @@ from server.transport.authentication import NodeCheck
 from server.transport.connections import Connections, Outgoing
 from server.transport.listener import Listener
 from server.transport.pending_replies import PendingReplies
-from server.transport.quota import NodeQuota, TrafficMeter
+from server.transport.quota import NodeQuota, ReplyLimit, TrafficMeter
 from server.transport.service import Service, error_reply
 
 Greet = Callable[[str], Iterable[Payload]]
@@ -128,7 +128,8 @@ class GrpcGrid(GridOfOneRun):
 
     def _push(self, message: Message) -> str:
         m, frames = message.metadata, encode_message(message)
-        self._pending.expect(m.message_id, m.dst_node_id, message, m.ttl)
+        limit = ReplyLimit.of(m.message_type, Payload.from_message(message).values)
+        self._pending.expect(m.message_id, m.dst_node_id, message, m.ttl, limit)
         outgoing = Outgoing(m.group_id, frames, time.monotonic() + m.ttl)
         self._listener.call_soon(self._service.send, m.dst_node_id, outgoing)
         return m.message_id

@@ -10,7 +10,10 @@ from functools import partial
 from threading import Condition
 from typing import Generic, TypeVar
 
+from server.transport.quota import ANNOUNCEMENT, ReplyLimit
+
 Message = TypeVar("Message")
+_NO_ARRAYS = ReplyLimit()
 
 
 @dataclass
@@ -21,6 +24,7 @@ class PendingReply(Generic[Message]):
         node: its number.
         message: the message that it was sent.
         expires: time after which nobody waits for the reply, in seconds of `time.monotonic`.
+        limit: of the reply's size.
         reply: reads the reply, once there is one.
         claimed: a reply is being received.
     """
@@ -28,6 +32,7 @@ class PendingReply(Generic[Message]):
     node: int
     message: Message
     expires: float
+    limit: ReplyLimit
     reply: Callable[[], Message] | None = None
     claimed: bool = False
 
@@ -39,12 +44,20 @@ class PendingReplies(Generic[Message]):
         self._changed = Condition()
         self._pending: dict[str, PendingReply[Message]] = {}
 
-    def expect(self, message_id: str, node: int, message: Message, seconds: float) -> None:
+    def expect(
+        self, message_id: str, node: int, message: Message, seconds: float, limit: ReplyLimit = _NO_ARRAYS
+    ) -> None:
         """Expect a reply to this message within this time in seconds, and forget messages that have expired."""
         now = time.monotonic()
         with self._changed:
             self._pending = {i: asked for i, asked in self._pending.items() if asked.expires > now}
-            self._pending[message_id] = PendingReply(node, message, now + seconds)
+            self._pending[message_id] = PendingReply(node, message, now + seconds, limit)
+
+    def longest_header(self, node: int) -> int:
+        """Return the most bytes that the first frame of a reply of this node may have, late announcements included."""
+        with self._changed:
+            awaited = [asked.limit for asked in self._pending.values() if asked.node == node and not asked.reply]
+        return max((limit.header for limit in awaited), default=ANNOUNCEMENT)
 
     def claim(self, message_id: str, node: int) -> PendingReply[Message] | None:
         """Return the message that this node begins to reply to; None if no reply to this id is expected from it."""

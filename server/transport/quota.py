@@ -1,10 +1,46 @@
-"""Quota of one node, and a meter of what it has sent."""
+"""Limits of one reply and of one node, and a meter of what the node has sent."""
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from common.errors import TransportError
+from common.protocol.channel import REPLY_BYTES
+
+ANNOUNCEMENT = 2**19
+"""Most bytes of the first frame of an announcement, which names every module of a model."""
+
+
+@dataclass(frozen=True)
+class ReplyLimit:
+    """Limits on the reply to one message.
+
+    Args:
+        header: most bytes of its first frame; all replies but announcements have few values.
+        arrays: most bytes of its arrays.
+    """
+
+    header: int = 2**16
+    arrays: int = 0
+
+    @classmethod
+    def of(cls, kind: str, values: Mapping[str, Any]) -> Self:
+        """Return the limits of the reply to a message of this type and with these values."""
+        ordered: int = values.get(REPLY_BYTES, 0)
+        return cls(ANNOUNCEMENT if kind == "query" else cls.header, ordered + ordered // 100)
+
+    def check(self, header: int, arrays: int) -> None:
+        """Check the bytes of a first frame, and of the arrays that it announces.
+
+        Raises:
+            TransportError: they are more than the limits.
+        """
+        if header > self.header:
+            raise TransportError(f"{header} bytes of plain values where at most {self.header} are expected")
+        if arrays > self.arrays:
+            raise TransportError(f"{arrays} bytes of arrays where at most {self.arrays} were ordered")
 
 
 @dataclass(frozen=True)
@@ -12,12 +48,10 @@ class NodeQuota:
     """Limits on what each node may send.
 
     Args:
-        reply: most bytes of the arrays of one reply.
         round: most bytes in one round, rejected and broken replies included.
         calls: most calls per second on average; the same number may come at once.
     """
 
-    reply: int = 2**30
     round: int = 2**32
     calls: float = 200.0
 

@@ -25,10 +25,13 @@ from server.transport.authentication import CallAuthenticator, NodeCheck
 from server.transport.connections import Connection, Connections, End, Outgoing
 from server.transport.peer import Peer
 from server.transport.pending_replies import PendingReplies, PendingReply
+from server.transport.quota import ReplyLimit
 
 EncodeGreeting = Callable[[str], Iterable[Iterator[bytes]]]
 ReadReply = Callable[[str, Message, Callable[[], Message]], Message]
 """Returns the reply of the node of this name to this message, with a function that reads it."""
+FIRST_FRAME = 60.0
+"""Seconds that a call may take to send its first frame."""
 FAILED = 2
 """Flower's code for an app that failed."""
 _ENDS = {
@@ -80,7 +83,7 @@ class Service:
     def handler(self) -> Any:
         """Return the methods for a gRPC server."""
         methods = {
-            INBOX: grpc.unary_stream_rpc_method_handler(self._open),
+            INBOX: grpc.stream_stream_rpc_method_handler(self._open),  # a stream, so that the log names who compresses
             REPLY: grpc.stream_unary_rpc_method_handler(self._reply),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
@@ -90,9 +93,9 @@ class Service:
         self._authenticator.recheck(self._connections.get(number))
         self._connections.send(number, message)
 
-    async def _open(self, request: bytes, context: Any) -> None:
+    async def _open(self, frames: AsyncIterator[bytes], context: Any) -> None:
         peer = await self._authenticator.authenticate(context)
-        hello = NodeHello.from_json(request)
+        hello = NodeHello.from_json(await self._first(frames, peer))
         if hello is None:
             await self._authenticator.abort(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
         await self._authenticator.authorize(peer, hello.rank, context)
@@ -151,9 +154,10 @@ class Service:
         """Return the message that the reply answers, and the reply's header; its arrays are not received yet."""
         peer, meter = connection.peer, self._connections.meter(connection.peer.name)
         try:
-            first = await anext(aiter(frames), b"")
+            first = await self._first(frames, peer)
             meter.receive(len(first))
-            head = read_first_frame(first, meter.quota.reply)
+            ReplyLimit(self._pending.longest_header(connection.number)).check(len(first), 0)
+            head = read_first_frame(first)
         except TransportError as error:
             log.error("a reply of node %s: %s", peer.name, error)
             # The message that it answers is unknown, so the node is treated as lost.
@@ -162,10 +166,24 @@ class Service:
         asked = self._pending.claim(head.message.metadata.reply_to_message_id, connection.number)
         if asked is None:
             await self._authenticator.abort(peer, "stale", context)
-        if head.size and asked.message.metadata.message_type != "train":
-            unasked = TransportError(f"{head.size} bytes of arrays where none were requested")
-            await self._give_up(peer, asked, unasked, context)
+        try:
+            asked.limit.check(len(first), head.size)
+        except TransportError as error:
+            await self._give_up(peer, asked, error, context)
         return asked, head
+
+    async def _first(self, frames: AsyncIterator[bytes], peer: Peer) -> bytes:
+        """Return the first frame of a call; empty if there is none in time, which is said in the log."""
+        first = b""
+        try:
+            async with asyncio.timeout(FIRST_FRAME):
+                first = await anext(aiter(frames), b"")
+        except TimeoutError:
+            pass
+        finally:
+            if not first:  # gRPC itself ends a call that is compressed, and does not tell this process why.
+                log.error("a call of node %s has no first frame: it was compressed, late or broken off", peer.name)
+        return first
 
     async def _receive(self, head: MessageHeader, frames: AsyncIterator[bytes], peer: Peer) -> IncomingMessage:
         meter, incoming = self._connections.meter(peer.name), IncomingMessage(head, self._store)

@@ -19,14 +19,15 @@ import numpy as np
 
 from common.adapters.adapter import Adapter, Factors
 from common.adapters.codec import encode_adapter
+from common.protocol.channel import REPLY_BYTES
 from common.protocol.payload import Payload
 from server.algorithms.state import State
 from server.storage.journal import Journal
 from server.transport.flower_messenger import FlowerMessenger
 from simulations.bench.measure import Comparison, require, run_in_fresh_process, time_in_turn
 from simulations.bench.transport.deployment import connect_nodes, make_project, serve_grid
+from simulations.bench.transport.sockets import tls_copy
 from simulations.bench.transport.synthetic import echo
-from simulations.bench.transport.tls_copy import tls_copy
 
 NODES = ("ada", "bob")
 MODULES, SIZE, RANK = 1024, 1024, 8
@@ -84,7 +85,9 @@ def time_rounds(folder: Path, modules: int, repetitions: tuple[int, int]) -> tup
 
 def request_replies(messenger: FlowerMessenger, blob: bytes = b"") -> list[bytes]:
     """Return the replies of the connected nodes to these bytes."""
-    replies = messenger.request("train", dict.fromkeys(messenger.nodes(), Payload(ROUND_ID, blob)), 1)
+    replies = messenger.request(
+        "train", dict.fromkeys(messenger.nodes(), Payload(ROUND_ID | {REPLY_BYTES: len(blob)}, blob)), 1
+    )
     return [reply.blob for _, reply in replies if isinstance(reply, Payload)]
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.adapters.adapter import Adapter, Array, Factors
-from common.adapters.codec import DecodeLimits, StoredDtype, decode_adapter, encode_adapter, write_adapter
+from common.adapters.codec import DecodeLimits, StoredDtype, decode_adapter, encode_adapter, encoded_size, write_adapter
 from common.errors import CodecError
 from tests.helpers.common.buffers import PREFIX, claim, data_of, header_of, random_adapter, sealed
 
@@ -61,6 +61,7 @@ def test_decode_gives_back_what_was_encoded(case: tuple[Adapter, StoredDtype, fr
 def test_there_is_one_way_to_write_an_adapter(case: tuple[Adapter, StoredDtype, frozenset[str]]) -> None:
     adapter, dtype, omit = case
     blob = encode_adapter(adapter, dtype, omit)
+    assert encoded_size(adapter, dtype, omit) == len(blob)
     other_order = {name: Factors(np.asfortranarray(f.a), np.asfortranarray(f.b)) for name, f in adapter.items()}
     assert encode_adapter(Adapter(dict(reversed(other_order.items()))), dtype, omit) == blob
     assert encode_adapter(decode_adapter(blob, known=adapter), dtype, omit) == blob

@@ -52,9 +52,13 @@ def values_of(message: Message) -> dict:
     return dict(message.content["values"])
 
 
+ORDERED = 2**27
+"""Bytes of arrays that a reply to `ask` may have."""
+
+
 def ask(grid: GrpcGrid, nodes: Iterable[int] | None = None, blob: bytes = b"", ttl: float = 60.0, **values):
     """Make a message with these values to each node."""
-    nodes = grid.get_node_ids() if nodes is None else nodes
+    nodes, values = grid.get_node_ids() if nodes is None else nodes, {"reply_bytes": ORDERED} | values
     return [Message(content(blob, **values), node, "train", ttl=ttl, group_id="1") for node in nodes]
 
 
@@ -156,3 +160,16 @@ class RawNode:
 
     def close(self) -> None:
         self.channel.close()
+
+
+def connected(grid, count):
+    until(lambda: len(grid.get_node_ids()) == count)
+    return grid.get_node_ids()
+
+
+def pull(grid, ids):
+    """Return the one reply, as soon as it has come."""
+    replies = []
+    until(lambda: replies.extend(grid.pull_messages(ids)) or replies)
+    (reply,) = replies
+    return reply

@@ -6,7 +6,7 @@ from simulations.bench.measure import GateError
 from simulations.bench.transport import exchange
 from simulations.bench.transport.deployment import make_project
 from simulations.bench.transport.exchange import NODES, time_rounds
-from simulations.bench.transport.tls_copy import tls_copy
+from simulations.bench.transport.sockets import tls_copy
 from tests.helpers.end_to_end.transport import blob_of, content
 
 
