@@ -158,6 +158,9 @@ class Service:
             meter.receive(len(first))
             ReplyLimit(self._pending.longest_header(connection.number)).check(len(first), 0)
             head = read_first_frame(first)
+        except asyncio.CancelledError:  # A call that is compressed is cancelled by gRPC.
+            self._connections.leave(connection, "malformed")
+            raise
         except TransportError as error:
             log.error("a reply of node %s: %s", peer.name, error)
             # The message that it answers is unknown, so the node is treated as lost.
@@ -181,7 +184,7 @@ class Service:
         except TimeoutError:
             pass
         finally:
-            if not first:  # gRPC itself ends a call that is compressed, and does not tell this process why.
+            if not first:  # gRPC does not tell this process why it ends a call.
                 log.error("a call of node %s has no first frame: it was compressed, late or broken off", peer.name)
         return first
 
