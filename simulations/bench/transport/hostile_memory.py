@@ -4,25 +4,36 @@ Each attack is one round: an honest node and the hostile ones, each in another p
 states how many bytes a reply may have. The honest one sends back what it got. A hostile one sends a reply of the
 attack's size, frame after frame, until the server ends the call; then it hangs up. A frame of 1 MiB of zeros takes 1 kB
 of gzip; its order allows all 200 MiB, so that it is the compression that is refused.
+
+`compare_announcement` is of a server with real rounds: a node announces in 1.3 kB 40 modules of 4,194,304 x 4,194,304
+and replies to nothing else, and the honest node's update has to count in each round.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import grpc
-from flwr.app import Message
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
 
 from client.network.audit import LogAuditor
 from common.identity.credentials import load_node_credentials
+from common.protocol.announcement import MAX_DIMENSION, Announcement
 from common.protocol.channel import INBOX, REPLY, REPLY_BYTES, SERVICE, NodeHello
 from common.protocol.flower import identify
 from common.protocol.frames import decode_message, encode_message
 from common.protocol.payload import Payload
+from common.settings.recipe import LoraSettings, Server, Train
+from server.rounds.loop import RoundLoop
+from server.rounds.run_settings import RunSettings
+from server.run_folder import RunFolder
+from server.storage.journal import Journal
 from server.transport.flower_messenger import FlowerMessenger
 from server.transport.grid import GrpcGrid
 from simulations.bench.measure import Comparison, peak_growth, require, run_in_fresh_process
@@ -31,17 +42,21 @@ from simulations.bench.transport.deployment import (
     await_nodes,
     connect_nodes,
     make_project,
+    run_nodes,
     run_processes,
     serve_grid,
 )
 from simulations.bench.transport.exchange import DEADLINE, ROUND_ID
-from simulations.bench.transport.synthetic import echo
+from simulations.bench.transport.synthetic import ROWS, echo, random_factors
 
 HONEST, HOSTILE = "ada", ("mallory", "trudy")
 BOUND = 32 * 2**20
 ORDER = 10_000
 """Bytes that are sent with each order."""
 TAKEN = "taken"
+RANK, ROUNDS = 4, 2
+ANNOUNCED = 40
+"""Modules that the hostile node announces."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +111,7 @@ def compare(folder: Path, attack: Attack) -> Comparison:
     growth, counted, told = grow(folder, attack)
     gate = require(
         counted == 1 and told == {attack.refusal},
-        f"{counted} reply counts, the honest one; hostile nodes are told: {', '.join(told)}",
+        f"{counted} of {1 + attack.nodes} replies count, the honest one; hostile nodes are told: {', '.join(told)}",
     )
     return Comparison(f"{attack.figure}: growth", growth, BOUND, "bytes", "the bound", at_most=1.0, gate=gate)
 
@@ -146,3 +161,45 @@ def send_too_much(folder: Path, port: int, name: str, attack: Attack, end: Conne
             end.send(TAKEN)
         except grpc.RpcError as error:
             end.send(error.details())
+
+
+def compare_announcement(folder: Path, modules: int = ANNOUNCED, size: int = MAX_DIMENSION) -> Comparison:
+    """Return the row of an announcement; this process is the server.
+
+    Raises:
+        GateError: an update of the honest node did not count.
+        RunError: the run took the model of the hostile one.
+    """
+    run, ranks = RunFolder(folder / "run"), {HONEST: RANK}
+    run.path.mkdir()
+    with (
+        Journal.open(run.journal) as journal,
+        serve_grid(folder, run.journal) as grid,
+        connect_nodes(grid, folder, [ranks], partial(random_factors, {"layer": (64, 64)}, ranks)),
+        run_processes([(run_nodes, (folder, grid.port, {HOSTILE[0]: RANK}, partial(announce, modules, size)))]),
+    ):
+        await_nodes(grid, 2)
+        growth = peak_growth(partial(_rounds, grid, journal, run))
+        clients = [client for entry in journal.entries[1:] for client in entry["metrics"]["clients"]]
+    counted = sum(client["name"] == HONEST and client["status"] == "ok" for client in clients)
+    gate = require(counted == ROUNDS, f"the honest update counts in {counted} of {ROUNDS} rounds")
+    figure = f"{modules} modules of {size:,} x {size:,} announced: growth"
+    return Comparison(figure, growth, BOUND, "bytes", "the bound", at_most=1.0, gate=gate)
+
+
+def _rounds(grid: GrpcGrid, journal: Journal, run: RunFolder) -> None:
+    settings = RunSettings(0, LoraSettings(), Train(rounds=ROUNDS), Server(), "bench")
+    RoundLoop(FlowerMessenger(grid, DEADLINE), settings, journal, run, partial(run.publish, base="bench")).run()
+
+
+def announce(modules: int, size: int) -> ClientApp:
+    """Return an app that announces this many square modules of another base, and cannot train them."""
+    app = ClientApp()
+
+    @app.query()
+    def query(message: Message, context: Context) -> Message:
+        shapes = {f"m{number}": (size, size) for number in range(modules)}
+        own = Announcement(str(context.node_config["node"]), RANK, ROWS, "!", shapes, (), (), "classification")
+        return Message(Payload(own.to_values()).to_records(), reply_to=message)
+
+    return app
