@@ -23,14 +23,16 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from client.network.audit import LogAuditor
+from common.huggingface.model_description import MAX_DIMENSION, ModelDescription
 from common.identity.credentials import load_node_credentials
-from common.protocol.announcement import MAX_DIMENSION, Announcement
+from common.protocol.announcement import Announcement
 from common.protocol.channel import INBOX, REPLY, REPLY_BYTES, SERVICE, NodeHello
 from common.protocol.flower import identify
 from common.protocol.frames import decode_message, encode_message
 from common.protocol.payload import Payload
 from common.settings.recipe import LoraSettings, Server, Train
 from server.rounds.loop import RoundLoop
+from server.rounds.participants import RunModel
 from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder
 from server.storage.journal import Journal
@@ -47,7 +49,7 @@ from simulations.bench.transport.deployment import (
     serve_grid,
 )
 from simulations.bench.transport.exchange import DEADLINE, ROUND_ID
-from simulations.bench.transport.synthetic import ROWS, echo, random_factors
+from simulations.bench.transport.synthetic import ROWS, described, echo, random_factors
 
 HONEST, HOSTILE = "ada", ("mallory", "trudy")
 BOUND = 32 * 2**20
@@ -55,6 +57,7 @@ ORDER = 10_000
 """Bytes that are sent with each order."""
 TAKEN = "taken"
 RANK, ROUNDS = 4, 2
+SHAPES = {"layer": (64, 64)}
 ANNOUNCED = 40
 """Modules that the hostile node announces."""
 
@@ -99,7 +102,8 @@ def measure() -> list[Comparison]:
     """
     with TemporaryDirectory() as scratch:
         make_project(Path(scratch), [HONEST, *HOSTILE])
-        return [run_in_fresh_process(compare, Path(scratch), attack) for attack in ATTACKS]
+        rows = [run_in_fresh_process(compare, Path(scratch), attack) for attack in ATTACKS]
+        return [*rows, run_in_fresh_process(compare_announcement, Path(scratch))]
 
 
 def compare(folder: Path, attack: Attack) -> Comparison:
@@ -168,14 +172,13 @@ def compare_announcement(folder: Path, modules: int = ANNOUNCED, size: int = MAX
 
     Raises:
         GateError: an update of the honest node did not count.
-        RunError: the run took the model of the hostile one.
     """
     run, ranks = RunFolder(folder / "run"), {HONEST: RANK}
     run.path.mkdir()
     with (
         Journal.open(run.journal) as journal,
         serve_grid(folder, run.journal) as grid,
-        connect_nodes(grid, folder, [ranks], partial(random_factors, {"layer": (64, 64)}, ranks)),
+        connect_nodes(grid, folder, [ranks], partial(random_factors, SHAPES, ranks)),
         run_processes([(run_nodes, (folder, grid.port, {HOSTILE[0]: RANK}, partial(announce, modules, size)))]),
     ):
         await_nodes(grid, 2)
@@ -189,7 +192,8 @@ def compare_announcement(folder: Path, modules: int = ANNOUNCED, size: int = MAX
 
 def _rounds(grid: GrpcGrid, journal: Journal, run: RunFolder) -> None:
     settings = RunSettings(0, LoraSettings(), Train(rounds=ROUNDS), Server(), "bench")
-    RoundLoop(FlowerMessenger(grid, DEADLINE), settings, journal, run, partial(run.publish, base="bench")).run()
+    messenger, publish = FlowerMessenger(grid, DEADLINE), partial(run.publish, base="bench")
+    RoundLoop(messenger, settings, RunModel(described(SHAPES), RANK), journal, run, publish).run()
 
 
 def announce(modules: int, size: int) -> ClientApp:
@@ -199,7 +203,8 @@ def announce(modules: int, size: int) -> ClientApp:
     @app.query()
     def query(message: Message, context: Context) -> Message:
         shapes = {f"m{number}": (size, size) for number in range(modules)}
-        own = Announcement(str(context.node_config["node"]), RANK, ROWS, "!", shapes, (), (), "classification")
+        model = ModelDescription("!", "classification", shapes)
+        own = Announcement(str(context.node_config["node"]), RANK, ROWS, model)
         return Message(Payload(own.to_values()).to_records(), reply_to=message)
 
     return app
