@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 
 from client.network.link import Link
 from client.network.responder import Responder
-from common.protocol.channel import FRAME, INBOX, REPLY, SERVICE
+from common.protocol.channel import FRAME, INBOX, REPLY, REPLY_BYTES, SERVICE
 from common.protocol.frames import decode_message, encode_message
 from common.protocol.messages import ADAPTER_STYPE
 from server.transport.grid import GrpcGrid, NodeGuard
@@ -58,13 +58,14 @@ ORDERED = 2**27
 
 def ask(grid: GrpcGrid, nodes: Iterable[int] | None = None, blob: bytes = b"", ttl: float = 60.0, **values):
     """Make a message with these values to each node."""
-    nodes, values = grid.get_node_ids() if nodes is None else nodes, {"reply_bytes": ORDERED} | values
+    nodes, values = grid.get_node_ids() if nodes is None else nodes, {REPLY_BYTES: ORDERED} | values
     return [Message(content(blob, **values), node, "train", ttl=ttl, group_id="1") for node in nodes]
 
 
 def echo(message: Message, context: Context) -> Message:
-    """Reply with the node's name and the content that it was sent."""
+    """Reply with the node's name and the content that it was sent, without the limit of its reply."""
     values = values_of(message) | {"name": context.node_config["node"]}
+    values.pop(REPLY_BYTES, None)
     blob = blob_of(message) if "adapter" in message.content else b""
     return Message(content(blob, **values), reply_to=message)
 
