@@ -30,7 +30,7 @@ from common.adapters.codec import decode_adapter
 from common.adapters.link_codecs import MissingBuffer
 from common.errors import CodecError, FedloraError
 from common.protocol.assignment import Assignment, Training
-from common.protocol.messages import FROZEN, RejectionReason, RoundId, pack_update, unpack_assignment
+from common.protocol.messages import FROZEN, RejectionReason, RoundId, fault_word, pack_update, unpack_assignment
 from common.protocol.payload import Payload
 from common.protocol.replies import LossReply, TrainReply
 from common.settings.node import Policy
@@ -87,7 +87,7 @@ _WORDS: Mapping[type[Exception], RejectionReason] = {CodecError: "codec", Missin
 
 def _error_reply(message: Message, error: Exception) -> Message:
     """Return an error with only a fixed word: the full text stays in the node's own log."""
-    reason = error.reason if isinstance(error, DeclinedRequest) else _WORDS.get(type(error), "failed")
+    reason = error.reason if isinstance(error, DeclinedRequest) else _WORDS.get(type(error)) or fault_word(error)
     kind, trace = message.metadata.message_type, None if isinstance(error, FedloraError | DeclinedRequest) else error
     level = logging.INFO if reason == "missing" else logging.ERROR  # The server sends the factors again.
     log.log(level, "declined a %s message, %s: %s", kind, reason, error, exc_info=trace)

@@ -7,21 +7,14 @@ from typing import Any, Protocol
 from flwr.app import ConfigRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from common.errors import ConfigError, DataError, FedloraError, ModelError
+from common.errors import FedloraError
 from common.protocol.channel import NOTICE
 from common.protocol.frames import encode_message
-from common.protocol.messages import RejectionReason
+from common.protocol.messages import fault_word
 from common.protocol.payload import Payload
 
 _FAILED = 2
 """Flower's code for a client app that failed."""
-_FAULTS: Mapping[type[FedloraError], RejectionReason] = {
-    DataError: "rows",
-    ModelError: "model",
-    ConfigError: "settings",
-}
-"""The word for a node that cannot be loaded; the text stays with the node's owner."""
-
 log = logging.getLogger(__name__)
 
 
@@ -69,8 +62,7 @@ class Responder:
             self._auditor.on_notice(notice.values, notice.blob)
             return None
         if self.fault:
-            word = next((word for kind, word in _FAULTS.items() if isinstance(self.fault, kind)), "failed")
-            return encode_message(Message(Error(_FAILED, word), reply_to=message))
+            return encode_message(Message(Error(_FAILED, fault_word(self.fault)), reply_to=message))
         try:
             return encode_message(self._sign(self._reply(message)))
         except Exception as error:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import DecodeLimits, decode_adapter, encode_adapter, encoded_size
+from common.errors import ConfigError, DataError, ModelError
 from common.protocol.assignment import Assignment, Term, Training, Trains, Update
 from common.protocol.channel import REPLY_BYTES
 from common.protocol.values import Values
@@ -38,6 +39,12 @@ RejectionReason = Literal[
     "weight",
 ]
 """The reason word with which a node or its reply is rejected."""
+
+
+def fault_word(error: Exception) -> RejectionReason:
+    """Return the word for a node that cannot take part for this error, whose text stays with the node's owner."""
+    words: dict[type[Exception], RejectionReason] = {DataError: "rows", ModelError: "model", ConfigError: "settings"}
+    return words.get(type(error), "failed")
 
 
 FROZEN = "frozen"

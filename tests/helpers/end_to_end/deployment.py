@@ -51,7 +51,9 @@ class Project:
         self.keys("admit", own / f"{name}.request", "--max-rank", rank, "--max-weight", 5000)
         (own / f"{name}.invite").write_bytes((self.folder / "keys" / f"{name}.invite").read_bytes())
 
-    def node_file(self, name: str, like: str = "client-00", keys: Path | str | None = None, **changes: object) -> Path:
+    def node_file(
+        self, name: str, like: str = "client-00", keys: Path | str | None = None, stem: str = "", **changes: object
+    ) -> Path:
         """Write the file of a node with the rows of another."""
         tables = dict(read_toml(self.shards / "nodes" / f"{like}.toml"))
         own = {
@@ -59,7 +61,7 @@ class Project:
             "server": f"localhost:{self.port}",
             "keys": str(self.folder / name if keys is None else keys),
         }
-        file = self.shards / "nodes" / f"{name}.own.toml"
+        file = self.shards / "nodes" / f"{stem or name}.own.toml"
         file.write_text(tomli_w.dumps(tables | own | changes))
         return file
 
