@@ -41,7 +41,7 @@ class Notices:
         own: Mapping[str, Any] = next(
             (client for client in clients if client["name"] == name), {"status": "", "reason": None}
         )
-        accepted = _counts(own)
+        accepted, returned = _counts(own), self._journal.returned
         notice = RoundNotice(
             run=entry["config"],
             round=entry["round"],
@@ -51,6 +51,8 @@ class Notices:
             reason=own["reason"] or "",
             weight=own["share"] if accepted else 0.0,
             signature=self._receipt(entry, own) if accepted else "",
+            clip=_clip(own),
+            returned=returned["signature"] if returned else "",
         )
         return Payload(notice.to_values())
 
@@ -63,6 +65,7 @@ class Notices:
             blob_hash=client["update"],
             weight=client["share"],
             adapter_hash=entry["adapter_hash"],
+            clip=_clip(client),
         )
         return signatures.sign(receipt, self._credentials.receipt_key).hex()
 
@@ -70,6 +73,11 @@ class Notices:
 def _counts(client: Mapping[str, Any]) -> bool:
     """Return whether a client's update is in the sum; in round 0, all are "ok" and nobody has trained yet."""
     return client["status"] == "ok" and client["update"] is not None
+
+
+def _clip(client: Mapping[str, Any]) -> float:
+    """Return the factor on a client's update; rounds of earlier releases were not clipped, and have none."""
+    return float(client.get("clip", 1.0))
 
 
 class NoticeBroadcaster(RunObserver):

@@ -110,6 +110,7 @@ class LogAuditor:
             blob_hash=sent.blob_hash,
             weight=notice.weight,
             adapter_hash=notice.adapter,
+            clip=notice.clip,
         )
 
     def _keep(self, receipt: Receipt, signature: str) -> None:

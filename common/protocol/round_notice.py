@@ -21,6 +21,8 @@ class RoundNotice(Values):
         reason: reason word if the node's update does not count; empty if it does, or if the node was not asked.
         weight: the node's share of the sum.
         signature: the server's, over the receipt for the node's update; empty if there is none.
+        clip: factor that the server applied to the node's update.
+        returned: the server's signature over a `Return`, if the run went back; empty if it did not.
     """
 
     run: Text
@@ -31,6 +33,8 @@ class RoundNotice(Values):
     reason: Text = ""
     weight: Real = 0.0
     signature: Text = ""
+    clip: Real = 1.0
+    returned: Text = ""
 
     @classmethod
     def from_values(cls, values: Mapping[str, Any]) -> Self:

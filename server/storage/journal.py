@@ -51,6 +51,11 @@ class Journal:
         """The committed entries, one per round."""
         return self._entries
 
+    @property
+    def returned(self) -> Mapping[str, Any] | None:
+        """The line by which the run last went back to an earlier round, if it did; signed by the server."""
+        return None
+
     def last_state(self) -> State:
         """Load the state of the last committed round, in float64; a part without modules is absent.
 

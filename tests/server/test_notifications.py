@@ -60,7 +60,7 @@ def test_a_line_has_what_a_node_may_know(notices, journal, identities):
     )
     assert (line.run, line.round, line.adapter) == (entry["config"], 2, entry["adapter_hash"])
     assert line.parent == journal.entries[-2]["adapter_hash"]
-    assert (line.reason, line.weight) == ("", own["share"])
+    assert (line.reason, line.weight, line.clip, line.returned) == ("", own["share"], 1.0, "")
     assert sorted(line.updates) == sorted(record_of(journal, name)["update"] for name in ("ada", "cyd", "eve"))
     receipt = Receipt(
         project="demo",
@@ -70,6 +70,7 @@ def test_a_line_has_what_a_node_may_know(notices, journal, identities):
         blob_hash=own["update"],
         weight=own["share"],
         adapter_hash=line.adapter,
+        clip=1.0,
     )
     key = identities.node("ada").receipt_public_key
     assert signatures.verify_signature(receipt, bytes.fromhex(line.signature), key)

@@ -1,4 +1,4 @@
-"""Signed updates and receipts: Ed25519 over a reply and its round, so that none can be forged, moved or replayed.
+"""Signed updates, receipts and returns: Ed25519 over all of a statement, so that none is forged, moved or replayed.
 
 The side that verifies fills in what it knows itself (run, round, parent and so on) and takes only counts and nonce from
 the reply; a value that differs makes the signature wrong.
@@ -36,7 +36,11 @@ class UpdateStatement:
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """The server's statement about an accepted update: its weight in the sum, and the resulting adapter."""
+    """The server's statement about an accepted update: its weight in the sum, and the resulting adapter.
+
+    Args:
+        clip: factor that the server applied to the update; None in a receipt of version 1, which did not state it.
+    """
 
     project: str
     run: str
@@ -45,14 +49,28 @@ class Receipt:
     blob_hash: str
     weight: float
     adapter_hash: str
+    clip: float | None = None
 
 
-def sign(value: UpdateStatement | Receipt, key: Ed25519PrivateKey) -> bytes:
-    """Sign a statement or receipt; return the signature, 64 bytes."""
+@dataclass(frozen=True, kw_only=True)
+class Return:
+    """The server's statement that a run went back to the end of a round, and to the adapter that it ended with."""
+
+    project: str
+    run: str
+    round: int
+    adapter_hash: str
+
+
+Statement = UpdateStatement | Receipt | Return
+
+
+def sign(value: Statement, key: Ed25519PrivateKey) -> bytes:
+    """Sign a statement; return the signature, 64 bytes."""
     return key.sign(_bytes(value))
 
 
-def verify_signature(value: UpdateStatement | Receipt, signature: bytes, public: Ed25519PublicKey) -> bool:
+def verify_signature(value: Statement, signature: bytes, public: Ed25519PublicKey) -> bool:
     """Return whether the holder of the key signed exactly this."""
     try:
         public.verify(signature, _bytes(value))
@@ -61,9 +79,17 @@ def verify_signature(value: UpdateStatement | Receipt, signature: bytes, public:
     return True
 
 
-def _bytes(value: UpdateStatement | Receipt) -> bytes:
-    kind = "update" if isinstance(value, UpdateStatement) else "receipt"
-    return signed_bytes(kind, asdict(value))
+_KINDS: Mapping[type, str] = {UpdateStatement: "update", Receipt: "receipt", Return: "return"}
+
+
+def _bytes(value: Statement) -> bytes:
+    body, version = asdict(value), 1
+    if isinstance(value, Receipt):
+        if value.clip is None:
+            del body["clip"]
+        else:
+            version = 2
+    return signed_bytes(_KINDS[type(value)], body, version)
 
 
 _ROUND = {"run": "", "round": 0, "attempt": 1, "phase": 1, "parent": "", "base": ""}

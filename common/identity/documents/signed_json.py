@@ -40,12 +40,12 @@ SigningKey = Annotated[HexBytes, Field(min_length=32, max_length=32)]
 Document = TypeVar("Document")
 
 
-def signed_bytes(kind: str, body: Any) -> bytes:
-    """Return the bytes to sign: the body and its kind; keys are sorted, so that equal bodies are equal bytes.
+def signed_bytes(kind: str, body: Any, version: int = 1) -> bytes:
+    """Return the bytes to sign: the body, its kind and version; keys are sorted, so that equal bodies are equal bytes.
 
     The loss of an update may be NaN: it is signed too, so that the server can reject it with the right reason.
     """
-    return f"fedlora {kind} 1\n".encode() + _json(body, allow_nan=True)
+    return f"fedlora {kind} {version}\n".encode() + _json(body, allow_nan=True)
 
 
 def sign_document(kind: str, document: object, key: Ed25519PrivateKey) -> bytes:

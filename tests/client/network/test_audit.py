@@ -18,7 +18,7 @@ from tests.helpers.end_to_end.identities import Identities
 RUN, BLOB = "ab" * 32, b"factors"
 HASH = hashlib.sha256(BLOB).hexdigest()
 VALUES = {"run": RUN, "round": 3, "attempt": 1, "parent": "02", "base": "ef", "examples": 10, "tokens": 10, "loss": 1.0}
-LINE = RoundNotice(run=RUN, round=3, parent="02", adapter="03", updates=["00" * 32, HASH], weight=0.25)
+LINE = RoundNotice(run=RUN, round=3, parent="02", adapter="03", updates=["00" * 32, HASH], weight=0.25, clip=0.5)
 
 
 @pytest.fixture
@@ -45,6 +45,7 @@ def signed(identities):
             blob_hash=HASH,
             weight=line.weight,
             adapter_hash=line.adapter,
+            clip=line.clip,
         )
         return replace(line, signature=signatures.sign(receipt, identities.server().receipt_key).hex())
 
@@ -72,7 +73,7 @@ def test_a_receipt_is_checked_and_kept(auditor, identities, signed, caplog):
     auditor.sign(Payload(VALUES, BLOB))
     told(auditor, signed())
     (receipt,) = kept(identities)
-    assert (receipt["round"], receipt["blob_hash"], receipt["weight"]) == (3, HASH, 0.25)
+    assert (receipt["round"], receipt["blob_hash"], receipt["weight"], receipt["clip"]) == (3, HASH, 0.25, 0.5)
     signature = bytes.fromhex(receipt.pop("signature"))
     assert signatures.verify_signature(Receipt(**receipt), signature, identities.node("b").receipt_public_key)
     assert (identities.folder / "b" / "b.receipts").stat().st_mode & 0o777 == 0o600
@@ -82,7 +83,15 @@ def test_a_receipt_is_checked_and_kept(auditor, identities, signed, caplog):
 
 
 @pytest.mark.parametrize(
-    "change", [{"weight": 0.5}, {"adapter": "04"}, {"signature": ""}, {"signature": "no hex"}, {"signature": "00" * 64}]
+    "change",
+    [
+        {"weight": 0.5},
+        {"clip": 1.0},
+        {"adapter": "04"},
+        {"signature": ""},
+        {"signature": "no hex"},
+        {"signature": "00" * 64},
+    ],
 )
 def test_a_receipt_that_the_server_did_not_sign_is_told(auditor, identities, signed, change, caplog):
     auditor.sign(Payload(VALUES, BLOB))
