@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
 
 
 def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
+    _check_frozen(asked)
     assignment = unpack_assignment(asked.values, asked.blob, asked.parts)
     round_id, training = RoundId.from_values(asked.values), Training.from_values(asked.values)
     stated = asked.values.get("cohort", 0), asked.values.get("phases", 1)
@@ -137,6 +139,16 @@ def _log_start(round_id: RoundId, training: Training, assignment: Assignment, ow
     rank = assignment.start.rank
     lower = f", the run's largest; the node's own is {own}" if rank < own else ""
     log.info("round %s: %s %s at rank %s%s", round_id.round, len(training.learning_rates), what, rank, lower)
+
+
+def _check_frozen(asked: Payload) -> None:
+    """Decline frozen factors that are not those that the round starts from: the parent is their hash."""
+    if FROZEN not in asked.parts:
+        return
+    found, stated = sha256(asked.parts[FROZEN]).hexdigest(), str(asked.values["parent"])
+    if found != stated:
+        what = f"the frozen factors have SHA-256 {found:.12}, but the round starts from {stated[:12]!a}"
+        raise DeclinedRequest("policy", f"{what}: the server contradicts itself; ask its operator")
 
 
 def _check_policy(file: Path, request: TrainingRequest) -> None:
@@ -168,6 +180,7 @@ def _trainings(file: Path) -> list[tuple[float, RoundId]]:
 
 
 def _evaluate(file: Path, asked: Payload) -> tuple[Values, bytes]:
+    _check_frozen(asked)
     adapter, round_id = decode_adapter(asked.parts[FROZEN]), RoundId.from_values(asked.values)
     _decline(file, evaluation_violation(_policy(file), round_id, adapter))
     node = load_node(file)

@@ -1,4 +1,4 @@
-"""A node's signatures, and its audit of the server's log: it contains the node's updates, and rounds form a chain."""
+"""A node's signatures, and its audit of the server's log: it contains the node's updates, and its rounds follow."""
 
 import json
 import logging
@@ -8,10 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from client.network.round_order import RoundOrder
+from client.network.told_rounds import ToldRounds
 from common.identity import credentials
 from common.identity.credentials import NodeCredentials
 from common.identity.documents import signatures
-from common.identity.documents.signatures import Receipt
+from common.identity.documents.signatures import Receipt, Return, Statement
 from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
 
@@ -35,17 +37,25 @@ class SentUpdate(NamedTuple):
 
 
 class LogAuditor:
-    """Signs each reply, records the server's notices, and logs where the two contradict each other.
+    """Signs each reply, follows the server's notices, and logs where they contradict each other or the replies.
 
     Args:
-        folder: the node's keys; the newest roster is kept there, and receipts in `NAME.receipts`, as JSON Lines.
+        folder: the node's keys; the newest roster is kept there, receipts in `NAME.receipts`, as JSON Lines, and what
+            the server told of its rounds in `NAME.rounds`.
         own: the node's credentials.
+
+    Raises:
+        IdentityError: `NAME.rounds` cannot be used.
     """
 
     def __init__(self, folder: Path, own: NodeCredentials) -> None:
         self._folder, self._own = folder, own
         self._sent: SentUpdate | None = None
-        self._last: RoundNotice | None = None
+        self._order = RoundOrder(ToldRounds(folder / f"{own.name}.rounds"), self._is_return)
+
+    def on_connect(self) -> None:
+        """Begin a connection."""
+        self._order.on_connect()
 
     def sign(self, reply: Payload) -> dict[str, Any]:
         """Return the values that sign a reply."""
@@ -56,9 +66,9 @@ class LogAuditor:
             reply.values, reply.blob_hash, own.project, own.name, own.roster.version, own.signing_key
         )
 
-    def on_request(self, values: Mapping[str, Any]) -> None:
-        """Check that a request for an update continues the log."""
-        self._check_parent(values["run"], values["round"], values["parent"])
+    def on_request(self, kind: str, values: Mapping[str, Any]) -> str | None:
+        """Return why a request does not follow from what the server has told of its rounds, or None."""
+        return self._order.request_fault(kind, values)
 
     def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
         """Process a notice: of a roster, which is a blob, or of a round.
@@ -71,20 +81,17 @@ class LogAuditor:
             self._own = credentials.pin_newer_roster(self._folder, self._own, blob)
             return
         notice = RoundNotice.from_values(values)
-        self._check_parent(notice.run, notice.round, notice.parent)
-        self._last = notice
+        if fault := self._order.follow(notice):
+            log.error("the server contradicts itself: %s", fault)
+            return
+        if (sent := self._sent) and notice.run == sent.run and notice.round < sent.round - 1:
+            self._sent = None  # the run went back
         if notice.reason and not self._sent:
             log.warning("round %s ran without this node: %s", notice.round, _OUTSIDE.get(notice.reason, notice.reason))
         # A later round, or another run, shows that the notice of the sent update's round was lost.
         if (sent := self._sent) and (notice.run != sent.run or notice.round >= sent.round):
             self._sent = None
             self._check_update(notice, sent)
-
-    def _check_parent(self, run: str, number: int, parent: str) -> None:
-        last = self._last
-        if last and (run, number) == (last.run, last.round + 1) and parent != last.adapter:
-            what = f"round {number} starts from adapter {parent:.12}, but by the log round {last.round} ended with"
-            log.error("%s %.12s: the server contradicts itself; ask its operator", what, last.adapter)
 
     def _check_update(self, notice: RoundNotice, sent: SentUpdate) -> None:
         if (notice.run, notice.round) != (sent.run, sent.round):
@@ -113,11 +120,17 @@ class LogAuditor:
             clip=notice.clip,
         )
 
+    def _is_return(self, run: str, number: int, adapter: str, signature: str) -> bool:
+        statement = Return(project=self._own.project, run=run, round=number, adapter_hash=adapter)
+        return _is_signed(statement, signature, self._own)
+
     def _keep(self, receipt: Receipt, signature: str) -> None:
         if not _is_signed(receipt, signature, self._own):
             log.error("round %s: the receipt for this node's update is not signed by the server's key", receipt.round)
             return
-        log.info("round %s: the update counts with weight %.3g", receipt.round, receipt.weight)
+        clip = 1.0 if receipt.clip is None else receipt.clip
+        clipped = f", clipped to {clip:.3g} of its length" if clip < 1 else ""
+        log.info("round %s: the update counts with weight %.3g%s", receipt.round, receipt.weight, clipped)
         try:
             with open(self._folder / f"{receipt.node}.receipts", "a", encoding="utf-8", opener=_private) as file:
                 file.write(json.dumps(asdict(receipt) | {"signature": signature}) + "\n")
@@ -129,8 +142,8 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _is_signed(receipt: Receipt, signature: str, own: NodeCredentials) -> bool:
+def _is_signed(statement: Statement, signature: str, own: NodeCredentials) -> bool:
     try:
-        return signatures.verify_signature(receipt, bytes.fromhex(signature), own.receipt_public_key)
+        return signatures.verify_signature(statement, bytes.fromhex(signature), own.receipt_public_key)
     except ValueError:
         return False

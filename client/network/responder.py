@@ -25,8 +25,12 @@ class Auditor(Protocol):
         """Return the values that are added to a reply."""
         ...
 
-    def on_request(self, values: Mapping[str, Any]) -> None:
-        """Check a request to train."""
+    def on_connect(self) -> None:
+        """Begin a connection."""
+        ...
+
+    def on_request(self, kind: str, values: Mapping[str, Any]) -> str | None:
+        """Return why a request to train or to evaluate is not to be obeyed, or None."""
         ...
 
     def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
@@ -49,7 +53,11 @@ class Responder:
         self.fault: FedloraError | None = None
 
     def prepare(self) -> None:
-        """Load the app, unless it is loaded; if that fails, `fault` is the error, and the next answer its word."""
+        """Begin a connection, and load the app, unless it is loaded.
+
+        If that fails, `fault` is the error, and the next answer its word.
+        """
+        self._auditor.on_connect()
         try:
             self._app = self._app or self._load()
         except FedloraError as error:
@@ -71,8 +79,11 @@ class Responder:
 
     def _reply(self, message: Message) -> Message:
         assert self._app is not None
-        if message.metadata.message_type == "train":
-            self._auditor.on_request(Payload.from_message(message).values)
+        # Flower dispatches "train.default" as it does "train".
+        kind = message.metadata.message_type.partition(".")[0]
+        if kind != "query" and (fault := self._auditor.on_request(kind, Payload.from_message(message).values)):
+            log.error("declined %s message, policy: %s", "an evaluate" if kind == "evaluate" else "a train", fault)
+            return Message(Error(_FAILED, "policy"), reply_to=message)
         return self._app(message, self._context)
 
     def _sign(self, reply: Message) -> Message:

@@ -18,10 +18,11 @@ from client.network.responder import Auditor as AnyAuditor
 from client.network.responder import Responder
 from common.identity import node as node_keys
 from common.identity import operator
-from common.identity.credentials import load_node_credentials, load_server_credentials
+from common.identity.credentials import ServerCredentials, load_node_credentials, load_server_credentials
 from common.protocol.channel import TlsMaterial
 from common.protocol.flower import identify
 from common.protocol.payload import Payload
+from common.protocol.round_notice import RoundNotice
 from server.transport.authorization import RosterGuard
 from server.transport.grid import GrpcGrid, NodeGuard
 from server.transport.quota import NodeQuota
@@ -30,6 +31,8 @@ HOST = "127.0.0.1"
 PATIENCE = 120.0
 """Seconds for nodes to connect."""
 MAX_RANK, MAX_WEIGHT = 64, 1000
+BEGUN = Payload(RoundNotice(run="bench", round=0, parent="", adapter="", updates=[]).to_values())
+"""Tells nodes that a run has begun, so that they obey requests of its round 1."""
 
 Ranks = Mapping[str, int]
 """The rank of each node, by name."""
@@ -46,18 +49,26 @@ def make_project(folder: Path, names: Iterable[str] = ()) -> None:
 
 
 @contextmanager
-def serve_grid(folder: Path, spool: Path) -> Iterator[GrpcGrid]:
-    """Serve the grid of `fedlora server` in this process, with its roster, signatures, greeting and limits."""
-    credentials = load_server_credentials(folder / "keys")
-    roster_guard = RosterGuard(folder / "keys", credentials.roster, credentials.roster_bytes, "examples")
+def serve_grid(folder: Path, spool: Path, told: Sequence[Payload] = (BEGUN,)) -> Iterator[GrpcGrid]:
+    """Serve the grid of `fedlora server` in this process, with its roster, signatures, greeting and limits.
+
+    Nodes that connect are told the roster, then `told`.
+    """
+    credentials, roster_guard = server_identity(folder)
     guard = NodeGuard(
         roster_guard.authorize_node,
         roster_guard.authorize_reply,
-        lambda name: [Payload({}, roster_guard.signed_roster)],
+        lambda name: [Payload({}, roster_guard.signed_roster), *told],
         NodeQuota(),
     )
     with GrpcGrid(f"{HOST}:0", credentials, guard, spool) as grid:
         yield grid
+
+
+def server_identity(folder: Path) -> tuple[ServerCredentials, RosterGuard]:
+    """Return the server's credentials and its guard, from the keys of a project."""
+    own = load_server_credentials(folder / "keys")
+    return own, RosterGuard(folder / "keys", own.roster, own.roster_bytes, "examples")
 
 
 @contextmanager

@@ -37,8 +37,11 @@ class Deaf:
         """Add nothing."""
         return {}
 
-    def on_request(self, values: Mapping[str, Any]) -> None:
-        """Ignore a request."""
+    def on_connect(self) -> None:
+        """Ignore a connection."""
+
+    def on_request(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Obey a request."""
 
     def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
         """Ignore a notice."""

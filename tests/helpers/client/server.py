@@ -1,6 +1,7 @@
 """A server's requests to a node, through Flower's own ClientApp, and the contents of the replies."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from hashlib import sha256
 
 from flwr.app import Context, Message, RecordDict
 
@@ -29,8 +30,9 @@ class Server:
     def __init__(self, file, trains="both"):
         self.file = file
         self.node = Announcement.from_values(dict(ask(file, "query", {"targets": "query-value"}).content["values"]))
-        self.order, self.cohort = RoundId("run 1", 1, "parent", self.node.model.fingerprint), 3
         frozen, start = (random_adapter(self.node.model.shapes, (rank,), rank) for rank in (3, 2))
+        parent = sha256(encode_adapter(frozen)).hexdigest()
+        self.order, self.cohort = RoundId("run 1", 1, parent, self.node.model.fingerprint), 3
         self.assignment = Assignment(frozen, start, trains, 0.5)
 
     def values(self, round_id=None):
@@ -46,7 +48,8 @@ class Server:
 
     def evaluate(self, adapter=None, round_id=None, blob=None):
         sent = encode_adapter(adapter or self.assignment.frozen) if blob is None else blob
-        return ask(self.file, "evaluate", asdict(round_id or self.order), parts={"frozen": sent})
+        order = round_id or replace(self.order, parent=sha256(sent).hexdigest())
+        return ask(self.file, "evaluate", asdict(order), parts={"frozen": sent})
 
 
 def values_of(reply):

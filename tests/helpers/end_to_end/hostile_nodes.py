@@ -55,8 +55,11 @@ class Node:
     def on_notice(self, values: Values, blob: bytes) -> None:
         """Handle a notice."""
 
-    def on_request(self, values: Values) -> None:
-        """Handle a request to train."""
+    def on_connect(self) -> None:
+        """Begin a connection."""
+
+    def on_request(self, kind: str, values: Values) -> None:
+        """Obey a request."""
 
     def sign_as(self, who: NodeCredentials, reply: Payload) -> Values:
         keys = who.project, who.name, who.roster.version, who.signing_key

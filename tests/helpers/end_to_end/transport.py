@@ -82,7 +82,10 @@ class RecordingAuditor:
     def on_notice(self, values, blob) -> None:
         self.notices.append((values, blob))
 
-    def on_request(self, values) -> None:
+    def on_connect(self) -> None:
+        pass
+
+    def on_request(self, kind, values) -> None:
         self.orders.append(values)
 
 
