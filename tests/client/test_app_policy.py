@@ -8,11 +8,14 @@ import pytest
 
 import client.app
 from client.policy import needed_bytes
+from common.adapters.codec import encode_adapter
 from common.protocol.assignment import Term
 from common.protocol.messages import pack_assignment
+from server.rounds.loop import adapter_hash
 from tests.helpers.client.nodes import write_node
 from tests.helpers.client.server import Server, ask, reason_of, values_of
 from tests.helpers.client.training import gradients
+from tests.helpers.common.models import random_adapter
 
 CANARY = "canary-4711"
 AT_AND_BEYOND = {
@@ -121,6 +124,30 @@ def test_no_base_is_loaded_for_what_is_refused(server, tmp_path):
 
     assert reason_of(reply("refused", max_rank=1)) == "policy"
     assert reason_of(reply("allowed", max_rank=2)) == "failed"  # control: this base cannot be loaded
+
+
+@pytest.mark.parametrize("kind", ["train", "evaluate"])
+@pytest.mark.parametrize("how", ["other factors", "another parent", "by hash"])
+def test_frozen_factors_that_are_not_those_of_the_round_are_refused_before_any_step(kind, how, server, trained, caplog):
+    other = random_adapter(server.node.model.shapes, (3,), 7)
+    values, blob = server.order.to_values() | {"codec": "by-hash"}, b""
+    if kind == "train":
+        values, blob = server.values() | values, pack_assignment(server.assignment)
+    values_of(ask(server.file, kind, values, blob, server.parts))  # control
+    if how == "by hash":  # of factors that the node holds from before
+        held = values | {"parent": adapter_hash(other)}
+        values_of(ask(server.file, kind, held, blob, {"frozen": encode_adapter(other)}))
+    forged = {
+        "other factors": {"frozen": encode_adapter(other)},
+        "another parent": server.parts,
+        "by hash": {"frozen": b"#" + adapter_hash(other).encode()},
+    }[how]
+    values |= {"parent": "parent"} if how == "another parent" else {}
+    trained.clear()
+    with gradients() as steps:
+        assert reason_of(ask(server.file, kind, values, blob, forged)) == "policy"
+    assert (steps, trained) == ([], [])
+    assert "the frozen factors have SHA-256" in caplog.text
 
 
 def test_the_reason_stays_in_the_nodes_own_log(tmp_path, caplog):

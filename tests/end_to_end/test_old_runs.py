@@ -7,6 +7,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from common.identity.credentials import load_node_credentials
+from common.identity.documents import signatures
+from common.identity.documents.signatures import Receipt
 from common.settings.recipe import Recipe
 from common.settings.resume import config_hash, read_run_settings
 from common.settings.server import ServerFile
@@ -85,6 +87,19 @@ def test_a_deployment_is_verified_evaluated_and_exported_as_it_stands(deployment
     assert json.loads(call("evaluate", deployment.run).out)["count"] == 40
     assert call("export", deployment.run, tmp_path / "out").status == 0
     assert distance(adapter(tmp_path / "out"), adapter(deployment.run / "adapter")) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["hospital-a", "hospital-b"])
+def test_its_receipts_verify_and_state_no_clip_factor(deployment, name):
+    folder = deployment.folder / "nodes" / name
+    key = load_node_credentials(folder, name).receipt_public_key
+    lines = (folder / f"{name}.receipts").read_text().splitlines()
+    assert lines
+    for line in lines:
+        receipt = json.loads(line)
+        signature = bytes.fromhex(receipt.pop("signature"))
+        assert signatures.verify_signature(Receipt(**receipt), signature, key)
+        assert not signatures.verify_signature(Receipt(**receipt, clip=1.0), signature, key)
 
 
 def test_its_operator_admits_a_request_of_that_time(deployment):

@@ -129,6 +129,7 @@ def test_a_round_of_which_nothing_was_told_is_named(auditor, signed, caplog):
     auditor.sign(Payload(VALUES, BLOB))
     told(auditor, replace(LINE, round=2, parent="01", adapter="02"))  # an older one, after a new connection
     assert not caplog.records
+    auditor.on_connect()
     told(auditor, replace(LINE, round=4, parent="03", adapter="04"))
     assert "round 3: the server did not report" in caplog.text
 
@@ -148,16 +149,48 @@ def test_an_announcement_is_no_update(auditor, caplog):
 
 def test_rounds_must_follow_one_another(auditor, caplog):
     told(auditor, LINE)
-    auditor.on_request({"run": RUN, "round": 4, "parent": "03"})
-    auditor.on_request({"run": "other", "round": 4, "parent": "xx"})  # another run
-    auditor.on_request({"run": RUN, "round": 6, "parent": "xx"})  # the node was away
+    assert auditor.on_request("train", {"run": RUN, "round": 4, "parent": "03"}) is None
     told(auditor, replace(LINE, round=4, parent="03", adapter="04"))
     assert not caplog.records
-    auditor.on_request({"run": RUN, "round": 5, "parent": "03"})
-    assert "round 5 starts from adapter 03, but by the log round 4 ended with 04" in caplog.text
-    caplog.clear()
     told(auditor, replace(LINE, round=5, parent="03", adapter="05"))
     assert "round 5 starts from adapter 03, but by the log round 4 ended with 04" in caplog.text
+    fault = auditor.on_request("train", {"run": RUN, "round": 6, "parent": "05"})
+    assert fault is not None
+    assert "round 6 is requested, but after round 4 comes round 5" in fault
+
+
+def test_what_does_not_follow_has_no_receipt(auditor, identities, signed):
+    told(auditor, replace(LINE, round=2, parent="01", adapter="00"))
+    auditor.sign(Payload(VALUES, BLOB))
+    told(auditor, signed())
+    assert not kept(identities)
+
+
+def test_a_clipped_update_is_told(auditor, signed, caplog):
+    auditor.sign(Payload(VALUES, BLOB))
+    told(auditor, signed(replace(LINE, clip=0.0314159)))
+    assert "round 3: the update counts with weight 0.25, clipped to 0.0314 of its length" in caplog.text
+
+
+def test_an_update_that_is_not_clipped_is_told_without_a_word_of_it(auditor, signed, caplog):
+    auditor.sign(Payload(VALUES, BLOB))
+    told(auditor, signed(replace(LINE, clip=1.0)))
+    assert [record.getMessage() for record in caplog.records] == ["round 3: the update counts with weight 0.25"]
+
+
+def test_an_update_of_a_round_that_the_run_went_back_from_is_forgotten(auditor, identities, caplog):
+    for number in (0, 1, 2):
+        told(auditor, replace(LINE, round=number, parent=f"0{number - 1}" if number else "", adapter=f"0{number}"))
+    auditor.sign(Payload(VALUES, BLOB))
+    back = signatures.Return(project="demo", run=RUN, round=1, adapter_hash="01")
+    signature = signatures.sign(back, identities.server().receipt_key).hex()
+    auditor.on_connect()
+    told(auditor, replace(LINE, round=1, parent="00", adapter="01", returned=signature))
+    for number in (2, 3):
+        told(auditor, replace(LINE, round=number, parent=f"0{number - 1}", adapter=f"0{number}"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the run goes back from round 2 to round 1, as its server signed"
+    ]
 
 
 def test_a_newer_roster_is_kept_and_signed_for(auditor, identities):
