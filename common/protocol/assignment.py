@@ -94,6 +94,11 @@ class Training(Values):
     round: int = 1
     phase: int = 1
 
+    @property
+    def rows(self) -> int:
+        """Most rows that these steps read; batches may be smaller."""
+        return len(self.learning_rates) * self.batch * self.accumulate
+
     def stream_key(self, name: str) -> tuple[int | str, ...]:
         """Return the key of a node's random streams; that of a first phase is the key of the round alone."""
         return (self.seed, name, self.round, *([self.phase] if self.phase > 1 else []))

@@ -147,6 +147,9 @@ class Rule:
             the round; `norm`, the norm of its update; or `uniform`, nothing. `hetlora` always takes `norm`.
         max_share: largest share of one client in a sum; `auto` is 2 / K of K updates for `norm`, and 1 for a rule that
             counts. It is at least 1 / K; what it takes away is spread over the others.
+        norm_bound: largest norm of a client's update, which is scaled down to it: `auto` is what the steps of the round
+            allow, and with four updates or more 8 times their lower median, counting earlier rounds; or a number; or 0
+            for none.
         proximal: mu of FedProx's term (mu / 2) ||w - w_0||^2 in every client's loss; 0 for none.
         codec: the form of factors on the way to a client: `by-hash`, which does not send again what the client holds,
             or `plain`.
@@ -159,6 +162,7 @@ class Rule:
     rank_kept: Count | None = None
     weights: str = "examples"
     max_share: Annotated[Literal["auto"] | Annotated[float, Field(gt=0, le=1)], AddedLater(before=1.0)] = "auto"
+    norm_bound: Annotated[Literal["auto"] | Annotated[float, Field(ge=0)], AddedLater(before=0.0)] = "auto"
     proximal: Annotated[float, Field(ge=0), AddedLater(before=0.0)] = 0.0
     codec: Annotated[str, OPERATIONAL] = "by-hash"
 

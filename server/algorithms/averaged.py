@@ -14,6 +14,8 @@ from server.algorithms.state import State
 class FactorAveraging(Algorithm):
     """The state of an averaging rule; `assign` and `reduce` are each rule's own."""
 
+    averages_apart = True
+
     def __init__(self, settings: AlgorithmSettings) -> None:
         self.settings = settings
 

@@ -94,6 +94,8 @@ class Algorithm(Protocol):
     """All nodes train at the run's largest rank."""
     phases: int = 1
     """Phases of a round, which every request states, so that a node knows at the first what the round will ask."""
+    averages_apart: bool = False
+    """A and B are averaged each by itself, from starts that are not 0, so that the norm bound limits both."""
 
     def __init__(self, settings: AlgorithmSettings) -> None: ...
 

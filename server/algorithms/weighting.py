@@ -6,13 +6,14 @@ Shares add up to 1. A rule that reads the factors takes a node's own numbers for
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Literal
 
 from common.adapters import lowrank
-from common.adapters.adapter import Factors
+from common.adapters.adapter import Adapter, Factors
 from common.errors import look_up
+from common.protocol.assignment import Assignment
 from server.algorithms.base import WeightedUpdate
 
 Limit = Callable[[str], int | None]
@@ -28,8 +29,12 @@ class ClientUpdate:
         rank: of its node.
         examples: rows that it was trained on, with repetition.
         tokens: tokens that carried loss, with repetition.
-        modules: (s_i B_i, A_i) by module.
-        start: the factors that the node was given to start from.
+        modules: (s_i B_i, A_i) by module, clipped where the update was.
+        order: what the node was asked for; only start, scale, `trains` and `returns` are kept.
+        norm: of the change from the start, as received (`common.adapters.change`).
+        clip: the factor by which the norm bound scaled it.
+        update: SHA-256 of the factors that were sent.
+        signature: of the reply, by its node; empty in a simulation.
     """
 
     name: str
@@ -37,7 +42,16 @@ class ClientUpdate:
     examples: int
     tokens: int
     modules: Mapping[str, Factors]
-    start: Mapping[str, Factors]
+    order: Assignment = field(default_factory=lambda: Assignment(Adapter(), Adapter()))
+    norm: float = 0.0
+    clip: float = 1.0
+    update: str = ""
+    signature: str = ""
+
+    @property
+    def start(self) -> Mapping[str, Factors]:
+        """The factors that the node was given to start from."""
+        return self.order.start
 
     def weighted(self, share: float) -> WeightedUpdate:
         """Return the update with its share of the round."""

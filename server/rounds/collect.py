@@ -57,10 +57,18 @@ def collect_updates(
         record = cohort[node]
         record.bytes_down += sent
         try:
-            valid, payload = _validate(reply, request.round_id, assigned[node], record)
+            valid, payload = _validate(reply, request, assigned[node], record)
             modules = spool_update(spool(record.name), payload.blob, valid.adapter)
             admitted[record.name] = ClientUpdate(
-                record.name, record.rank, record.examples, record.tokens, modules, assigned[node].start
+                record.name,
+                record.rank,
+                record.examples,
+                record.tokens,
+                modules,
+                assigned[node],
+                valid.norm,
+                update=payload.blob_hash,
+                signature=str(payload.values.get("signature", "")),
             )
         except RejectedReply as rejected:
             record.reject(rejected.reason)
@@ -107,13 +115,14 @@ class _Packed:
 
 
 def _validate(
-    reply: Payload | RejectionReason, round_id: RoundId, assignment: Assignment, record: ClientMetrics
+    reply: Payload | RejectionReason, request: RoundRequest, assignment: Assignment, record: ClientMetrics
 ) -> tuple[ValidReply, Payload]:
     if not isinstance(reply, Payload):
         raise RejectedReply(reply)
     record.bytes_up += len(reply.blob)
-    valid = validate_reply(reply, round_id, assignment)
+    valid = validate_reply(reply, request.round_id, assignment, request.training)
     record.examples, record.tokens, record.update = valid.values.examples, valid.values.tokens, reply.blob_hash
+    record.norm = valid.norm
     return valid, reply
 
 

@@ -6,8 +6,9 @@ every random stream is keyed by names, the round and its phase, and the reductio
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
@@ -26,7 +27,7 @@ from server.rounds.messenger import Links, Messenger
 from server.rounds.metrics import ClientMetrics, Exactness, TestScore, round_metrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel, sample_cohort
-from server.rounds.phases import PhaseRunner
+from server.rounds.phases import Accepted, PhaseRunner
 from server.rounds.run_settings import RunSettings
 from server.storage.hash_chain import Entry
 from server.storage.journal import Journal
@@ -68,7 +69,7 @@ class RoundLoop:
         )
         one_rank = self._algorithm.one_rank
         self._participants = Participants(messenger, model, settings.lora.targets, one_rank)
-        self._phases = PhaseRunner(settings, self._algorithm.phases, self._links, journal.spool_path, observer, limit)
+        self._phases = PhaseRunner(settings, self._algorithm.phases, self._links, journal, observer, limit)
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
 
     @property
@@ -112,8 +113,8 @@ class RoundLoop:
             phases = self._algorithm.round(state, self._journal.keep)
             round_id = self._round_id(state, state.round + 1, attempt)
             if (reduced := self._phases.run(phases, round_id, clients, self._participants)) is not None:
-                after, updates = reduced
-                return self._commit(after, clients, measure_exactness(self._algorithm, state, after, updates), began)
+                exact = measure_exactness(self._algorithm, state, reduced.state, reduced.updates)
+                return self._commit(reduced.state, clients, exact, began, reduced.accepted)
             failed += self._are_enough_left()
             if failed == self._settings.attempts:
                 break
@@ -144,7 +145,14 @@ class RoundLoop:
             attempt,
         )
 
-    def _commit(self, state: State, clients: dict[str, ClientMetrics], exact: Exactness, began: float) -> State:
+    def _commit(
+        self,
+        state: State,
+        clients: dict[str, ClientMetrics],
+        exact: Exactness,
+        began: float,
+        accepted: Sequence[Accepted] = ([],),
+    ) -> State:
         """Measure the new global update on held-out rows and test rows, write the state, and return it."""
         following = self._cohort(state.round + 1) if state.round < self._settings.train.rounds else {}
         self._losses = self._evaluate(state, {*clients, *following}, clients)
@@ -160,6 +168,7 @@ class RoundLoop:
             "max_rank": self._model.max_rank,
             "held_out": self._losses,
             "metrics": record,
+            **_replies(accepted, everyone),
         }
         if state.round == 0:
             entry["model"] = self._model.description.to_values()
@@ -193,6 +202,13 @@ def _check_first(entries: Sequence[Entry], settings: RunSettings, model: RunMode
             f"the run's base, tokenizer, targets or labels have fingerprint {first['base']}, but [base] is {base}; "
             "name the base that the run began with"
         )
+
+
+def _replies(accepted: Sequence[Accepted], clients: Iterable[ClientMetrics]) -> dict[str, Any]:
+    """Return what a line of the log says of each reply: that it counts, with hash and weight, or why it does not."""
+    *earlier, last = accepted
+    refused = [[client.name, client.reason] for client in clients if client.status == "refused"]
+    return {"accepted": last, "refused": refused} | ({"earlier_phases": earlier} if earlier else {})
 
 
 def adapter_hash(adapter: Adapter) -> str:

@@ -16,6 +16,9 @@ class ClientMetrics:
         loss_after: the same of the global model that the round ends with.
         share: the client's weight in the sum; all shares of a round add up to 1.
         update: SHA-256 of the factors that it sent.
+        norm: of the change from the factors that it started from, as received.
+        clip: the factor by which the norm bound scaled its update.
+        same_as: first other node, by name, that sent the same update, in whatever coordinates.
         status: `ok`, `refused` or `absent`; `reason` is the reason word for it.
     """
 
@@ -30,13 +33,16 @@ class ClientMetrics:
     bytes_down: int = 0
     share: float = 0.0
     update: str | None = None
+    norm: float | None = None
+    clip: float = 1.0
+    same_as: str | None = None
     status: str = "ok"
     reason: RejectionReason | None = None
 
     def reject(self, reason: RejectionReason) -> None:
         """Record that the client does not count in this round, and the reason."""
         self.status, self.reason = ("absent" if reason == "absent" else "refused"), reason
-        self.share, self.update = 0.0, None
+        self.share, self.update, self.norm, self.clip, self.same_as = 0.0, None, None, 1.0, None
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
 """The phases of a round: each assigns, collects into a spool, and weighs; the last ends in the next state."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from common.adapters.adapter import Shapes
 from common.protocol.assignment import Assignment, RankPattern
 from common.protocol.messages import RoundId
-from server.algorithms import WeightedUpdate, weights_of
+from server.algorithms import WeightedUpdate, algorithm_named, weights_of
 from server.algorithms.base import Phase, Phases
+from server.algorithms.clipping import NormBound
+from server.algorithms.identical import find_identical
 from server.algorithms.state import State
 from server.algorithms.weighting import ClientUpdate, Limit, find_shares, weighting_named
 from server.rounds.collect import RoundRequest, collect_updates
@@ -19,16 +20,29 @@ from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants
 from server.rounds.run_settings import RunSettings
+from server.storage.journal import Journal
 
 Clients = Mapping[str, ClientMetrics]
 
 
-class SpoolPath(Protocol):
-    """Returns the file for the update of a node in a phase."""
+Accepted = list[list[Any]]
+"""For each update of a phase, in order of node name: [node, hash, weight, signature, norm as received, clip factor]."""
+_NORM = 4
 
-    def __call__(self, name: str, phase: int) -> Path:
-        """Return it."""
-        ...
+
+@dataclass(frozen=True)
+class Reduced:
+    """A round that has its quorum.
+
+    Args:
+        state: the next one.
+        updates: those in its sum, clipped, with their shares.
+        accepted: the same of each phase, for the log.
+    """
+
+    state: State
+    updates: Sequence[WeightedUpdate]
+    accepted: Sequence[Accepted]
 
 
 class PhaseRunner:
@@ -38,35 +52,36 @@ class PhaseRunner:
         settings: of the run.
         phases: number of phases of a round, as the nodes are told.
         links: to the nodes.
-        spool: returns the file for an update.
+        journal: gives each update its file, and the norms of earlier rounds.
         observer: notified as replies arrive.
         limit: returns the most examples that the roster lets a node report, by its name; None without a limit.
     """
 
     def __init__(
-        self, settings: RunSettings, phases: int, links: Links, spool: SpoolPath, observer: RunObserver, limit: Limit
+        self, settings: RunSettings, phases: int, links: Links, journal: Journal, observer: RunObserver, limit: Limit
     ) -> None:
         self._phases = phases
-        self._settings, self._links, self._spool, self._observer = settings, links, spool, observer
+        self._settings, self._links, self._journal, self._observer = settings, links, journal, observer
         self._weighting, self._limit = weighting_named(weights_of(settings.server)), limit
+        self._bound = NormBound(settings.server.norm_bound, algorithm_named(settings.server.algorithm).averages_apart)
 
-    def run(
-        self, phases: Phases, round_id: RoundId, clients: Clients, participants: Participants
-    ) -> tuple[State, Sequence[WeightedUpdate]] | None:
+    def run(self, phases: Phases, round_id: RoundId, clients: Clients, participants: Participants) -> Reduced | None:
         """Return the next state and the updates in it, or None if a phase has fewer than the quorum.
 
         A node whose reply does not count in one phase is not in the next.
         """
-        phase, left, quorum = next(phases), dict(clients), self._settings.quorum
+        phase, left, quorum, accepted = next(phases), dict(clients), self._settings.quorum, []
         while len(left) >= quorum:
-            updates = self._weigh(self._collect(phase, round_id, left, participants), left)
+            received = self._clip(self._collect(phase, round_id, left, participants), round_id, left)
+            updates = self._weigh(received, left)
             left = {update.name: left[update.name] for update in updates}
             if len(left) < quorum:
                 break
+            accepted.append([_log(update, left[update.name].share) for update in received])
             try:
                 phase, round_id = phases.send(updates), replace(round_id, phase=round_id.phase + 1)
             except StopIteration as end:
-                return end.value, updates
+                return Reduced(end.value, updates, accepted)
         return None
 
     def _collect(
@@ -76,8 +91,23 @@ class PhaseRunner:
         training = replace(self._settings.training(round_id.round), phase=round_id.phase)
         request = RoundRequest(round_id, self._phases, training, partial(_assign, phase, participants.shapes))
         asked = {participants.ids[name]: client for name, client in clients.items()}
-        spool, done = partial(self._spool, phase=round_id.phase), self._observer.on_client_done
+        spool, done = partial(self._journal.spool_path, phase=round_id.phase), self._observer.on_client_done
         return collect_updates(self._links, request, asked, spool, done)
+
+    def _clip(self, updates: Sequence[ClientUpdate], round_id: RoundId, clients: Clients) -> list[ClientUpdate]:
+        """Return the updates within their norm bound; what was clipped, and what is identical, is recorded."""
+        identical = find_identical(updates)
+        rates = self._settings.training(round_id.round).learning_rates
+        clipped = self._bound.clip(updates, rates, self._earlier_norms(round_id.phase))
+        for update in clipped:
+            record = clients[update.name]
+            record.clip, record.same_as = update.clip, identical.get(update.name)
+        return clipped
+
+    def _earlier_norms(self, phase: int) -> list[float]:
+        """Return the norms of all replies to this phase in the committed rounds, but those before norms were logged."""
+        rounds = ([*entry.get("earlier_phases", []), entry.get("accepted", [])] for entry in self._journal.entries)
+        return [each[_NORM] for phases in rounds if len(phases) >= phase for each in phases[phase - 1]]
 
     def _weigh(self, updates: Sequence[ClientUpdate], clients: Clients) -> list[WeightedUpdate]:
         """Return the updates with their shares, which are also recorded, and signed in the receipts."""
@@ -85,6 +115,10 @@ class PhaseRunner:
         for update, share in zip(updates, shares, strict=True):
             clients[update.name].share = share
         return [update.weighted(share) for update, share in zip(updates, shares, strict=True)]
+
+
+def _log(update: ClientUpdate, share: float) -> list[Any]:
+    return [update.name, update.update, share, update.signature, update.norm, update.clip]
 
 
 def _assign(phase: Phase, shapes: Shapes, name: str, rank: int) -> Assignment:

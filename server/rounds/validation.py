@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.adapters import lowrank
 from common.adapters.adapter import Adapter
+from common.adapters.change import change_norm
 from common.adapters.codec import DecodeLimits
 from common.errors import CodecError
-from common.protocol.assignment import Assignment
+from common.protocol.assignment import Assignment, Training
 from common.protocol.messages import RejectionReason, RoundId, unpack_update
 from common.protocol.payload import Payload
 from common.protocol.replies import TrainReply
@@ -25,19 +25,21 @@ class RejectedReply(Exception):
 
 @dataclass(frozen=True)
 class ValidReply:
-    """A valid reply: its values, and its factors as views on the received buffer."""
+    """A valid reply: its values, its factors as views on the received buffer, and the norm of their change."""
 
     values: TrainReply
     adapter: Adapter
+    norm: float
 
 
-def validate_reply(reply: Payload, round_id: RoundId, assignment: Assignment) -> ValidReply:
+def validate_reply(reply: Payload, round_id: RoundId, assignment: Assignment, training: Training) -> ValidReply:
     """Check a reply in full, and return it.
 
     Args:
         reply: its plain values, and its factors in the codec's format.
         round_id: the requested round.
         assignment: what this node was asked to train.
+        training: the steps that it was asked for; no reply counts more rows than these read.
 
     Raises:
         RejectedReply: with the reason.
@@ -50,10 +52,10 @@ def validate_reply(reply: Payload, round_id: RoundId, assignment: Assignment) ->
         raise RejectedReply("base")
     if not values.is_of(round_id):
         raise RejectedReply("stale")
+    if values.examples > training.rows:
+        raise RejectedReply("weight")
     adapter = _decode(reply.blob, assignment)
-    if not _finite(adapter):
-        raise RejectedReply("nan")
-    return ValidReply(values, adapter)
+    return ValidReply(values, adapter, _finite_norm(adapter, assignment))
 
 
 def _decode(blob: bytes, assignment: Assignment) -> Adapter:
@@ -72,8 +74,12 @@ def _decode(blob: bytes, assignment: Assignment) -> Adapter:
     return adapter
 
 
-def _finite(adapter: Adapter) -> bool:
-    """Return whether the factors and their product are finite in float32, in which other clients receive them."""
+def _finite_norm(adapter: Adapter, assignment: Assignment) -> float:
+    """Return the norm of the change; factors and norm are finite in float32, in which other clients receive them."""
     with np.errstate(over="ignore"):
-        arrays = all(np.isfinite(array.astype("f4", copy=False)).all() for array in adapter.arrays().values())
-        return arrays and bool(np.isfinite(np.float32(lowrank.total_norm(adapter.values()))))
+        if not all(np.isfinite(array.astype("f4", copy=False)).all() for array in adapter.arrays().values()):
+            raise RejectedReply("nan")
+        norm = change_norm(adapter, assignment.start)
+        if not np.isfinite(np.float32(norm)):
+            raise RejectedReply("nan")
+    return norm

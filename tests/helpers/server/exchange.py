@@ -20,6 +20,20 @@ from common.seeding import rng
 SHAPES = {"head": (3, 8), "query": (8, 8), "value": (6, 10)}
 
 
+class AdamW:
+    """PyTorch's, with its defaults and no weight decay, on one factor: a node's moves are within what an order allows."""
+
+    def __init__(self) -> None:
+        self._steps, self._first, self._second = 0, np.zeros(()), np.zeros(())
+
+    def move(self, rate: float, gradient: Array) -> Array:
+        self._steps += 1
+        self._first = 0.9 * self._first + 0.1 * gradient
+        self._second = 0.999 * self._second + 0.001 * gradient**2
+        first, second = self._first / (1 - 0.9**self._steps), self._second / (1 - 0.999**self._steps)
+        return -rate * first / (np.sqrt(second) + 1e-8)
+
+
 def described(base: str = "base", shapes: Shapes = SHAPES) -> ModelDescription:
     """Return the model that a NumpyNode announces."""
     return ModelDescription(base, "classification", shapes)
@@ -68,17 +82,18 @@ class NumpyNode:
         return Update(adapter, self.rows, 7 * self.rows, self.loss(adapter))
 
     def _descend(self, name: str, assignment: Assignment, rates: Iterable[float]) -> Factors:
-        """Gradient descent on A and the unscaled B, or on B alone; the scale is folded into what is sent."""
+        """AdamW on A and the unscaled B, or on B alone; the scale is folded into what is sent."""
         s, start = assignment.scaling, assignment.start[name].astype("f8")
         a, b = start.a, start.b / s
         frozen = dense(assignment.frozen[name]) if name in assignment.frozen else 0.0
         if assignment.returns == "gradient":
             return Factors(a, self._gap(name, frozen + s * b @ a) @ a.T)
+        adam_a, adam_b = AdamW(), AdamW()
         for rate in rates:
             gap = self._gap(name, frozen + s * b @ a)
             more_a, more_b = self._terms(name, assignment, a - start.a, b - start.b / s)
-            step_a = s * b.T @ gap + more_a if assignment.trains == "both" else 0.0
-            a, b = a - rate * step_a, b - rate * (s * gap @ a.T + more_b)
+            move_a = adam_a.move(rate, s * b.T @ gap + more_a) if assignment.trains == "both" else 0.0
+            a, b = a + move_a, b + adam_b.move(rate, s * gap @ a.T + more_b)
         return Factors(a, s * b)
 
     def _terms(self, name: str, assignment: Assignment, moved_a: Array, moved_b: Array) -> tuple[Any, Any]:

@@ -21,7 +21,7 @@ caps = st.floats(0.01, 1)
 def update(name, examples=10, tokens=70, scale=1.0, seed=0):
     made = random_adapter(SHAPES, seed)
     modules = Adapter({n: Factors(f.a, np.float32(scale) * f.b) for n, f in made.items()})
-    return ClientUpdate(name, 2, examples, tokens, modules, {})
+    return ClientUpdate(name, 2, examples, tokens, modules)
 
 
 THREE = [update("ada", 10, 300), update("bob", 30, 100, 2.0, 1), update("cyd", 60, 600, 3.0, 2)]

@@ -21,7 +21,8 @@ from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, 
 FIELDS = (
     "round seconds test_loss test_accuracy aggregation_error residual dropped rank_global bytes_up bytes_down clients"
 )
-CLIENT = "name rank rows examples tokens loss_before loss_after bytes_up bytes_down share update status reason"
+CLIENT = "name rank rows examples tokens loss_before loss_after bytes_up bytes_down share update"
+CLIENT += " norm clip same_as status reason"
 
 
 # --- what is written ---
@@ -167,7 +168,7 @@ def test_clients_of_one_rank_get_the_same_bytes(tmp_path):
 
 def test_clients_learn(tmp_path):
     """The nodes' own losses fall, so that the exchange in these tests trains in earnest."""
-    settings = replace(plan(12), train=Train(rounds=12, steps=10, lr=0.2, schedule="constant"))
+    settings = replace(plan(12), train=Train(rounds=12, steps=10, lr=0.05, schedule="constant"))
     for name in ("ada", "eve"):
         node = next(node for node in FOUR if node.name == name)
         entries = run(tmp_path / name, MemoryExchange([node]), settings)

@@ -52,7 +52,7 @@ def again(algorithm, messenger, shares):
 
 @pytest.mark.parametrize(("name", "weights"), CASES)
 def test_the_recorded_shares_are_those_of_the_sum(name, weights, tmp_path):
-    nodes, server = cohort(name), SERVER[name] | {"weights": weights}
+    nodes, server = cohort(name), SERVER[name] | {"weights": weights, "norm_bound": 0.0}
     messenger = Recorded(nodes)
     entries = run(tmp_path, messenger, plan(1, **server), max_rank=nodes[0].rank)
     shares = {node: record["share"] for node, record in clients(entries[1]).items()}
@@ -65,7 +65,7 @@ def test_the_recorded_shares_are_those_of_the_sum(name, weights, tmp_path):
 
 @pytest.mark.parametrize(("name", "weights"), CASES)
 def test_no_factors_buy_more_than_twice_an_equal_share(name, weights, tmp_path):
-    server = SERVER[name] | {"weights": weights}
+    server = SERVER[name] | {"weights": weights, "norm_bound": 0.0}
     capped, free = (
         clients(run(tmp_path / folder, Recorded(nodes := cohort(name)), plan(1, **keys), max_rank=nodes[0].rank)[1])
         for folder, keys in (("capped", server), ("free", server | {"max_share": 1.0}))

@@ -7,7 +7,7 @@ import pytest
 
 from common.adapters.adapter import Adapter, Factors
 from common.adapters.codec import encode_adapter
-from common.protocol.assignment import Assignment, Update
+from common.protocol.assignment import Assignment, Training, Update
 from common.protocol.messages import RoundId, pack_update
 from common.protocol.payload import Payload
 from common.protocol.replies import MAX_COUNT
@@ -21,12 +21,13 @@ ASKED = Assignment(Adapter(), random_adapter({"q": (6, 5, 2), "v": (4, 8, 2)}), 
 COMMON = replace(ASKED, trains="b")
 VALUES = ORDER.to_values() | {"examples": 10, "tokens": 70, "loss": 0.5}
 BLOB = encode_adapter(SENT)
+STEPS = Training((0.1, 0.1, 0.1), batch=4, accumulate=2)
 
 
 def reason(blob=BLOB, assignment=ASKED, without=None, **values):
     with pytest.raises(RejectedReply) as refused:
         sent = {key: value for key, value in (VALUES | values).items() if key != without}
-        validate_reply(Payload(sent, blob), ORDER, assignment)
+        validate_reply(Payload(sent, blob), ORDER, assignment, STEPS)
     return refused.value.reason
 
 
@@ -35,7 +36,7 @@ def with_arrays(a=SENT["q"].a, b=SENT["q"].b):
 
 
 def test_what_was_asked_is_admitted():
-    admitted = validate_reply(Payload(VALUES, BLOB), ORDER, ASKED)
+    admitted = validate_reply(Payload(VALUES, BLOB), ORDER, ASKED, STEPS)
     assert (admitted.values.examples, admitted.values.tokens, admitted.values.loss) == (10, 70, 0.5)
     assert all(array.tobytes() == SENT.arrays()[name].tobytes() for name, array in admitted.adapter.arrays().items())
     assert all(array.base is not None for array in admitted.adapter.arrays().values())
@@ -43,7 +44,7 @@ def test_what_was_asked_is_admitted():
 
 def test_an_a_that_was_lent_is_completed():
     lent = Adapter({name: Factors(COMMON.start[name].a, f.b) for name, f in SENT.items()})
-    admitted = validate_reply(Payload(VALUES, pack_update(Update(lent, 1, 1, 0.0), "b")), ORDER, COMMON)
+    admitted = validate_reply(Payload(VALUES, pack_update(Update(lent, 1, 1, 0.0), "b")), ORDER, COMMON, STEPS)
     assert all(np.array_equal(dense(admitted.adapter[name]), dense(factors)) for name, factors in lent.items())
 
 
@@ -66,7 +67,7 @@ def test_numbers_beyond_float32_are_refused():
     assert reason(encode_adapter(Adapter({n: Factors(1e300 * f.a, f.b) for n, f in SENT.items()}), "f64")) == "nan"
     assert reason(with_arrays(a=np.full((2, 5), 1e30, "f4"), b=np.full((6, 2), 1e30, "f4"))) == "nan"
     large = with_arrays(a=np.full((2, 5), 1e15, "f4"), b=np.full((6, 2), 1e15, "f4"))
-    assert validate_reply(Payload(VALUES, large), ORDER, ASKED)
+    assert validate_reply(Payload(VALUES, large), ORDER, ASKED, STEPS)
 
 
 @pytest.mark.parametrize("key", ["examples", "tokens"])
@@ -76,11 +77,12 @@ def test_weights_that_are_no_counts_are_refused(key, wrong):
     assert reason(without=key) == "weight"
 
 
-def test_the_largest_count_is_admitted():
-    assert (
-        validate_reply(Payload(VALUES | {"examples": MAX_COUNT, "tokens": 1}, BLOB), ORDER, ASKED).values.examples
-        == MAX_COUNT
-    )
+def test_a_reply_counts_no_more_rows_than_its_steps_read():
+    """Of 3 steps of 2 passes of 4 rows; fewer are honest, as batches may be smaller."""
+    for count in (1, 24):
+        assert validate_reply(Payload(VALUES | {"examples": count}, BLOB), ORDER, ASKED, STEPS)
+    for count in (25, 5000, MAX_COUNT):
+        assert reason(examples=count) == "weight"
 
 
 @pytest.mark.parametrize("change", [{"round": 2}, {"round": "3"}, {"run": "other"}, {"parent": "other"}])
@@ -131,12 +133,12 @@ def test_zeros_that_need_not_be_sent_are_bounded_by_what_was_asked():
     def without_b(d):
         return sealed(claim({"q": (d, 5, 2, "a"), "v": (4, 8, 2, "ab")}), bytes(4 * (2 * 5 + 2 * 8 + 4 * 2)))
 
-    assert not validate_reply(Payload(VALUES, without_b(6)), ORDER, ASKED).adapter["q"].b.any()
+    assert not validate_reply(Payload(VALUES, without_b(6)), ORDER, ASKED, STEPS).adapter["q"].b.any()
     assert reason(without_b(7)) == "shape"
     assert reason(without_b(2**30)) == "codec"  # before 8 GiB are allocated
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16", "f64"])
 def test_other_precisions_are_admitted(dtype):
-    adapter = validate_reply(Payload(VALUES, encode_adapter(SENT, dtype)), ORDER, ASKED).adapter
+    adapter = validate_reply(Payload(VALUES, encode_adapter(SENT, dtype)), ORDER, ASKED, STEPS).adapter
     assert all(np.allclose(dense(adapter[name]), dense(f), rtol=0.05, atol=0.05) for name, f in SENT.items())
