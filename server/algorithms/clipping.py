@@ -75,8 +75,9 @@ class NormBound:
             return list(updates)
         gradient = updates[0].order.returns == "gradient"
         others = bounds_by_replies([update.norm for update in updates], earlier, gradient)
-        orders = {id(u.start): OrderBound(u.order, rates) for u in updates}
-        return [self._clip(u, orders[id(u.start)], bound) for u, bound in zip(updates, others, strict=True)]
+        return [
+            self._clip(each, OrderBound(each.order, rates), most) for each, most in zip(updates, others, strict=True)
+        ]
 
     def _clip(self, update: ClientUpdate, order: OrderBound, others: float) -> ClientUpdate:
         gradient = update.order.returns == "gradient"

@@ -65,7 +65,14 @@ class ConsoleLog(RunObserver):
         self._log.warning("attempt %s at round %s is abandoned (%s)", attempt, number, words or "too few nodes")
 
     def on_round_committed(self, record: Mapping[str, Any]) -> None:
-        """Log that a round is on disk."""
+        """Log that a round is on disk, and whose updates in it were clipped, or are another's."""
+        for client in record["clients"]:
+            if client["clip"] < 1:
+                self._log.warning(
+                    "%s: clipped to %.2g of its norm %.3g", client["name"], client["clip"], client["norm"]
+                )
+            if client["same_as"]:
+                self._log.warning("%s: sent the same update as %s", client["name"], client["same_as"])
         losses = [client["loss_after"] for client in record["clients"] if client["loss_after"] is not None]
         loss = f", mean loss of the nodes {sum(losses) / len(losses):.3f}" if losses else ""
         error = record["aggregation_error"]

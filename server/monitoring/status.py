@@ -115,6 +115,7 @@ class ServerStatus(RunObserver):
         for client in record["clients"]:
             node = self._node(client["name"])
             node |= {key: client[key] for key in ("rank", "status", "reason")}
+            node |= {"clip": client.get("clip", 1.0), "same_as": client.get("same_as")}
             node["bytes_up"] += client["bytes_up"]
             node["bytes_down"] += client["bytes_down"]
             if client["reason"]:

@@ -34,7 +34,8 @@ class Traffic(Protocol):
 
 def unknown_node(name: str) -> dict[str, Any]:
     """Return the row of a node of which nothing is known yet."""
-    return {"name": name, "rank": None, "bytes_up": 0, "bytes_down": 0, "status": None, "reason": None, "state": None}
+    nothing = dict.fromkeys(("rank", "status", "reason", "same_as", "state"))
+    return {"name": name, "bytes_up": 0, "bytes_down": 0, "clip": 1.0} | nothing
 
 
 def live_nodes(told: Mapping[str, Any], traffic: Traffic, members: Iterable[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
@@ -67,7 +67,8 @@ def _nodes(status: Mapping[str, Any], now: datetime) -> Table:
         "node", "rank", "connected", "state", "last seen", "up", "down", "last reply", box=None, pad_edge=False
     )
     for node in status["nodes"]:
-        reply = " ".join(dict.fromkeys(word for word in (node["status"], node["reason"]) if word)) or "-"
+        words = node["status"], node["reason"], *_remarks(node)
+        reply = " ".join(dict.fromkeys(word for word in words if word)) or "-"
         sizes = decimal(node["bytes_up"]), decimal(node["bytes_down"])
         connected = "yes" if node["connected"] and _beats(status, now) else "no"
         state = _plain(node.get("state") or "-")
@@ -75,6 +76,13 @@ def _nodes(status: Mapping[str, Any], now: datetime) -> Table:
         age = _age(node["last_seen"], now)
         table.add_row(_plain(node["name"]), str(node["rank"] or "-"), connected, state, age, *sizes, reply)
     return table
+
+
+def _remarks(node: Mapping[str, Any]) -> Iterator[str]:
+    if node.get("clip", 1) < 1:
+        yield f"clipped to {node['clip']:.2g}"
+    if node.get("same_as"):
+        yield f"same as {_plain(node['same_as'])}"
 
 
 def _age(time: str | None, now: datetime) -> str:

@@ -45,7 +45,7 @@ class NodeHistory:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Rounds in which a client was rejected or absent for one reason."""
+    """Rounds in which a client was rejected or absent for one reason, its update was clipped, or was another's."""
 
     name: str
     status: str
@@ -130,7 +130,7 @@ def held_out(record: Record) -> float | None:
 
 
 def list_troubles(records: Sequence[Record]) -> list[Trouble]:
-    """Return rejected and absent clients, each reason once with its rounds; rejections first."""
+    """Return rejected and absent clients, each reason once with its rounds, rejections first; then remarks."""
     rounds: dict[tuple[str, str, str], list[int]] = {}
     for record in records:
         for client in record["clients"]:
@@ -138,4 +138,24 @@ def list_troubles(records: Sequence[Record]) -> list[Trouble]:
                 key = (client["status"], client["name"], client["reason"] or "no reason given")
                 rounds.setdefault(key, []).append(record["round"])
     keys = sorted(rounds, key=lambda key: (key[0] != "refused", *key))
-    return [Trouble(name, status, reason, tuple(rounds[status, name, reason])) for status, name, reason in keys]
+    left_out = [Trouble(name, status, reason, tuple(rounds[status, name, reason])) for status, name, reason in keys]
+    return left_out + _list_remarks(records)
+
+
+def _list_remarks(records: Sequence[Record]) -> list[Trouble]:
+    """Return whose updates were clipped, with the smallest factor, and whose were identical to another node's."""
+    clipped: dict[str, dict[int, float]] = {}
+    identical: dict[tuple[str, str], list[int]] = {}
+    for number, client in ((record["round"], client) for record in records for client in record["clients"]):
+        if client.get("clip", 1.0) < 1:
+            clipped.setdefault(client["name"], {})[number] = client["clip"]
+        if other := client.get("same_as"):
+            identical.setdefault((client["name"], other), []).append(number)
+    scaled = [
+        Trouble(name, "clipped", f"norm bound; smallest factor {min(found.values()):.2g}", tuple(found))
+        for name, found in sorted(clipped.items())
+    ]
+    return scaled + [
+        Trouble(name, "identical", f"same update as {other}", tuple(found))
+        for (name, other), found in sorted(identical.items())
+    ]

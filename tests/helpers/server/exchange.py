@@ -21,7 +21,7 @@ SHAPES = {"head": (3, 8), "query": (8, 8), "value": (6, 10)}
 
 
 class AdamW:
-    """PyTorch's, with its defaults and no weight decay, on one factor: a node's moves are within what an order allows."""
+    """PyTorch's, with its defaults and no weight decay, on one factor: its moves are within what an order allows."""
 
     def __init__(self) -> None:
         self._steps, self._first, self._second = 0, np.zeros(()), np.zeros(())

@@ -9,7 +9,7 @@ from common.errors import ConfigError
 from common.seeding import rng
 from server.algorithms.increments import Increments
 from server.storage.journal import Journal, verify_journal
-from tests.helpers.server.exchange import SHAPES, dense
+from tests.helpers.server.exchange import SHAPES, AdamW, dense
 from tests.helpers.server.oracle import make
 from tests.helpers.server.runs import FOUR, clients, fresh, plan, run
 
@@ -42,8 +42,9 @@ def oracle_round(total, name, a, corrected=True):
         lent = own[node.name]
         shift = mean[:, : len(lent)] - gradient[node.name] if corrected else 0.0
         b = np.zeros((SHAPES[name][0], len(lent)))
+        adam = AdamW()
         for _ in range(STEPS):
-            b = b - RATE * ((total + b @ lent - target(node, name)) @ lent.T + shift)
+            b = b + adam.move(RATE, (total + b @ lent - target(node, name)) @ lent.T + shift)
         mass = mass + node.rows / rows * b @ lent
     return total + mass
 

@@ -168,7 +168,7 @@ def test_clients_of_one_rank_get_the_same_bytes(tmp_path):
 
 def test_clients_learn(tmp_path):
     """The nodes' own losses fall, so that the exchange in these tests trains in earnest."""
-    settings = replace(plan(12), train=Train(rounds=12, steps=10, lr=0.05, schedule="constant"))
+    settings = replace(plan(12), train=Train(rounds=12, steps=10, lr=0.05, schedule="linear"))
     for name in ("ada", "eve"):
         node = next(node for node in FOUR if node.name == name)
         entries = run(tmp_path / name, MemoryExchange([node]), settings)
