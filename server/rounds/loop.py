@@ -13,7 +13,6 @@ from typing import Any
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
 from common.errors import JournalError
-from common.hash_chain import Entry
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.protocol.messages import FROZEN, RoundId
@@ -30,6 +29,7 @@ from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel, sample_cohort
 from server.rounds.phases import Accepted, PhaseRunner
 from server.rounds.run_settings import RunSettings
+from server.storage.hash_chain import Entry
 from server.storage.journal import Journal
 
 Test = Callable[[Adapter], TestScore]

@@ -11,8 +11,8 @@ from common.adapters.codec import DecodeLimits, decode_adapter, write_adapter
 from common.adapters.joined import join_adapters, split_adapters
 from common.atomic_files import open_atomically, remove_leftovers
 from common.errors import JournalError
-from common.hash_chain import Entry
 from server.storage.disk_adapter import back_by_file
+from server.storage.hash_chain import Entry
 
 
 def checkpoint_path(folder: Path, number: int) -> Path:

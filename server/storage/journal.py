@@ -19,9 +19,9 @@ from typing import Any, Self
 from common.adapters.adapter import Adapter, Factors
 from common.atomic_files import write_file
 from common.errors import JournalError, RunError
-from common.hash_chain import Entry, link_entry, read_chain
 from server.algorithms.state import State
 from server.storage import checkpoints, spool
+from server.storage.hash_chain import Entry, link_entry, read_chain
 from server.storage.log_file import append_to_file, truncate_file
 
 

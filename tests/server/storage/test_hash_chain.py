@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import JournalError
-from common.hash_chain import Entry, link_entry, read_chain
+from server.storage.hash_chain import Entry, link_entry, read_chain
 
 HERE = Path("log.jsonl")
 
