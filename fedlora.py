@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from common.disk_errors import remedy
 from common.errors import FedloraError
 from common.identity.cli import app as keys
 
@@ -205,10 +206,8 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except OSError as error:
-        print(
-            f"error: {error}; committed rounds are intact, simulate --resume continues from there",
-            file=sys.stderr,
-        )
+        again = f"{remedy(error)}, then run again (a simulation: with --resume)"
+        print(f"error: {error}; committed rounds are intact: {again}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -27,6 +27,7 @@ from common.adapters.adapter import Adapter, Array, Factors
 from common.errors import ConfigError, JournalError
 from common.huggingface.new_head import initial_weight
 from common.huggingface.peft_folder import read_peft_folder, write_peft_folder
+from common.published import check_published
 from common.settings.node import Node
 from common.settings.tasks import TASKS
 
@@ -54,7 +55,7 @@ def load_run(run: Path) -> Trained:
     """Load a run's base model and its latest global update.
 
     Raises:
-        JournalError: the folder is not a run, or nothing is committed yet.
+        JournalError: the folder is not a run, nothing is committed yet, or the adapter is not what was published.
     """
     if not (run / "adapter").is_dir():
         raise JournalError(f"{run} has no adapter yet; give the folder of a run, as printed by `run: PATH`")
@@ -65,6 +66,7 @@ def load_run(run: Path) -> Trained:
         )
     node = read_node(run / "test.toml")
     base = load_node_base(node)
+    check_published(run)
     stored = read_peft_folder(run / "adapter")
     return Trained(node, base, Adapter({**stored.adapter, **_head(base, stored.saved)}))
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
+from common.disk_errors import naming_file
+
 
 def write_file(path: Path, data: bytes, mode: int = 0o666, *, exclusive: bool = False, durable: bool = True) -> None:
     """Write a file in one step; the arguments are those of `open_atomically`.
@@ -18,7 +20,10 @@ def write_file(path: Path, data: bytes, mode: int = 0o666, *, exclusive: bool = 
     Raises:
         OSError: it was not written; no temporary file remains.
     """
-    with open_atomically(path, mode, exclusive=exclusive, durable=durable) as file:
+    with (
+        naming_file(path, lambda: len(data)),
+        open_atomically(path, mode, exclusive=exclusive, durable=durable) as file,
+    ):
         file.write(data)
 
 
@@ -64,6 +69,29 @@ def make_atomically(path: Path) -> Iterator[Path]:
             _sync(made)
         temporary.replace(path)
     _sync(path.parent)
+
+
+def link_or_copy(path: Path, source: Path) -> None:
+    """Let a new file have the content of another that is never changed in place, if possible without more space.
+
+    Raises:
+        OSError: it cannot be made; part of it may be there.
+    """
+    with naming_file(path, lambda: source.stat().st_size):
+        try:
+            path.hardlink_to(source)
+        except OSError:  # The disk knows no hard links.
+            shutil.copyfile(source, path)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with its files; killed in between, it is gone and leaves something for `remove_leftovers`.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    with _beside(path) as temporary:
+        path.replace(temporary)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -5,7 +5,6 @@ The grid that starts it passes one setting, `run`: the folder with `config.toml`
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +44,12 @@ def make_app(observer: RunObserver | None = None, test: Test | None = None, base
         folder = RunFolder(_run_folder(context.run_config))
         recipe = read_run_settings(Recipe, folder.config)
         named = RunBase(file=_base_file(folder), name=str(resolve_base(base or recipe.base.path)))
-        with Journal.open(folder.journal) as journal:
+        with Journal.open(folder.journal, recipe.server.keep_updates) as journal:
             model, name = find_model(named, recipe.lora, journal, folder.adapter, recipe.clients.ranks)
             folder.restore(journal.entries)
-            observers, publish = (
-                Observers([folder, *([observer] if observer else [])]),
-                partial(folder.publish, base=name),
-            )
+            observers = Observers([folder, *([observer] if observer else [])])
             settings, messenger = RunSettings.from_recipe(recipe), FlowerMessenger(grid, DEADLINE)
-            RoundLoop(messenger, settings, model, journal, observers, publish, test).run()
+            RoundLoop(messenger, settings, model, journal, observers, folder.publisher(name), test).run()
 
     return app
 

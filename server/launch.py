@@ -4,7 +4,6 @@ import logging
 import shlex
 import signal
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from common.errors import IdentityError, naming_command
@@ -17,7 +16,7 @@ from server.limits import check_limits
 from server.monitoring.console import ConsoleLog
 from server.monitoring.status import ServerStatus
 from server.notifications import NoticeBroadcaster, Notices
-from server.rounds.loop import Publish, RoundLoop
+from server.rounds.loop import Publisher, RoundLoop
 from server.rounds.observer import Observers
 from server.rounds.participants import RunModel
 from server.rounds.run_settings import RunSettings
@@ -65,7 +64,7 @@ def _credentials(settings: ServerFile) -> ServerCredentials:
 
 
 def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
-    with Journal.open(Path(settings.folder) / "journal") as journal:
+    with Journal.open(Path(settings.folder) / "journal", settings.server.keep_updates) as journal:
         members = credentials.roster.members.values()
         ranks = [member.max_rank for member in members if member.state(datetime.now(UTC)) == "current"]
         model, name = find_model(settings.base, settings.lora, journal, Path(settings.folder) / "adapter", ranks)
@@ -76,7 +75,7 @@ def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
             log.info("all %s rounds are done; set another `run` to train more", settings.rounds)
         else:
             folder.unmark_told()
-        _serve_rounds(settings, credentials, journal, folder, model, partial(folder.publish, base=name))
+        _serve_rounds(settings, credentials, journal, folder, model, folder.publisher(name))
 
 
 def _serve_rounds(
@@ -85,7 +84,7 @@ def _serve_rounds(
     journal: Journal,
     folder: RunFolder,
     model: RunModel,
-    publish: Publish,
+    publisher: Publisher,
 ) -> None:
     guard = RosterGuard(Path(settings.keys), credentials.roster, credentials.roster_bytes, weights_of(settings.server))
     notices = Notices(journal, guard, credentials)
@@ -99,6 +98,6 @@ def _serve_rounds(
         observers = Observers([folder, status, ConsoleLog(log, guard.member_names), NoticeBroadcaster(grid, notices)])
         messenger, run = FlowerMessenger(grid, settings.deadline, grid.name), RunSettings.from_server_file(settings)
         with status.heartbeat():
-            RoundLoop(messenger, run, model, journal, observers, publish, limit=guard.max_weight).run()
+            RoundLoop(messenger, run, model, journal, observers, publisher, limit=guard.max_weight).run()
             await_farewell(grid.names, journal.entries[-1], folder)
     folder.mark_told()

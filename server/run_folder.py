@@ -9,17 +9,16 @@ from typing import Any
 import tomli_w
 from tensorboardX import SummaryWriter
 
-from common.adapters.adapter import Adapter
 from common.atomic_files import remove_leftovers, write_file
+from common.disk_errors import naming_file
 from common.errors import ConfigError, JournalError
 from common.huggingface.base_file import BaseFile, write_base_file
-from common.huggingface.model_description import ModelDescription
-from common.huggingface.peft_folder import write_peft_folder
 from common.settings.reader import to_tables
 from common.settings.resume import config_hash, find_changes, read_run_settings
 from common.settings.server import ServerFile
 from server.rounds.metrics import with_current_keys
 from server.rounds.observer import RunObserver
+from server.storage.publication import AdapterFolder
 
 CURVES = (
     "test_loss",
@@ -102,6 +101,10 @@ class RunFolder(RunObserver):
         self._told.unlink(missing_ok=True)
 
     @property
+    def _metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
     def _told(self) -> Path:
         return self.journal / "told"
 
@@ -109,19 +112,20 @@ class RunFolder(RunObserver):
         """Rewrite metrics and curves of the committed rounds; a run may have ended before it wrote its last ones."""
         for place in (self.path, self.adapter):
             remove_leftovers(place)
-        (self.path / "metrics.jsonl").write_text("", encoding="utf-8")
+        self._metrics.write_text("", encoding="utf-8")
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         for entry in entries:
             self.on_round_committed(with_current_keys(entry["metrics"]))
 
-    def publish(self, adapter: Adapter, model: ModelDescription, base: str) -> None:
-        """Replace `adapter/` with the global update, as a PEFT folder for the base of this name or path."""
-        write_peft_folder(self.adapter, adapter, model.head, base, model.task, model.embeddings)
+    def publisher(self, base: str) -> AdapterFolder:
+        """Return what keeps `adapter/` as of the last committed round, for the base of this name or path."""
+        return AdapterFolder(self.adapter, base)
 
     def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl and a point to each curve."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(record) + "\n")
+        line = json.dumps(record) + "\n"
+        with naming_file(self._metrics, lambda: len(line)), self._metrics.open("a", encoding="utf-8") as stream:
+            stream.write(line)
         # TensorBoard names files by the second, so rounds within the same second would overwrite each other.
         with SummaryWriter(str(self.path / "tensorboard"), filename_suffix=f".{record['round']}") as curves:
             for name in CURVES:

@@ -57,6 +57,8 @@ def simulate(
     with console.status("reading base model and data"):
         prepared = prepare(recipe)
     folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
+    if resume:
+        folder.write_settings(to_tables(recipe))  # Keys that change no result may differ.
     files = write_nodes(folder.path / "nodes", prepared)
     write_test(folder.path, prepared)
     folder.describe_base(describe_base(prepared.nodes[0], recipe.lora.targets))

@@ -57,13 +57,23 @@ def write_peft_folder(
     task: str,
     embeddings: Collection[str] = (),
 ) -> None:
-    """Make a PEFT folder: targets as LoRA, the head as finished modules, so that a plain base gives the run's logits.
+    """Make a PEFT folder; the arguments are those of `render_peft_folder`.
+
+    Args:
+        folder: made if it does not exist; the two files in it are replaced.
+    """
+    write_files(folder, render_peft_folder(adapter, head, base, task, embeddings))
+
+
+def render_peft_folder(
+    adapter: Adapter, head: Sequence[HeadModule], base: str, task: str, embeddings: Collection[str] = ()
+) -> dict[str, bytes]:
+    """Return the files of a PEFT folder: targets as LoRA, the head as finished modules for a plain base.
 
     The folder does not record which targets are a Conv1D (GPT-2): PEFT detects them, and warns that
     it sets `fan_in_fan_out`.
 
     Args:
-        folder: made if it does not exist; the two files in it are replaced.
         adapter: factors of every target, those of `head` included.
         head: modules that the base checkpoint lacks.
         base: path or name of the base model, for PEFT's `AutoPeftModel...` classes.
@@ -71,11 +81,16 @@ def write_peft_folder(
         embeddings: names of the targets that are embeddings, which PEFT stores under other keys.
     """
     targets = _targets(adapter, {module.name for module in head})
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = _factor_tensors(targets, embeddings) | _head_tensors(adapter, head)
     config = json.dumps(_lora_config(targets, head, base, task), indent=2) + "\n"
-    write_file(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
-    write_file(folder / CONFIG, config.encode())
+    return {WEIGHTS: save(tensors, metadata={"format": "pt"}), CONFIG: config.encode()}
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files into a folder, which is made if it does not exist; those of these names are replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        write_file(folder / name, content)
 
 
 def _targets(adapter: Adapter, head: Collection[str]) -> Adapter:

@@ -3,14 +3,18 @@
 A new field needs three lines: here, where the node measures it, and in `MAY_LEAVE` of client/policy.py.
 """
 
-from dataclasses import dataclass
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Annotated, Any
 
 from common.protocol.messages import RoundId
 from common.protocol.values import Real, Rule, Whole
 
 MAX_COUNT = 10**9
 """Largest number of rows or tokens that a client may report for one round."""
+
+SIGNATURE = ("roster", "nonce", "signature")
+"""Values that sign a reply; a simulation's have none."""
 
 Count = Annotated[int, Rule(int, "weight", 1, MAX_COUNT)]
 
@@ -41,3 +45,9 @@ class LossReply(RoundId):
 
     loss: Real
     count: Whole
+
+
+def train_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a valid `TrainReply`, and its signature, without any others that a node may add."""
+    names = {*(each.name for each in fields(TrainReply)), *SIGNATURE}
+    return {name: value for name, value in values.items() if name in names and type(value) in (str, int, float)}

@@ -129,6 +129,10 @@ class Train(Steps):
     rounds: Count
 
 
+KeepUpdates = Literal["all", "none"] | Count
+"""The rounds, counted from the last, whose replies a run keeps."""
+
+
 @dataclass(frozen=True, config=_STRICT)
 class Rule:
     """[server] The rule of aggregation and its settings.
@@ -153,6 +157,10 @@ class Rule:
         proximal: mu of FedProx's term (mu / 2) ||w - w_0||^2 in every client's loss; 0 for none.
         codec: the form of factors on the way to a client: `by-hash`, which does not send again what the client holds,
             or `plain`.
+        keep_updates: the last rounds whose updates are kept in the run's folder, with the state before each, so that
+            `fedlora verify` recomputes them and `fedlora server --from-round` can go back to them: a number of rounds,
+            `all`, or `none`. Updates can reveal rows that nodes trained on, and each round needs the disk space of its
+            updates and of one state.
     """
 
     algorithm: str = "increments"
@@ -165,6 +173,7 @@ class Rule:
     norm_bound: Annotated[Literal["auto"] | Annotated[float, Field(ge=0)], AddedLater(before=0.0)] = "auto"
     proximal: Annotated[float, Field(ge=0), AddedLater(before=0.0)] = 0.0
     codec: Annotated[str, OPERATIONAL] = "by-hash"
+    keep_updates: Annotated[KeepUpdates, OPERATIONAL] = "none"
 
 
 @dataclass(frozen=True, config=_STRICT)

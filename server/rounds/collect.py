@@ -9,7 +9,7 @@ from common.adapters.codec import encode_adapter
 from common.protocol.assignment import Assignment, Training
 from common.protocol.messages import FROZEN, RejectionReason, RoundId, assignment_values, pack_assignment, pack_terms
 from common.protocol.payload import Payload
-from common.protocol.replies import LossReply
+from common.protocol.replies import LossReply, train_values
 from common.protocol.values import InvalidValue
 from server.algorithms.weighting import ClientUpdate
 from server.rounds.messenger import Links
@@ -58,7 +58,7 @@ def collect_updates(
         record.bytes_down += sent
         try:
             valid, payload = _validate(reply, request, assigned[node], record)
-            modules = spool_update(spool(record.name), payload.blob, valid.adapter)
+            modules = spool_update(spool(record.name), payload.blob, valid.adapter, train_values(payload.values))
             admitted[record.name] = ClientUpdate(
                 record.name,
                 record.rank,

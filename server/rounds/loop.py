@@ -8,16 +8,17 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, Protocol
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
 from common.errors import JournalError
+from common.hash_chain import Entry
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.protocol.messages import FROZEN, RoundId
 from common.protocol.payload import Payload
-from server.algorithms import AlgorithmSettings, create_algorithm
+from server.algorithms import Algorithm, AlgorithmSettings, create_algorithm
 from server.algorithms.state import State
 from server.algorithms.weighting import Limit
 from server.rounds import quorum
@@ -29,14 +30,22 @@ from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel, sample_cohort
 from server.rounds.phases import Accepted, PhaseRunner
 from server.rounds.run_settings import RunSettings
-from server.storage.hash_chain import Entry
 from server.storage.journal import Journal
 
 Test = Callable[[Adapter], TestScore]
 """Loss and accuracy of a global update on test rows that the run's owner holds."""
 
-Publish = Callable[[Adapter, ModelDescription], None]
-"""Receives each committed global update, and the description of its modules."""
+
+class Publisher(Protocol):
+    """Publishes the global update of each committed round as files."""
+
+    def prepare(self, adapter: Adapter, model: ModelDescription) -> Mapping[str, Any]:
+        """Return what the log holds of the files of a global update that will be committed."""
+        ...
+
+    def publish(self, adapter: Adapter, model: ModelDescription, entry: Entry) -> None:
+        """Publish the global update of a committed round, unless it is published, with the bytes that its line has."""
+        ...
 
 
 class RoundLoop:
@@ -49,7 +58,7 @@ class RoundLoop:
         model: RunModel,
         journal: Journal,
         observer: RunObserver,
-        publish: Publish,
+        publisher: Publisher,
         test: Test | None = None,
         limit: Limit = lambda name: None,
     ) -> None:
@@ -60,16 +69,15 @@ class RoundLoop:
             ConfigError: the algorithm does not support the settings.
         """
         self._settings, self._model, self._journal, self._observer = settings, model, journal, observer
-        self._publish, self._links = publish, Links(messenger, settings.server.codec)
+        self._publisher, self._links = publisher, Links(messenger, settings.server.codec)
         self._test: Test = test or (lambda adapter: TestScore())
         _check_first(journal.entries, settings, model)
-        head = frozenset(module.name for module in model.description.head)
-        self._algorithm = create_algorithm(
-            AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head)
-        )
+        self._algorithm = algorithm_of(settings, model)
         one_rank = self._algorithm.one_rank
         self._participants = Participants(messenger, model, settings.lora.targets, one_rank)
-        self._phases = PhaseRunner(settings, self._algorithm.phases, self._links, journal, observer, limit)
+        self._limits = RecordedLimits(limit)
+        phases = self._algorithm.phases
+        self._phases = PhaseRunner(settings, phases, self._links, journal, observer, self._limits)
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
 
     @property
@@ -95,7 +103,8 @@ class RoundLoop:
     def _load_committed(self) -> State:
         """Load the state of the last round from its checkpoint, and publish its global update."""
         state = self._journal.last_state()
-        self._publish(self._algorithm.broadcast_update(state).astype("f4"), self._model.description)
+        update = self._algorithm.broadcast_update(state)
+        self._publisher.publish(update, self._model.description, self._journal.entries[-1])
         return state
 
     def _begin(self) -> State:
@@ -169,10 +178,11 @@ class RoundLoop:
             "held_out": self._losses,
             "metrics": record,
             **_replies(accepted, everyone),
+            **self._publisher.prepare(self._algorithm.broadcast_update(state), self._model.description),
         }
         if state.round == 0:
             entry["model"] = self._model.description.to_values()
-        self._journal.commit(state, entry)
+        self._journal.commit(state, entry, {"limits": self._limits.asked, "model": self._model.description.to_values()})
         committed = self._load_committed()
         self._observer.on_round_committed(record)
         return committed
@@ -186,6 +196,28 @@ class RoundLoop:
         for name in sent.keys() & clients.keys():
             clients[name].bytes_down += sent[name]
         return losses
+
+
+def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:
+    """Make the algorithm of a run.
+
+    Raises:
+        ConfigError: it does not support the settings.
+    """
+    head = frozenset(module.name for module in model.description.head)
+    return create_algorithm(AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head))
+
+
+class RecordedLimits:
+    """Limits of the roster, which may change; `asked` has those that the shares of a round depended on."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self.asked: dict[str, int | None] = {}
+
+    def __call__(self, name: str) -> int | None:
+        self.asked[name] = self._limit(name)
+        return self.asked[name]
 
 
 def _check_first(entries: Sequence[Entry], settings: RunSettings, model: RunModel) -> None:

@@ -9,10 +9,11 @@ from typing import Literal
 from common.adapters.adapter import Adapter
 from common.adapters.codec import DecodeLimits, decode_adapter, write_adapter
 from common.adapters.joined import join_adapters, split_adapters
-from common.atomic_files import open_atomically, remove_leftovers
+from common.atomic_files import link_or_copy, make_atomically, open_atomically, remove_leftovers
+from common.disk_errors import naming_file
 from common.errors import JournalError
+from common.hash_chain import Chain, Entry
 from server.storage.disk_adapter import back_by_file
-from server.storage.hash_chain import Entry
 
 
 def checkpoint_path(folder: Path, number: int) -> Path:
@@ -26,9 +27,14 @@ def save_checkpoint(path: Path, parts: Mapping[str, Adapter]) -> str:
     Raises:
         OSError: it was not written.
     """
-    with open_atomically(path) as file:
-        write_adapter(file, join_adapters(**parts), "f64")
-    return _digest(path)
+    joined = join_adapters(**parts)
+    with naming_file(path, lambda: _size(joined)), open_atomically(path) as file:
+        write_adapter(file, joined, "f64")
+    return digest(path)
+
+
+def _size(adapter: Adapter) -> int:
+    return sum(8 * (factors.a.size + factors.b.size) for factors in adapter.values())
 
 
 def load_checkpoint(path: Path) -> dict[str, Adapter]:
@@ -44,14 +50,26 @@ def load_checkpoint(path: Path) -> dict[str, Adapter]:
     return {part: back_by_file(path, view, adapter) for part, adapter in split_adapters(joined).items()}
 
 
-def check_checkpoints(folder: Path, entries: Sequence[Entry]) -> None:
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_checkpoints(folder: Path, chain: Chain) -> None:
     """Compare the checkpoints with the hashes in a journal's entries; the last but one may be missing.
 
     Raises:
         JournalError: one was changed, is missing, or is later than the entries; names it and the last good round.
     """
-    # The log is written after its checkpoint; one round ahead is a crash in between, more is a log that was cut.
-    beyond = [path for path in folder.glob("round-*.state") if path > checkpoint_path(folder, len(entries))]
+    # The log is written after its checkpoint; one round ahead is a crash in between, more is a log that was cut, or
+    # a crash before the checkpoints of rounds that were left were removed.
+    entries, left = chain.entries, chain.returned["left"] if chain.returned else 0
+    beyond = [path for path in folder.glob("round-*.state") if path > checkpoint_path(folder, len(entries) + left)]
     if beyond:
         raise JournalError(f"{min(beyond)} has no line in the log, which lost its end; restore the log from a copy")
     conditions = {entry["round"]: _condition(folder, entry) for entry in entries[-2:]}
@@ -73,17 +91,29 @@ def tidy_checkpoints(folder: Path, entries: Sequence[Entry]) -> None:
     remove_leftovers(folder)
 
 
+def restore_checkpoint(folder: Path, number: int, source: Path | None) -> None:
+    """Put the checkpoint of a round back where it was, if it is elsewhere.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = checkpoint_path(folder, number)
+    if source not in (None, path):
+        with make_atomically(path) as made:
+            link_or_copy(made, source)
+
+
+def is_intact(path: Path, entry: Entry) -> bool:
+    """Return whether a file is the state after the round of this entry."""
+    return path.is_file() and digest(path) == entry["state_hash"]
+
+
 def _condition(folder: Path, entry: Entry) -> Literal["intact", "changed", "missing"]:
     try:
-        digest = _digest(checkpoint_path(folder, entry["round"]))
+        found = digest(checkpoint_path(folder, entry["round"]))
     except FileNotFoundError:
         return "missing"
-    return "intact" if digest == entry["state_hash"] else "changed"
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return "intact" if found == entry["state_hash"] else "changed"
 
 
 def _remedy(last: int, good: int | None) -> str:

@@ -3,6 +3,7 @@
     RUN/journal/log.jsonl             one line per round; the line is the commit
                 round-000012.state    the server's state after round 12; the newest two are kept
                 spool/                replies of the running round
+                updates/              replies of earlier rounds, if they are kept (kept_updates.py)
                 lock                  held by the running process
 
 A commit makes the checkpoint durable, then appends the line that names it and contains its hash. If it is interrupted,
@@ -10,51 +11,56 @@ the previous round remains the last one.
 """
 
 import fcntl
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
 from common.adapters.adapter import Adapter, Factors
 from common.atomic_files import write_file
+from common.disk_errors import remedy
 from common.errors import JournalError, RunError
+from common.hash_chain import RETURN, Chain, Entry, read_chain
+from common.settings.recipe import KeepUpdates
 from server.algorithms.state import State
-from server.storage import checkpoints, spool
-from server.storage.hash_chain import Entry, link_entry, read_chain
+from server.storage import checkpoints, kept_updates, spool
 from server.storage.log_file import append_to_file, truncate_file
 
 
 class Journal:
     """The committed rounds of a run, and its folder, which `open` locks."""
 
-    def __init__(self, folder: Path, entries: tuple[Entry, ...], length: int) -> None:
-        self._folder, self._entries, self._length = folder, entries, length
+    def __init__(self, folder: Path, chain: Chain, keep_updates: KeepUpdates) -> None:
+        self._folder, self._chain, self._keep_updates = folder, chain, keep_updates
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path) -> Iterator[Self]:
+    def open(cls, folder: Path, keep_updates: KeepUpdates = "none") -> Iterator[Self]:
         """Yield the journal as of its last committed round; it is empty if it is new.
 
         Leftovers of a crash are removed. The folder is locked for this process until the end of the `with` block.
+
+        Args:
+            folder: of the journal.
+            keep_updates: the rounds, counted from the last, whose replies are kept; those of others are removed.
 
         Raises:
             JournalError: another process has locked the folder, a file is damaged, or it cannot be written.
         """
         with _lock(folder):
             with _as_journal_errors(folder):
-                entries, length = _start(folder)
-            yield cls(folder, entries, length)
+                chain = _start(folder, keep_updates)
+            yield cls(folder, chain, keep_updates)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """The committed entries, one per round."""
-        return self._entries
+        """The entries of the committed rounds, by number; without those that the run left."""
+        return self._chain.entries
 
     @property
     def returned(self) -> Mapping[str, Any] | None:
-        """The line by which the run last went back to an earlier round, if it did; signed by the server."""
-        return None
+        """The line by which the run went back to its last committed round, signed by the server; else None."""
+        return self._chain.returned
 
     def last_state(self) -> State:
         """Load the state of the last committed round, in float64; a part without modules is absent.
@@ -64,9 +70,9 @@ class Journal:
         Raises:
             JournalError: no round was committed, or its checkpoint cannot be read.
         """
-        if not self._entries:
+        if not self.entries:
             raise JournalError(f"{self._folder} contains no committed round; start the run again")
-        entry = self._entries[-1]
+        entry = self.entries[-1]
         with _as_journal_errors(self._folder):
             parts = checkpoints.load_checkpoint(checkpoints.checkpoint_path(self._folder, entry["round"]))
         return State(entry["round"], parts, entry["dropped"])
@@ -79,7 +85,7 @@ class Journal:
         """
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise JournalError(f"{name!r} is not a valid file name; give the node another name")
-        return self._folder / "spool" / (name if phase == 1 else f".{phase}.{name}")  # Names do not begin with a dot.
+        return spool.spool_path(self._folder / "spool", name, phase)
 
     def keep(self, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> Mapping[str, Adapter]:
         """Write these modules, each with its factors by part, until the commit, and return the parts of the state.
@@ -89,25 +95,94 @@ class Journal:
         """
         return spool.spool_state(self._folder / "spool" / ".state", modules)  # Node names do not begin with a dot.
 
-    def commit(self, state: State, entry: Mapping[str, Any]) -> None:
+    def commit(self, state: State, entry: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> None:
         """Make the next round durable, with `entry` as its record; the journal's own keys override equal ones in it.
+
+        Args:
+            state: after the round.
+            entry: what the log says of it.
+            facts: what else the round depended on, kept beside its replies if these are kept.
 
         Raises:
             JournalError: the state is not that of the next round.
             RunError: it cannot be written, or a number is not finite; the journal is unchanged.
         """
-        if state.round != len(self._entries):
-            raise JournalError(f"{self._folder}: round {len(self._entries)} is next, not round {state.round}")
-        path = checkpoints.checkpoint_path(self._folder, state.round)
-        own = {"round": state.round, "dropped": state.dropped, "state": path.name}
+        number = len(self.entries)
+        if state.round != number:
+            raise JournalError(f"{self._folder}: round {number} is next, not round {state.round}")
+        path = checkpoints.checkpoint_path(self._folder, number)
+        own = {"round": number, "dropped": state.dropped, "state": path.name}
         with self._undone_on_failure(path):
             own["state_hash"] = checkpoints.save_checkpoint(path, state.parts)
-            line = link_entry({**entry, **own}, self._entries)
-            append_to_file(_log(self._folder), line, self._length)
-        self._entries, self._length = (*self._entries, json.loads(line)), self._length + len(line)
-        # The round is committed: files that cannot be removed now are removed at the next commit.
+            if number and self._keep_updates != "none":
+                before = checkpoints.checkpoint_path(self._folder, number - 1)
+                own["kept"] = kept_updates.keep_round(self._folder, number, before, facts or {})
+            self._append({**entry, **own})
+
+    def reachable(self) -> list[int]:
+        """Return the earlier rounds whose checkpoint is there and intact, in order."""
+        return [entry["round"] for entry in self.entries[:-1] if self._find_checkpoint(entry)]
+
+    def go_back(self, number: int, sign: Callable[[Entry], str]) -> None:
+        """Leave the rounds after round `number`, by a line of the log; they remain in it as history.
+
+        Args:
+            number: of the round that will be the last one.
+            sign: returns the server's signature on the return to the round of this entry.
+
+        Raises:
+            JournalError: the round is the last one already, or its checkpoint is not there or damaged; or the disk.
+        """
+        self._check_return(number)
+        entry = self.entries[number]
+        content = {RETURN: number, "adapter_hash": entry["adapter_hash"], "left": len(self.entries) - 1 - number}
+        with _as_journal_errors(self._folder):
+            checkpoints.restore_checkpoint(self._folder, number, self._find_checkpoint(entry))
+            try:
+                self._append({**content, "signature": sign(entry)})
+            except OSError:
+                with suppress(OSError):
+                    truncate_file(_log(self._folder), self._chain.length)
+                raise
+
+    def _check_return(self, number: int) -> None:
+        last, reachable = len(self.entries) - 1, self.reachable()
+        if number in reachable:
+            return
+        listed = ", ".join(map(str, reachable)) or "none"
+        if number == last:
+            fault = f"round {last} is the last one, so there is nothing to leave"
+        else:
+            fault = f"{self._folder} has no intact checkpoint of round {number} ([server] keep_updates keeps more)"
+        raise JournalError(
+            f"--from-round {number}: {fault}; start the server without --from-round, or go back to one of these "
+            f"rounds: {listed}"
+        )
+
+    def _find_checkpoint(self, entry: Entry) -> Path | None:
+        """Return an intact file of the state after a round."""
+        number = entry["round"]
+        places = (
+            checkpoints.checkpoint_path(self._folder, number),
+            kept_updates.checkpoint_before(self._folder, number + 1),
+        )
+        return next((place for place in places if checkpoints.is_intact(place, entry)), None)
+
+    def _append(self, content: Mapping[str, Any]) -> None:
+        """Add a line to the log, and remove what it makes superfluous.
+
+        Raises:
+            OSError, ValueError: it was not added; part of it may be there.
+        """
+        line = self._chain.next_line(content)
+        after = self._chain.followed_by(line)
+        if after is None:
+            raise ValueError("the line cannot be read back")
+        append_to_file(_log(self._folder), line, self._chain.length)
+        self._chain = after
+        # It is committed: files that cannot be removed now are removed at the next commit.
         with suppress(OSError):
-            _tidy(self._folder, self._entries)
+            _tidy(self._folder, after, self._keep_updates)
 
     @contextmanager
     def _undone_on_failure(self, path: Path) -> Iterator[None]:
@@ -115,18 +190,24 @@ class Journal:
             yield
         except (OSError, ValueError) as error:
             with suppress(OSError):  # in this order, so that no line names a removed checkpoint
-                truncate_file(_log(self._folder), self._length)
+                truncate_file(_log(self._folder), self._chain.length)
                 path.unlink(missing_ok=True)
-            number = len(self._entries)
+                kept_updates.forget_round(self._folder, len(self.entries))
+            number = len(self.entries)
             last = f"round {number - 1} is intact" if number else "no round was committed before"
             message = f"{self._folder}: round {number} is not committed: {error}; {last}"
-            raise RunError(f"{message}; fix the cause, then run again (a simulation: with --resume)") from error
+            raise RunError(f"{message}; {remedy(error)}, then run again (a simulation: with --resume)") from error
 
 
 def verify_journal(folder: Path) -> tuple[Entry, ...]:
-    """Check every line and kept checkpoint of a journal, and return its committed entries.
+    """Check every line and checkpoint of a journal, and return the entries of its committed rounds."""
+    return verify_chain(folder).entries
 
-    Changes nothing. A last line that was never finished does not count.
+
+def verify_chain(folder: Path) -> Chain:
+    """Check every line of a journal's log, and the newest checkpoints, and return the log.
+
+    Changes nothing, and may run beside the process that writes. A last line that was never finished does not count.
 
     Raises:
         JournalError: there is no journal, or a file of it was changed; names it, its round and the last good round.
@@ -136,7 +217,13 @@ def verify_journal(folder: Path) -> tuple[Entry, ...]:
             f"{folder.parent} is not a run: it has no journal; give the folder that the last line of a run names"
         )
     with _as_journal_errors(folder):
-        return _read(folder)[0]
+        while True:
+            log = _log(folder).read_bytes()
+            try:
+                return _check(folder, log)
+            except JournalError:
+                if _log(folder).read_bytes() == log:  # else the run went on meanwhile
+                    raise
 
 
 def has_begun(folder: Path) -> bool:
@@ -167,27 +254,28 @@ def _as_journal_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise JournalError(f"{folder} cannot be used as a journal: {error}") from error
+        raise JournalError(f"{folder} cannot be used as a journal: {error}; {remedy(error)}, then try again") from error
 
 
-def _start(folder: Path) -> tuple[tuple[Entry, ...], int]:
-    """Remove everything uncommitted from the folder; return the entries and their length in the log."""
+def _start(folder: Path, keep_updates: KeepUpdates) -> Chain:
+    """Remove everything uncommitted from the folder, and return its log."""
     if not _log(folder).exists():
         write_file(_log(folder), b"")
-    entries, length = _read(folder)
-    truncate_file(_log(folder), length)
-    _tidy(folder, entries)
-    return entries, length
+    chain = _check(folder, _log(folder).read_bytes())
+    truncate_file(_log(folder), chain.length)
+    _tidy(folder, chain, keep_updates)
+    return chain
 
 
-def _read(folder: Path) -> tuple[tuple[Entry, ...], int]:
-    entries, length = read_chain(_log(folder).read_bytes(), _log(folder))
-    checkpoints.check_checkpoints(folder, entries)
-    return entries, length
+def _check(folder: Path, log: bytes) -> Chain:
+    chain = read_chain(log, _log(folder))
+    checkpoints.check_checkpoints(folder, chain)
+    return chain
 
 
-def _tidy(folder: Path, entries: Sequence[Entry]) -> None:
-    checkpoints.tidy_checkpoints(folder, entries)
+def _tidy(folder: Path, chain: Chain, keep_updates: KeepUpdates) -> None:
+    checkpoints.tidy_checkpoints(folder, chain.entries)
+    kept_updates.tidy_updates(folder, len(chain.entries), keep_updates)
     for reply in (folder / "spool").iterdir():
         reply.unlink()
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from common.disk_errors import naming_file
+
 
 def append_to_file(path: Path, data: bytes, position: int) -> None:
     """Replace the bytes of a file after `position` with `data`.
@@ -10,7 +12,7 @@ def append_to_file(path: Path, data: bytes, position: int) -> None:
     Raises:
         OSError: any first part of `data` may have been written; call `truncate_file`.
     """
-    with path.open("r+b") as file:
+    with naming_file(path, lambda: len(data)), path.open("r+b") as file:
         file.truncate(position)
         file.seek(position)
         file.write(data)

@@ -1,25 +1,53 @@
 """The spool: valid replies of the running round, and the next state while it is made, on disk instead of in memory."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from common.adapters.adapter import Adapter, Array, Factors
+from common.disk_errors import naming_file, remedy
 from common.errors import RunError
 from server.storage.disk_adapter import ArrayLocation, DiskAdapter, back_by_file
 
 
-def spool_update(file: Path, blob: bytes, adapter: Adapter) -> DiskAdapter:
+def spool_path(folder: Path, name: str, phase: int) -> Path:
+    """Return the file for the factors of a reply; names of nodes do not begin with a dot."""
+    return folder / (name if phase == 1 else f".{phase}.{name}")
+
+
+def values_path(file: Path) -> Path:
+    """Return the file for the plain values of the reply whose factors are in this file."""
+    name = file.name if file.name.startswith(".") else f".1.{file.name}"
+    return file.with_name(f".values{name}")
+
+
+def spooled_updates(folder: Path) -> Iterator[tuple[str, Path, Path]]:
+    """Yield the phase and node, as "1.ada", and the files of factors and values of each reply with values."""
+    for values in sorted(folder.glob(".values.*")):
+        _, _, phase, name = values.name.split(".", 3)
+        yield f"{phase}.{name}", spool_path(folder, name, int(phase)), values
+
+
+def spool_update(file: Path, blob: bytes, adapter: Adapter, values: Mapping[str, Any] | None = None) -> DiskAdapter:
     """Write the blob to a file, and return its adapter as read from there; factors that are not views stay in memory.
+
+    Args:
+        file: for the factors.
+        blob: of the reply.
+        adapter: views on the blob.
+        values: plain values of the reply, for a file beside it.
 
     Raises:
         RunError: it cannot be written.
     """
-    with _as_run_errors(file):
+    with _as_run_errors(file, lambda: len(blob)):
         file.write_bytes(blob)
+        if values is not None:
+            values_path(file).write_text(json.dumps(dict(values)), encoding="utf-8")
     return back_by_file(file, blob, adapter)
 
 
@@ -44,11 +72,12 @@ def _put(array: Array, stream: BinaryIO) -> ArrayLocation:
 
 
 @contextmanager
-def _as_run_errors(file: Path) -> Iterator[None]:
+def _as_run_errors(file: Path, needed: Callable[[], int] | None = None) -> Iterator[None]:
     try:
-        yield
+        with naming_file(file, needed):
+            yield
     except OSError as error:
         raise RunError(
             f"cannot keep {file} until the round ends: {error.strerror}; the last committed round is intact: "
-            "fix the cause, then run again (a simulation: with --resume)"
+            f"{remedy(error)}, then run again (a simulation: with --resume)"
         ) from error

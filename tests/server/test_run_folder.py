@@ -101,7 +101,7 @@ def test_metrics_and_curves_are_written_anew_from_the_journal(folder):
 def test_the_adapter_is_replaced_by_each_update(folder, tmp_path):
     for seed in (1, 2):
         update = random_adapter({"model.query": (8, 8, 2), "model.value": (6, 10, 3)}, seed)
-        folder.publish(update, described(), str(tmp_path / "base"))
+        folder.publisher(str(tmp_path / "base")).publish(update, described(), {})
         saved = read_peft_folder(folder.path / "adapter").adapter
         assert all(np.allclose(dense(saved[name]), dense(factors)) for name, factors in update.items())
     config = json.loads((folder.path / "adapter" / "adapter_config.json").read_text())
@@ -112,7 +112,7 @@ def test_a_new_head_is_saved_whole(folder):
     model = described(shapes={"classifier": (3, 8), "model.query": (8, 8)})
     model = replace(model, head=(HeadModule("classifier", True, True),))
     update = random_adapter({"classifier": (3, 8, 2), "model.query": (8, 8, 2)})
-    folder.publish(update, model, "base")
+    folder.publisher("base").publish(update, model, {})
     saved = read_peft_folder(folder.path / "adapter")
     assert np.allclose(saved.saved["classifier.weight"], dense(update["classifier"]), atol=1e-6)
     assert list(saved.adapter) == ["model.query"]

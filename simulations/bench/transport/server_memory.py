@@ -109,8 +109,8 @@ def through_rounds(folder: Path, ranks: Ranks, modules: int, size: int) -> Held:
 
 def _rounds(grid: GrpcGrid, journal: Journal, run: RunFolder, notices: NoticeBroadcaster, model: RunModel) -> None:
     settings = RunSettings(0, LoraSettings(), Train(rounds=ROUNDS), Server(), "bench")
-    publish = partial(run.publish, base="bench")
-    RoundLoop(FlowerMessenger(grid, DEADLINE), settings, model, journal, Observers([run, notices]), publish).run()
+    messenger, observers = FlowerMessenger(grid, DEADLINE), Observers([run, notices])
+    RoundLoop(messenger, settings, model, journal, observers, run.publisher("bench")).run()
 
 
 def _bytes(adapter: Adapter) -> int:

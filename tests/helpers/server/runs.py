@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common.adapters.adapter import Adapter
+from common.huggingface.model_description import ModelDescription
 from common.settings.recipe import LoraSettings, Server, Train
 from server.rounds.loop import RoundLoop, Test
 from server.rounds.messenger import Messenger
@@ -34,6 +36,16 @@ class Each(RunObserver):
         self._committed(record["round"])
 
 
+class Unpublished:
+    """Publishes nothing."""
+
+    def prepare(self, adapter: Adapter, model: ModelDescription) -> dict[str, Any]:
+        return {}
+
+    def publish(self, adapter: Adapter, model: ModelDescription, entry: Mapping[str, Any]) -> None:
+        pass
+
+
 def plan(rounds: int = 3, config: str = "settings", alpha: Any = "rank", **server: Any) -> RunSettings:
     """Return run settings of a few quick rounds."""
     return RunSettings(7, LoraSettings(alpha=alpha), Train(rounds=rounds, steps=3, lr=0.1), Server(**server), config)
@@ -50,9 +62,8 @@ def run(
 ) -> Entries:
     """Run to the end and return all commits; the run starts where the journal in the folder ends."""
     with Journal.open(folder) as journal:
-        publish = lambda adapter, model: None  # noqa: E731
         model = RunModel(described(base), max_rank)
-        RoundLoop(messenger, settings, model, journal, observer or RunObserver(), publish, test).run()
+        RoundLoop(messenger, settings, model, journal, observer or RunObserver(), Unpublished(), test).run()
         return journal.entries
 
 
