@@ -74,12 +74,16 @@ Example = Annotated[bool, typer.Option("--example", help="Print a commented file
 def server(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The server's own TOML file.")] = None,
     example: Example = False,
+    from_round: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="First go back to the end of round N, and leave the rounds after it."),
+    ] = None,
 ) -> None:
     """Start the aggregator: nodes connect to it over mutual TLS, and it ends after its last round."""
     from server.launch import serve
 
     if path := _own_file(file, example, "server"):
-        print(f"run: {serve(path)}")
+        print(f"run: {serve(path, from_round)}")
 
 
 @app.command()
@@ -181,12 +185,10 @@ def generate(
 
 @app.command()
 def verify(run: Run) -> None:
-    """Check every line and checkpoint of a run's journal."""
-    from server.storage.journal import verify_journal as verify_journal
+    """Check a run's log, checkpoints and adapter, and recompute the rounds whose updates it keeps."""
+    from server.verify import verify_run
 
-    entries = verify_journal(run / "journal")
-    last = f"rounds 0 to {len(entries) - 1}, last adapter {entries[-1]['adapter_hash']}" if entries else "no round yet"
-    print(f"intact: {last}")
+    print("\n".join(verify_run(run)))
 
 
 @app.command()

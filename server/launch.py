@@ -4,10 +4,13 @@ import logging
 import shlex
 import signal
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from common.errors import IdentityError, naming_command
+from common.errors import IdentityError, JournalError, naming_command
+from common.hash_chain import Entry
 from common.identity.credentials import ServerCredentials, load_server_credentials
+from common.identity.documents.signatures import Return, sign
 from common.settings.server import ServerFile
 from common.signals import exit_on_signal
 from server.algorithms import weights_of
@@ -23,7 +26,7 @@ from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder, open_run_folder
 from server.run_model import find_model
 from server.settings import read_server
-from server.storage.journal import Journal
+from server.storage.journal import Journal, has_begun
 from server.transport.authorization import RosterGuard
 from server.transport.flower_messenger import FlowerMessenger
 from server.transport.grid import GrpcGrid, NodeGuard
@@ -33,10 +36,14 @@ from server.transport.quota import NodeQuota
 log = logging.getLogger(__name__)
 
 
-def serve(file: Path) -> Path:
+def serve(file: Path, from_round: int | None = None) -> Path:
     """Serve all rounds of a run, and return its folder.
 
     A run that has already begun in the folder is resumed. SIGINT and SIGTERM end the process at once, with status 0.
+
+    Args:
+        file: the server's own file.
+        from_round: leave the rounds after this one, and go on from there.
 
     Raises:
         FedloraError: a setting or key is wrong, another server uses the folder or the port, or a round failed.
@@ -44,11 +51,37 @@ def serve(file: Path) -> Path:
     raise_open_file_limit()
     settings = read_server(file)
     credentials = _credentials(settings)
+    if from_round is not None:
+        return_to_round(settings, credentials, from_round)
     again = shlex.join(["fedlora", "server", str(file)])
     stopped = exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; resume with: {again}")
     with stopped, naming_command(again):
         _run(settings, credentials)
     return Path(settings.folder)
+
+
+def return_to_round(settings: ServerFile, credentials: ServerCredentials, number: int) -> None:
+    """Let a run go back to the end of a round, by a line of its log that the server signs.
+
+    Raises:
+        JournalError: no run has begun, or it cannot go back to this round.
+        ConfigError: the settings are not the run's.
+    """
+    journal_folder = Path(settings.folder) / "journal"
+    if not has_begun(journal_folder):
+        raise JournalError(f"--from-round {number}: {settings.folder} has no committed round; start without it")
+    with Journal.open(journal_folder, settings.server.keep_updates) as journal:
+        open_run_folder(settings, begun=True)
+        last = len(journal.entries) - 1
+        journal.go_back(number, partial(_sign_return, credentials))
+    log.info("run %s went back to the end of round %s: %s later rounds are left", settings.run, number, last - number)
+
+
+def _sign_return(credentials: ServerCredentials, entry: Entry) -> str:
+    statement = Return(
+        project=credentials.project, run=entry["config"], round=entry["round"], adapter_hash=entry["adapter_hash"]
+    )
+    return sign(statement, credentials.receipt_key).hex()
 
 
 def _credentials(settings: ServerFile) -> ServerCredentials:

@@ -30,7 +30,7 @@ PLACES = {
 """Libraries that few files may import."""
 FLOWER_PRIVATE, ITS_PLACE = "flwr.supercore", "common/protocol/flower.py"
 
-SHARED = ("common/atomic_files", "common/errors", "common/seeding", "common/signals")
+SHARED = ("common/atomic_files", "common/disk_errors", "common/errors", "common/seeding", "common/signals")
 """Files of common that everybody may import."""
 INSIDE = {
     "common/adapters": (),
@@ -64,6 +64,8 @@ ROOTS = {
     "client/node": ("client/settings", "client/data", "client/model", "client/objectives"),
     "server/settings": ("server/algorithms", "server/storage"),
     "server/run_folder": ("server/rounds", "server/storage"),
+    "server/recompute": ("server/rounds", "server/storage", "server/algorithms"),
+    "server/verify": ("server/recompute", "server/rounds", "server/storage"),
     "server/notifications": ("server/rounds", "server/storage", "server/transport"),
     "simulations/cache": (),
 }

@@ -216,6 +216,7 @@ class RecordedLimits:
         self.asked: dict[str, int | None] = {}
 
     def __call__(self, name: str) -> int | None:
+        """Return a node's limit now."""
         self.asked[name] = self._limit(name)
         return self.asked[name]
 

@@ -1,0 +1,211 @@
+"""A committed round, recomputed from its kept replies by the code of a round, and compared with the run's log."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from math import isclose, sqrt
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from common.adapters import lowrank
+from common.adapters.adapter import Adapter, Factors
+from common.errors import JournalError
+from common.hash_chain import Entry
+from common.huggingface.model_description import ModelDescription
+from common.protocol.messages import RejectionReason, RoundId
+from common.protocol.payload import Kind, Payload
+from server.algorithms import Algorithm
+from server.algorithms.state import State
+from server.rounds.exactness import measure_exactness
+from server.rounds.loop import adapter_hash, algorithm_of
+from server.rounds.messenger import Links
+from server.rounds.metrics import ClientMetrics
+from server.rounds.observer import RunObserver
+from server.rounds.participants import Participants, RunModel
+from server.rounds.phases import PhaseRunner
+from server.rounds.run_settings import RunSettings
+from server.storage import checkpoints, kept_updates, spool
+
+TOLERANCE = 1e-6
+"""Largest relative difference of a round that another build of NumPy recomputes."""
+
+
+class KeptReplies:
+    """A messenger whose nodes answer with the replies that were kept of a round."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        kept = kept_updates.kept_replies(folder, facts)
+        self._files = {(phase, name): (update, values) for phase, name, update, values in kept}
+        self.ids = {name: number for number, name in enumerate(sorted({name for _, name in self._files}))}
+        self._names = list(self.ids)
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that was committed: the last one in which anybody replied."""
+        return max(int(_read(values)["attempt"]) for _, values in self._files.values())
+
+    def nodes(self) -> Collection[int]:
+        """Return a number for each node."""
+        return self.ids.values()
+
+    def name(self, node: int) -> str:
+        """Return the name of a node."""
+        return self._names[node]
+
+    def announcements(self, question: Payload, known: Collection[int]) -> Sequence[tuple[int, Payload]]:
+        """Return nothing: the round has begun."""
+        return ()
+
+    def request(
+        self, kind: Kind, payloads: Mapping[int, Payload], number: int
+    ) -> Iterator[tuple[int, Payload | RejectionReason]]:
+        """Yield the reply that was kept of each node in this phase; `absent` if none was."""
+        for node, payload in payloads.items():
+            files = self._files.get((payload.values["phase"], self.name(node)))
+            yield node, Payload(_read(files[1]), files[0].read_bytes()) if files else "absent"
+
+
+@dataclass(frozen=True)
+class Recomputation:
+    """A round to recompute.
+
+    Args:
+        journal: folder of the journal.
+        entries: of the run, by round.
+        number: of the round.
+        settings: of the run.
+        facts: kept beside the round's replies.
+    """
+
+    journal: Path
+    entries: Sequence[Entry]
+    number: int
+    settings: RunSettings
+    facts: Mapping[str, Any]
+
+    def run(self) -> float:
+        """Return the relative difference to the log; 0 for the same bits.
+
+        Raises:
+            JournalError: something in the log is not what the kept replies give; names it and the round.
+        """
+        model = RunModel(ModelDescription.from_values(self.facts["model"]), self.entries[0]["max_rank"])
+        algorithm, before = algorithm_of(self.settings, model), self._before()
+        with TemporaryDirectory() as scratch:
+            replies, clients, phases = self._replies(), self._clients(), algorithm.phases
+            links, folder = Links(replies, "plain"), Path(scratch)
+            participants = Participants(replies, model, self.settings.lora.targets)
+            participants.ids = replies.ids
+            runner = PhaseRunner(
+                replace(self.settings, quorum=1),
+                phases,
+                links,
+                partial(spool.spool_path, folder),
+                RunObserver(),
+                self.facts["limits"].get,
+            )
+            steps = algorithm.round(before, partial(spool.spool_state, folder / ".state"))
+            reduced = runner.run(steps, self._round_id(replies.attempt), clients, participants)
+            if reduced is None:
+                raise self._fault("no kept reply counts")
+            after, updates = reduced
+            self._compare_clients(clients)
+            difference = self._compare_states(algorithm, after, folder)
+            self._compare_numbers(asdict(measure_exactness(algorithm, before, after, updates)))
+            return difference
+
+    @property
+    def _entry(self) -> Entry:
+        return self.entries[self.number]
+
+    def _replies(self) -> KeptReplies:
+        return KeptReplies(kept_updates.kept_folder(self.journal, self.number), self.facts)
+
+    def _before(self) -> State:
+        file, entry = kept_updates.checkpoint_before(self.journal, self.number), self.entries[self.number - 1]
+        if not checkpoints.is_intact(file, entry):
+            raise self._fault(f"{file} is not the state after round {self.number - 1}")
+        return State(entry["round"], checkpoints.load_checkpoint(file), entry["dropped"])
+
+    def _clients(self) -> dict[str, ClientMetrics]:
+        """Return new records of the nodes that replied in the first phase."""
+        logged = {client["name"]: client for client in reversed(self._entry["metrics"]["clients"])}
+        return {name: ClientMetrics(name, logged[name]["rank"], logged[name]["rows"]) for name in self._replies().ids}
+
+    def _round_id(self, attempt: int) -> RoundId:
+        entry, parent = self._entry, self.entries[self.number - 1]["adapter_hash"]
+        return RoundId(entry["config"], self.number, parent, entry["base"], attempt)
+
+    def _compare_clients(self, clients: Mapping[str, ClientMetrics]) -> None:
+        """Compare each node's update, counts, share and whatever else both have."""
+        logged = {c["name"]: c for c in self._entry["metrics"]["clients"] if c["update"] is not None}
+        found = {name: asdict(client) for name, client in clients.items() if client.update is not None}
+        if logged.keys() != found.keys():
+            raise self._fault(f"the log counts {', '.join(logged)}, and the kept replies are of {', '.join(found)}")
+        for name, record in found.items():
+            for key in record.keys() & logged[name].keys() - _NOT_RECOMPUTED:
+                if not _near(record[key], logged[name][key]):
+                    raise self._fault(
+                        f"{key} of {name} is {logged[name][key]} in the log, and {record[key]} recomputed"
+                    )
+
+    def _compare_states(self, algorithm: Algorithm, after: State, scratch: Path) -> float:
+        """Return the relative difference of the global updates."""
+        same = checkpoints.save_checkpoint(scratch / "after.state", after.parts) == self._entry["state_hash"]
+        logged = after if same else self._logged_state()
+        if adapter_hash(algorithm.broadcast_update(logged)) != self._entry["adapter_hash"]:
+            raise self._fault("adapter_hash is not that of the state")
+        pairs = [(view(after), view(logged)) for view in (algorithm.total_update, algorithm.broadcast_update)]
+        difference = 0.0 if same else max(_distance(*pair) for pair in pairs)
+        if difference > TOLERANCE:
+            raise self._fault(f"the kept replies give a state that differs by {difference:.1e}")
+        return difference
+
+    def _logged_state(self) -> State:
+        """Load the state after the round, as it was committed."""
+        places = (
+            checkpoints.checkpoint_path(self.journal, self.number),
+            kept_updates.checkpoint_before(self.journal, self.number + 1),
+        )
+        for place in places:
+            if checkpoints.is_intact(place, self._entry):
+                return State(self.number, checkpoints.load_checkpoint(place), self._entry["dropped"])
+        raise self._fault("the kept replies give another state, and the state after it is no longer there to compare")
+
+    def _compare_numbers(self, found: Mapping[str, Any]) -> None:
+        for key, value in found.items():
+            if key in self._entry["metrics"] and not _near(value, self._entry["metrics"][key]):
+                raise self._fault(f"{key} is {self._entry['metrics'][key]} in the log, and {value} recomputed")
+
+    def _fault(self, what: str) -> JournalError:
+        return JournalError(
+            f"{self.journal / 'log.jsonl'} (round {self.number}): {what}; the log does not say what the server "
+            "computed, or the settings are not the run's; restore the run from a copy"
+        )
+
+
+_NOT_RECOMPUTED = {"loss_before", "loss_after", "bytes_up", "bytes_down"}
+"""What nodes and the transport told of a client, beside its update."""
+
+
+def _read(values: Path) -> dict[str, Any]:
+    return dict(json.loads(values.read_bytes()))
+
+
+def _near(found: Any, logged: Any) -> bool:
+    if isinstance(found, float) and isinstance(logged, float):
+        return isclose(found, logged, rel_tol=TOLERANCE, abs_tol=1e-9)
+    return bool(found == logged)
+
+
+def _distance(update: Adapter, other: Adapter) -> float:
+    """Return ||dW - dW'|| / ||dW'|| over all modules."""
+    gaps = (_gap(update[name], other[name]) for name in other)
+    size = lowrank.total_norm(other.values())
+    return sqrt(sum(gap**2 for gap in gaps)) / (size or 1.0)
+
+
+def _gap(factors: Factors, other: Factors) -> float:
+    return lowrank.norm(lowrank.stack([(1.0, factors), (-1.0, other)]))
