@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from math import isclose, sqrt
 from pathlib import Path
@@ -111,9 +111,11 @@ class Recomputation:
             if reduced is None:
                 raise self._fault("no kept reply counts")
             after, updates = reduced
-            self._compare_clients(clients)
+            self._compare_clients(clients, TOLERANCE)
             difference = self._compare_states(algorithm, after, folder)
-            self._compare_numbers(asdict(measure_exactness(algorithm, before, after, updates)))
+            tolerance = TOLERANCE if difference else 0.0
+            self._compare_clients(clients, tolerance)
+            self._compare_numbers(asdict(measure_exactness(algorithm, before, after, updates)), tolerance)
             return difference
 
     @property
@@ -138,15 +140,15 @@ class Recomputation:
         entry, parent = self._entry, self.entries[self.number - 1]["adapter_hash"]
         return RoundId(entry["config"], self.number, parent, entry["base"], attempt)
 
-    def _compare_clients(self, clients: Mapping[str, ClientMetrics]) -> None:
+    def _compare_clients(self, clients: Mapping[str, ClientMetrics], tolerance: float) -> None:
         """Compare each node's update, counts, share and whatever else both have."""
         logged = {c["name"]: c for c in self._entry["metrics"]["clients"] if c["update"] is not None}
         found = {name: asdict(client) for name, client in clients.items() if client.update is not None}
         if logged.keys() != found.keys():
             raise self._fault(f"the log counts {', '.join(logged)}, and the kept replies are of {', '.join(found)}")
-        for name, record in found.items():
-            for key in record.keys() & logged[name].keys() - _NOT_RECOMPUTED:
-                if not _near(record[key], logged[name][key]):
+        for key in (each.name for each in fields(ClientMetrics) if each.name not in _NOT_RECOMPUTED):
+            for name, record in found.items():
+                if key in logged[name] and not _near(record[key], logged[name][key], tolerance):
                     raise self._fault(
                         f"{key} of {name} is {logged[name][key]} in the log, and {record[key]} recomputed"
                     )
@@ -174,9 +176,9 @@ class Recomputation:
                 return State(self.number, checkpoints.load_checkpoint(place), self._entry["dropped"])
         raise self._fault("the kept replies give another state, and the state after it is no longer there to compare")
 
-    def _compare_numbers(self, found: Mapping[str, Any]) -> None:
+    def _compare_numbers(self, found: Mapping[str, Any], tolerance: float) -> None:
         for key, value in found.items():
-            if key in self._entry["metrics"] and not _near(value, self._entry["metrics"][key]):
+            if key in self._entry["metrics"] and not _near(value, self._entry["metrics"][key], tolerance):
                 raise self._fault(f"{key} is {self._entry['metrics'][key]} in the log, and {value} recomputed")
 
     def _fault(self, what: str) -> JournalError:
@@ -194,9 +196,9 @@ def _read(values: Path) -> dict[str, Any]:
     return dict(json.loads(values.read_bytes()))
 
 
-def _near(found: Any, logged: Any) -> bool:
+def _near(found: Any, logged: Any, tolerance: float) -> bool:
     if isinstance(found, float) and isinstance(logged, float):
-        return isclose(found, logged, rel_tol=TOLERANCE, abs_tol=1e-9)
+        return isclose(found, logged, rel_tol=tolerance, abs_tol=tolerance)
     return bool(found == logged)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from common.adapters.adapter import Adapter
 from common.huggingface.model_description import ModelDescription
 from common.settings.recipe import LoraSettings, Server, Train
+from server.algorithms.weighting import Limit
 from server.rounds.loop import RoundLoop, Test
 from server.rounds.messenger import Messenger
 from server.rounds.observer import RunObserver
@@ -59,11 +60,12 @@ def run(
     test: Test | None = None,
     max_rank: int = 8,
     base: str = "base",
+    limit: Limit = lambda name: None,
 ) -> Entries:
     """Run to the end and return all commits; the run starts where the journal in the folder ends."""
-    with Journal.open(folder) as journal:
+    with Journal.open(folder, settings.server.keep_updates) as journal:
         model = RunModel(described(base), max_rank)
-        RoundLoop(messenger, settings, model, journal, observer or RunObserver(), Unpublished(), test).run()
+        RoundLoop(messenger, settings, model, journal, observer or RunObserver(), Unpublished(), test, limit).run()
         return journal.entries
 
 
