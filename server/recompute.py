@@ -68,6 +68,18 @@ class KeptReplies:
 
 
 @dataclass(frozen=True)
+class EarlierRounds:
+    """The rounds before, for the code of a round, and a folder for its spool."""
+
+    folder: Path
+    entries: Sequence[Entry]
+
+    def spool_path(self, name: str, phase: int = 1) -> Path:
+        """Return the file for the reply of a node in a phase."""
+        return spool.spool_path(self.folder, name, phase)
+
+
+@dataclass(frozen=True)
 class Recomputation:
     """A round to recompute.
 
@@ -102,7 +114,7 @@ class Recomputation:
                 replace(self.settings, quorum=1),
                 phases,
                 links,
-                partial(spool.spool_path, folder),
+                EarlierRounds(folder, self.entries[: self.number]),
                 RunObserver(),
                 self.facts["limits"].get,
             )
@@ -110,12 +122,14 @@ class Recomputation:
             reduced = runner.run(steps, self._round_id(replies.attempt), clients, participants)
             if reduced is None:
                 raise self._fault("no kept reply counts")
-            after, updates = reduced
             self._compare_clients(clients, TOLERANCE)
-            difference = self._compare_states(algorithm, after, folder)
+            difference = self._compare_states(algorithm, reduced.state, folder)
             tolerance = TOLERANCE if difference else 0.0
+            exact = measure_exactness(algorithm, before, reduced.state, reduced.updates)
             self._compare_clients(clients, tolerance)
-            self._compare_numbers(asdict(measure_exactness(algorithm, before, after, updates)), tolerance)
+            self._compare_numbers(asdict(exact), tolerance)
+            if not difference and self._entry.get("accepted", reduced.accepted[-1]) != reduced.accepted[-1]:
+                raise self._fault("`accepted` is not what the kept replies are")
             return difference
 
     @property

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from common.adapters.adapter import Shapes
 from common.protocol.assignment import Assignment, RankPattern
@@ -20,7 +21,6 @@ from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants
 from server.rounds.run_settings import RunSettings
-from server.storage.journal import Journal
 
 Clients = Mapping[str, ClientMetrics]
 
@@ -45,6 +45,19 @@ class Reduced:
     accepted: Sequence[Accepted]
 
 
+class Rounds(Protocol):
+    """The committed rounds, and the spool of the running one: a journal."""
+
+    @property
+    def entries(self) -> Sequence[Mapping[str, Any]]:
+        """The lines of the log, one for each round."""
+        ...
+
+    def spool_path(self, name: str, phase: int = 1) -> Path:
+        """Return the file for the reply of the node `name` in this phase."""
+        ...
+
+
 class PhaseRunner:
     """Runs the phases of each round, whatever the algorithm does in them.
 
@@ -52,16 +65,16 @@ class PhaseRunner:
         settings: of the run.
         phases: number of phases of a round, as the nodes are told.
         links: to the nodes.
-        journal: gives each update its file, and the norms of earlier rounds.
+        rounds: gives each update its file, and the norms of earlier rounds.
         observer: notified as replies arrive.
         limit: returns the most examples that the roster lets a node report, by its name; None without a limit.
     """
 
     def __init__(
-        self, settings: RunSettings, phases: int, links: Links, journal: Journal, observer: RunObserver, limit: Limit
+        self, settings: RunSettings, phases: int, links: Links, rounds: Rounds, observer: RunObserver, limit: Limit
     ) -> None:
         self._phases = phases
-        self._settings, self._links, self._journal, self._observer = settings, links, journal, observer
+        self._settings, self._links, self._rounds, self._observer = settings, links, rounds, observer
         self._weighting, self._limit = weighting_named(weights_of(settings.server)), limit
         self._bound = NormBound(settings.server.norm_bound, algorithm_named(settings.server.algorithm).averages_apart)
 
@@ -91,7 +104,7 @@ class PhaseRunner:
         training = replace(self._settings.training(round_id.round), phase=round_id.phase)
         request = RoundRequest(round_id, self._phases, training, partial(_assign, phase, participants.shapes))
         asked = {participants.ids[name]: client for name, client in clients.items()}
-        spool, done = partial(self._journal.spool_path, phase=round_id.phase), self._observer.on_client_done
+        spool, done = partial(self._rounds.spool_path, phase=round_id.phase), self._observer.on_client_done
         return collect_updates(self._links, request, asked, spool, done)
 
     def _clip(self, updates: Sequence[ClientUpdate], round_id: RoundId, clients: Clients) -> list[ClientUpdate]:
@@ -106,7 +119,7 @@ class PhaseRunner:
 
     def _earlier_norms(self, phase: int) -> list[float]:
         """Return the norms of all replies to this phase in the committed rounds, but those before norms were logged."""
-        rounds = ([*entry.get("earlier_phases", []), entry.get("accepted", [])] for entry in self._journal.entries)
+        rounds = ([*entry.get("earlier_phases", []), entry.get("accepted", [])] for entry in self._rounds.entries)
         return [each[_NORM] for phases in rounds if len(phases) >= phase for each in phases[phase - 1]]
 
     def _weigh(self, updates: Sequence[ClientUpdate], clients: Clients) -> list[WeightedUpdate]:

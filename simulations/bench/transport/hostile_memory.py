@@ -192,8 +192,8 @@ def compare_announcement(folder: Path, modules: int = ANNOUNCED, size: int = MAX
 
 def _rounds(grid: GrpcGrid, journal: Journal, run: RunFolder) -> None:
     settings = RunSettings(0, LoraSettings(), Train(rounds=ROUNDS), Server(), "bench")
-    messenger, publish = FlowerMessenger(grid, DEADLINE), partial(run.publish, base="bench")
-    RoundLoop(messenger, settings, RunModel(described(SHAPES), RANK), journal, run, publish).run()
+    messenger, model = FlowerMessenger(grid, DEADLINE), RunModel(described(SHAPES), RANK)
+    RoundLoop(messenger, settings, model, journal, run, run.publisher("bench")).run()
 
 
 def announce(modules: int, size: int) -> ClientApp:
