@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 from server.monitoring.status_file import read_status
 from tests.helpers.end_to_end.command import call, end
 from tests.helpers.end_to_end.numpy_project import NumpyProject
-from tests.helpers.end_to_end.spoilt_nodes import CopyingNode, SpoilingNode, larger_b, larger_both
 from tests.helpers.server.exchange import NumpyNode
+from tests.helpers.server.spoilt_nodes import CopyingNode, SpoilingNode, larger_b, larger_both
 from tests.helpers.simulations.runs import entries, hashes, records
 
 RULES = {

@@ -41,6 +41,13 @@ def test_it_says_what_is_known():
     assert refusal == "eve: policy, 2 times, last in round 3"
 
 
+def test_a_clipped_update_and_a_copy_are_told_beside_the_reply():
+    row = render_status(STATUS | {"nodes": [STATUS["nodes"][0] | {"clip": 0.0123, "same_as": "eve"}]}, NOW, 140)
+    assert row.splitlines()[2].endswith("ok clipped to 0.012 same as eve")
+    plain = STATUS | {"nodes": [STATUS["nodes"][0] | {"clip": 1.0, "same_as": None}]}
+    assert render_status(plain, NOW) == render_status(STATUS, NOW)
+
+
 def test_who_was_refused_at_the_door_is_told():
     refusal = {"name": "eve", "reason": "revoked", "count": 1, "round": None}
     assert render_status(STATUS | {"refusals": [refusal]}, NOW).splitlines()[-1] == "eve: revoked, once, when it called"

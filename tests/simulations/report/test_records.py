@@ -97,6 +97,19 @@ def test_troubles_gather_rounds_by_reason_and_leave_good_and_idle_clients_out():
     ]
 
 
+def test_troubles_end_with_clipped_and_identical_updates():
+    records = [
+        record(1, [client(0, 1, clip=0.5, same_as=None), client(1, 1, clip=1.0, same_as="client-03")]),
+        record(2, [client(0, 2, clip=0.0125), client(1, 2, same_as="client-03"), client(2, 2, status="absent")]),
+        record(3, [client(0, 3), client(1, 3)]),  # of a release that clipped nothing
+    ]
+    assert [(t.name, t.status, t.reason, t.rounds) for t in list_troubles(records)] == [
+        ("client-02", "absent", "no reason given", (2,)),
+        ("client-00", "clipped", "norm bound; smallest factor 0.013", (1, 2)),
+        ("client-01", "identical", "same update as client-03", (1, 2)),
+    ]
+
+
 def test_exp_of_a_diverged_loss_is_a_number():
     assert exp(1.0) == math.e
     assert math.isfinite(exp(1e6))

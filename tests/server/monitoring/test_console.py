@@ -1,0 +1,27 @@
+"""The log names the nodes whose updates were clipped or are another's, and is silent about all others."""
+
+import logging
+
+from server.monitoring.console import ConsoleLog
+from tests.helpers.server.exchange import MemoryExchange, NumpyNode
+from tests.helpers.server.runs import fresh, plan, run
+from tests.helpers.server.spoilt_nodes import CopyingNode, SpoilingNode, larger_b
+
+
+def warnings(folder, nodes, caplog):
+    with caplog.at_level(logging.WARNING, "server"):
+        run(folder, nodes, plan(1), ConsoleLog(logging.getLogger("server")))
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_clipped_and_identical_updates_are_named(tmp_path, caplog):
+    eve, dan = SpoilingNode("eve", 4, change=larger_b(1e30)), CopyingNode("dan", 4, of="ada")
+    lines = warnings(tmp_path, MemoryExchange([NumpyNode("ada", 4), NumpyNode("bob", 2), eve, dan]), caplog)
+    assert len(lines) == 3
+    assert lines[:2] == ["ada: sent the same update as dan", "dan: sent the same update as ada"]
+    assert lines[2].startswith("eve: clipped to ")
+    assert "of its norm" in lines[2]
+
+
+def test_an_honest_round_warns_of_nothing(tmp_path, caplog):
+    assert warnings(tmp_path, fresh(), caplog) == []
