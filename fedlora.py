@@ -208,8 +208,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_status)
     except OSError as error:
-        again = f"{remedy(error)}, then run again (a simulation: with --resume)"
-        print(f"error: {error}; committed rounds are intact: {again}", file=sys.stderr)
+        print(f"error: {error}; {remedy(error)}, then type the command again", file=sys.stderr)
         sys.exit(1)
 
 

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeVar
 
+from common.disk_errors import remedy
+
 Entry = TypeVar("Entry")
 
 
@@ -55,6 +57,9 @@ def naming_command(again: str) -> Iterator[None]:
         yield
     except RunError as error:
         raise RunError(f"{error}; resume with: {again}") from error
+    except OSError as error:
+        what = f"{error}; the last committed round is intact: {remedy(error)}"
+        raise RunError(f"{what}; resume with: {again}") from error
 
 
 def look_up(registry: Mapping[str, Entry], key: str, name: str) -> Entry:

@@ -28,7 +28,7 @@ class Chain:
 
     Args:
         entries: of the committed rounds, by number; without those that returns left.
-        returned: the last line, if it is a return.
+        returned: the last line that is a return; nodes that were away for it need its signature later.
         left: number of rounds that returns have left, in all.
         tip: hash of the last line.
         length: of the log, in bytes.
@@ -63,7 +63,7 @@ class Chain:
             return self._back(read, length)
         if read.get("round") != len(self.entries):
             return None
-        return Chain((*self.entries, read), None, self.left, read["hash"], length)
+        return Chain((*self.entries, read), self.returned, self.left, read["hash"], length)
 
     def _back(self, line: Entry, length: int) -> "Chain | None":
         number, left = line[RETURN], line.get("left")

@@ -21,6 +21,7 @@ from client.objectives.examples import Examples, subset
 from client.training.evaluate import Score, evaluate
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter
+from common.errors import naming_command
 from common.settings.node import Node
 from common.settings.reader import to_tables
 from common.settings.recipe import Recipe
@@ -68,7 +69,9 @@ def simulate(
     # The command to resume repeats the overrides: a run resumes only with the settings that it started with.
     again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
     again += [word for assignment in assignments for word in ("--set", assignment)]
-    with exit_on_signal(signal.SIGINT, status=130, message=f"interrupted; resume with: {shlex.join(again)}"):
+    resume_with = shlex.join(again)
+    interrupted = exit_on_signal(signal.SIGINT, status=130, message=f"interrupted; resume with: {resume_with}")
+    with interrupted, naming_command(resume_with):
         _run(recipe, prepared, folder, files)
         _report(recipe, prepared, folder)
     return folder.path

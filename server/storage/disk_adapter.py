@@ -31,8 +31,7 @@ class ArrayLocation:
             return np.fromfile(file, self.dtype, count, offset=self.offset).reshape(self.shape)
         except (OSError, ValueError) as error:
             raise RunError(
-                f"{file} cannot be read back ({error}); the last committed round is intact: fix the cause, then "
-                "run again (a simulation: with --resume)"
+                f"{file} cannot be read back ({error}); the last committed round is intact: fix the cause"
             ) from error
 
 

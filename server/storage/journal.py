@@ -196,7 +196,7 @@ class Journal:
             number = len(self.entries)
             last = f"round {number - 1} is intact" if number else "no round was committed before"
             message = f"{self._folder}: round {number} is not committed: {error}; {last}"
-            raise RunError(f"{message}; {remedy(error)}, then run again (a simulation: with --resume)") from error
+            raise RunError(f"{message}; {remedy(error)}") from error
 
 
 def verify_journal(folder: Path) -> tuple[Entry, ...]:

@@ -79,5 +79,5 @@ def _as_run_errors(file: Path, needed: Callable[[], int] | None = None) -> Itera
     except OSError as error:
         raise RunError(
             f"cannot keep {file} until the round ends: {error.strerror}; the last committed round is intact: "
-            f"{remedy(error)}, then run again (a simulation: with --resume)"
+            f"{remedy(error)}"
         ) from error

@@ -54,7 +54,8 @@ def bits(updates):
 def test_updates_come_in_order_of_name(once):
     updates = once.collect()
     assert [(update.rank, update.share) for update in updates] == [(8, 10 / 35), (1, 20 / 35), (2, 5 / 35)]
-    assert sorted(path.name for path in once.folder.iterdir()) == ["ada", "bob", "cyd"]
+    names = ["ada", "bob", "cyd"]
+    assert sorted(path.name for path in once.folder.iterdir()) == [*(f".values.1.{name}" for name in names), *names]
     assert [update.name for update in updates] == ["ada", "bob", "cyd"]
 
 

@@ -46,5 +46,5 @@ def test_what_is_no_view_stays_in_memory(file):
 def test_a_file_that_is_gone_or_cut_is_told_by_name(file, spoil):
     on_disk = back_by_file(file, BLOB, decode_adapter(BLOB))
     spoil(file)
-    with pytest.raises(RunError, match=r"adapter cannot be read back .*--resume"):
+    with pytest.raises(RunError, match=r"adapter cannot be read back .*fix the cause"):
         on_disk["up"]

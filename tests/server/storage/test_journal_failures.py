@@ -82,7 +82,7 @@ def test_a_failure_leaves_the_log_as_it_was(folder: Path, step: str, monkeypatch
         with monkeypatch.context() as patch, pytest.raises(RunError) as error:
             at_step(patch, STEPS.index(step), raise_io_error)
             journal.commit(STATES[2], {})
-        for part in (str(folder), "round 2 is not committed", "Input/output error", "round 1 is intact", "--resume"):
+        for part in (str(folder), "round 2 is not committed", "Input/output error", "round 1 is intact"):
             assert part in str(error.value)
         assert (folder / "log.jsonl").read_bytes() == log
         assert {path.name for path in folder.glob("round-*")} == {"round-000000.state", "round-000001.state"}
@@ -173,7 +173,7 @@ def test_a_full_disk_costs_no_round(small_disk: Path) -> None:
         journal.commit(state(0), {})
         journal.commit(state(1), {})
         log = (small_disk / "log.jsonl").read_bytes()
-        with pytest.raises(RunError, match=r"No space left on device; round 1 is intact.*--resume"):
+        with pytest.raises(RunError, match=r"No space left on device; round 1 is intact"):
             journal.commit(state(2), {})
         assert (small_disk / "log.jsonl").read_bytes() == log
         assert not list(small_disk.glob("*.tmp"))
