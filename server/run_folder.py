@@ -55,7 +55,11 @@ class RunFolder(RunObserver):
         except OSError as error:
             raise JournalError(f"cannot make {path}: {error.strerror}; choose another --out") from None
         folder = cls(path)
-        folder.write_settings(settings)
+        try:
+            folder.write_settings(settings)
+        except OSError:
+            shutil.rmtree(path)  # Without settings it could not be resumed, and would keep its name.
+            raise
         return folder
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:

@@ -58,23 +58,31 @@ def simulate(
     with console.status("reading base model and data"):
         prepared = prepare(recipe)
     folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
-    if resume:
-        folder.write_settings(to_tables(recipe))  # Keys that change no result may differ.
-    files = write_nodes(folder.path / "nodes", prepared)
-    write_test(folder.path, prepared)
-    folder.describe_base(describe_base(prepared.nodes[0], recipe.lora.targets))
-    if prepare_only:
-        console.print(_flower_command(folder.path, len(files)), soft_wrap=True, highlight=False)
-        return folder.path
     # The command to resume repeats the overrides: a run resumes only with the settings that it started with.
     again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
     again += [word for assignment in assignments for word in ("--set", assignment)]
     resume_with = shlex.join(again)
     interrupted = exit_on_signal(signal.SIGINT, status=130, message=f"interrupted; resume with: {resume_with}")
     with interrupted, naming_command(resume_with):
-        _run(recipe, prepared, folder, files)
-        _report(recipe, prepared, folder)
+        files = _write(recipe, prepared, folder)
+        if prepare_only:
+            console.print(_flower_command(folder.path, len(files)), soft_wrap=True, highlight=False)
+        else:
+            _run(recipe, prepared, folder, files)
+            _report(recipe, prepared, folder)
     return folder.path
+
+
+def _write(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> tuple[Path, ...]:
+    """Write settings, nodes, test rows and the description of the base into the run's folder; return the nodes' files.
+
+    The settings of a run that has begun are written again, since keys that change no result may differ.
+    """
+    folder.write_settings(to_tables(recipe))
+    files = write_nodes(folder.path / "nodes", prepared)
+    write_test(folder.path, prepared)
+    folder.describe_base(describe_base(prepared.nodes[0], recipe.lora.targets))
+    return files
 
 
 def _fresh_name(file: Path) -> str:

@@ -94,7 +94,7 @@ class Participants:
             for name, own in self._own_ranks.items()
             if name in self.nodes
         }
-        return {**refused, **dict.fromkeys(self.loading(), "loading"), **ready}
+        return dict(sorted({**refused, **dict.fromkeys(self.loading(), "loading"), **ready}.items()))
 
     def other_bases(self) -> list[str]:
         """Return the names of the connected nodes if all of them are refused for their base; else none."""

@@ -2,6 +2,7 @@
 
 import json
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -191,7 +192,7 @@ def test_a_check_says_what_the_roster_and_the_policy_would_refuse(project):
         "[policy] max_rank = 2": {"policy": {"max_rank": 2}},
         "[policy] base = 'abc'": {"policy": {"base": "abc"}},
     }.items():
-        file = project.node_file(name, like=name, stem=f"{name}-{len(told)}", **change)
+        file = project.node_file(name, like=name, stem=f"{name}-{zlib.crc32(told.encode())}", **change)
         assert told in refusal(call("client", "--check", file))
     assert call("client", "--check", project.node_file(name, like=name)).status == 0
 

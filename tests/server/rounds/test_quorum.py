@@ -113,7 +113,7 @@ def test_after_its_patience_it_names_every_node_and_its_state(pauses, monkeypatc
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
     odd = [*FOUR[:1], NumpyNode("odd", 2, base="!")]
     with pytest.raises(
-        RunError, match=r"1 of 2 nodes are ready after patience = 9 s \(odd: refused: base, ada: ready\)"
+        RunError, match=r"1 of 2 nodes are ready after patience = 9 s \(ada: ready, odd: refused: base\)"
     ):
         waiting(MemoryExchange(odd), 2, Watcher(), patience=9.0)
 
