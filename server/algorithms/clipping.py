@@ -75,15 +75,16 @@ class NormBound:
             return list(updates)
         gradient = updates[0].order.returns == "gradient"
         others = bounds_by_replies([update.norm for update in updates], earlier, gradient)
-        return [
-            self._clip(each, OrderBound(each.order, rates), most) for each, most in zip(updates, others, strict=True)
-        ]
+        # Nodes of one rank have one start in memory, whose norms are then computed once.
+        orders = {(id(each.start), each.order.scaling): OrderBound(each.order, rates) for each in updates}
+        allowed = [orders[id(each.start), each.order.scaling] for each in updates]
+        return [self._clip(*each) for each in zip(updates, allowed, others, strict=True)]
 
     def _clip(self, update: ClientUpdate, order: OrderBound, others: float) -> ClientUpdate:
         gradient = update.order.returns == "gradient"
         if self.apart:
             return _clip_moves(update, order, others if self.bound == "auto" else self.bound)
-        bound = min(others, inf if gradient else order.norm()) if self.bound == "auto" or gradient else self.bound
+        bound = min(others, inf if gradient else order.norm) if self.bound == "auto" or gradient else self.bound
         if update.norm <= bound:
             return update
         scale = bound / update.norm

@@ -22,6 +22,7 @@ and all earlier rounds; of a gradient also with fewer, a multiple of the largest
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from math import inf, sqrt
 from typing import Literal
 
@@ -74,6 +75,7 @@ class OrderBound:
         a, b = (self._move(array, scale) if trained else 0.0 for array, scale, trained in sides)
         return a, b
 
+    @cached_property
     def norm(self) -> float:
         """Return the largest ||dW - dW0|| over all modules."""
         return sqrt(sum(self._change(start) ** 2 for start in self._order.start.values()))
