@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from client.network.round_order import RoundOrder
+from client.network.sent_update import SentUpdate
 from client.network.told_rounds import ToldRounds
 from common.identity import credentials
 from common.identity.credentials import NodeCredentials
@@ -28,14 +29,6 @@ _OUTSIDE = {
 log = logging.getLogger(__name__)
 
 
-class SentUpdate(NamedTuple):
-    """The update that no round notice has reported on yet."""
-
-    run: str
-    round: int
-    blob_hash: str
-
-
 class LogAuditor:
     """Signs each reply, follows the server's notices, and logs where they contradict each other or the replies.
 
@@ -50,7 +43,8 @@ class LogAuditor:
 
     def __init__(self, folder: Path, own: NodeCredentials) -> None:
         self._folder, self._own = folder, own
-        self._sent: SentUpdate | None = None
+        self._sent_file = folder / f"{own.name}.sent"
+        self._sent = SentUpdate.read(self._sent_file)
         self._order = RoundOrder(ToldRounds(folder / f"{own.name}.rounds"), self._is_return)
 
     def on_connect(self) -> None:
@@ -61,6 +55,7 @@ class LogAuditor:
         """Return the values that sign a reply."""
         if reply.blob:
             self._sent = SentUpdate(reply.values["run"], reply.values["round"], reply.blob_hash)
+            self._sent.write(self._sent_file)
         own = self._own
         return signatures.sign_reply(
             reply.values, reply.blob_hash, own.project, own.name, own.roster.version, own.signing_key

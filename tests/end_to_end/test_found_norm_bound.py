@@ -38,7 +38,8 @@ def cohort(rule, *others):
 
 def ended(folder, rule, *others, rounds=3, **server):
     """Run these nodes to the end, and return the project."""
-    project = NumpyProject(folder, RULES[rule] | server, rounds=rounds, quorum=4)
+    base = {"file": "base.toml", "max_rank": max(ranks(rule).values())}
+    project = NumpyProject(folder, RULES[rule] | server, rounds=rounds, quorum=4, base=base)
     together(project, cohort(rule, *others))
     return project
 
