@@ -76,7 +76,7 @@ def reasons(run):
 def test_everybody_takes_part_in_every_round_and_each_that_misbehaves_is_refused_by_name(undisturbed, disturbed):
     good = dict.fromkeys([*NODES, "victim"])
     assert reasons(undisturbed) == [good] * 3
-    assert reasons(disturbed) == [good | REASONS] * 3
+    assert reasons(disturbed) == [good | REASONS | {"braggart": "rank"}] * 3
 
 
 def test_the_others_are_unaffected_to_the_bit(undisturbed, disturbed):
@@ -106,7 +106,9 @@ def test_a_node_that_answers_for_another_is_told_so_and_named(disturbed):
 
 def test_a_node_that_trains_more_than_its_rank_is_named_and_never_asked_to_train(disturbed):
     assert "a reply of node braggart is rejected: rank" in disturbed.log
-    assert not any("braggart" in words for words in reasons(disturbed))
+    committed = [entry["metrics"]["clients"] for entry in entries(disturbed.project.run)[1:]]
+    own = [next(client for client in clients if client["name"] == "braggart") for clients in committed]
+    assert {(client["bytes_down"], client["update"]) for client in own} == {(0, None)}
 
 
 def test_a_node_that_the_roster_does_not_admit_ends_with_the_reason_and_is_named(disturbed):
