@@ -123,7 +123,7 @@ def test_no_base_is_loaded_for_what_is_refused(server, tmp_path):
         return ask(file, "train", server.values(), pack_assignment(server.assignment))
 
     assert reason_of(reply("refused", max_rank=1)) == "policy"
-    assert reason_of(reply("allowed", max_rank=2)) == "failed"  # control: this base cannot be loaded
+    assert reason_of(reply("allowed", max_rank=2)) == "model"  # control: this base cannot be loaded
 
 
 @pytest.mark.parametrize("kind", ["train", "evaluate"])

@@ -97,13 +97,20 @@ def _no_file(folder):
     return folder / f"{CANARY}.toml"
 
 
+WORDS = {
+    **{_bad_data_path: "rows", _bad_row: "rows", _bad_base: "model", _base_name_too_long: "failed"},
+    **{_bad_setting: "settings", _no_file: "settings"},
+}
+"""The word for each: which of its rows, base and settings are at fault, and nothing else, leaves the node."""
+
+
 @pytest.mark.parametrize("spoil", [_bad_data_path, _bad_row, _bad_base, _base_name_too_long, _bad_setting, _no_file])
 @pytest.mark.parametrize("kind", ["query", "train", "evaluate"])
 def test_what_went_wrong_stays_in_the_nodes_own_log(tmp_path, caplog, server, spoil, kind):
     values = {"targets": "query-value"} | server.values()
     with caplog.at_level(logging.ERROR, "client.app"):
         reply = ask(spoil(tmp_path / "spoilt"), kind, values, pack_assignment(server.assignment), server.parts)
-    assert reason_of(reply) == "failed"
+    assert reason_of(reply) == WORDS[spoil]
     assert CANARY not in repr(reply)
     assert CANARY not in str(reply.error)
     assert str(tmp_path) not in repr(reply)
