@@ -38,12 +38,11 @@ def _report(chain: Chain, differences: dict[int, float]) -> list[str]:
     near = [number for number, difference in differences.items() if difference]
     rest = [entry["round"] for entry in chain.entries[1:] if entry["round"] not in differences]
     worst = max(differences.values(), default=0.0)
-    left = f"{chain.left} left by going back; they do not count"
     return [
         *([f"{_spell(exact)} recomputed: same bits"] if exact else []),
         *([f"{_spell(near)} recomputed: within {worst:.1e}, on another build than the run's"] if near else []),
         *([f"{_spell(rest)} checked by the log alone: their updates are not kept"] if rest else []),
-        *([f"{'rounds' if chain.left > 1 else 'round'} {left}"] if chain.left else []),
+        *([f"{chain.left} round{'s' * (chain.left > 1)} left by going back; they do not count"] if chain.left else []),
     ]
 
 
