@@ -24,7 +24,7 @@ from server.rounds.messenger import Links
 from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel
-from server.rounds.phases import PhaseRunner
+from server.rounds.phases import Accepted, PhaseRunner
 from server.rounds.run_settings import RunSettings
 from server.storage import checkpoints, kept_updates, spool
 
@@ -128,9 +128,18 @@ class Recomputation:
             exact = measure_exactness(algorithm, before, reduced.state, reduced.updates)
             self._compare_clients(clients, tolerance)
             self._compare_numbers(asdict(exact), tolerance)
-            if not difference and self._entry.get("accepted", reduced.accepted[-1]) != reduced.accepted[-1]:
-                raise self._fault("`accepted` is not what the kept replies are")
+            if not difference:
+                self._compare_accepted(*reduced.accepted)
             return difference
+
+    def _compare_accepted(self, *phases: Accepted) -> None:
+        """Compare the log's lists of accepted updates, of the last phase and those before; earlier logs have none."""
+        *earlier, last = phases
+        if "accepted" in self._entry and (self._entry["accepted"], self._entry.get("earlier_phases", [])) != (
+            last,
+            earlier,
+        ):
+            raise self._fault("`accepted` or `earlier_phases` is not what the kept replies are")
 
     @property
     def _entry(self) -> Entry:

@@ -12,6 +12,8 @@ from tests.helpers.end_to_end.transport import until
 from tests.helpers.server.exchange import NumpyNode
 from tests.helpers.simulations.runs import BRIEF, entries, hashes, run_tiny
 
+pytestmark = pytest.mark.slow
+
 NODES = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
 EQUAL = [NumpyNode(node.name, 16) for node in NODES]
 RULES = {
