@@ -96,10 +96,11 @@ def client(
     ] = False,
     describe: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --check: write the base model's description, for the server's [base]."),
+        typer.Option(metavar="FILE", help="With --check: describe the base in this new file, for a server's \\[base]."),
     ] = None,
     targets: Annotated[
-        str, typer.Option(metavar="VALUE", help="With --check: [lora] targets of the server's file; a list as in TOML.")
+        str,
+        typer.Option(metavar="VALUE", help="With --check: the server's \\[lora] targets, as in TOML."),
     ] = "query-value",
 ) -> None:
     """Run a node: it connects to the server, trains on its own rows, and ends with the run."""
