@@ -52,6 +52,7 @@ def test_a_node_that_stays_takes_up_its_new_invite_with_the_next_run(tmp_path, m
         assert "expires in" in process.stderr.readline()
         assert "connected" in process.stderr.readline()
         assert "reading base model and data" in process.stderr.readline()
+        assert "ready: " in process.stderr.readline()
         clinic.renew(NOW)
     assert "the run is over" in process.stderr.readline()
     assert "expires in" not in process.stderr.readline()
