@@ -18,9 +18,9 @@ def record(take: Callable[[bytes], object]) -> None:
             take(frame)
             yield frame
 
-    async def open_(self: Service, request: bytes, context: Any) -> None:
-        take(request + repr(context.invocation_metadata()).encode())
-        await opened(self, request, context)
+    async def open_(self: Service, hello: AsyncIterator[bytes], context: Any) -> None:
+        take(repr(context.invocation_metadata()).encode())
+        await opened(self, taken(hello), context)
 
     async def reply(self: Service, frames: AsyncIterator[bytes], context: Any) -> bytes:
         take(repr(context.invocation_metadata()).encode())
