@@ -82,8 +82,8 @@ def test_the_run_is_as_it_should_be(project):
     assert project.server_end.status == 0, project.server_end
     assert {name: ended.status for name, ended in project.ends.items() if ended.status} == {"unable": 2}, project.ends
     reasons = {node["name"]: node["reason"] for record in records(project.run) for node in record["clients"]}
-    assert reasons == dict.fromkeys(NODES) | {"strict": "policy"}
-    assert occurs('"failed"', project.received)
+    assert reasons == dict.fromkeys(NODES) | {"strict": "policy", "failing": "model"}
+    assert occurs('"model"', project.received)
 
 
 def test_the_secret_is_nowhere_at_the_server(project):
