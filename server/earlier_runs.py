@@ -51,4 +51,5 @@ def _is_last(name: str, saved: Mapping[str, Array], update: Adapter) -> bool:
 
 def _task(kind: str | None) -> str:
     """Return a task of PEFT's kind; tasks of one kind are published alike."""
-    return next(name for name, task in TASKS.items() if (task.labels if kind is None else task.peft == kind))
+    found = (name for name, task in TASKS.items() if (task.labels if kind is None else task.peft == kind))
+    return next(found, str(kind))

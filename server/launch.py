@@ -98,8 +98,7 @@ def _credentials(settings: ServerFile) -> ServerCredentials:
 
 def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
     with Journal.open(Path(settings.folder) / "journal", settings.server.keep_updates) as journal:
-        members = credentials.roster.members.values()
-        ranks = [member.max_rank for member in members if member.state(datetime.now(UTC)) == "current"]
+        ranks = [member.max_rank for member in credentials.roster.current(datetime.now(UTC))]
         model, name = find_model(settings.base, settings.lora, journal, Path(settings.folder) / "adapter", ranks)
         # Only now: the lock of the journal keeps a second server from rewriting the settings of this run.
         folder = open_run_folder(settings, begun=bool(journal.entries))

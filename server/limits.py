@@ -1,4 +1,6 @@
-"""Limits of the roster that the run's own settings would break in every round, found before the first."""
+"""What the roster and a run's settings say of each other before the first round: too few nodes, too low limits."""
+
+from datetime import UTC, datetime
 
 from common.errors import ConfigError
 from common.identity.documents.roster import Roster
@@ -7,18 +9,19 @@ from server.algorithms import weights_of
 
 
 def check_limits(settings: ServerFile, roster: Roster) -> list[str]:
-    """Return a warning for nodes whose every reply would be refused, since it reports more rows than the roster allows.
+    """Return warnings: of a roster below the quorum, and of nodes whose every reply would report too many rows.
 
     Raises:
-        ConfigError: so many that no round could reach the quorum.
+        ConfigError: the limits are so low that no round could reach the quorum.
     """
-    train = settings.train
+    members, train = roster.current(datetime.now(UTC)), settings.train
+    few = f"quorum = {settings.quorum}, but the roster has {len(members)} nodes; admit more nodes, or lower quorum"
+    warnings = [few] if len(members) < settings.quorum else []
     rows = train.steps * train.batch * train.accumulate
     # Tokens are known only to the nodes; each row has at least one.
-    members = [member for member in roster.members.values() if not member.revoked]
     low = [member for member in members if member.max_weight < rows]
     if not low:
-        return []
+        return warnings
     counted = "tokens" if weights_of(settings.server) == "tokens" else "examples"
     names = ", ".join(f"{member.name} ({member.max_weight})" for member in low)
     text = (
@@ -26,6 +29,6 @@ def check_limits(settings: ServerFile, roster: Roster) -> list[str]:
         f"rows a round, and the roster allows fewer {counted} to {names}: their updates would be refused; lower one "
         f"of the three, or admit them with --max-weight {rows} or more"
     )
-    if len(members) - len(low) < settings.quorum:
+    if len(members) - len(low) < settings.quorum <= len(members):
         raise ConfigError(f"{text}; without them no round has quorum = {settings.quorum} updates")
-    return [text]
+    return [*warnings, text]

@@ -34,7 +34,7 @@ class LogAuditor:
 
     Args:
         folder: the node's keys; the newest roster is kept there, receipts in `NAME.receipts`, as JSON Lines, and what
-            the server told of its rounds in `NAME.rounds`.
+            the server told of its rounds in `NAME.rounds`; `NAME.sent` is the update that has no receipt yet.
         own: the node's credentials.
 
     Raises:
@@ -80,13 +80,17 @@ class LogAuditor:
             log.error("the server contradicts itself: %s", fault)
             return
         if (sent := self._sent) and notice.run == sent.run and notice.round < sent.round - 1:
-            self._sent = None  # the run went back
+            self._forget_sent()  # the run went back
         if notice.reason and not self._sent:
             log.warning("round %s ran without this node: %s", notice.round, _OUTSIDE.get(notice.reason, notice.reason))
         # A later round, or another run, shows that the notice of the sent update's round was lost.
         if (sent := self._sent) and (notice.run != sent.run or notice.round >= sent.round):
-            self._sent = None
             self._check_update(notice, sent)
+            self._forget_sent()
+
+    def _forget_sent(self) -> None:
+        self._sent = None
+        SentUpdate.forget(self._sent_file)
 
     def _check_update(self, notice: RoundNotice, sent: SentUpdate) -> None:
         if (notice.run, notice.round) != (sent.run, sent.round):

@@ -109,9 +109,9 @@ class Link:
             log.info("connected to %s", self._server)
             self._failures = 0
             self._responder.prepare()
-        # The server asks a node as soon as it has connected; one that cannot take part does not wait for long.
-        timer = Timer(LAST_WORD, self._stream.cancel) if self._responder.fault else None
-        if timer:
+        if self._responder.fault:  # The server asks a node as soon as it has connected, so this does not wait for long.
+            timer = Timer(LAST_WORD, self._stream.cancel)
+            timer.daemon = True  # or the process would end with it
             timer.start()
         reply = channel.stream_unary(f"/{SERVICE}/{REPLY}")
         for first in self._stream:

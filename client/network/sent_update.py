@@ -31,6 +31,14 @@ class SentUpdate(NamedTuple):
         known = isinstance(run, str) and type(number) is int and isinstance(blob_hash, str)
         return cls(run, number, blob_hash) if known else None
 
+    @staticmethod
+    def forget(path: Path) -> None:
+        """Remove what is kept, once the server has reported on it."""
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.error("%s cannot be removed: %s", path, error)
+
     def write(self, path: Path) -> None:
         """Keep the update; without it, a node that restarts before its receipt comes does not know it as its own."""
         try:

@@ -9,8 +9,8 @@ client keeps nothing between the phases: the server sends it c - g_i. The local 
 the paper's SGD.
 
 The shares of phase 1 follow the run's weighting rule over the gradients; those of phase 2 are recorded and signed. A
-node that leaves between the two is in c and not in the sum. Nothing but its share bounds a gradient: a large one
-decides the direction of everyone's first steps.
+node that leaves between the two is in c and not in the sum. A gradient has no bound from its order, only from the
+other replies (server/algorithms/norm_bound.py); that of a node alone has none.
 """
 
 from collections.abc import Mapping

@@ -29,19 +29,21 @@ def wait_for_quorum(
         RunError: too few are ready after `patience` seconds.
         JournalError: none is, since all have another base.
     """
-    began, enough, told_at = time.monotonic(), None, 0.0
-    told: Mapping[str, str] = {}
+    began, enough = time.monotonic(), None
+    told: Mapping[str, str] | None = None
+    told_at = began
     participants.refresh(again=True)
     while not _is_settled(participants, settings.quorum, enough, settle):
         now, states = time.monotonic(), participants.states()
         enough = (enough or now) if len(participants.nodes) >= settings.quorum else None
-        if states != told or now - told_at >= REPEAT:
+        late = now - told_at >= REPEAT
+        if states != told or late:
             observer.on_waiting(states, settings.quorum)
             told, told_at = states, now
         if enough is None and now - began >= settings.patience and not (settle == inf and participants.loading()):
             raise _too_few(participants, settings)
         time.sleep(min(max((now - began) / 20, SHORTEST), LONGEST))
-        participants.refresh(again=now - told_at >= REPEAT)
+        participants.refresh(again=late)
     observer.on_nodes(participants.states())
 
 

@@ -59,7 +59,7 @@ class Journal:
 
     @property
     def returned(self) -> Mapping[str, Any] | None:
-        """The line by which the run went back to its last committed round, signed by the server; else None."""
+        """The last line by which the run went back, signed by the server; None if it never did."""
         return self._chain.returned
 
     def last_state(self) -> State:

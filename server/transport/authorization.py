@@ -61,8 +61,7 @@ class RosterGuard:
 
     def member_names(self) -> list[str]:
         """Return the names of the nodes that may take part now."""
-        now = datetime.now(UTC)
-        return [name for name, member in self._roster.members.items() if member.state(now) == "current"]
+        return [member.name for member in self._roster.current(datetime.now(UTC))]
 
     def authorize_reply(self, name: str, reply: Payload) -> RejectionReason | None:
         """Return the reason that a reply of the node of this name does not count, or None; the blob is not decoded."""

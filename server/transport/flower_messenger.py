@@ -16,8 +16,6 @@ from common.protocol.payload import Kind, Payload, read_reply
 SHORTEST, LONGEST = 0.001, 0.02
 """Seconds between two checks for replies, from first to last; they double while none arrives, since a check takes time
 from nodes on the same machine."""
-
-
 LOADING = 30 * 86_400.0
 """Seconds in which a node may announce itself: it reads its base model and rows before."""
 

@@ -36,6 +36,13 @@ def slow_to_load(seconds):
     return answer
 
 
+def long_in_round_2(kind, asked, reply):
+    """Take a second, so that the node can vanish meanwhile."""
+    if kind == "train" and asked.values["round"] == 2:
+        time.sleep(1)
+    return reply
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     project = NumpyProject(tmp_path_factory.mktemp("undisturbed"))
@@ -47,7 +54,7 @@ def test_found_R2_nodes_that_all_vanish_are_waited_for(undisturbed, tmp_path):
     project = NumpyProject(tmp_path)
     project.admit_new(node.name for node in HONEST)
     with project.serving() as server:
-        running = [project.node(node) for node in HONEST]
+        running = [project.node(node, long_in_round_2) for node in HONEST]
         until(has(project, "round 1 is committed"))
         for node in running:
             node.stop()

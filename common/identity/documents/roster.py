@@ -69,6 +69,10 @@ class Roster:
             raise IdentityError(f"{name!r} is not a member of project {self.project}{hint}")
         return self.members[name]
 
+    def current(self, now: datetime) -> list[Member]:
+        """Return the members that may take part now."""
+        return [member for member in self.members.values() if member.state(now) == "current"]
+
     def successor(self, member: Member) -> "Roster":
         """Return the next version, with this member added, or in place of the member of its name."""
         return replace(self, version=self.version + 1, members={**self.members, member.name: member})

@@ -134,6 +134,17 @@ def test_a_round_of_which_nothing_was_told_is_named(auditor, signed, caplog):
     assert "round 3: the server did not report" in caplog.text
 
 
+def test_a_node_that_restarts_takes_its_receipt_once(auditor, identities, signed, caplog):
+    auditor.sign(Payload(VALUES, BLOB))
+    restarted = LogAuditor(identities.folder / "b", identities.node("b"))
+    told(restarted, signed())
+    assert len(kept(identities)) == 1
+    for _ in range(2):  # And is greeted with the same round again.
+        told(LogAuditor(identities.folder / "b", identities.node("b")), signed())
+    assert len(kept(identities)) == 1
+    assert "did not report" not in caplog.text
+
+
 def test_an_update_of_an_attempt_that_was_abandoned_is_forgotten(auditor, identities, signed):
     auditor.sign(Payload(VALUES, b"first attempt"))
     auditor.sign(Payload(VALUES | {"attempt": 2}, BLOB))

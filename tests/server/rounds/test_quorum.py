@@ -118,6 +118,22 @@ def test_after_its_patience_it_names_every_node_and_its_state(pauses, monkeypatc
         waiting(MemoryExchange(odd), 2, Watcher(), patience=9.0)
 
 
+def test_a_node_that_could_not_announce_itself_is_asked_again_while_it_waits(pauses, monkeypatch):
+    now = iter(range(0, 10**6, 7))
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    messenger, failed = MemoryExchange(FOUR), []
+
+    def tamper(name, kind, number, reply):
+        if name != "eve" or len(failed) > 2:
+            return reply
+        failed.append(name)
+        return "failed"
+
+    messenger.tamper = tamper
+    assert "eve" in waiting(messenger, 4, Watcher()).nodes
+    assert len(failed) == 3
+
+
 def test_where_all_have_another_base_it_says_so(pauses):
     with pytest.raises(JournalError, match="fingerprint base, but those of odd have others"):
         waiting(MemoryExchange([NumpyNode("odd", 2, base="!")]), 1, Watcher(), patience=0.0)

@@ -17,8 +17,8 @@ def start(authority, tmp_path):
     """Start a grid that is closed at the end."""
     grids = []
 
-    def start(guard=OPEN, **settings):
-        grids.append(GrpcGrid("127.0.0.1:0", authority.server(), guard, tmp_path, **settings))
+    def start(guard=OPEN, address="127.0.0.1:0", **settings):
+        grids.append(GrpcGrid(address, authority.server(), guard, tmp_path, **settings))
         return grids[-1]
 
     yield start

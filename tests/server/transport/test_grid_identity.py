@@ -20,24 +20,6 @@ from tests.helpers.end_to_end.throwaway_ca import TestAuthority
 from tests.helpers.end_to_end.transport import OPEN, Node, RawNode, ask, guard, nodes, until, values_of
 
 
-@pytest.fixture(scope="module")
-def authority():
-    return TestAuthority()
-
-
-@pytest.fixture
-def start(authority, tmp_path):
-    grids = []
-
-    def start(guard=OPEN, address="127.0.0.1:0", **settings):
-        grids.append(GrpcGrid(address, authority.server(), guard, tmp_path, **settings))
-        return grids[-1]
-
-    yield start
-    for grid in grids:
-        grid.close(finished=True)
-
-
 def test_a_stranger_gets_no_byte(start, authority, tmp_path):
     port = start().port
     strangers = {
