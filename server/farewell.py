@@ -5,8 +5,6 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from server.run_folder import RunFolder
-
 PATIENCE = 75.0
 """Seconds to wait for them; a node that cannot connect tries again within 30 s, and may just have started to."""
 POLL = 0.1
@@ -15,14 +13,12 @@ log = logging.getLogger(__name__)
 
 
 def await_farewell(
-    connected: Callable[[], Collection[str]], entry: Mapping[str, Any], folder: RunFolder, patience: float = PATIENCE
+    connected: Callable[[], Collection[str]], entry: Mapping[str, Any], patience: float = PATIENCE
 ) -> None:
-    """Wait until every node whose update is in the last round has connected, unless the run has said it to all before.
+    """Wait until every node whose update is in the last round has connected.
 
     A node is told of the round when it connects, and that the run is over when the grid closes.
     """
-    if folder.has_told:
-        return
     missing = {client["name"] for client in entry["metrics"]["clients"] if client["update"]} - {*connected()}
     if missing:
         log.info("the run is over; waiting up to %g s to tell %s", patience, ", ".join(sorted(missing)))

@@ -19,7 +19,7 @@ from server.limits import check_limits
 from server.monitoring.console import ConsoleLog
 from server.monitoring.status import ServerStatus
 from server.notifications import NoticeBroadcaster, Notices
-from server.rounds.loop import Publisher, RoundLoop
+from server.rounds.loop import Publisher, RoundLoop, algorithm_of, load_published
 from server.rounds.observer import Observers
 from server.rounds.participants import RunModel
 from server.rounds.run_settings import RunSettings
@@ -103,11 +103,16 @@ def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
         # Only now: the lock of the journal keeps a second server from rewriting the settings of this run.
         folder = open_run_folder(settings, begun=bool(journal.entries))
         folder.restore(journal.entries)
+        publisher = folder.publisher(name)
         if len(journal.entries) > settings.rounds:
             log.info("all %s rounds are done; set another `run` to train more", settings.rounds)
+            if folder.has_told:  # Nobody waits for this server any more.
+                run = RunSettings.from_server_file(settings)
+                load_published(algorithm_of(run, model), model, journal, publisher)
+                return
         else:
             folder.unmark_told()
-        _serve_rounds(settings, credentials, journal, folder, model, folder.publisher(name))
+        _serve_rounds(settings, credentials, journal, folder, model, publisher)
 
 
 def _serve_rounds(
@@ -131,5 +136,5 @@ def _serve_rounds(
         messenger, run = FlowerMessenger(grid, settings.deadline, grid.name), RunSettings.from_server_file(settings)
         with status.heartbeat():
             RoundLoop(messenger, run, model, journal, observers, publisher, limit=guard.max_weight).run()
-            await_farewell(grid.names, journal.entries[-1], folder)
+            await_farewell(grid.names, journal.entries[-1])
     folder.mark_told()

@@ -78,8 +78,8 @@ class ServerStatus(RunObserver):
         self._write()
 
     def on_run_started(self, rounds: int, done: int) -> None:
-        """Write that enough nodes are ready."""
-        self._write(phase="started", round=done, rounds=rounds, done=0, of=0)
+        """Write that enough nodes are ready, or that all rounds are done."""
+        self._write(phase="started" if done < rounds else "finished", round=done, rounds=rounds, done=0, of=0)
 
     def on_round_started(self, number: int, clients: int) -> None:
         """Write that nodes train."""

@@ -101,11 +101,7 @@ class RoundLoop:
         return state
 
     def _load_committed(self) -> State:
-        """Load the state of the last round from its checkpoint, and publish its global update."""
-        state = self._journal.last_state()
-        update = self._algorithm.broadcast_update(state)
-        self._publisher.publish(update, self._model.description, self._journal.entries[-1])
-        return state
+        return load_published(self._algorithm, self._model, self._journal, self._publisher)
 
     def _begin(self) -> State:
         began = time.monotonic()
@@ -206,6 +202,13 @@ def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:
     """
     head = frozenset(module.name for module in model.description.head)
     return create_algorithm(AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head))
+
+
+def load_published(algorithm: Algorithm, model: RunModel, journal: Journal, publisher: Publisher) -> State:
+    """Load the state of the last committed round from its checkpoint, and publish its global update."""
+    state = journal.last_state()
+    publisher.publish(algorithm.broadcast_update(state), model.description, journal.entries[-1])
+    return state
 
 
 class RecordedLimits:

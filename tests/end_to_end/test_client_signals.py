@@ -68,7 +68,7 @@ def test_a_node_that_is_let_in(clinic, phase, number):
 @pytest.fixture
 def long(tmp_path):
     """Nodes in a round that takes minutes."""
-    project = Project(tmp_path, "train.steps=100000")
+    project = Project(tmp_path, "train.steps=100000", max_weight=10**7)
     server, nodes = project.server(), project.clients()
     status = project.run / "status.json"
     while not (status.exists() and json.loads(status.read_text())["phase"] == "training"):

@@ -23,13 +23,24 @@ from common.protocol.channel import TlsMaterial
 from common.protocol.flower import identify
 from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
+from common.settings.recipe import LoraSettings, Server, Train
+from server.notifications import NoticeBroadcaster, Notices
+from server.rounds.loop import RoundLoop
+from server.rounds.observer import Observers
+from server.rounds.participants import RunModel
+from server.rounds.run_settings import RunSettings
+from server.run_folder import RunFolder
+from server.storage.journal import Journal
 from server.transport.authorization import RosterGuard
+from server.transport.flower_messenger import FlowerMessenger
 from server.transport.grid import GrpcGrid, NodeGuard
 from server.transport.quota import NodeQuota
 
 HOST = "127.0.0.1"
 PATIENCE = 120.0
 """Seconds for nodes to connect."""
+DEADLINE = 300.0
+"""Seconds for each reply in real rounds."""
 MAX_RANK, MAX_WEIGHT = 64, 1000
 BEGUN = Payload(RoundNotice(run="bench", round=0, parent="", adapter="", updates=[]).to_values())
 """Tells nodes that a run has begun, so that they obey requests of its round 1."""
@@ -69,6 +80,17 @@ def server_identity(folder: Path) -> tuple[ServerCredentials, RosterGuard]:
     """Return the server's credentials and its guard, from the keys of a project."""
     own = load_server_credentials(folder / "keys")
     return own, RosterGuard(folder / "keys", own.roster, own.roster_bytes, "examples")
+
+
+def train_rounds(folder: Path, grid: GrpcGrid, journal: Journal, run: RunFolder, model: RunModel, rounds: int) -> None:
+    """Run real rounds, of which the nodes are told, on a grid that greets with the roster alone."""
+    own, roster_guard = server_identity(folder)
+    notices = NoticeBroadcaster(grid, Notices(journal, roster_guard, own))
+    settings = RunSettings(
+        0, LoraSettings(), Train(rounds=rounds), Server(), "rounds"
+    )  # another run than that of BEGUN
+    messenger, observers = FlowerMessenger(grid, DEADLINE), Observers([run, notices])
+    RoundLoop(messenger, settings, model, journal, observers, run.publisher("bench")).run()
 
 
 @contextmanager

@@ -30,10 +30,7 @@ from common.protocol.channel import INBOX, REPLY, REPLY_BYTES, SERVICE, NodeHell
 from common.protocol.flower import identify
 from common.protocol.frames import decode_message, encode_message
 from common.protocol.payload import Payload
-from common.settings.recipe import LoraSettings, Server, Train
-from server.rounds.loop import RoundLoop
 from server.rounds.participants import RunModel
-from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder
 from server.storage.journal import Journal
 from server.transport.flower_messenger import FlowerMessenger
@@ -47,6 +44,7 @@ from simulations.bench.transport.deployment import (
     run_nodes,
     run_processes,
     serve_grid,
+    train_rounds,
 )
 from simulations.bench.transport.exchange import DEADLINE, ROUND_ID
 from simulations.bench.transport.synthetic import ROWS, described, echo, random_factors
@@ -177,23 +175,18 @@ def compare_announcement(folder: Path, modules: int = ANNOUNCED, size: int = MAX
     run.path.mkdir()
     with (
         Journal.open(run.journal) as journal,
-        serve_grid(folder, run.journal) as grid,
+        serve_grid(folder, run.journal, told=()) as grid,
         connect_nodes(grid, folder, [ranks], partial(random_factors, SHAPES, ranks)),
         run_processes([(run_nodes, (folder, grid.port, {HOSTILE[0]: RANK}, partial(announce, modules, size)))]),
     ):
         await_nodes(grid, 2)
-        growth = peak_growth(partial(_rounds, grid, journal, run))
+        model = RunModel(described(SHAPES), RANK)
+        growth = peak_growth(partial(train_rounds, folder, grid, journal, run, model, ROUNDS))
         clients = [client for entry in journal.entries[1:] for client in entry["metrics"]["clients"]]
     counted = sum(client["name"] == HONEST and client["status"] == "ok" for client in clients)
     gate = require(counted == ROUNDS, f"the honest update counts in {counted} of {ROUNDS} rounds")
     figure = f"{modules} modules of {size:,} x {size:,} announced: growth"
     return Comparison(figure, growth, BOUND, "bytes", "the bound", at_most=1.0, gate=gate)
-
-
-def _rounds(grid: GrpcGrid, journal: Journal, run: RunFolder) -> None:
-    settings = RunSettings(0, LoraSettings(), Train(rounds=ROUNDS), Server(), "bench")
-    messenger, model = FlowerMessenger(grid, DEADLINE), RunModel(described(SHAPES), RANK)
-    RoundLoop(messenger, settings, model, journal, run, run.publisher("bench")).run()
 
 
 def announce(modules: int, size: int) -> ClientApp:

@@ -15,18 +15,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from common.adapters.adapter import Adapter
-from common.settings.recipe import LoraSettings, Server, Train
-from server.notifications import NoticeBroadcaster, Notices
-from server.rounds.loop import RoundLoop
-from server.rounds.observer import Observers
 from server.rounds.participants import RunModel
-from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder
 from server.storage.journal import Journal
-from server.transport.flower_messenger import FlowerMessenger
-from server.transport.grid import GrpcGrid
 from simulations.bench.measure import Comparison, peak_growth, require, run_in_fresh_process
-from simulations.bench.transport.deployment import Ranks, connect_nodes, make_project, serve_grid, server_identity
+from simulations.bench.transport.deployment import Ranks, connect_nodes, make_project, serve_grid, train_rounds
 from simulations.bench.transport.synthetic import described, random_factors
 
 COUNTS = (2, 20)
@@ -34,7 +27,6 @@ RANKS = (2, 4)
 MODULES, SIZE = 256, 1024
 """Global factors of rank 4 x 4 take 32 MiB."""
 ROUNDS = 4
-DEADLINE = 300.0
 TOLERANCE = 1e-6
 
 
@@ -92,25 +84,18 @@ def through_rounds(folder: Path, ranks: Ranks, modules: int, size: int) -> Held:
     processes = [dict(list(ranks.items())[start::2]) for start in (0, 1)]
     run = RunFolder(folder / "run")
     run.path.mkdir()
-    own, roster_guard = server_identity(folder)
     with (
         Journal.open(run.journal) as journal,
         serve_grid(folder, run.journal, told=()) as grid,
         connect_nodes(grid, folder, processes, partial(random_factors, shapes, ranks)),
     ):
-        notices = NoticeBroadcaster(grid, Notices(journal, roster_guard, own))
-        growth = peak_growth(partial(_rounds, grid, journal, run, notices, RunModel(described(shapes), max(RANKS))))
+        model = RunModel(described(shapes), max(RANKS))
+        growth = peak_growth(partial(train_rounds, folder, grid, journal, run, model, ROUNDS))
         parts = journal.last_state().parts
         records = [entry["metrics"] for entry in journal.entries[1:]]
     counted = min(sum(client["status"] == "ok" for client in record["clients"]) for record in records)
     worst = max(record["aggregation_error"] for record in records)
     return Held(growth, _bytes(parts["global"].astype("f4")), _bytes(parts["mass"]), worst, counted, len(ranks))
-
-
-def _rounds(grid: GrpcGrid, journal: Journal, run: RunFolder, notices: NoticeBroadcaster, model: RunModel) -> None:
-    settings = RunSettings(0, LoraSettings(), Train(rounds=ROUNDS), Server(), "bench")
-    messenger, observers = FlowerMessenger(grid, DEADLINE), Observers([run, notices])
-    RoundLoop(messenger, settings, model, journal, observers, run.publisher("bench")).run()
 
 
 def _bytes(adapter: Adapter) -> int:

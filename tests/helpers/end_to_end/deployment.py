@@ -31,8 +31,8 @@ def free_port() -> int:
 class Project:
     """Keys of the operator in `keys`, a folder of keys for each node, the rows and files of a prepared simulation."""
 
-    def __init__(self, folder: Path, *settings: str) -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, *settings: str, max_weight: int = 5000) -> None:
+        self.folder, self.port, self._max_weight = folder, free_port(), max_weight
         self.run = folder / "runs" / "first"
         self.shards = simulate(TINY, [*SETTINGS, *settings], "shards", folder, None, prepare_only=True)
         self.keys("init", "--project", "demo", "--server", "localhost")
@@ -48,7 +48,7 @@ class Project:
         """Make the node's keys, admit it, and give it its invite."""
         own = self.folder / name
         assert call("keys", "join", "--name", name, "--dir", own).status == 0
-        self.keys("admit", own / f"{name}.request", "--max-rank", rank, "--max-weight", 5000)
+        self.keys("admit", own / f"{name}.request", "--max-rank", rank, "--max-weight", self._max_weight)
         (own / f"{name}.invite").write_bytes((self.folder / "keys" / f"{name}.invite").read_bytes())
 
     def node_file(
