@@ -24,6 +24,7 @@ from client.settings import read_node
 from client.training.evaluate import Score, evaluate
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Array, Factors
+from common.closed_folders import check_run
 from common.errors import ConfigError, JournalError
 from common.huggingface.new_head import initial_weight
 from common.huggingface.peft_folder import read_peft_folder, write_peft_folder
@@ -57,6 +58,7 @@ def load_run(run: Path) -> Trained:
     Raises:
         JournalError: the folder is not a run, nothing is committed yet, or the adapter is not what was published.
     """
+    check_run(run)
     if not (run / "adapter").is_dir():
         raise JournalError(f"{run} has no adapter yet; give the folder of a run, as printed by `run: PATH`")
     if not (run / "test.toml").is_file():
@@ -137,7 +139,7 @@ def merge_into_base(run: Path, out: Path) -> float:
     lora.lanes = ()
     model = trained.base.skeleton().model  # A new one: the attached skeleton is cached for other callers.
     merge(model, trained.adapter)
-    config = AutoConfig.from_pretrained(trained.base.folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(trained.base.folder, local_files_only=True, trust_remote_code=False)
     for key in ("id2label", "label2id", "pad_token_id"):
         setattr(config, key, getattr(model.config, key))
     config.architectures = [type(model).__name__]
@@ -205,7 +207,9 @@ def _probe(run: Path, base: BaseModel) -> Tensor:
 
 def _reload(trained: Trained, folder: Path) -> BaseModel:
     base = trained.base
-    model = AUTO_MODELS[TASKS[base.task].peft].from_pretrained(folder, local_files_only=True, dtype=base.model.dtype)
+    model = AUTO_MODELS[TASKS[base.task].peft].from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False, dtype=base.model.dtype
+    )
     return BaseModel(folder, model.eval().to(base.device), base.tokenizer, base.task, ())
 
 

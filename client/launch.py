@@ -12,6 +12,7 @@ from client.network.audit import LogAuditor
 from client.network.link import Link
 from client.network.responder import Responder
 from client.settings import read_node
+from common.closed_folders import closed_to_others
 from common.errors import ConfigError
 from common.identity import credentials
 from common.protocol.flower import identify
@@ -29,7 +30,7 @@ def run_node(file: Path) -> None:
     Raises:
         FedloraError: a setting or key is wrong, or the server and the node do not trust each other.
     """
-    with exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message="stopped"):
+    with closed_to_others(), exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message="stopped"):
         _run_node(file)
 
 

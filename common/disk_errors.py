@@ -23,7 +23,7 @@ def naming_file(path: Path, needed: Callable[[], int] | None = None) -> Iterator
         yield
     except OSError as error:
         if error.errno in _FULL and not getattr(error, "__notes__", ()):
-            size = f"about {_spell_size(needed())}" if needed else "space"
+            size = f"about {spell_size(needed())}" if needed else "space"
             error.add_note(f"free {size} for {path}")
         raise
 
@@ -33,7 +33,8 @@ def remedy(error: BaseException) -> str:
     return next(iter(getattr(error, "__notes__", ())), "fix the cause")
 
 
-def _spell_size(size: int) -> str:
+def spell_size(size: int) -> str:
+    """Return a number of bytes as people write it."""
     for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if size >= factor:
             return f"{size / factor:.1f} {unit}"

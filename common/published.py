@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common.errors import JournalError
 from common.hash_chain import Entry, read_chain
+from common.plain_files import open_plain, read_plain
 
 SETTLE, POLL = 5.0, 0.05
 """Seconds after a commit in which a running server may still be writing the adapter, and between two looks."""
@@ -44,7 +45,7 @@ def find_change(folder: Path, hashes: Mapping[str, str]) -> str | None:
     """
     for name, expected in hashes.items():
         try:
-            with (folder / name).open("rb") as file:
+            with open_plain(folder / name) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return f"{folder / name} is missing"
@@ -65,5 +66,5 @@ def _find_fault(adapter: Path, log: Path) -> str | None:
 def _last_entry(log: Path) -> Entry | None:
     if not log.is_file():
         return None
-    entries = read_chain(log.read_bytes(), log).entries
+    entries = read_chain(read_plain(log), log).entries
     return entries[-1] if entries else None

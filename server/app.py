@@ -11,6 +11,7 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from common.closed_folders import close_run, closed_to_others
 from common.errors import ConfigError
 from common.huggingface.base_folder import resolve_base
 from common.settings.recipe import Recipe
@@ -42,6 +43,11 @@ def make_app(observer: RunObserver | None = None, test: Test | None = None, base
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         folder = RunFolder(_run_folder(context.run_config))
+        with closed_to_others():
+            close_run(folder.path)
+            run(grid, folder)
+
+    def run(grid: Grid, folder: RunFolder) -> None:
         recipe = read_run_settings(Recipe, folder.config)
         named = RunBase(file=_base_file(folder), name=str(resolve_base(base or recipe.base.path)))
         with Journal.open(folder.journal, recipe.server.keep_updates) as journal:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from common.closed_folders import close_run, closed_to_others
 from common.errors import IdentityError, JournalError, naming_command
 from common.hash_chain import Entry
 from common.identity.credentials import ServerCredentials, load_server_credentials
@@ -51,13 +52,19 @@ def serve(file: Path, from_round: int | None = None) -> Path:
     raise_open_file_limit()
     settings = read_server(file)
     credentials = _credentials(settings)
+    with closed_to_others():
+        close_run(Path(settings.folder))
+        _serve(file, settings, credentials, from_round)
+    return Path(settings.folder)
+
+
+def _serve(file: Path, settings: ServerFile, credentials: ServerCredentials, from_round: int | None) -> None:
     if from_round is not None:
         return_to_round(settings, credentials, from_round)
     again = shlex.join(["fedlora", "server", str(file)])
     stopped = exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; resume with: {again}")
     with stopped, naming_command(again):
         _run(settings, credentials)
-    return Path(settings.folder)
 
 
 def return_to_round(settings: ServerFile, credentials: ServerCredentials, number: int) -> None:

@@ -14,6 +14,7 @@ from common.adapters.adapter import Adapter, Factors
 from common.errors import JournalError
 from common.hash_chain import Entry
 from common.huggingface.model_description import ModelDescription
+from common.plain_files import read_plain
 from common.protocol.messages import RejectionReason, RoundId
 from common.protocol.payload import Kind, Payload
 from server.algorithms import Algorithm
@@ -64,7 +65,7 @@ class KeptReplies:
         """Yield the reply that was kept of each node in this phase; `absent` if none was."""
         for node, payload in payloads.items():
             files = self._files.get((payload.values["phase"], self.name(node)))
-            yield node, Payload(_read(files[1]), files[0].read_bytes()) if files else "absent"
+            yield node, Payload(_read(files[1]), read_plain(files[0])) if files else "absent"
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ _NOT_RECOMPUTED = {"loss_before", "loss_after", "bytes_up", "bytes_down"}
 
 
 def _read(values: Path) -> dict[str, Any]:
-    return dict(json.loads(values.read_bytes()))
+    return dict(json.loads(read_plain(values)))
 
 
 def _near(found: Any, logged: Any, tolerance: float) -> bool:

@@ -13,6 +13,7 @@ from common.atomic_files import remove_leftovers, write_file
 from common.disk_errors import naming_file
 from common.errors import ConfigError, JournalError
 from common.huggingface.base_file import BaseFile, write_base_file
+from common.plain_files import open_plain
 from common.settings.reader import to_tables
 from common.settings.resume import config_hash, find_changes, read_run_settings
 from common.settings.server import ServerFile
@@ -47,7 +48,7 @@ class RunFolder(RunObserver):
             JournalError: it already exists, or cannot be made.
         """
         try:
-            path.mkdir(parents=True)
+            path.mkdir(mode=0o700, parents=True)
         except FileExistsError:
             raise JournalError(
                 f"{path} already exists; choose another --name, or resume it with --resume {path}"
@@ -116,7 +117,7 @@ class RunFolder(RunObserver):
         """Rewrite metrics and curves of the committed rounds; a run may have ended before it wrote its last ones."""
         for place in (self.path, self.adapter):
             remove_leftovers(place)
-        self._metrics.write_text("", encoding="utf-8")
+        write_file(self._metrics, b"")
         shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         for entry in entries:
             self.on_round_committed(with_current_keys(entry["metrics"]))
@@ -127,8 +128,8 @@ class RunFolder(RunObserver):
 
     def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl and a point to each curve."""
-        line = json.dumps(record) + "\n"
-        with naming_file(self._metrics, lambda: len(line)), self._metrics.open("a", encoding="utf-8") as stream:
+        line = json.dumps(record).encode() + b"\n"
+        with naming_file(self._metrics, lambda: len(line)), open_plain(self._metrics, "ab") as stream:
             stream.write(line)
         # TensorBoard names files by the second, so rounds within the same second would overwrite each other.
         with SummaryWriter(str(self.path / "tensorboard"), filename_suffix=f".{record['round']}") as curves:

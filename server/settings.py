@@ -4,6 +4,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from common.adapters.link_codecs import codec_named
+from common.closed_folders import check_run
 from common.errors import ConfigError
 from common.settings.reader import parse_settings, read_toml
 from common.settings.recipe import Server
@@ -20,6 +21,7 @@ def read_server(file: Path) -> ServerFile:
 
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
+        JournalError: the run's folder contains a link.
     """
     tables = read_toml(file)
     # A recipe has these two keys in those sections, so a copy from there is a likely mistake.
@@ -33,6 +35,7 @@ def read_server(file: Path) -> ServerFile:
     settings = parse_settings(ServerFile, tables, str(file))
     folder = file.parent / Path(settings.folder or f"runs/{settings.run}").expanduser()
     keys = file.parent / Path(settings.keys).expanduser()
+    check_run(folder)
     if has_begun(folder / "journal") and (config := folder / "config.toml").is_file():
         settings = resume_settings(ServerFile, tables, str(file), config)
     codec_named(settings.server.codec)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from common.closed_folders import check_run
 from common.errors import CodecError, JournalError, RunError
 from common.hash_chain import Chain, Entry
 from common.published import check_published
@@ -24,6 +25,7 @@ def verify_run(run: Path) -> list[str]:
         JournalError: a file was changed or is missing, or the log is not what the kept updates give; names file, round
             and remedy.
     """
+    check_run(run)
     chain = verify_chain(run / "journal")
     if not chain.entries:
         return ["intact: no round yet"]
@@ -71,7 +73,7 @@ def _recompute(run: Path, entries: Sequence[Entry]) -> dict[int, float]:
 def _settings(run: Path, first: Entry) -> RunSettings:
     """Return the settings of a run, from the file that it has kept since it began."""
     file = run / "config.toml"
-    if "project" in read_toml(file):
+    if "project" in read_toml(file, links=False):
         settings = RunSettings.from_server_file(read_run_settings(ServerFile, file))
     else:
         settings = RunSettings.from_recipe(read_run_settings(Recipe, file))

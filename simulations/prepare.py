@@ -12,6 +12,7 @@ from client.data.rows import Row, column_names, read_rows
 from client.model.targets import find_targets
 from client.node import attach_lora, check_rank, load_node_base, read_examples
 from common.adapters.link_codecs import codec_named
+from common.atomic_files import write_file
 from common.errors import ConfigError, DataError, nearest
 from common.settings.node import Node, NodeData, NodeFile
 from common.settings.reader import to_tables, values_of
@@ -75,11 +76,9 @@ def write_test(folder: Path, prepared: Prepared) -> None:
 
 
 def _write(folder: Path, node: Node, shard: Shard) -> Path:
-    (folder / f"{node.name}.jsonl").write_bytes(to_jsonl(shard.rows))
+    write_file(folder / f"{node.name}.jsonl", to_jsonl(shard.rows))
     file = folder / f"{node.name}.toml"
-    file.write_text(
-        tomli_w.dumps(to_tables(replace(NodeFile.from_node(node), data=f"{node.name}.jsonl"))), encoding="utf-8"
-    )
+    write_file(file, tomli_w.dumps(to_tables(replace(NodeFile.from_node(node), data=f"{node.name}.jsonl"))).encode())
     return file
 
 

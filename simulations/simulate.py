@@ -21,6 +21,7 @@ from client.objectives.examples import Examples, subset
 from client.training.evaluate import Score, evaluate
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter
+from common.closed_folders import close_run, closed_to_others
 from common.errors import naming_command
 from common.settings.node import Node
 from common.settings.reader import to_tables
@@ -51,26 +52,35 @@ def simulate(
         FedloraError: a setting, the base, a row or the run folder is wrong, or a round failed.
     """
     recipe = read_recipe(file, assignments, resume)
+    if resume:
+        close_run(resume)
     torch.set_num_threads(recipe.threads)
     console = Console(stderr=True)
     if not console.is_terminal:
         console.print("reading base model and data")
     with console.status("reading base model and data"):
         prepared = prepare(recipe)
-    folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
-    # The command to resume repeats the overrides: a run resumes only with the settings that it started with.
-    again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
-    again += [word for assignment in assignments for word in ("--set", assignment)]
-    resume_with = shlex.join(again)
-    interrupted = exit_on_signal(signal.SIGINT, status=130, message=f"interrupted; resume with: {resume_with}")
-    with interrupted, naming_command(resume_with):
+    with closed_to_others():
+        folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
+        # The command to resume repeats the overrides: a run resumes only with the settings that it started with.
+        again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
+        again += [word for assignment in assignments for word in ("--set", assignment)]
+        _fill(recipe, prepared, folder, console, shlex.join(again), prepare_only)
+    return folder.path
+
+
+def _fill(
+    recipe: Recipe, prepared: Prepared, folder: RunFolder, console: Console, again: str, prepare_only: bool
+) -> None:
+    """Run the rounds into the run's folder, or only write what Flower's own engine needs; `again` resumes the run."""
+    interrupted = exit_on_signal(signal.SIGINT, status=130, message=f"interrupted; resume with: {again}")
+    with interrupted, naming_command(again):
         files = _write(recipe, prepared, folder)
         if prepare_only:
             console.print(_flower_command(folder.path, len(files)), soft_wrap=True, highlight=False)
         else:
             _run(recipe, prepared, folder, files)
             _report(recipe, prepared, folder)
-    return folder.path
 
 
 def _write(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> tuple[Path, ...]:

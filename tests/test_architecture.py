@@ -30,7 +30,10 @@ PLACES = {
 """Libraries that few files may import."""
 FLOWER_PRIVATE, ITS_PLACE = "flwr.supercore", "common/protocol/flower.py"
 
-SHARED = ("common/atomic_files", "common/disk_errors", "common/errors", "common/seeding", "common/signals")
+SHARED = (
+    *("common/atomic_files", "common/closed_folders", "common/disk_errors", "common/errors", "common/plain_files"),
+    *("common/seeding", "common/signals"),
+)
 """Files of common that everybody may import."""
 INSIDE = {
     "common/adapters": (),

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from client.data.row_checks import BadRow, read_each
 from common.errors import DataError
+from common.plain_files import read_plain
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _text(path: Path) -> str:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_plain(path, links=True)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; give the path of a file of rows") from None
 

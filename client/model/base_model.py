@@ -73,7 +73,7 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: Dtype, device
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model, missing = _load_model(folder, task, labels, dtype, tokenizer)
     except Exception as error:  # The libraries that read the folder raise many kinds of errors.
         raise ModelError(
@@ -90,7 +90,7 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: Dtype, device
 
 
 def _load_model(folder: Path, task: str, labels: tuple[str, ...], dtype: str, tokenizer: Any) -> tuple[Any, list[str]]:
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     for key, value in config.to_dict().items():
         if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
             setattr(config, key, 0.0)  # A frozen base sees every input; only A's inputs may be dropped.
@@ -98,7 +98,13 @@ def _load_model(folder: Path, task: str, labels: tuple[str, ...], dtype: str, to
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
     model, info = AUTO_MODELS[TASKS[task].peft].from_pretrained(
-        folder, config=config, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True
+        folder,
+        config=config,
+        dtype=dtype,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
     )
     if TASKS[task].labels:
         # A decoder classifies a row at its last token that is not this one.

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from common.identity import credentials
 from common.identity.credentials import NodeCredentials
 from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt, Return, Statement
+from common.plain_files import open_plain
 from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
 
@@ -131,14 +131,10 @@ class LogAuditor:
         clipped = f", clipped to {clip:.3g} of its length" if clip < 1 else ""
         log.info("round %s: the update counts with weight %.3g%s", receipt.round, receipt.weight, clipped)
         try:
-            with open(self._folder / f"{receipt.node}.receipts", "a", encoding="utf-8", opener=_private) as file:
-                file.write(json.dumps(asdict(receipt) | {"signature": signature}) + "\n")
+            with open_plain(self._folder / f"{receipt.node}.receipts", "ab") as file:
+                file.write(json.dumps(asdict(receipt) | {"signature": signature}).encode() + b"\n")
         except OSError as error:
             log.error("the receipt for round %s cannot be kept: %s", receipt.round, error)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _is_signed(statement: Statement, signature: str, own: NodeCredentials) -> bool:

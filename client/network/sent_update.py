@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from common.atomic_files import write_file
+from common.plain_files import open_plain
 
 _LARGEST = 4096
 """Bytes of the file, at most."""
@@ -24,9 +25,9 @@ class SentUpdate(NamedTuple):
     def read(cls, path: Path) -> Self | None:
         """Return the update in this file; None if there is none, or it is not one."""
         try:
-            with path.open("rb") as file:
+            with open_plain(path) as file:
                 run, number, blob_hash = json.loads(file.read(_LARGEST))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
         known = isinstance(run, str) and type(number) is int and isinstance(blob_hash, str)
         return cls(run, number, blob_hash) if known else None

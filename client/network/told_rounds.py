@@ -8,20 +8,19 @@ A line that a crash cut short is skipped: the node then knows less than it was t
 import json
 import logging
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from common.errors import IdentityError
 from common.identity.keys import disk
+from common.plain_files import open_plain
 from common.protocol.round_notice import RoundNotice
 
 LARGEST = 8 << 20
 """Largest file in bytes: some 30,000 rounds."""
 _LONGEST = 128
 """Characters of a hash in the file, at most; of SHA-256 in hexadecimal they are 64."""
-_FLAGS = os.O_NONBLOCK | disk.NOT_THROUGH_LINKS  # opening a pipe must not block
 
 log = logging.getLogger(__name__)
 
@@ -101,15 +100,10 @@ class ToldRounds:
 
 def _read(path: Path) -> bytes:
     with disk.as_identity_errors(path):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | _FLAGS)
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return b""
-        with os.fdopen(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                raise IdentityError(f"{path} is not a plain file; move it away")
-            disk.refuse_shared(path, mode, "600")
+        with open_plain(path) as file:
+            disk.refuse_shared(path, os.fstat(file.fileno()).st_mode, "600")
             data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise IdentityError(f"{path} is larger than {LARGEST} bytes; move it away, and the node begins a new one")
@@ -118,11 +112,10 @@ def _read(path: Path) -> bytes:
 
 def _append(path: Path, line: bytes) -> int:
     """Append a line, after the end of one that was cut short, and return the size of the file."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | _FLAGS, 0o600)
-    with os.fdopen(descriptor, "ab+") as file:
+    with open_plain(path, "ab+") as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
             line = line if file.read(1) == b"\n" else b"\n" + line
         file.write(line)
         file.flush()
-        return os.fstat(descriptor).st_size
+        return os.fstat(file.fileno()).st_size

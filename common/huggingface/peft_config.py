@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from common.errors import ConfigError, ModelError
+from common.plain_files import SETTINGS, read_plain
 from common.settings.reader import parse_settings
 from common.settings.types import Count
 
@@ -73,8 +74,8 @@ def read_config(path: Path) -> LoraConfig:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_plain(path, SETTINGS, links=True).decode())
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}; give the folder of a PEFT adapter") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON ({error}); save the adapter again") from None

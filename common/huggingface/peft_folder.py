@@ -25,6 +25,7 @@ from common.atomic_files import write_file
 from common.errors import ModelError
 from common.huggingface.new_head import HeadModule, initial_weight
 from common.huggingface.peft_config import CONFIG, REMEDY, LoraConfig, read_config
+from common.plain_files import check_plain
 from common.settings.tasks import TASKS
 
 WEIGHTS = "adapter_model.safetensors"
@@ -177,6 +178,7 @@ def _read_weights(folder: Path) -> dict[str, Array]:
             f"writes {WEIGHTS}"
         )
     try:
+        check_plain(path, links=True)
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot read {path}: {error}; save or copy the adapter again") from None

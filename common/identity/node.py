@@ -40,7 +40,7 @@ def load_request(path: Path) -> JoinRequest:
     Raises:
         IdentityError: it is not a request, or was not made by the holder of its keys.
     """
-    data = files.read_public(path)
+    data = files.read_public(path, links=True)
     with files.prefix_errors(path):
         return request.read_request(data)
 
@@ -60,7 +60,7 @@ def newest_roster(folder: Path, name: str, invited: Roster, key: Ed25519PublicKe
     path = _path(folder, name)
     if not path.exists():
         return invited
-    data = files.read_public(path)
+    data = files.read_public(path, links=True)
     with files.prefix_errors(path):
         older, newer = sorted((invited, roster.read_roster(data, key)), key=lambda each: each.version)
         return _check_successor(older, newer)

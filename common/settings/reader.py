@@ -12,22 +12,23 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from common.errors import ConfigError, nearest
+from common.plain_files import SETTINGS, read_plain
 from common.settings.marks import table_type
 
 Settings = TypeVar("Settings")
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read the file's tables.
+def read_toml(path: Path, *, links: bool = True) -> dict[str, Any]:
+    """Read the file's tables; `links`: the path may be a symbolic link to it.
 
     Raises:
-        ConfigError: it is missing or not TOML.
+        ConfigError: it is missing, not a plain file, too large or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_plain(path, SETTINGS, links=links).decode())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; give the path of a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}; fix that line") from None
 
 

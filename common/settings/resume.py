@@ -38,7 +38,7 @@ def read_run_settings(kind: type[Settings], file: Path) -> Settings:
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
-    return parse_settings(kind, fill_earlier_values(kind, read_toml(file)), str(file))
+    return parse_settings(kind, fill_earlier_values(kind, read_toml(file, links=False)), str(file))
 
 
 def fill_earlier_values(kind: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def resume_settings(kind: type[Settings], typed: Mapping[str, Any], source: str,
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
-    return parse_settings(kind, _overlay(fill_earlier_values(kind, read_toml(file)), typed), source)
+    return parse_settings(kind, _overlay(fill_earlier_values(kind, read_toml(file, links=False)), typed), source)
 
 
 def _overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from common.atomic_files import link_or_copy, make_atomically, open_atomically, 
 from common.disk_errors import naming_file
 from common.errors import JournalError
 from common.hash_chain import Chain, Entry
+from common.plain_files import open_plain
 from server.storage.disk_adapter import back_by_file
 
 
@@ -43,7 +44,7 @@ def load_checkpoint(path: Path) -> dict[str, Adapter]:
     Raises:
         OSError, CodecError: the file was not written by `save_checkpoint`.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         view = mmap(file.fileno(), 0, access=ACCESS_READ)
     # Unchecked, since the journal has checked the file's hash.
     joined = decode_adapter(view, DecodeLimits(max_bytes=len(view)), check=False)
@@ -56,7 +57,7 @@ def digest(path: Path) -> str:
     Raises:
         OSError: it is not there, or cannot be read.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

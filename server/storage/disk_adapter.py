@@ -10,6 +10,7 @@ import numpy as np
 
 from common.adapters.adapter import Adapter, Array, Factors
 from common.errors import RunError
+from common.plain_files import open_plain
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class ArrayLocation:
         """
         count = int(np.prod(self.shape))
         try:
-            return np.fromfile(file, self.dtype, count, offset=self.offset).reshape(self.shape)
+            with open_plain(file) as stream:
+                return np.fromfile(stream, self.dtype, count, offset=self.offset).reshape(self.shape)
         except (OSError, ValueError) as error:
             raise RunError(
                 f"{file} cannot be read back ({error}); the last committed round is intact: fix the cause"

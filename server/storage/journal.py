@@ -21,6 +21,7 @@ from common.atomic_files import write_file
 from common.disk_errors import remedy
 from common.errors import JournalError, RunError
 from common.hash_chain import RETURN, Chain, Entry, read_chain
+from common.plain_files import open_plain, read_plain
 from common.settings.recipe import KeepUpdates
 from server.algorithms.state import State
 from server.storage import checkpoints, kept_updates, spool
@@ -218,17 +219,17 @@ def verify_chain(folder: Path) -> Chain:
         )
     with _as_journal_errors(folder):
         while True:
-            log = _log(folder).read_bytes()
+            log = read_plain(_log(folder))
             try:
                 return _check(folder, log)
             except JournalError:
-                if _log(folder).read_bytes() == log:  # else the run went on meanwhile
+                if read_plain(_log(folder)) == log:  # else the run went on meanwhile
                     raise
 
 
 def has_begun(folder: Path) -> bool:
     """Return whether a round was committed; without the lock and without checks."""
-    with _as_journal_errors(folder), suppress(FileNotFoundError), _log(folder).open("rb") as log:
+    with _as_journal_errors(folder), suppress(FileNotFoundError), open_plain(_log(folder)) as log:
         return log.readline().endswith(b"\n")
     return False
 
@@ -237,8 +238,9 @@ def has_begun(folder: Path) -> bool:
 def _lock(folder: Path) -> Iterator[None]:
     """Lock a folder while the block runs; it is made if it does not exist."""
     with _as_journal_errors(folder):
+        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "spool").mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a")
+        lock = open_plain(folder / "lock", "ab")
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -261,7 +263,7 @@ def _start(folder: Path, keep_updates: KeepUpdates) -> Chain:
     """Remove everything uncommitted from the folder, and return its log."""
     if not _log(folder).exists():
         write_file(_log(folder), b"")
-    chain = _check(folder, _log(folder).read_bytes())
+    chain = _check(folder, read_plain(_log(folder)))
     truncate_file(_log(folder), chain.length)
     _tidy(folder, chain, keep_updates)
     return chain

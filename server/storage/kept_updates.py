@@ -18,6 +18,7 @@ from common.atomic_files import link_or_copy, make_atomically, remove_folder, re
 from common.disk_errors import naming_file
 from common.errors import JournalError
 from common.hash_chain import Entry
+from common.plain_files import read_plain
 from common.settings.recipe import KeepUpdates
 from server.storage.checkpoints import digest
 from server.storage.spool import spooled_updates
@@ -110,7 +111,7 @@ def read_kept(journal: Path, entry: Entry) -> dict[str, Any] | None:
         return None
     if _digest_of(folder / _MANIFEST, entry) != entry.get("kept"):
         raise _damaged(folder / _MANIFEST, entry, "changed")
-    facts: dict[str, Any] = json.loads((folder / _MANIFEST).read_bytes())
+    facts: dict[str, Any] = json.loads(read_plain(folder / _MANIFEST))
     for name, expected in facts["files"].items():
         if _digest_of(folder / name, entry) != expected:
             raise _damaged(folder / name, entry, "changed")

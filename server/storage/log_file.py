@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from common.disk_errors import naming_file
+from common.plain_files import open_plain
 
 
 def append_to_file(path: Path, data: bytes, position: int) -> None:
@@ -12,7 +13,7 @@ def append_to_file(path: Path, data: bytes, position: int) -> None:
     Raises:
         OSError: any first part of `data` may have been written; call `truncate_file`.
     """
-    with naming_file(path, lambda: len(data)), path.open("r+b") as file:
+    with naming_file(path, lambda: len(data)), open_plain(path, "r+b") as file:
         file.truncate(position)
         file.seek(position)
         file.write(data)

@@ -11,6 +11,7 @@ import numpy as np
 from common.adapters.adapter import Adapter, Array, Factors
 from common.disk_errors import naming_file, remedy
 from common.errors import RunError
+from common.plain_files import open_plain
 from server.storage.disk_adapter import ArrayLocation, DiskAdapter, back_by_file
 
 
@@ -45,9 +46,9 @@ def spool_update(file: Path, blob: bytes, adapter: Adapter, values: Mapping[str,
         RunError: it cannot be written.
     """
     with _as_run_errors(file, lambda: len(blob)):
-        file.write_bytes(blob)
+        _write(file, blob)
         if values is not None:
-            values_path(file).write_text(json.dumps(dict(values)), encoding="utf-8")
+            _write(values_path(file), json.dumps(dict(values)).encode())
     return back_by_file(file, blob, adapter)
 
 
@@ -58,11 +59,16 @@ def spool_state(file: Path, modules: Iterable[tuple[str, Mapping[str, Factors]]]
         RunError: it cannot be written.
     """
     parts: dict[str, dict[str, tuple[ArrayLocation, ArrayLocation]]] = {}
-    with _as_run_errors(file), file.open("wb") as stream:
+    with _as_run_errors(file), open_plain(file, "wb") as stream:
         for name, factors in modules:
             for part, each in factors.items():
                 parts.setdefault(part, {})[name] = _put(each.a, stream), _put(each.b, stream)
     return {part: DiskAdapter(file, sides) for part, sides in parts.items()}
+
+
+def _write(file: Path, data: bytes) -> None:
+    with open_plain(file, "wb") as stream:
+        stream.write(data)
 
 
 def _put(array: Array, stream: BinaryIO) -> ArrayLocation:

@@ -6,6 +6,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from common.atomic_files import write_file
+from common.plain_files import SETTINGS, read_plain
 from common.settings.reader import read_toml
 from common.settings.tasks import TASKS
 from simulations.report import formats
@@ -36,7 +38,7 @@ def write_report(
         JournalError: `metrics.jsonl` cannot be used.
         ConfigError: `config.toml` cannot be read.
     """
-    records, config = read_records(run), read_toml(run / "config.toml")
+    records, config = read_records(run), read_toml(run / "config.toml", links=False)
     nodes = list_nodes(records)
     task = TASKS.get(config.get("data", {}).get("task", ""))
     language = task is not None and task.perplexity
@@ -50,10 +52,10 @@ def write_report(
         nodes=nodes,
         records=records,
         samples=samples,
-        settings=(run / "config.toml").read_text(encoding="utf-8"),
+        settings=read_plain(run / "config.toml", SETTINGS).decode(),
     )
     path = run / "report.html"
-    path.write_text(page, encoding="utf-8")
+    write_file(path, page.encode())
     return path
 
 

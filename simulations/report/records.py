@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import JournalError
+from common.plain_files import read_plain
 from server.rounds.metrics import with_current_keys
 
 Record = Mapping[str, Any]
@@ -61,7 +62,7 @@ def read_records(run: Path) -> list[Record]:
     """
     path = run / "metrics.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_plain(path).decode().splitlines()
     except OSError as error:
         raise JournalError(f"cannot read {path}: {error.strerror}; give the folder of a run") from None
     if not lines:

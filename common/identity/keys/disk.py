@@ -10,12 +10,11 @@ from shlex import quote
 
 from common.errors import IdentityError
 
-NOT_THROUGH_LINKS = os.O_NOFOLLOW | os.O_CLOEXEC
-
 _FAULTS = {
     errno.ENOENT: "does not exist; give the right path: a folder of keys with --dir, or as `keys` in the TOML file",
     errno.EEXIST: "already exists and is never overwritten; give another folder with --dir",
     errno.ENOTEMPTY: "contains files, which are never overwritten; give another folder with --dir",
+    errno.ENXIO: "is not a plain file; put the file itself there",
     errno.ENOTDIR: "is not a folder, or is in one that is not; give another with --dir",
     errno.EISDIR: "is a folder; put the file itself there",
     errno.ELOOP: "is a symbolic link; put the file itself there",

@@ -1,7 +1,6 @@
 """Files of keys, all 0600: complete or absent after a crash, private ones never overwritten."""
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from common.atomic_files import write_file
 from common.errors import IdentityError
 from common.identity.keys import disk
+from common.plain_files import open_plain
 
 LARGEST = 4 << 20
 """Largest file that is read, in bytes; a roster of 10,000 nodes is smaller."""
@@ -40,22 +40,22 @@ def read_private(path: Path) -> bytes:
     Raises:
         IdentityError: others may read it, it is a link or not a plain file, or it cannot be read.
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | disk.NOT_THROUGH_LINKS  # opening a pipe must not block
-    with disk.as_identity_errors(path), os.fdopen(os.open(path, flags), "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if not stat.S_ISREG(mode):
-            raise IdentityError(f"{path} is not a plain file; put the key itself there")
-        disk.refuse_shared(path, mode, "600")
+    with disk.as_identity_errors(path), open_plain(path) as file:
+        disk.refuse_shared(path, os.fstat(file.fileno()).st_mode, "600")
         return file.read(LARGEST)
 
 
-def read_public(path: Path) -> bytes:
+def read_public(path: Path, *, links: bool = False) -> bytes:
     """Read the bytes of a file that anyone may read.
 
+    Args:
+        path: of the file.
+        links: it may be a symbolic link to the file, as it is not in a folder of keys.
+
     Raises:
-        IdentityError: it is too large, or cannot be read.
+        IdentityError: it is too large, not a plain file, or cannot be read.
     """
-    with disk.as_identity_errors(path), path.open("rb") as file:
+    with disk.as_identity_errors(path), open_plain(path, links=links) as file:
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise IdentityError(f"{path} is larger than {LARGEST} bytes, so fedlora did not make it; give the right file")
