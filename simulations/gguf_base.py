@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import shorten
 from typing import Any
 
@@ -15,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from common.errors import ModelError
 from common.huggingface.base_folder import resolve_base
+from common.plain_files import open_plain
 from simulations.cache import build_once
 
 _PINS = {
@@ -35,10 +37,13 @@ def gguf_base(path: str) -> Path:
     """
     _require(path, [path.removeprefix("package:").partition("/")[0]])
     file = resolve_base(path)
-    if not file.is_file():
+    if not file.exists():
         raise ModelError(f"[base] path = {path!r}: file {file} does not exist; give the path of a GGUF file")
-    with file.open("rb") as opened:
-        content = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    try:
+        with open_plain(file, links=True) as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise ModelError(f"[base] path = {path!r}: {error.strerror}; give the path of a GGUF file") from None
     return build_once(
         f"gguf/{file.stem}-{content}-transformers-{transformers.__version__}", lambda out: _convert(path, file, out)
     )
@@ -58,7 +63,10 @@ def _convert(path: str, file: Path, out: Path) -> None:
     print(f"converting {file.name} once into a Hugging Face folder; up to a minute", file=sys.stderr)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        tokenizer, model = _read(file)
+        with TemporaryDirectory() as folder:  # Transformers also reads, and would run, what lies beside the file.
+            alone = Path(folder) / file.name
+            alone.symlink_to(file)
+            tokenizer, model = _read(alone)
     except Exception as error:  # The libraries that read the file raise many kinds of exceptions.
         reason = shorten(str(error), 200, placeholder=" ...")
         raise ModelError(
@@ -69,8 +77,10 @@ def _convert(path: str, file: Path, out: Path) -> None:
 
 
 def _read(file: Path) -> tuple[Any, Any]:
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, trust_remote_code=False, dtype=torch.float32
+    )
     # The weights are now float32, but the model is still marked as quantised, and Transformers does not save those.
     model.hf_quantizer, model.is_quantized = None, False
     del model.config.quantization_config

@@ -1,9 +1,16 @@
-"""The folder of a base model and its weight files."""
+"""The folder of a base model and its weight files; nothing in it is code that would run."""
 
+import json
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from common.errors import ModelError
+from common.plain_files import SETTINGS, check_plain, read_plain
+
+_CODE = ("auto_map", "auto_mapping", "custom_generate")
+"""Keys of a model's configuration that name code to load, in its folder, in another repository or a package."""
 
 
 def resolve_base(path: str) -> Path:
@@ -25,12 +32,14 @@ def safetensors_files(folder: Path) -> list[Path]:
     """Return the weight files of a Hugging Face folder.
 
     Raises:
-        ModelError: it is not such a folder, or its weights are pickles.
+        ModelError: it is not such a folder, its weights are pickles, or it names code to run.
     """
     if not folder.is_dir():
         raise ModelError(f"base model folder {folder} does not exist; set [base] path to a local Hugging Face folder")
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json; [base] path must be a Hugging Face model folder")
+    _check_files(folder)
+    _refuse_code(folder)
     if files := sorted(folder.glob("*.safetensors")):
         return files
     pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
@@ -38,3 +47,59 @@ def safetensors_files(folder: Path) -> list[Path]:
     raise ModelError(
         f"{folder} contains {found}; save the model with save_pretrained(), which writes model.safetensors"
     )
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file of a model's folder.
+
+    Raises:
+        ModelError: it is not a plain file, too large or not JSON.
+    """
+    try:
+        return json.loads(read_plain(file, SETTINGS, links=True).decode())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(f"{file} cannot be read ({reason}); copy or download it again") from None
+
+
+def _check_files(folder: Path) -> None:
+    """Check that libraries, which open what they find, find plain files only."""
+    for place in sorted(folder.rglob("*")):
+        try:
+            if place.exists() and not place.is_dir():
+                check_plain(place, links=True)
+        except OSError as error:
+            raise ModelError(
+                f"{place} cannot be in the folder of a base model: {error.strerror}; remove it, or copy the model again"
+            ) from None
+
+
+def _refuse_code(folder: Path) -> None:
+    """Raise if the folder names code that is not in the installed libraries, or if Transformers would look for it."""
+    for file in sorted(folder.glob("*config*.json")):
+        if key := next(_code_keys(read_json(file)), None):
+            raise ModelError(
+                f"{file} names code to run ({key}), and fedlora runs no code of a model; if the installed "
+                f"Transformers has the model's own class, remove {key} from the file in every node's copy, else give "
+                "another base model"
+            )
+    if (folder / "custom_generate").exists():
+        raise ModelError(f"{folder / 'custom_generate'} is code, and fedlora runs no code of a model; remove it")
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(
+            f"{folder} has an adapter_config.json, which would load another base model; remove it, or merge the "
+            "adapter into its base with PEFT's merge_and_unload() and save that"
+        )
+
+
+def _code_keys(value: Any) -> Iterator[str]:
+    """Yield each key that names code, at any depth: models of several parts have a configuration for each."""
+    if isinstance(value, list):
+        for inner in value:
+            yield from _code_keys(inner)
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            # A kernel of a repository has a slash, as in "organisation/kernel"; one of the library has none.
+            if (key in _CODE and inner) or (key.endswith("_implementation") and "/" in str(inner)):
+                yield key
+            yield from _code_keys(inner)

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 
 from common.adapters.adapter import Shapes
 from common.errors import ModelError
-from common.huggingface.base_folder import safetensors_files
+from common.huggingface.base_folder import read_json, safetensors_files
+from common.plain_files import open_plain
 
 _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.txt", "vocab.json", "merges.txt"),
@@ -92,20 +93,22 @@ def architecture_hash(folder: Path) -> str:
 def tokenizer_hash(folder: Path) -> str:
     """Return the SHA-256 over the tokenizer's vocabulary files and its chat template."""
     present = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
-    digests = [(file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in present]
+    digests = [(file.name, _digest(file)) for file in present]
     settings = folder / "tokenizer_config.json"
     template = _json(settings).get("chat_template") if settings.is_file() else None
     return hashlib.sha256(json.dumps([digests, template]).encode()).hexdigest()
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} cannot be read ({error}); copy or download it again") from None
+    value = read_json(file)
     if not isinstance(value, dict):
         raise ModelError(f"{file} is not a JSON object; copy or download it again")
     return value
+
+
+def _digest(file: Path) -> str:
+    with open_plain(file, links=True) as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _tensors(file: Path) -> Iterator[tuple[str, str, list[int], str]]:
