@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from common.disk_errors import remedy
-from common.errors import FedloraError
+from common.errors import FedloraError, printable
 from common.identity.cli import app as keys
 
 # Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers; no line of gRPC's
@@ -110,7 +110,7 @@ def client(
     if path and check:
         from client.check import check_node
 
-        print("\n".join(check_node(path, describe, targets)))
+        print("\n".join(map(printable, check_node(path, describe, targets))))
     elif path:
         from client.launch import run_node
 
@@ -181,7 +181,7 @@ def generate(
     """Continue a prompt with a run's language model."""
     from client.finished_run import generate as generate_text
 
-    print(generate_text(run, prompt, tokens))
+    print(printable(generate_text(run, prompt, tokens), "\n\t"))
 
 
 @app.command()
@@ -189,7 +189,7 @@ def verify(run: Run) -> None:
     """Check a run's log, checkpoints and adapter, and recompute the rounds whose updates it keeps."""
     from server.verify import verify_run
 
-    print("\n".join(verify_run(run)))
+    print("\n".join(map(printable, verify_run(run))))
 
 
 @app.command()
@@ -206,10 +206,10 @@ def main() -> None:
     try:
         app()
     except FedloraError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}", "\n"), file=sys.stderr)
         sys.exit(error.exit_status)
     except OSError as error:
-        print(f"error: {error}; {remedy(error)}, then type the command again", file=sys.stderr)
+        print(printable(f"error: {error}; {remedy(error)}, then type the command again", "\n"), file=sys.stderr)
         sys.exit(1)
 
 

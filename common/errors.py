@@ -62,6 +62,18 @@ def naming_command(again: str) -> Iterator[None]:
         raise RunError(f"{what}; resume with: {again}") from error
 
 
+def printable(text: str, keep: str = "") -> str:
+    """Return text that cannot draw on a terminal: what is not printable is written as an escape, such as \\x1b.
+
+    Args:
+        text: of a file, a peer or a user.
+        keep: characters to leave as they are, such as line breaks.
+    """
+    return "".join(
+        each if each.isprintable() or each in keep else each.encode("unicode_escape").decode() for each in text
+    )
+
+
 def look_up(registry: Mapping[str, Entry], key: str, name: str) -> Entry:
     """Return the entry of this name in a registry; `key` is the setting that names it, as "[server] codec".
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from common.errors import printable
+
 if TYPE_CHECKING:
     from common.identity.project_files import ProjectFiles
 
@@ -70,7 +72,7 @@ def show(folder: Folder = KEYS) -> None:
 
     shown, now = project_files.read_project_files(folder), _now()
     print(f"project {shown.roster.project}, authority until {shown.authority.not_valid_after_utc:%Y-%m-%d}")
-    print(f"server {', '.join(shown.hosts)}, until {_until(shown)}\nroster version {shown.roster.version}")
+    print(f"server {printable(', '.join(shown.hosts))}, until {_until(shown)}\nroster version {shown.roster.version}")
     print(_line("name", "max rank", "max weight", "expires", "state"))
     for name, member in sorted(shown.roster.members.items()):
         expires = f"{member.expires:%Y-%m-%d}"

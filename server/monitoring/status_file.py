@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.atomic_files import write_file
-from common.errors import ConfigError
 from server.transport.quota import TrafficMeter
 
 FILE = "status.json"
-_KEYS = {"round", "rounds", "phase", "done", "of", "listen", "health", "nodes", "refusals", "started", "updated"}
 REFUSALS = 50
 """Largest number of rejections that are kept; the oldest are dropped first."""
 
@@ -76,21 +74,3 @@ def write_status(folder: Path, status: Mapping[str, Any]) -> None:
         write_file(folder / FILE, json.dumps(status).encode(), durable=False)  # at each event; a crash makes it stale
     except OSError as error:
         log.warning("cannot write %s: %s", folder / FILE, error.strerror)
-
-
-def read_status(folder: Path) -> dict[str, Any]:
-    """Read the status of the run in a folder.
-
-    Raises:
-        ConfigError: the file does not exist, or is not a status file.
-    """
-    file = folder / FILE
-    try:
-        status: Any = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error.strerror}; start the server first") from None
-    except ValueError as error:
-        raise ConfigError(f"{file} is not valid JSON: {error}; start the server again to rewrite it") from None
-    if not isinstance(status, dict) or not status.keys() >= _KEYS:
-        raise ConfigError(f"{file} is not a status file; start the server again to rewrite it")
-    return status

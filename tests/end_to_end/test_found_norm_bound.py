@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from server.monitoring.status_file import read_status
+from server.monitoring.status_reader import read_status
 from tests.helpers.end_to_end.command import call, end
 from tests.helpers.end_to_end.numpy_project import NumpyProject
 from tests.helpers.server.exchange import NumpyNode
@@ -213,7 +213,7 @@ def test_found_S13_identical_updates_count_and_are_told(turned, tmp_path):
         assert {client["status"] for client in part.values()} == {"ok"}
         assert part["eve"]["share"] == pytest.approx(1 / 4)
     assert sum("eve: sent the same update as ada" in line for line in project.log) == 2
-    rows = {node["name"]: node["same_as"] for node in read_status(project.run)["nodes"]}
+    rows = {node.name: node.same_as for node in read_status(project.run).nodes}
     assert rows == {"ada": "eve", "bob": None, "cyd": None, "eve": "ada"}
 
 

@@ -1,9 +1,11 @@
+import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from server.monitoring.status import ServerStatus
-from server.monitoring.status_file import read_status
+from server.monitoring.status_reader import parse_status, read_status
 from server.monitoring.status_view import render_status
 from tests.helpers.server.traffic import NOBODY
 
@@ -33,8 +35,13 @@ STATUS = {
 }
 
 
+def shown(status, now=NOW, width=100):
+    """Return a status as a terminal shows it; `status` is the file's JSON."""
+    return render_status(parse_status(json.dumps(status).encode(), Path("status.json")), now, width)
+
+
 def test_it_says_what_is_known():
-    first, head, row, refusal = render_status(STATUS, NOW).splitlines()
+    first, head, row, refusal = shown(STATUS, NOW).splitlines()
     assert first == "round 3/10: training, 1 of 2 nodes; started 3 h ago, updated 1 s ago"
     assert head.split() == ["node", "rank", "connected", "state", "last", "seen", "up", "down", "last", "reply"]
     assert row.split() == ["ada", "8", "yes", "ready", "12", "s", "ago", "1.5", "MB", "20", "bytes", "ok"]
@@ -42,28 +49,28 @@ def test_it_says_what_is_known():
 
 
 def test_a_clipped_update_and_a_copy_are_told_beside_the_reply():
-    row = render_status(STATUS | {"nodes": [STATUS["nodes"][0] | {"clip": 0.0123, "same_as": "eve"}]}, NOW, 140)
+    row = shown(STATUS | {"nodes": [STATUS["nodes"][0] | {"clip": 0.0123, "same_as": "eve"}]}, NOW, 140)
     assert row.splitlines()[2].endswith("ok clipped to 0.012 same as eve")
     plain = STATUS | {"nodes": [STATUS["nodes"][0] | {"clip": 1.0, "same_as": None}]}
-    assert render_status(plain, NOW) == render_status(STATUS, NOW)
+    assert shown(plain, NOW) == shown(STATUS, NOW)
 
 
 def test_who_was_refused_at_the_door_is_told():
     refusal = {"name": "eve", "reason": "revoked", "count": 1, "round": None}
-    assert render_status(STATUS | {"refusals": [refusal]}, NOW).splitlines()[-1] == "eve: revoked, once, when it called"
+    assert shown(STATUS | {"refusals": [refusal]}, NOW).splitlines()[-1] == "eve: revoked, once, when it called"
 
 
 def test_a_server_that_stopped_writing_does_not_run():
     late = {"updated": (NOW - timedelta(seconds=11)).isoformat()}
-    first, _, row, _ = render_status(STATUS | late, NOW).splitlines()
+    first, _, row, _ = shown(STATUS | late, NOW).splitlines()
     assert first.endswith("; the server is not running")
     assert row.split()[2] == "no"
-    assert "run" not in render_status(STATUS | late | {"phase": "finished"}, NOW).splitlines()[0]
+    assert "run" not in shown(STATUS | late | {"phase": "finished"}, NOW).splitlines()[0]
 
 
 def test_what_is_not_known_is_a_dash():
     unknown = {"rank": None, "last_seen": None, "status": None, "bytes_up": 0, "bytes_down": 0, "state": None}
-    row = render_status(STATUS | {"nodes": [NODE | unknown], "of": 0}, NOW).splitlines()[2]
+    row = shown(STATUS | {"nodes": [NODE | unknown], "of": 0}, NOW).splitlines()[2]
     assert row.split() == ["ada", "-", "yes", "-", "-", "0", "bytes", "0", "bytes", "-"]
 
 
@@ -72,16 +79,14 @@ def test_what_is_not_known_is_a_dash():
     [(-5, "0 s"), (0, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h"), (200_000, "2 d")],
 )
 def test_an_age_is_in_the_largest_unit(seconds, age):
-    assert f"updated {age} ago" in render_status(
-        STATUS | {"updated": (NOW - timedelta(seconds=seconds)).isoformat()}, NOW
-    )
+    assert f"updated {age} ago" in shown(STATUS | {"updated": (NOW - timedelta(seconds=seconds)).isoformat()}, NOW)
 
 
 def test_a_name_cannot_draw_on_the_terminal():
     nasty = "\x1b[2Jx[red]"
-    shown = render_status(STATUS | {"nodes": [NODE | {"name": nasty, "last_seen": None}]}, NOW)
-    assert "\x1b" not in shown
-    assert "?[2Jx[red]" in shown
+    said = shown(STATUS | {"nodes": [NODE | {"name": nasty, "last_seen": None}]}, NOW)
+    assert "\x1b" not in said
+    assert "\\x1b[2Jx[red]" in said
 
 
 def test_it_shows_what_a_run_has_written(tmp_path):
