@@ -13,8 +13,8 @@ from typing import cast
 
 from common.disk_errors import spell_size
 
-SETTINGS = 16 << 20
-"""Most bytes of a file of settings; a `base.toml` of the most modules has a third of it."""
+SETTINGS = 32 << 20
+"""Most bytes of a file of settings; the index of a model of 10,000 tensors has a few percent of it."""
 
 _KINDS = {
     stat.S_IFIFO: (ENXIO, "it is a pipe, not a file"),

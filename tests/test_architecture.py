@@ -182,6 +182,20 @@ def test_a_move_is_found(source: str, found: bool) -> None:
     assert moves(source) == found
 
 
+def trusting(source: str) -> list[int]:
+    """Return the lines of calls that read a model's folder and do not say that its code is not trusted."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    readers = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "from_pretrained"]
+    trusts = {call: {word.arg: ast.unparse(word.value) for word in call.keywords} for call in readers}
+    return [call.lineno for call, words in trusts.items() if words.get("trust_remote_code") != "False"]
+
+
+def test_nobody_trusts_the_code_of_a_model() -> None:
+    assert {name: lines for name, path in FILES.items() if (lines := trusting(path.read_text()))} == {}
+    assert trusting("a.from_pretrained(b)\na.from_pretrained(b, trust_remote_code=c)") == [1, 2]
+    assert trusting("a.from_pretrained(b, trust_remote_code=False)") == []
+
+
 def test_the_arrows_inside_a_package_make_no_circle() -> None:
     below = {place: {other for other in others if other in INSIDE} - {place} for place, others in INSIDE.items()}
     while ends := [place for place, others in below.items() if not others]:

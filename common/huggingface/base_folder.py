@@ -1,7 +1,7 @@
 """The folder of a base model and its weight files; nothing in it is code that would run."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def safetensors_files(folder: Path) -> list[Path]:
     _check_files(folder)
     _refuse_code(folder)
     if files := sorted(folder.glob("*.safetensors")):
+        _check_index(folder, {file.name for file in files})
         return files
     pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
     found = f"only {', '.join(pickles)}, a pickle that could run code" if pickles else "no weights"
@@ -72,6 +73,17 @@ def _check_files(folder: Path) -> None:
             raise ModelError(
                 f"{place} cannot be in the folder of a base model: {error.strerror}; remove it, or copy the model again"
             ) from None
+
+
+def _check_index(folder: Path, files: Collection[str]) -> None:
+    """Check that an index of weights names no other files, such as pickles, or some outside the folder."""
+    for index in sorted(folder.glob("*.index.json")):
+        named = read_json(index).get("weight_map", {}).values()
+        if other := next((name for name in named if name not in files), None):
+            raise ModelError(
+                f"{index} names {other!r}, which is none of the folder's safetensors; copy the model again, or save it "
+                "with save_pretrained()"
+            )
 
 
 def _refuse_code(folder: Path) -> None:

@@ -4,8 +4,6 @@ import json
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
-import pytest
-
 from server.monitoring.status import ServerStatus
 from server.monitoring.status_file import FILE, REFUSALS, write_status
 from server.monitoring.status_reader import read_status

@@ -1,4 +1,4 @@
-"""The reader of status.json: any bytes give a bounded, typed, printable status, or one error that names file and key."""
+"""The reader of status.json: any bytes give a bounded, printable status, or one error that names file and key."""
 
 import json
 import os
@@ -22,7 +22,7 @@ WRONG = {
     "round": ["round", *(STATUS | {"round": each} for each in (True, -1, 1.5, "1", None, 10**30, [], {}))],
     "of": ["of", *(STATUS | {"of": each} for each in ("many", 2**70))],
     "phase": ["phase", *(STATUS | {"phase": each} for each in (None, 3, "x" * 257, ["training"]))],
-    "updated": ["updated", *(STATUS | {"updated": each} for each in ("soon", "2026-11-24", "2026-11-24T11:59:48", None))],
+    "updated": ["updated", *(STATUS | {"updated": each} for each in ("soon", "2026-11-24", "2026-11-24T11:59:48"))],
     "nodes": ["nodes", *(STATUS | {"nodes": each} for each in (None, {}, "ada", [[]], [3], [NODE] * 40_000))],
     "a node": ["nodes.0", *(STATUS | {"nodes": [NODE | each]} for each in (
         {"name": None}, {"rank": True}, {"rank": "8"}, {"bytes_up": -1}, {"connected": "yes"}, {"last_seen": "now"},
