@@ -325,7 +325,9 @@ def test_found_S22_a_base_that_a_server_names_is_a_file(odd, tmp_path):
 @pytest.mark.parametrize("name", ["server.key", "roster.json", "ca.pem"])
 def test_found_S22_keys_are_files(name, odd, project):
     odd(project.folder / "keys" / name)
-    assert f"{project.folder / 'keys' / name}: is a" in refusal(call("server", project.file)).replace("is not a", "is a")
+    assert f"{project.folder / 'keys' / name}: is a" in refusal(call("server", project.file)).replace(
+        "is not a", "is a"
+    )
 
 
 def test_found_S22_a_file_that_is_too_large_is_not_read(project):
