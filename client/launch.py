@@ -15,6 +15,7 @@ from client.settings import read_node
 from common.closed_folders import closed_to_others
 from common.errors import ConfigError
 from common.identity import credentials
+from common.plain_files import check_plain
 from common.protocol.flower import identify
 from common.settings.node import Node
 from common.signals import exit_on_signal
@@ -78,3 +79,7 @@ def _check(node: Node, file: Path) -> None:
         path = getattr(node, key).path
         if not path.startswith("package:") and not Path(path).exists():
             raise ConfigError(f"{file}: {key} = {path!r} does not exist; paths are relative to this file")
+    try:
+        check_plain(Path(node.data.path), links=True)
+    except OSError as error:
+        raise ConfigError(f"{file}: data = {node.data.path!r}: {error.strerror}; give the path of a file") from None

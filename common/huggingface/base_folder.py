@@ -41,7 +41,7 @@ def safetensors_files(folder: Path) -> list[Path]:
     _check_files(folder)
     _refuse_code(folder)
     if files := sorted(folder.glob("*.safetensors")):
-        _check_index(folder, {file.name for file in files})
+        _check_index(folder, [file.name for file in files])
         return files
     pickles = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
     found = f"only {', '.join(pickles)}, a pickle that could run code" if pickles else "no weights"
@@ -78,10 +78,11 @@ def _check_files(folder: Path) -> None:
 def _check_index(folder: Path, files: Collection[str]) -> None:
     """Check that an index of weights names no other files, such as pickles, or some outside the folder."""
     for index in sorted(folder.glob("*.index.json")):
-        named = read_json(index).get("weight_map", {}).values()
-        if other := next((name for name in named if name not in files), None):
+        content = read_json(index)
+        named = content.get("weight_map") if isinstance(content, dict) else None
+        if others := [name for name in named.values() if name not in files] if isinstance(named, dict) else []:
             raise ModelError(
-                f"{index} names {other!r}, which is none of the folder's safetensors; copy the model again, or save it "
+                f"{index} names {others[0]!r}, which is none of the folder's safetensors; copy the model again, or save it "
                 "with save_pretrained()"
             )
 

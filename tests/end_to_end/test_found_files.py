@@ -297,8 +297,9 @@ def odd(request, tmp_path):
 
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.tsv", "rows.parquet", "rows.ndjson"])
 def test_found_S22_rows_are_a_file(name, odd, tmp_path):
-    node = write_node(tmp_path, data=name)
-    assert f"{odd(tmp_path / name)}, not a file" in refusal(call("client", node, "--check"))
+    node, what = write_node(tmp_path, data=name, server="localhost:1", keys="keys"), odd(tmp_path / name)
+    for options in (("--check",), ()):
+        assert f"{what}, not a file" in refusal(call("client", node, *options))
 
 
 def test_found_S22_settings_are_a_file(odd, tmp_path):

@@ -1,4 +1,4 @@
-"""Found by attack: a status.json that draws on the operator's terminal, or is none; `fedlora status` shows or refuses it."""
+"""Found by attack: a status.json that draws on the operator's terminal, or is none, is shown safely or refused."""
 
 import json
 import os
