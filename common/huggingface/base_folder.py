@@ -82,8 +82,8 @@ def _check_index(folder: Path, files: Collection[str]) -> None:
         named = content.get("weight_map") if isinstance(content, dict) else None
         if others := [name for name in named.values() if name not in files] if isinstance(named, dict) else []:
             raise ModelError(
-                f"{index} names {others[0]!r}, which is none of the folder's safetensors; copy the model again, or save it "
-                "with save_pretrained()"
+                f"{index} names {others[0]!r}, which is none of the folder's safetensors; copy the model again, or "
+                "save it with save_pretrained()"
             )
 
 
@@ -105,14 +105,20 @@ def _refuse_code(folder: Path) -> None:
         )
 
 
-def _code_keys(value: Any) -> Iterator[str]:
+def _code_keys(content: Any) -> Iterator[str]:
     """Yield each key that names code, at any depth: models of several parts have a configuration for each."""
-    if isinstance(value, list):
-        for inner in value:
-            yield from _code_keys(inner)
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            # A kernel of a repository has a slash, as in "organisation/kernel"; one of the library has none.
-            if (key in _CODE and inner) or (key.endswith("_implementation") and "/" in str(inner)):
-                yield key
-            yield from _code_keys(inner)
+    rest = [content]
+    while rest:
+        value = rest.pop()
+        if isinstance(value, dict):
+            kernels = (key for key in value if key.endswith("_implementation") and _is_of_repository(value[key]))
+            yield from (*(key for key in _CODE if value.get(key)), *kernels)
+            rest += value.values()
+        elif isinstance(value, list):
+            rest += value
+
+
+def _is_of_repository(kernel: Any) -> bool:
+    """Return whether a kernel, or one of a model's parts, is of a repository, as in "organisation/kernel"."""
+    parts = kernel.values() if isinstance(kernel, dict) else [kernel]
+    return any(isinstance(part, str) and "/" in part for part in parts)

@@ -10,10 +10,14 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM
 
+from client.model.base_model import load_base
+from simulations.gguf_base import gguf_base
 from tests.helpers.client.code import SPOILS, with_code
 from tests.helpers.client.nodes import write_node
 from tests.helpers.end_to_end.command import ROOT, TINY, call, refusal, settings
 from tests.helpers.end_to_end.numpy_project import NumpyProject
+from tests.helpers.simulations.gguf import WIDTH, write_gguf
+from tests.helpers.simulations.requirements import needs_packages
 from tests.helpers.simulations.runs import BRIEF, run_tiny
 
 LANGUAGE = ("data.task=causal-lm", "clients.partition=iid", "base.path=tiny:gpt2")
@@ -82,6 +86,17 @@ def test_found_S20_a_simulation_reads_no_base_that_names_code(tmp_path):
     ended = call("simulate", TINY, "--out", tmp_path / "runs", *settings(*BRIEF, *LANGUAGE, f"base.path={base}"))
     refused(ended, base)
     assert not (tmp_path / "runs").exists()
+
+
+@needs_packages("gguf", "accelerate")
+@pytest.mark.parametrize("spoil", ["a model of unknown type", "a tokenizer of unknown class", "a generation"])
+def test_found_S20_what_lies_beside_a_gguf_file_is_not_read(spoil, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDLORA_CACHE", str(tmp_path / "cache"))
+    beside = with_code("gpt2", tmp_path / "beside", SPOILS[spoil])
+    write_gguf(beside / "own.gguf")
+    made = gguf_base(str(beside / "own.gguf"))
+    assert load_base(str(made), "causal-lm", (), "float32", "cpu").model.config.hidden_size == WIDTH
+    assert not (tmp_path / "RAN").exists()
 
 
 @pytest.mark.parametrize("spoil", ["a model of known type", "a tokenizer", "a generation"])

@@ -38,6 +38,7 @@ def test_it_has_its_weights(folder):
         ("config.json", {"auto_map": CODE}, "auto_map"),
         ("config.json", {"auto_map": "code.Model"}, "auto_map"),
         ("config.json", {"parts": [{"vision_config": {"auto_map": CODE}}]}, "auto_map"),
+        ("config.json", json.loads('{"a":' * 700 + '{"auto_map": 1}' + "}" * 700), "auto_map"),
         ("config.0.1.0.json", {"auto_map": CODE}, "auto_map"),
         ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": [None, "a/b--code.Fast"]}}, "auto_map"),
         ("processor_config.json", {"auto_map": CODE}, "auto_map"),
