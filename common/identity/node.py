@@ -60,7 +60,7 @@ def newest_roster(folder: Path, name: str, invited: Roster, key: Ed25519PublicKe
     path = _path(folder, name)
     if not path.exists():
         return invited
-    data = files.read_public(path, links=True)
+    data = files.read_public(path)
     with files.prefix_errors(path):
         older, newer = sorted((invited, roster.read_roster(data, key)), key=lambda each: each.version)
         return _check_successor(older, newer)

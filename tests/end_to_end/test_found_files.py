@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
+from common.errors import IdentityError
 from tests.helpers.client.nodes import write_node
 from tests.helpers.end_to_end.command import ROOT, TINY, call, end, refusal, settings
 from tests.helpers.end_to_end.numpy_project import NumpyProject
@@ -265,6 +266,27 @@ def test_found_S18_keys_are_not_read_through_a_link(name, project, tmp_path_fact
     plant(project.folder / "keys", name, "link", tmp_path_factory.mktemp("outside"))
     message = refusal(call("server", project.file))
     assert f"{project.folder / 'keys' / name}: is a symbolic link; put the file itself there" in message
+
+
+def test_found_S18_a_node_writes_nothing_through_a_link(undisturbed, tmp_path, tmp_path_factory):
+    project, outside = NumpyProject(tmp_path), tmp_path_factory.mktemp("outside")
+    project.admit_new(node.name for node in HONEST)
+    for name in ("ada.receipts", "ada.sent", "bob.receipts", "bob.sent"):
+        (outside / name).write_text("precious")
+        (tmp_path / "nodes" / name).symlink_to(outside / ("nothing" if "bob" in name else name))
+    before = content(outside)
+    assert project.whole_run(HONEST).status == 0
+    assert content(outside) == before
+    assert hashes(project.run) == hashes(undisturbed.run)
+    assert (tmp_path / "nodes" / "cyd.receipts").stat().st_size  # control
+
+
+@pytest.mark.parametrize("name", ["ada.roster", "ada.rounds", "ada.invite", "ada.key"])
+def test_found_S18_a_node_reads_nothing_through_a_link(name, project, tmp_path_factory):
+    assert (project.folder / "nodes" / name).is_file()
+    plant(project.folder / "nodes", name, "link", tmp_path_factory.mktemp("outside"))
+    with pytest.raises(IdentityError, match=f"{name}: is a symbolic link; put the file itself there"):
+        project.node(HONEST[0])
 
 
 # --- S22: pipes, devices and sockets are refused at once ---
