@@ -119,6 +119,8 @@ def _bytes(path: Path) -> bytes:
         return read_plain(path, links=True)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; give the path of a file of rows") from None
+    except MemoryError:
+        raise DataError(f"{path} is larger than the free memory; give a smaller file of rows") from None
 
 
 _READERS: Mapping[str, Callable[[Path], tuple[Row, ...]]] = {

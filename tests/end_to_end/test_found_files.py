@@ -101,7 +101,6 @@ def test_found_S17_a_simulation_is_closed_and_what_is_given_away_is_the_users(tm
     assert (run / "nodes").is_dir()
     assert modes(tmp_path / "adapter") == ({0o777}, {0o666})
     assert stat.S_IMODE((tmp_path / "merged").stat().st_mode) == 0o777
-    assert os.umask(os.umask(0o022)) is not None
 
 
 def go_on(project):

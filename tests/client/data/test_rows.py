@@ -29,6 +29,15 @@ def test_only_line_feeds_end_a_json_line(tmp_path: Path) -> None:
     assert read_rows(path) == (Row(1, {"text": text}),)
 
 
+def test_a_file_that_is_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path, **options: bool) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setattr(rows, "read_plain", read)
+    with pytest.raises(DataError, match=r"rows\.jsonl is larger than the free memory; give a smaller file"):
+        read_rows(tmp_path / "rows.jsonl")
+
+
 def test_csv_with_quoted_newlines_counts_physical_lines(tmp_path: Path) -> None:
     path = write(tmp_path, "rows.csv", 'text,label\n"two\nlines, ""quoted""",a\nplain,b\n')
     assert read_rows(path) == (
