@@ -107,12 +107,14 @@ def _is_folder(place: Path) -> bool:
 
 def _close(place: Path, right: int) -> tuple[Path, int] | None:
     """Give a file or folder the right mode if others may open it; return it with the mode before."""
-    status = place.lstat()
-    mode = stat.S_IMODE(status.st_mode)
-    if not mode & _OPEN:
-        return None
     try:
+        status = place.lstat()
+        mode = stat.S_IMODE(status.st_mode)
+        if not mode & _OPEN:
+            return None
         place.chmod(right)
+    except FileNotFoundError:  # A running server has removed it.
+        return None
     except OSError as error:
         raise JournalError(
             f"{place} is open to others (mode {mode:04o}) and cannot be closed, as it belongs to user {status.st_uid} "
@@ -127,7 +129,11 @@ def _check_hard_links(run: Path) -> None:
     Raises:
         JournalError: one has; names it.
     """
-    files = {place: place.stat() for place in _walk(run) if not _is_folder(place)}
+    files: dict[Path, os.stat_result] = {}
+    for place in _walk(run):
+        with suppress(FileNotFoundError):  # A running server has removed it.
+            if not _is_folder(place):
+                files[place] = place.lstat()
     names = Counter(status.st_ino for status in files.values())
     for place, status in files.items():
         if status.st_nlink > names[status.st_ino]:
