@@ -31,8 +31,8 @@ PLACES = {
 FLOWER_PRIVATE, ITS_PLACE = "flwr.supercore", "common/protocol/flower.py"
 
 SHARED = (
-    *("common/atomic_files", "common/closed_folders", "common/disk_errors", "common/errors", "common/plain_files"),
-    *("common/seeding", "common/signals"),
+    *("common/atomic_files", "common/closed_folders", "common/disk_errors", "common/errors", "common/first_fault"),
+    *("common/plain_files", "common/seeding", "common/signals"),
 )
 """Files of common that everybody may import."""
 INSIDE = {

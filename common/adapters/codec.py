@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from math import prod
 from mmap import mmap
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -198,8 +198,13 @@ def _arrays(layout: CodecHeader, view: memoryview) -> dict[str, Array]:
 def _factors(name: str, layout: CodecHeader, arrays: dict[str, Array], known: Adapter) -> Factors:
     module = layout.modules[name]
     a = arrays[f"{name}.a"] if "a" in module.sides else _known_a(name, module, known)
-    b = arrays[f"{name}.b"] if "b" in module.sides else np.zeros((module.d, module.r), _DTYPES[layout.dtype])
+    b = arrays[f"{name}.b"] if "b" in module.sides else _zeros((module.d, module.r), _DTYPES[layout.dtype])
     return Factors(a, b)
+
+
+def _zeros(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:
+    """Return one zero seen as many: what a header only names takes no memory."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def _known_a(name: str, module: ModuleHeader, known: Adapter) -> Array:

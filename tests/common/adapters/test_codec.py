@@ -282,13 +282,24 @@ def peak_of(blob: bytes) -> int:
         sealed(claim({"q": (10**100, 1, 0, "a")})),
         struct.pack("<6sHIIQ", b"fedlra", 1, 0, 2**32 - 1, 2**64 - 1) + bytes(64),
         struct.pack("<6sHIIQ", b"fedlra", 1, 0, 2**32 - 1, PREFIX + 64) + bytes(64),
+        sealed(b'{"dtype":"f32","modules":{%s}}' % b",".join(b'"%d":{}' % number for number in range(300_000))),
+        sealed(b'{"dtype":"f32","modules":{"q":{%s}}}' % b",".join(b'"%d":1' % number for number in range(300_000))),
+        sealed(b'{"dtype":"f32","modules":[%s]}' % b",".join([b"[]"] * 1_000_000)),
     ],
 )
 def test_a_claimed_size_is_not_allocated(blob: bytes) -> None:
     with pytest.raises(CodecError):
         decode_adapter(blob)
+    assert peak_of(blob) < 100_000 + 2 * len(blob)
+
+
+def test_a_b_that_was_not_sent_takes_no_memory() -> None:
+    blob = sealed(claim({"q": (100_000, 1, 1, "a")}), bytes(4))
+    b = decode_adapter(blob)["q"].b
+    assert (b.shape, b.dtype, b.any(), b.flags.writeable) == ((100_000, 1), np.float32, False, False)
     assert peak_of(blob) < 100_000
 
 
-def test_that_measure_sees_an_allowed_size() -> None:
-    assert peak_of(sealed(claim({"q": (100_000, 1, 1, "a")}), bytes(4))) > 400_000
+def test_that_measure_sees_an_allocated_size() -> None:
+    known = random_adapter({f"{number}": (1, 1, 0) for number in range(1000)})
+    assert peak_of(encode_adapter(known)) > 400_000
