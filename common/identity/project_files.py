@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -99,7 +99,7 @@ def _certificate(path: Path) -> x509.Certificate:
 def _public_key(path: Path) -> Ed25519PublicKey:
     try:
         key = load_pem_public_key(files.read_public(path))
-    except (ValueError, UnsupportedAlgorithm):
+    except (ValueError, UnsupportedAlgorithm, InternalError):
         key = None
     if isinstance(key, Ed25519PublicKey):
         return key

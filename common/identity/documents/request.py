@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA384
@@ -43,7 +43,7 @@ class JoinRequest:
         """
         try:
             key = load_der_public_key(self.tls_key)
-        except (ValueError, UnsupportedAlgorithm):
+        except (ValueError, UnsupportedAlgorithm, InternalError):
             raise IdentityError(_DAMAGED) from None
         if isinstance(key, PublicKey) and isinstance(key.curve, ec.SECP384R1):
             return key

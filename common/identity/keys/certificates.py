@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -78,7 +78,7 @@ def from_pem(data: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_pem_x509_certificate(data)
         key = certificate.public_key()
-    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm):
+    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm, InternalError):
         raise IdentityError("is not a certificate; restore the file that was made with the others") from None
     if isinstance(key, PublicKey) and isinstance(key.curve, ec.SECP384R1):
         return certificate
@@ -105,7 +105,7 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     """Return whether the authority's key signed the certificate."""
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, InternalError):
         return False
     return True
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -96,7 +96,7 @@ def _read(path: Path) -> object:
         raise IdentityError(f"{path} is encrypted; set {VARIABLE} to its passphrase")
     try:
         return load_pem_private_key(data, passphrase if encrypted else None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (ValueError, TypeError, UnsupportedAlgorithm, InternalError):
         remedy = f"set {VARIABLE} to the passphrase it was made with" if encrypted else "put the key back"
         raise IdentityError(f"{path} cannot be read as a private key; {remedy}") from None
 

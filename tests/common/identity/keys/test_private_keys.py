@@ -1,3 +1,4 @@
+from base64 import b64decode, b64encode
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def test_what_is_no_such_key_is_refused(tmp_path: Path, content: bytes | None) -
     for _, read in KINDS:
         with pytest.raises(IdentityError, match=r"a\.key"):
             read(path)
+
+
+@pytest.mark.parametrize("name", ["new_signing_key", "new_tls_key"])
+def test_a_key_with_a_flipped_bit_is_refused_or_read(tmp_path: Path, name: str) -> None:
+    path, (first, *lines, last) = tmp_path / "a.key", private_keys.to_pem(getattr(private_keys, name)()).splitlines()
+    der, read, refused = b64decode(b"".join(lines)), getattr(private_keys, name.replace("new", "read")), 0
+    files.create_file(path, b"")
+    for bit in range(8 * len(der)):
+        changed = bytes(byte ^ (1 << bit % 8) * (place == bit // 8) for place, byte in enumerate(der))
+        path.write_bytes(b"\n".join([first, b64encode(changed), last, b""]))
+        try:
+            read(path)
+        except IdentityError:
+            refused += 1
+    assert 100 < refused <= 8 * len(der)
 
 
 def test_one_kind_of_key_is_not_taken_for_the_other(tmp_path: Path) -> None:
