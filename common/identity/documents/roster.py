@@ -89,7 +89,7 @@ def read_roster(data: bytes, key: Ed25519PublicKey, at_least: int = 0) -> Roster
     Raises:
         IdentityError: its form or signature is wrong, or its version is below `at_least`.
     """
-    roster = signed_json.open_document("roster", Roster, data, lambda _: key)
+    roster = signed_json.open_signed_by("roster", Roster, data, key)
     if roster.version < at_least:
         raise IdentityError(
             f"roster version {roster.version} is older than version {at_least}, seen before; use the newest roster.json"

@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from common.errors import IdentityError
+from common.first_fault import first_fault
+from common.identity.keys.files import LARGEST
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -63,22 +65,44 @@ def open_document(
         IdentityError: it is of another kind or form, or its signature is wrong.
     """
     body, signature = _parts(kind, data)
+    document = _shaped(kind, shape, body)
+    _verify(kind, body, signature, key_of(document))
+    return document
+
+
+def open_signed_by(kind: str, shape: type[Document], data: bytes, key: Ed25519PublicKey) -> Document:
+    """Open the document in these bytes; of what this key has not signed, no more is read than that.
+
+    Raises:
+        IdentityError: it is of another kind or form, or its signature is wrong.
+    """
+    body, signature = _parts(kind, data)
+    _verify(kind, body, signature, key)
+    return _shaped(kind, shape, body)
+
+
+def _shaped(kind: str, shape: type[Document], body: Any) -> Document:
     try:
-        document = TypeAdapter(shape).validate_json(_json(body))
+        return TypeAdapter(shape).validate_json(_json(body))
     except ValidationError as error:
+        where, what = first_fault(error)
         raise IdentityError(
-            f"is not a valid {kind} of this version of fedlora ({_first(error)}); ask for a new one"
+            f"is not a valid {kind} of this version of fedlora ({where or 'body'}: {what}); ask for a new one"
         ) from None
+
+
+def _verify(kind: str, body: Any, signature: bytes, key: Ed25519PublicKey) -> None:
     try:
-        key_of(document).verify(signature, signed_bytes(kind, body))
+        key.verify(signature, signed_bytes(kind, body))
     except InvalidSignature:
         raise IdentityError(
             f"the signature of this {kind} is wrong: it was changed, or another key made it; ask its maker for it again"
         ) from None
-    return document
 
 
 def _parts(kind: str, data: bytes) -> tuple[Any, bytes]:
+    if len(data) > LARGEST:
+        raise IdentityError(f"is larger than {LARGEST} bytes, so it is no {kind} of fedlora; ask for the right one")
     try:
         document = json.loads(data.decode())
         body, signature = document["body"], from_hex(document["signature"])
@@ -95,8 +119,3 @@ def _spell(kind: str, body: Any, signature: str) -> bytes:
 
 def _json(value: Any, allow_nan: bool = False) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=allow_nan).encode()
-
-
-def _first(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, fault['loc'])) or 'body'}: {fault['msg']}"

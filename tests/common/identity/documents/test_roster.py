@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from common.errors import IdentityError
 from common.identity.documents import roster, signed_json
 from common.identity.documents.roster import Member, Roster
+from common.identity.keys import files
 from common.identity.keys.private_keys import new_signing_key
 from tests.helpers.common.identity_parties import NOW, mutations
 
@@ -102,6 +104,26 @@ def test_the_forms_above_are_refused_for_their_content_alone() -> None:
     body["members"]["c"] = body["members"].pop("b")
     with pytest.raises(IdentityError, match="another name"):
         roster.read_roster(signed_body(body), PUBLIC)
+
+
+def peak_of(data: bytes) -> int:
+    """Return the bytes that reading these allocates at its highest."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(IdentityError):
+            roster.read_roster(data, PUBLIC)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_of_what_the_key_has_not_signed_little_is_read() -> None:
+    body = json.loads(SIGNED)["body"]
+    faulty = {**body, "members": {f"{number}": {} for number in range(20_000)}}
+    unsigned = signed_body(faulty).replace(b'"version":3', b'"version":4')
+    assert peak_of(unsigned) < 30 * len(unsigned)  # JSON in memory; each fault described takes 600 bytes
+    assert peak_of(signed_body(faulty)) < 60 * len(unsigned)
+    assert peak_of(b'{"body":' + b"[" * files.LARGEST) < 10_000  # not parsed, since it is too large
 
 
 @pytest.mark.parametrize(
