@@ -193,7 +193,7 @@ def _nudge(owner: Any, key: Any, number: int, places: Any, values: Sequence[Any]
     elif isinstance(value, str):
         owner[key] = (value[:-1], value + "0", value.upper(), value * 2, [value])[number % 5]
     elif isinstance(value, list):
-        owner[key] = (value[:-1], value * 2, value[::-1], {"0": value}, value + [value])[number % 5]
+        owner[key] = (value[:-1], value * 2, value[::-1], {"0": value}, [*value, value])[number % 5]
     else:
         _replace(owner, key, number, places, values)
 

@@ -15,6 +15,9 @@ EXAMPLES = 2000
 FACTOR = 2
 """Bytes that a reader may allocate for each byte of its input, beside its constant."""
 
+_VARYING = re.compile(r"""/[^ ]*/|[0-9]+|'[^']*'""")
+"""What differs between errors of one kind."""
+
 many = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -54,7 +57,7 @@ class Target:
             self.read(data)
             told = "read"
         except self.errors as error:
-            told = f"{type(error).__name__}: {re.sub(r'[0-9].*', '#', str(error))[-60:]}"
+            told = f"{type(error).__name__}: {_VARYING.sub('#', str(error))[:60]}"
         finally:
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
