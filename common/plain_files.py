@@ -63,10 +63,15 @@ def read_plain(path: Path, most: int | None = None, *, links: bool = False) -> b
         if most is None:
             return file.read()
         size = os.fstat(file.fileno()).st_size
-        data = b"" if size > most else file.read(most + 1)
+        data = b"" if size > most else read_most(file, most + 1)
     if size > most or len(data) > most:
         raise OSError(EFBIG, f"it has more than {spell_size(most)}, the most of such a file", str(path))
     return data
+
+
+def read_most(file: BufferedRandom, most: int) -> bytes:
+    """Return what is in an open file, up to `most` bytes; `read` alone would take memory for as many at once."""
+    return file.read(min(most, 2 * os.fstat(file.fileno()).st_size + 1))
 
 
 def check_plain(path: Path, *, links: bool = False) -> None:

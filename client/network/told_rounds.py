@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from common.errors import IdentityError
 from common.identity.keys import disk
-from common.plain_files import open_plain
+from common.plain_files import open_plain, read_most
 from common.protocol.round_notice import RoundNotice
 
 LARGEST = 8 << 20
@@ -104,7 +104,7 @@ def _read(path: Path) -> bytes:
             return b""
         with open_plain(path) as file:
             disk.refuse_shared(path, os.fstat(file.fileno()).st_mode, "600")
-            data = file.read(LARGEST + 1)
+            data = read_most(file, LARGEST + 1)
     if len(data) > LARGEST:
         raise IdentityError(f"{path} is larger than {LARGEST} bytes; move it away, and the node begins a new one")
     return data

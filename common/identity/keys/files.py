@@ -8,7 +8,7 @@ from pathlib import Path
 from common.atomic_files import write_file
 from common.errors import IdentityError
 from common.identity.keys import disk
-from common.plain_files import open_plain
+from common.plain_files import open_plain, read_most
 
 LARGEST = 4 << 20
 """Largest file that is read, in bytes; a roster of 10,000 nodes is smaller."""
@@ -42,7 +42,7 @@ def read_private(path: Path) -> bytes:
     """
     with disk.as_identity_errors(path), open_plain(path) as file:
         disk.refuse_shared(path, os.fstat(file.fileno()).st_mode, "600")
-        return file.read(LARGEST)
+        return read_most(file, LARGEST)
 
 
 def read_public(path: Path, *, links: bool = False) -> bytes:
@@ -56,7 +56,7 @@ def read_public(path: Path, *, links: bool = False) -> bytes:
         IdentityError: it is too large, not a plain file, or cannot be read.
     """
     with disk.as_identity_errors(path), open_plain(path, links=links) as file:
-        data = file.read(LARGEST + 1)
+        data = read_most(file, LARGEST + 1)
     if len(data) > LARGEST:
         raise IdentityError(f"{path} is larger than {LARGEST} bytes, so fedlora did not make it; give the right file")
     return data

@@ -1,5 +1,6 @@
 import os
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -171,3 +172,13 @@ def test_what_a_crash_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "a.key").touch()
     with folders.lock(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["a.key"]
+
+
+@pytest.mark.parametrize("read", [files.read_private, files.read_public])
+def test_a_small_file_takes_little_memory(tmp_path: Path, read) -> None:
+    files.create_file(tmp_path / "a.key", bytes(1000))
+    tracemalloc.start()
+    assert read(tmp_path / "a.key") == bytes(1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 1000 < peak < 50_000
