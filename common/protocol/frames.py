@@ -9,7 +9,7 @@ There is one way to cut a message into frames, so a frame of any other length is
 import io
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import IO
+from typing import IO, Any
 
 from flwr.app import Message
 
@@ -49,9 +49,23 @@ def read_first_frame(first: bytes, limit: int | None = None) -> MessageHeader:
     return read_header(first[_PREFIX:], limit)
 
 
-def memory_buffer(size: int) -> IO[bytes]:
-    """Return a buffer of this size, which takes memory only for the bytes that are written."""
-    return io.BytesIO(bytes(size))
+class GrowingBuffer(io.BytesIO):
+    """Memory for a message: room for a quarter more than has come, and never for more than `size`, which is a claim."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._size, self._room = size, 0
+
+    def write(self, frame: Any) -> int:
+        """Write a frame after those before it."""
+        place = self.tell()
+        if (end := place + len(frame)) > self._room:
+            room = end + end // 4
+            self._room = room if room * 5 < self._size * 4 else self._size  # The last step is not a small one.
+            self.seek(self._room - 1)
+            super().write(b"\0")
+            self.seek(place)
+        return super().write(frame)
 
 
 class IncomingMessage:
@@ -64,7 +78,7 @@ class IncomingMessage:
     Its `left` is the number of bytes that are still to come.
     """
 
-    def __init__(self, head: MessageHeader, store: Callable[[int], IO[bytes]] = memory_buffer) -> None:
+    def __init__(self, head: MessageHeader, store: Callable[[int], IO[bytes]] = GrowingBuffer) -> None:
         self._head, self._store = head, store(head.size)
         self.left = head.size
         self._lengths = _lengths(size for _, size in head.arrays)
@@ -83,6 +97,8 @@ class IncomingMessage:
     def finish(self) -> Message:
         """Return the message once all its frames have come; call it once."""
         with self._store as store:
+            if isinstance(store, io.BytesIO):
+                store.getvalue()  # Gives back what it has in excess, so that all of it is read without a copy.
             store.seek(0)
             for array, size in self._head.arrays:
                 array.data = store.read(size)

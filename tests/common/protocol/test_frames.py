@@ -158,6 +158,19 @@ def test_64_mb_cost_their_own_size_once():
     assert 2**26 <= peak < 2**26 + 4 * FRAME
 
 
+def test_a_claimed_size_takes_no_memory_and_what_comes_takes_its_own(frames):
+    plain = head(frames)
+    plain["records"] = [["r", "arrays", [["k", "uint8", [2**50], "x", 2**50]]]]
+    for came in (0, 1, 2, 9):
+        tracemalloc.start()
+        incoming = IncomingMessage(read_first_frame(framed(plain)))
+        for _ in range(came):
+            incoming.add(bytes(FRAME))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert came * FRAME <= peak < 1.6 * came * FRAME + 2 * FRAME
+
+
 @pytest.mark.parametrize(
     "change",
     [
