@@ -6,7 +6,8 @@ else about the node comes from that file, never from the server.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -29,7 +30,7 @@ from client.training.train import train
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter
 from common.adapters.link_codecs import MissingBuffer
-from common.errors import CodecError, FedloraError
+from common.errors import CodecError, FedloraError, TransportError
 from common.protocol.assignment import Assignment, Training
 from common.protocol.messages import FROZEN, RejectionReason, RoundId, fault_word, pack_update, unpack_assignment
 from common.protocol.payload import Payload
@@ -76,11 +77,21 @@ Work = Callable[[Path, Payload], tuple[Values, bytes]]
 def _answer(message: Message, context: Context, work: Work) -> Message:
     """Return the reply to a message, or an error with the reason word."""
     try:
-        payload = Payload.from_message(message)
-        values, blob = work(_node_file(context), read_parts(payload))
+        with _reading():
+            payload = read_parts(Payload.from_message(message))
+        values, blob = work(_node_file(context), payload)
         return Message(Payload(outgoing_values(values), blob).to_records(), reply_to=message)
     except Exception as error:  # Flower would send the text of an uncaught exception to the server.
         return _error_reply(message, error)
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Let what a request of another form makes Python raise be an error of ours, of which no traceback is logged."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise TransportError(f"the request has another form ({error!r}); use the same release on both sides") from None
 
 
 _WORDS: Mapping[type[Exception], RejectionReason] = {CodecError: "codec", MissingBuffer: "missing"}
@@ -103,8 +114,9 @@ def _node_file(context: Context) -> Path:
 
 
 def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
-    targets, base = asked.values["targets"], asked.values.get("base")
-    announced = describe_node(load_node(file), targets if isinstance(targets, str) else tuple(targets))
+    with _reading():
+        targets, base = _targets(asked.values["targets"]), asked.values.get("base")
+    announced = describe_node(load_node(file), targets)
     if base not in (None, announced.model.fingerprint):
         log.error(
             "the server will refuse this node: the run's base model, tokenizer, targets, labels or max_length have "
@@ -116,12 +128,19 @@ def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
     return announced.to_values(), b""
 
 
+def _targets(asked: Any) -> str | tuple[str, ...]:
+    if not isinstance(asked, str) and not all(isinstance(name, str) for name in asked):
+        raise TypeError("a target is not a name")
+    return asked if isinstance(asked, str) else tuple(asked)
+
+
 def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
-    _check_frozen(asked)
-    assignment = unpack_assignment(asked.values, asked.blob, asked.parts)
-    round_id, training = RoundId.from_values(asked.values), Training.from_values(asked.values)
-    stated = asked.values.get("cohort", 0), asked.values.get("phases", 1)
-    _check_policy(file, TrainingRequest(round_id, assignment, training, *stated))
+    with _reading():
+        _check_frozen(asked)
+        assignment = unpack_assignment(asked.values, asked.blob, asked.parts)
+        round_id, training = RoundId.from_values(asked.values), Training.from_values(asked.values)
+        stated = asked.values.get("cohort", 0), asked.values.get("phases", 1)
+        _check_policy(file, TrainingRequest(round_id, assignment, training, *stated))
     node = load_node(file)
     skeleton, lora = _attach(node, round_id, assignment.start)
     _log_start(round_id, training, assignment, node.settings.rank)
@@ -180,9 +199,10 @@ def _trainings(file: Path) -> list[tuple[float, RoundId]]:
 
 
 def _evaluate(file: Path, asked: Payload) -> tuple[Values, bytes]:
-    _check_frozen(asked)
-    adapter, round_id = decode_adapter(asked.parts[FROZEN]), RoundId.from_values(asked.values)
-    _decline(file, evaluation_violation(_policy(file), round_id, adapter))
+    with _reading():
+        _check_frozen(asked)
+        adapter, round_id = decode_adapter(asked.parts[FROZEN]), RoundId.from_values(asked.values)
+        _decline(file, evaluation_violation(_policy(file), round_id, adapter))
     node = load_node(file)
     skeleton, lora = _attach(node, round_id, adapter)
     score = evaluate(skeleton, lora, adapter, node.held)

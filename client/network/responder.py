@@ -2,16 +2,16 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from flwr.app import ConfigRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from common.errors import FedloraError
+from common.errors import FedloraError, TransportError
 from common.protocol.channel import NOTICE
 from common.protocol.frames import encode_message
 from common.protocol.messages import fault_word
-from common.protocol.payload import Payload
+from common.protocol.payload import Kind, Payload
 
 _FAILED = 2
 """Flower's code for a client app that failed."""
@@ -74,15 +74,18 @@ class Responder:
         try:
             return encode_message(self._sign(self._reply(message)))
         except Exception as error:
-            log.error("a %s message failed: %s", message.metadata.message_type, error, exc_info=error)
+            trace = None if isinstance(error, FedloraError) else error
+            log.error("%s message failed: %s", _spell(message.metadata.message_type), error, exc_info=trace)
             return encode_message(Message(Error(_FAILED, "failed"), reply_to=message))
 
     def _reply(self, message: Message) -> Message:
         assert self._app is not None
         # Flower dispatches "train.default" as it does "train".
-        kind = message.metadata.message_type.partition(".")[0]
+        kind, _, action = message.metadata.message_type.partition(".")
+        if kind not in get_args(Kind) or action not in ("", "default"):
+            raise TransportError("this release has no such request; use the same release on both sides")
         if kind != "query" and (fault := self._auditor.on_request(kind, Payload.from_message(message).values)):
-            log.error("declined %s message, policy: %s", "an evaluate" if kind == "evaluate" else "a train", fault)
+            log.error("declined %s message, policy: %s", _spell(kind), fault)
             return Message(Error(_FAILED, "policy"), reply_to=message)
         return self._app(message, self._context)
 
@@ -91,3 +94,9 @@ class Responder:
             sent = Payload.from_message(reply)
             reply.content["values"] = ConfigRecord({**sent.values, **self._auditor.sign(sent)})
         return reply
+
+
+def _spell(kind: str) -> str:
+    """Return a kind of message with its article; nothing in it acts on a terminal."""
+    word = ascii(kind[:12]).strip("'")
+    return f"{'an' if word.startswith('e') else 'a'} {word}"

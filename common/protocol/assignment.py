@@ -6,10 +6,10 @@ gradient; the client never learns which rule it serves.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from common.adapters.adapter import Adapter, Shapes
-from common.protocol.values import Values
+from common.protocol.values import Natural, Rule, Values, Whole
 
 Trains = Literal["both", "b", "a"]
 Returns = Literal["update", "gradient"]
@@ -84,15 +84,15 @@ class Training(Values):
         phase: counted from 1 within the round.
     """
 
-    learning_rates: tuple[float, ...]
-    batch: int
-    accumulate: int = 1
-    clip: float = 1.0
-    dropout: float = 0.0
-    checkpointing: bool = False
-    seed: int = 0
-    round: int = 1
-    phase: int = 1
+    learning_rates: Annotated[tuple[float, ...], Rule(list, items=float)]
+    batch: Natural
+    accumulate: Natural = 1
+    clip: Annotated[float, Rule(float, low=0)] = 1.0
+    dropout: Annotated[float, Rule(float, low=0, high=1)] = 0.0
+    checkpointing: Annotated[bool, Rule(bool)] = False
+    seed: Whole = 0
+    round: Whole = 1
+    phase: Natural = 1
 
     @property
     def rows(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from math import nextafter
 from typing import Any, Literal
 
 from common.adapters.adapter import Adapter
@@ -9,7 +10,7 @@ from common.adapters.codec import DecodeLimits, decode_adapter, encode_adapter, 
 from common.errors import ConfigError, DataError, ModelError
 from common.protocol.assignment import Assignment, Term, Training, Trains, Update
 from common.protocol.channel import REPLY_BYTES
-from common.protocol.values import Values
+from common.protocol.values import Rule, Values
 
 ADAPTER_STYPE = "fedlora.v1"
 """Type of the one array that a message carries: the bytes of `common.adapters.codec`."""
@@ -96,6 +97,9 @@ def pack_terms(assignment: Assignment) -> dict[str, bytes]:
     return {term.name: encode_adapter(term.adapter, omit=lent) for term in assignment.terms if term.adapter}
 
 
+_SCALING = Rule(float, low=nextafter(0, 1))
+
+
 def unpack_assignment(values: Mapping[str, Any], blob: bytes, parts: Mapping[str, bytes]) -> Assignment:
     """Undo `assignment_values` and the packing of each buffer.
 
@@ -105,9 +109,10 @@ def unpack_assignment(values: Mapping[str, Any], blob: bytes, parts: Mapping[str
         parts: further buffers by name: of the frozen factors, and of terms.
 
     Raises:
-        KeyError: a value is missing.
+        KeyError, TypeError, InvalidValue: a value is missing, or of another form.
         CodecError: a buffer is malformed.
     """
+    _SCALING.check("scaling", values["scaling"])
     start = decode_adapter(blob)
     frozen = decode_adapter(parts[FROZEN]) if FROZEN in parts else Adapter()
     terms = tuple(_unpack_term(name, values, parts.get(name), start) for name in values["terms"])

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
+from common.errors import TransportError
 from common.protocol.messages import ADAPTER_STYPE, RejectionReason
 
 Kind = Literal["query", "train", "evaluate"]
@@ -56,11 +57,14 @@ class Payload:
         Not through Flower's views by kind: each of these is a cycle, which keeps the blob until the next collection.
 
         Raises:
-            KeyError, TypeError, AttributeError, ValueError: it is not a message of fedlora.
+            TransportError: it is not a message of fedlora.
         """
-        content: Any = message.content
-        buffers = {name: array.data for name, array in content["adapter"].items()} if "adapter" in content else {}
-        return cls(dict(content["values"]), buffers.pop(_BLOB, b""), buffers)
+        try:
+            content: Any = message.content
+            buffers = {name: array.data for name, array in content["adapter"].items()} if "adapter" in content else {}
+            return cls(dict(content["values"]), buffers.pop(_BLOB, b""), buffers)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise TransportError(f"a message is not one of fedlora ({type(error).__name__})") from None
 
 
 class ReadMessage(Message):
@@ -80,6 +84,6 @@ def read_reply(message: Message) -> Payload | RejectionReason:
         return reason if reason in get_args(RejectionReason) else "failed"  # type: ignore[return-value]
     try:
         payload = Payload.from_message(message)
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except TransportError:
         return "malformed"
     return "malformed" if payload.parts else payload

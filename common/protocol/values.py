@@ -44,6 +44,7 @@ class Rule:
 
 Text = Annotated[str, Rule(str)]
 Whole = Annotated[int, Rule(int, low=0)]
+Natural = Annotated[int, Rule(int, low=1)]
 Real = Annotated[float, Rule(float)]
 Texts = Annotated[list[str], Rule(list, items=str)]
 

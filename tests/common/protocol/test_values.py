@@ -29,6 +29,22 @@ def test_a_tuple_travels_as_a_list():
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("learning_rates", value) for value in (None, 0.1, "0.1", [1], ["0.1"], (0.1,))),
+        *(("batch", value) for value in (0, -1, True, "4", 4.0, None)),
+        *(("accumulate", 0), ("clip", 1), ("clip", -0.5), ("dropout", 1.5), ("dropout", float("nan"))),
+        *(("checkpointing", 1), ("seed", -1), ("round", "1"), ("phase", 0)),
+    ],
+)
+def test_training_of_another_form_is_refused(name, value):
+    values = Training((0.1, 0.2), 4).to_values()
+    assert Training.from_values(values)
+    with pytest.raises(InvalidValue, match=name):
+        Training.from_values(values | {name: value})
+
+
+@pytest.mark.parametrize(
     ("name", "value", "word"),
     [
         ("examples", 0, "weight"),
