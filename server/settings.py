@@ -6,7 +6,7 @@ from pathlib import Path
 from common.adapters.link_codecs import codec_named
 from common.closed_folders import check_run
 from common.errors import ConfigError
-from common.settings.reader import parse_settings, read_toml
+from common.settings.reader import parse_settings, read_toml, user_path
 from common.settings.recipe import Server
 from common.settings.resume import resume_settings
 from common.settings.server import RunBase, ServerFile
@@ -33,8 +33,8 @@ def read_server(file: Path) -> ServerFile:
     if "max_rank" in tables:
         raise ConfigError(f"{file}: max_rank belongs in [base], as [base] max_rank; move it there")
     settings = parse_settings(ServerFile, tables, str(file))
-    folder = file.parent / Path(settings.folder or f"runs/{settings.run}").expanduser()
-    keys = file.parent / Path(settings.keys).expanduser()
+    folder = file.parent / user_path(settings.folder or f"runs/{settings.run}")
+    keys = file.parent / user_path(settings.keys)
     check_run(folder)
     if has_begun(folder / "journal") and (config := folder / "config.toml").is_file():
         settings = resume_settings(ServerFile, tables, str(file), config)
@@ -46,6 +46,6 @@ def read_server(file: Path) -> ServerFile:
 def _resolved(base: RunBase, folder: Path) -> RunBase:
     def absolute(path: str | None) -> str | None:
         # Absolute, since it is read again from the run's own config.toml.
-        return path if not path or path.startswith("package:") else str((folder / Path(path).expanduser()).absolute())
+        return path if not path or path.startswith("package:") else str((folder / user_path(path)).absolute())
 
     return replace(base, file=absolute(base.file), path=absolute(base.path))

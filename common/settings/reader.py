@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -25,11 +26,38 @@ def read_toml(path: Path, *, links: bool = True) -> dict[str, Any]:
         ConfigError: it is missing, not a plain file, too large or not TOML.
     """
     try:
-        return tomllib.loads(read_plain(path, SETTINGS, links=links).decode())
+        return _parse_toml(read_plain(path, SETTINGS, links=links).decode())
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; give the path of a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}; fix that line") from None
+
+
+_PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*"""
+_DEEP_KEY = re.compile(rf"""(?<![\w"'-])(?:{_PART}){{32}}""")
+
+
+def _parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML; tomllib takes memory and time for the square of a key's parts.
+
+    Raises:
+        ValueError, RecursionError: it is not TOML, a number has too many digits, or it is too deep.
+    """
+    if deep := _DEEP_KEY.search(text):
+        raise ValueError(f"a key with more than 32 parts begins with {deep.group()[:40]!a}")
+    return tomllib.loads(text)
+
+
+def user_path(text: str) -> Path:
+    """Return a path as a user writes it; `~` is a home folder.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{text!r} begins with the home folder of no known user; write the whole path") from None
 
 
 def override(tables: Mapping[str, Any], assignments: list[str]) -> dict[str, Any]:
@@ -38,7 +66,7 @@ def override(tables: Mapping[str, Any], assignments: list[str]) -> dict[str, Any
     Raises:
         ConfigError: an assignment has no `=`, or a parent key is not a table.
     """
-    result: dict[str, Any] = json.loads(json.dumps(tables, default=str))
+    result: dict[str, Any] = json.loads(_to_json(tables, "--set"))
     for assignment in assignments:
         dotted, equals, value = assignment.partition("=")
         if not equals or not dotted.strip():
@@ -55,8 +83,8 @@ def override(tables: Mapping[str, Any], assignments: list[str]) -> dict[str, Any
 
 def _toml_value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return _parse_toml(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
         return text
 
 
@@ -67,10 +95,17 @@ def parse_settings(kind: type[Settings], tables: Mapping[str, Any], source: str)
         ConfigError: every wrong key and value, one line each.
     """
     try:
-        return TypeAdapter(kind).validate_json(json.dumps(tables, default=str))
+        return TypeAdapter(kind).validate_json(_to_json(tables, source))
     except ValidationError as error:
         lines = [_explain(kind, details) for details in _causes(error.errors())]
         raise ConfigError("\n".join(f"{source}: {line}" for line in _merge(lines))) from None
+
+
+def _to_json(tables: Mapping[str, Any], source: str) -> str:
+    try:
+        return json.dumps(tables, default=str)
+    except (ValueError, RecursionError) as error:  # A number in hexadecimal may have any number of digits.
+        raise ConfigError(f"{source} has a value that no key can have: {error}; remove it") from None
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:

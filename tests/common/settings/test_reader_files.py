@@ -1,6 +1,7 @@
 """Recipes on their way in and out: TOML files, `--set`, and the hash of what was resolved."""
 
 import tomllib
+import tracemalloc
 
 import pytest
 import tomli_w
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ConfigError
-from common.settings.reader import override, parse_settings, read_toml, to_tables
+from common.settings.reader import override, parse_settings, read_toml, to_tables, user_path
 from common.settings.recipe import Recipe
 from common.settings.resume import config_hash
 from tests.helpers.common.recipes import LEAST, error_of, with_keys
@@ -115,3 +116,29 @@ def test_a_file_that_is_not_toml_is_named(content, tmp_path):
 def test_a_file_is_read_as_tables(tmp_path):
     (tmp_path / "r.toml").write_text('seed = 3\n[base]\npath = "é"\n', encoding="utf-8")
     assert read_toml(tmp_path / "r.toml") == {"seed": 3, "base": {"path": "é"}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed = " + "1" * 5000,
+        "seed = 0x" + "f" * 5000,
+        "a = " + "[" * 5000 + "]" * 5000,
+        ".".join("a" * 5000) + " = 1",
+        "[" + ".".join(["'a b'"] * 300) + "]",
+    ],
+)
+def test_a_number_or_key_without_bounds_is_an_error_of_ours(text, tmp_path):
+    (tmp_path / "r.toml").write_text(text)
+    tracemalloc.start()
+    with pytest.raises(ConfigError, match=r"r\.toml"):
+        parse_settings(Recipe, read_toml(tmp_path / "r.toml"), "r.toml")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+
+
+def test_a_home_folder_of_nobody_is_an_error_of_ours():
+    assert user_path("~/x").is_absolute()
+    with pytest.raises(ConfigError, match="whole path"):
+        user_path("~nobody-of-this-name/x")
