@@ -61,7 +61,7 @@ class Chain:
         length = self.length + len(line)
         if RETURN in read:
             return self._back(read, length)
-        if read.get("round") != len(self.entries):
+        if type(read.get("round")) is not int or read["round"] != len(self.entries):
             return None
         return Chain((*self.entries, read), self.returned, self.left, read["hash"], length)
 

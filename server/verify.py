@@ -29,10 +29,14 @@ def verify_run(run: Path) -> list[str]:
     chain = verify_chain(run / "journal")
     if not chain.entries:
         return ["intact: no round yet"]
-    check_published(run)
-    differences = _recompute(run, chain.entries)
-    last = chain.entries[-1]
-    return [f"intact: rounds 0 to {last['round']}, last adapter {last['adapter_hash']}", *_report(chain, differences)]
+    try:
+        check_published(run)
+        differences, last = _recompute(run, chain.entries), chain.entries[-1]
+        whole = f"intact: rounds 0 to {last['round']}, last adapter {last['adapter_hash']}"
+    except (KeyError, TypeError, AttributeError) as error:
+        log = run / "journal" / "log.jsonl"
+        raise JournalError(f"{log}: a line lacks what a release writes ({error!r}); restore it from a copy") from None
+    return [whole, *_report(chain, differences)]
 
 
 def _report(chain: Chain, differences: dict[int, float]) -> list[str]:
@@ -63,7 +67,7 @@ def _recompute(run: Path, entries: Sequence[Entry]) -> dict[int, float]:
         except (OSError, RunError) as error:
             if folder.is_dir():  # else the running server has just removed it
                 raise JournalError(f"{folder} (round {entry['round']}) cannot be read: {error}; try again") from None
-        except (KeyError, TypeError, ValueError, CodecError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, CodecError) as error:
             raise JournalError(
                 f"{folder} (round {entry['round']}) is not what a round keeps ({error!r}); restore the run from a copy"
             ) from None

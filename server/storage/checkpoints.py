@@ -11,7 +11,7 @@ from common.adapters.codec import DecodeLimits, decode_adapter, write_adapter
 from common.adapters.joined import join_adapters, split_adapters
 from common.atomic_files import link_or_copy, make_atomically, open_atomically, remove_leftovers
 from common.disk_errors import naming_file
-from common.errors import JournalError
+from common.errors import CodecError, JournalError
 from common.hash_chain import Chain, Entry
 from common.plain_files import open_plain
 from server.storage.disk_adapter import back_by_file
@@ -45,6 +45,8 @@ def load_checkpoint(path: Path) -> dict[str, Adapter]:
         OSError, CodecError: the file was not written by `save_checkpoint`.
     """
     with open_plain(path) as file:
+        if not path.stat().st_size:
+            raise CodecError(f"{path} is empty; restore it from a copy")
         view = mmap(file.fileno(), 0, access=ACCESS_READ)
     # Unchecked, since the journal has checked the file's hash.
     joined = decode_adapter(view, DecodeLimits(max_bytes=len(view)), check=False)

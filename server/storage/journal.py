@@ -271,6 +271,12 @@ def _start(folder: Path, keep_updates: KeepUpdates) -> Chain:
 
 def _check(folder: Path, log: bytes) -> Chain:
     chain = read_chain(log, _log(folder))
+    for entry in chain.entries:
+        if not (isinstance(entry.get("state_hash"), str) and type(entry.get("dropped")) in (int, float)):
+            raise JournalError(
+                f"{_log(folder)} (round {entry['round']}) lacks the hash of its state, which every release writes; "
+                "restore the file from a copy"
+            )
     checkpoints.check_checkpoints(folder, chain)
     return chain
 

@@ -1,4 +1,5 @@
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from common.adapters.adapter import zeros
 from common.errors import JournalError
+from common.hash_chain import Chain
 from server.algorithms.state import State
 from server.storage.journal import Journal, verify_journal
 from tests.helpers.server.states import bits, commit, first_state, next_state, undisturbed
@@ -259,3 +261,21 @@ def test_states_differ_in_every_round() -> None:
     assert bits(next_state(STATES[3])) == bits(STATES[4])
     assert len({str(bits(state)) for state in STATES}) == 5
     assert STATES[1].parts["global"]["q"].a.dtype == np.float32
+
+
+@pytest.mark.parametrize("round_of", [float, str, bool, lambda number: None])
+@pytest.mark.parametrize("lost", ["state_hash", "dropped", None])
+def test_a_log_of_another_form_is_refused_though_its_links_are_right(folder: Path, round_of, lost) -> None:
+    lines, chain = [json.loads(line) for line in (folder / "log.jsonl").read_bytes().splitlines()], Chain()
+    log = b""
+    for number, line in enumerate(lines):
+        content = {
+            key: value
+            for key, value in line.items()
+            if key not in ("hash", "previous", *([lost] if number == 1 else []))
+        }
+        made = chain.next_line(content if lost or number != 1 else content | {"round": round_of(1)})
+        log, chain = log + made, chain.followed_by(made) or chain
+    (folder / "log.jsonl").write_bytes(log)
+    with pytest.raises(JournalError, match=r"log\.jsonl"):
+        verify_journal(folder)
