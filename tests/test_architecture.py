@@ -21,6 +21,7 @@ PLACES = {
     ],
     "grpc": [
         *("server/transport/service.py", "server/transport/listener.py", "server/transport/authentication.py"),
+        "server/transport/door/methods.py",
         *("client/network/link.py", "simulations/bench/transport/hostile_memory.py"),
     ],
     "torch": ["client/*", "simulations/*"],
@@ -51,7 +52,8 @@ INSIDE = {
     "server/algorithms": (),
     "server/storage": ("server/algorithms",),
     "server/rounds": ("server/storage", "server/algorithms"),
-    "server/transport": (),
+    "server/transport": ("server/transport/door",),
+    "server/transport/door": (),
     "server/monitoring": ("server/rounds", "server/transport", "server/settings"),
     "simulations/corpora": ("simulations/cache",),
     "simulations/report": (),

@@ -20,6 +20,7 @@ _REFUSALS = {
     "rank": "this node's `rank` is above what the roster allows; lower it, or ask the operator for a higher limit",
     "refused": "this node is no longer authorized; ask the operator why",
     "replaced": "another process connected with this node's key; run one at a time",
+    "method": "it does not know a call of this node; use the same release of fedlora on both sides",
     "malformed": "it cannot read this node's messages; use the same release of fedlora on both sides",
 }
 """The meaning of a server's rejection word for the node."""

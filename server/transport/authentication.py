@@ -1,6 +1,5 @@
 """Authentication of calls: the certificate names the node, the roster must admit it, and it must not call too often."""
 
-import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -8,12 +7,11 @@ from grpc import StatusCode
 
 from common.errors import FedloraError, TransportError
 from server.transport.connections import Connection, Connections
+from server.transport.door.refusals import RefusalLog
 from server.transport.peer import Peer
 
 NodeCheck = Callable[[str, str, int], str | None]
 """Returns the reason word that bars the node of this name, key (`Peer.key`) and rank from taking part, or None."""
-
-log = logging.getLogger(__name__)
 
 
 class CallAuthenticator:
@@ -22,10 +20,11 @@ class CallAuthenticator:
     Args:
         connections: count the rejections.
         admit: checks a node against the roster.
+        refusals: say them in the log.
     """
 
-    def __init__(self, connections: Connections, admit: NodeCheck) -> None:
-        self._connections, self._authorize_node = connections, admit
+    def __init__(self, connections: Connections, admit: NodeCheck, refusals: RefusalLog) -> None:
+        self._connections, self._authorize_node, self._refusals = connections, admit, refusals
 
     async def authenticate(self, context: Any) -> Peer:
         """Return the calling node, or end the call."""
@@ -33,6 +32,7 @@ class CallAuthenticator:
             (pem,) = context.auth_context()["x509_pem_cert"]
             peer = Peer.from_certificate(pem)
         except (KeyError, ValueError, FedloraError):
+            self._refusals.refuse("", "certificate", f"a call from {context.peer()} is rejected: certificate")
             await context.abort(StatusCode.UNAUTHENTICATED, "certificate")
         try:
             self._connections.meter(peer.name).call()
@@ -62,5 +62,5 @@ class CallAuthenticator:
         raise AssertionError("abort raises")
 
     def _note(self, peer: Peer, word: str) -> None:
-        log.warning("node %s is rejected: %s", peer.name, word)
+        self._refusals.refuse(peer.name, word)
         self._connections.meter(peer.name).refused[word] += 1

@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -33,7 +32,7 @@ class RosterGuard:
     def __init__(self, keys: Path, roster: Roster, signed: bytes, weights: str) -> None:
         self._keys, self._roster, self._signed = keys, roster, signed
         self._weighed = "tokens" if weights == "tokens" else "examples"
-        self._changed = _time(keys)
+        self._changed = self._unread = _time(keys)
         self._nonces: set[tuple[str, str]] = set()
         self._reading = Lock()
 
@@ -65,11 +64,7 @@ class RosterGuard:
 
     def authorize_reply(self, name: str, reply: Payload) -> RejectionReason | None:
         """Return the reason that a reply of the node of this name does not count, or None; the blob is not decoded."""
-        if reason := self._reason_against(name, reply.values, reply.blob_hash):
-            log.warning("a reply of node %s is rejected: %s", name, reason)
-        return reason
-
-    def _reason_against(self, name: str, values: Mapping[str, Any], blob_hash: str) -> RejectionReason | None:
+        values = reply.values
         self._read_again()
         member, roster = self._roster.members.get(name), values.get("roster")
         if member is None or type(roster) is not int or roster > self._roster.version:
@@ -77,7 +72,7 @@ class RosterGuard:
         state = member.state(datetime.now(UTC))
         if state != "current":
             return state
-        if not signatures.is_signed_reply(values, blob_hash, self._roster.project, name, member.public_key):
+        if not signatures.is_signed_reply(values, reply.blob_hash, self._roster.project, name, member.public_key):
             return "signature"
         # Only after the signature, so that nobody else can use up the nonces of a node.
         nonce = name, str(values["nonce"])
@@ -99,7 +94,9 @@ class RosterGuard:
             try:
                 public = read_project_files(self._keys)
             except IdentityError as error:
-                log.error("the previous roster stays in use: %s", error)
+                if changed != self._unread:  # said once, though every call reads it again
+                    log.error("the previous roster stays in use: %s", error)
+                self._unread = changed
                 return
             self._changed = changed
             if public.roster.version < self._roster.version:

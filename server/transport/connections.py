@@ -9,6 +9,7 @@ from itertools import count
 from math import inf
 from typing import Literal, NamedTuple
 
+from server.transport.door.refusals import COUNT, RefusalLog
 from server.transport.peer import Peer
 from server.transport.quota import NodeQuota, TrafficMeter
 
@@ -16,7 +17,8 @@ End = Literal["over", "closing", "replaced", "malformed", "refused", "gone"]
 """Reason for the end of a stream: the run is over, the server stops before that, the node connected again, it sent
 invalid data, its admission ended, it hung up."""
 
-log = logging.getLogger(__name__)
+_AT_ONCE = 5
+"""Connections of one node in a minute that are each said; a node that opens and closes more fills no log."""
 
 
 class Outgoing(NamedTuple):
@@ -57,10 +59,11 @@ class Connections:
     Args:
         lost: called with the number of a node that has disconnected.
         limits: of each node.
+        said: the log of what nodes do.
     """
 
-    def __init__(self, lost: Callable[[int], None], limits: NodeQuota) -> None:
-        self._lost, self._quota = lost, limits
+    def __init__(self, lost: Callable[[int], None], limits: NodeQuota, said: RefusalLog) -> None:
+        self._lost, self._quota, self._said = lost, limits, said
         self._open: dict[int, Connection] = {}
         self._next = count(2)  # Flower's number 1 is the server.
         self.meters: dict[str, TrafficMeter] = {}
@@ -86,17 +89,21 @@ class Connections:
             self.leave(each, "replaced")
         connection = Connection(next(self._next), peer, rank)
         self._open[connection.number] = connection
-        log.info("node %s is connected", peer.name)
+        self._say(peer.name, "connected", f"node {peer.name} is connected")
         return connection
 
     def leave(self, connection: Connection, why: End) -> None:
         """End a connection, if it has not ended yet."""
         if self._open.pop(connection.number, None):
-            log.info("node %s: %s", connection.peer.name, why)
+            self._say(connection.peer.name, why, f"node {connection.peer.name}: {why}")
             # If the run is over, the node still gets pending notices, since one reports the last round.
             _keep(connection.outbox, lambda item: why == "over" and not item.group)
             connection.outbox.put_nowait(why)
             self._lost(connection.number)
+
+    def _say(self, name: str, word: str, text: str) -> None:
+        more = f"node {name} was {word} {COUNT} more times in the last minute"
+        self._said.note("stream", name, word, text, more, logging.INFO, _AT_ONCE)
 
     def leave_all(self, why: End) -> None:
         """End every connection."""

@@ -21,6 +21,7 @@ from common.protocol.messages import RejectionReason
 from common.protocol.payload import Payload, ReadMessage, read_reply
 from server.transport.authentication import NodeCheck
 from server.transport.connections import Connections, Outgoing
+from server.transport.door.refusals import RefusalLog
 from server.transport.listener import Listener
 from server.transport.pending_replies import PendingReplies
 from server.transport.quota import NodeQuota, ReplyLimit, TrafficMeter
@@ -67,7 +68,8 @@ class GrpcGrid(GridOfOneRun):
         identify()
         self._authorize_reply = guard.authorize_reply
         self._pending: PendingReplies[Message] = PendingReplies()
-        self._connections = Connections(partial(self._pending.fail_node, reply=_absent), guard.quota)
+        self._refusals = RefusalLog()
+        self._connections = Connections(partial(self._pending.fail_node, reply=_absent), guard.quota, self._refusals)
         self._service = Service(
             self._connections,
             self._pending,
@@ -76,8 +78,9 @@ class GrpcGrid(GridOfOneRun):
             self._read_reply,
             spool,
             guard.codec,
+            self._refusals,
         )
-        self._listener = Listener(address, tls, self._service.handler(), health_port)
+        self._listener = Listener(address, tls, self._service, self._refusals, health_port)
 
     def __enter__(self) -> Self:
         return self
@@ -147,8 +150,10 @@ class GrpcGrid(GridOfOneRun):
         payload = read_reply(reply)
         if not isinstance(payload, Payload):
             return error_reply(payload, asked)
-        reason = self._authorize_reply(node, payload)
-        return error_reply(reason, asked) if reason else ReadMessage(payload, reply.content, asked)
+        if reason := self._authorize_reply(node, payload):
+            self._refusals.refuse(node, f"a reply: {reason}", f"a reply of node {node} is rejected: {reason}")
+            return error_reply(reason, asked)
+        return ReadMessage(payload, reply.content, asked)
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, wait for all replies or until the timeout in seconds, then pull."""

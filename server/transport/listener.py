@@ -13,6 +13,10 @@ from grpc_health.v1.health import aio as health
 
 from common.errors import TransportError
 from common.protocol.channel import CHANNEL, SERVICE, TlsMaterial
+from server.transport.door.faults import faults_in_one_line
+from server.transport.door.methods import make_server
+from server.transport.door.refusals import RefusalLog
+from server.transport.service import Service
 
 _CHANNEL = (
     *CHANNEL,
@@ -25,6 +29,8 @@ _CHANNEL = (
 )
 _GRACE = 2.0
 """Seconds for calls to end when the server stops."""
+_BEAT = 1.0
+"""Seconds between two looks at what the log has still to say."""
 
 
 class Listener:
@@ -34,17 +40,21 @@ class Listener:
         address: host and port; port 0 takes a free one, which `port` then contains.
         tls: the server's certificate, its key, and the authority of the nodes: a peer without a certificate of that
             authority fails in the TLS handshake.
-        handler: the methods that nodes call.
+        service: has the methods that nodes call.
+        refusals: summed in the log while it serves.
         health_port: of gRPC's health service on 127.0.0.1, without TLS; 0 takes a free one, None starts none.
 
     Raises:
         TransportError: it cannot listen there.
     """
 
-    def __init__(self, address: str, tls: TlsMaterial, handler: Any, health_port: int | None) -> None:
+    def __init__(
+        self, address: str, tls: TlsMaterial, service: Service, refusals: RefusalLog, health_port: int | None
+    ) -> None:
+        self._service, self._refusals = service, refusals
         self._stopped: Future[None] = Future()
         started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]] = Future()
-        serving = self._serve(address, tls, handler, health_port, started)
+        serving = self._serve(address, tls, health_port, started)
         self._thread = Thread(target=asyncio.run, args=(serving,), name="grid")
         self._thread.start()
         self._loop, self.port, self.health_port = started.result()
@@ -67,13 +77,13 @@ class Listener:
         self,
         address: str,
         tls: TlsMaterial,
-        handler: Any,
         health_port: int | None,
         started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]],
     ) -> None:
         most = ("grpc.max_allowed_incoming_connections", connection_limit())
-        servers = [grpc.aio.server(options=(*_CHANNEL, most))]
-        servers[0].add_generic_rpc_handlers((handler,))
+        service = self._service
+        servers = [make_server(SERVICE, service.methods(), service.refuse, (*_CHANNEL, most))]
+        summing = asyncio.ensure_future(self._sum_up())
         try:
             port = _bind(address, lambda: servers[0].add_secure_port(address, _credentials(tls)))
             if health_port is not None:
@@ -89,6 +99,14 @@ class Listener:
             started.set_exception(error)  # `__init__` waits for it, in another thread, and raises it
         finally:
             await asyncio.gather(*(server.stop(_GRACE) for server in servers))
+            summing.cancel()
+            self._refusals.sum_up(all_kinds=True)
+
+    async def _sum_up(self) -> None:
+        with faults_in_one_line(self._refusals):
+            while True:
+                await asyncio.sleep(_BEAT)
+                self._refusals.sum_up()
 
 
 def _bind(address: str, add_port: Callable[[], int]) -> int:

@@ -18,11 +18,12 @@ from flwr.app import Error, Message
 from grpc import StatusCode
 
 from common.errors import TransportError
-from common.protocol.channel import FRAME, INBOX, REPLY, SERVICE, NodeHello
+from common.protocol.channel import FRAME, INBOX, REPLY, NodeHello
 from common.protocol.frames import IncomingMessage, read_first_frame
 from common.protocol.message_header import MessageHeader
 from server.transport.authentication import CallAuthenticator, NodeCheck
 from server.transport.connections import Connection, Connections, End, Outgoing
+from server.transport.door.refusals import RefusalLog
 from server.transport.peer import Peer
 from server.transport.pending_replies import PendingReplies, PendingReply
 from server.transport.quota import ReplyLimit
@@ -41,8 +42,6 @@ _ENDS = {
     "refused": StatusCode.PERMISSION_DENIED,
 }
 
-log = logging.getLogger(__name__)
-
 
 def error_reply(word: str, asked: Message) -> Message:
     """Return an error for the server's app, in place of a reply that does not count."""
@@ -60,6 +59,7 @@ class Service:
         opened: reads a reply in the thread of the server's app.
         spool: folder for unnamed files, in which replies larger than a frame stay until they are taken.
         codec: name of the link codec that a node has to know.
+        refusals: say in the log what is refused.
     """
 
     def __init__(
@@ -71,22 +71,24 @@ class Service:
         opened: ReadReply,
         spool: Path,
         codec: str,
+        refusals: RefusalLog,
     ) -> None:
-        self._connections, self._pending, self._authenticator = (
-            connections,
-            pending,
-            CallAuthenticator(connections, admit),
-        )
+        self._connections, self._pending, self._refusals = connections, pending, refusals
+        self._authenticator = CallAuthenticator(connections, admit, refusals)
         self._encode_greeting, self._read_reply, self._spool = greeted, opened, spool
         self._codec = codec
 
-    def handler(self) -> Any:
-        """Return the methods for a gRPC server."""
-        methods = {
+    def methods(self) -> dict[str, Any]:
+        """Return the methods for a gRPC server, by name."""
+        return {
             INBOX: grpc.stream_stream_rpc_method_handler(self._open),  # a stream, so that the log names who compresses
             REPLY: grpc.stream_unary_rpc_method_handler(self._reply),
         }
-        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    async def refuse(self, context: Any) -> None:
+        """End a call of a method that does not exist."""
+        peer = await self._authenticator.authenticate(context)
+        await self._authenticator.abort(peer, "method", context, StatusCode.UNIMPLEMENTED)
 
     def send(self, number: int, message: Outgoing) -> None:
         """Send a message to the node of this number, if the roster still admits it."""
@@ -162,7 +164,7 @@ class Service:
             self._connections.leave(connection, "malformed")
             raise
         except TransportError as error:
-            log.error("a reply of node %s: %s", peer.name, error)
+            self._complain(peer, error)
             # The message that it answers is unknown, so the node is treated as lost.
             self._connections.leave(connection, "malformed")
             await self._authenticator.abort(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
@@ -185,7 +187,8 @@ class Service:
             pass
         finally:
             if not first:  # gRPC does not tell this process why it ends a call.
-                log.error("a call of node %s has no first frame: it was compressed, late or broken off", peer.name)
+                text = f"a call of node {peer.name} has no first frame: it was compressed, late or broken off"
+                self._refusals.refuse(peer.name, "no first frame", text, logging.ERROR)
         return first
 
     async def _receive(self, head: MessageHeader, frames: AsyncIterator[bytes], peer: Peer) -> IncomingMessage:
@@ -204,7 +207,10 @@ class Service:
 
     async def _give_up(self, peer: Peer, asked: PendingReply[Message], error: Exception, context: Any) -> NoReturn:
         """Fail a message whose reply is invalid or cannot be stored, and end the call."""
-        log.error("a reply of node %s: %s", peer.name, error)
+        self._complain(peer, error)
         word = "malformed" if isinstance(error, TransportError) else "failed"
         self._pending.resolve(asked, partial(error_reply, word, asked.message))
         await self._authenticator.abort(peer, word, context)
+
+    def _complain(self, peer: Peer, error: Exception) -> None:
+        self._refusals.refuse(peer.name, "a reply", f"a reply of node {peer.name}: {error}", logging.ERROR)

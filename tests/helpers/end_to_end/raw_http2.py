@@ -21,8 +21,12 @@ def http2_frame(kind: int, flags: int, stream: int, body: bytes = b"") -> bytes:
 
 
 def header_block(fields: Iterable[tuple[str, str]]) -> bytes:
-    """Return literal fields, not indexed and not compressed (RFC 7541, section 6.2.2); each shorter than 127 bytes."""
-    return b"".join(bytes([0, len(name)]) + name.encode() + bytes([len(v)]) + v.encode() for name, v in fields)
+    """Return literal fields, not indexed and not compressed (RFC 7541, section 6.2.2); each shorter than 127 bytes.
+
+    A value may have any bytes, those that are not UTF-8 as surrogates.
+    """
+    plain = ((name.encode(), value.encode(errors="surrogateescape")) for name, value in fields)
+    return b"".join(bytes([0, len(name)]) + name + bytes([len(value)]) + value for name, value in plain)
 
 
 def grpc_message(data: bytes, flag: int = 0) -> bytes:
@@ -42,17 +46,21 @@ class RawCalls:
         """Hang up."""
         self._peer.close()
 
-    def call(self, path: str, body: bytes, encoding: str | None = None, last: bool = True) -> int:
+    def call(self, path: str, body: bytes, encoding: str | None = None, last: bool = True, **metadata: str) -> int:
         """Begin a call with these bytes, which fit into the windows of a new connection; return its stream."""
         stream, self._next = self._next, self._next + 2
         fields = {":method": "POST", ":scheme": "https", ":path": path, ":authority": "localhost"}
         fields |= {"te": "trailers", "content-type": "application/grpc"}
-        fields |= {"grpc-encoding": encoding} if encoding else {}
+        fields |= ({"grpc-encoding": encoding} if encoding else {}) | metadata
         self._peer.sendall(http2_frame(HEADERS, END_HEADERS, stream, header_block(fields.items())))
         chunks = [body[at : at + 2**14] for at in range(0, len(body), 2**14)]
         for chunk in chunks:
             self._peer.sendall(http2_frame(DATA, END_STREAM if last and chunk is chunks[-1] else 0, stream, chunk))
         return stream
+
+    def reset(self, stream: int) -> None:
+        """Cancel a call."""
+        self._peer.sendall(http2_frame(RESET, 0, stream, struct.pack(">I", 8)))
 
     def heard(self, stream: int, seconds: float = 10.0) -> bytes:
         """Return what the server says on this stream until it ends; data and headers as they are."""
