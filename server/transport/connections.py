@@ -103,7 +103,7 @@ class Connections:
 
     def _say(self, name: str, word: str, text: str) -> None:
         more = f"node {name} was {word} {COUNT} more times in the last minute"
-        self._said.note("stream", name, word, text, more, logging.INFO, _AT_ONCE)
+        self._said.note("stream", name, word, text, more, logging.INFO, at_once=_AT_ONCE)
 
     def leave_all(self, why: End) -> None:
         """End every connection."""

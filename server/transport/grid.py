@@ -21,8 +21,9 @@ from common.protocol.messages import RejectionReason
 from common.protocol.payload import Payload, ReadMessage, read_reply
 from server.transport.authentication import NodeCheck
 from server.transport.connections import Connections, Outgoing
+from server.transport.door.places import Door
 from server.transport.door.refusals import RefusalLog
-from server.transport.listener import Listener
+from server.transport.listener import Listener, connection_limit
 from server.transport.pending_replies import PendingReplies
 from server.transport.quota import NodeQuota, ReplyLimit, TrafficMeter
 from server.transport.service import Service, error_reply
@@ -70,6 +71,7 @@ class GrpcGrid(GridOfOneRun):
         self._pending: PendingReplies[Message] = PendingReplies()
         self._refusals = RefusalLog()
         self._connections = Connections(partial(self._pending.fail_node, reply=_absent), guard.quota, self._refusals)
+        door = Door(connection_limit(), self._refusals)
         self._service = Service(
             self._connections,
             self._pending,
@@ -78,9 +80,10 @@ class GrpcGrid(GridOfOneRun):
             self._read_reply,
             spool,
             guard.codec,
+            door,
             self._refusals,
         )
-        self._listener = Listener(address, tls, self._service, self._refusals, health_port)
+        self._listener = Listener(address, tls, self._service, door, self._refusals, health_port)
 
     def __enter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from common.errors import TransportError
 from common.protocol.channel import CHANNEL, SERVICE, TlsMaterial
 from server.transport.door.faults import faults_in_one_line
 from server.transport.door.methods import make_server
+from server.transport.door.places import Door
 from server.transport.door.refusals import RefusalLog
 from server.transport.service import Service
 
@@ -29,8 +30,8 @@ _CHANNEL = (
 )
 _GRACE = 2.0
 """Seconds for calls to end when the server stops."""
-_BEAT = 1.0
-"""Seconds between two looks at what the log has still to say."""
+_CALM, _PRESSED = 0.1, 0.01
+"""Seconds between two looks at who holds the places, and at what the log has still to say."""
 
 
 class Listener:
@@ -41,7 +42,8 @@ class Listener:
         tls: the server's certificate, its key, and the authority of the nodes: a peer without a certificate of that
             authority fails in the TLS handshake.
         service: has the methods that nodes call.
-        refusals: summed in the log while it serves.
+        door: looks after the connections while it serves.
+        refusals: summed in the log meanwhile.
         health_port: of gRPC's health service on 127.0.0.1, without TLS; 0 takes a free one, None starts none.
 
     Raises:
@@ -49,9 +51,15 @@ class Listener:
     """
 
     def __init__(
-        self, address: str, tls: TlsMaterial, service: Service, refusals: RefusalLog, health_port: int | None
+        self,
+        address: str,
+        tls: TlsMaterial,
+        service: Service,
+        door: Door,
+        refusals: RefusalLog,
+        health_port: int | None,
     ) -> None:
-        self._service, self._refusals = service, refusals
+        self._service, self._door, self._refusals = service, door, refusals
         self._stopped: Future[None] = Future()
         started: Future[tuple[asyncio.AbstractEventLoop, int, int | None]] = Future()
         serving = self._serve(address, tls, health_port, started)
@@ -83,7 +91,7 @@ class Listener:
         most = ("grpc.max_allowed_incoming_connections", connection_limit())
         service = self._service
         servers = [make_server(SERVICE, service.methods(), service.refuse, (*_CHANNEL, most))]
-        summing = asyncio.ensure_future(self._sum_up())
+        watch: asyncio.Future[None] | None = None
         try:
             port = _bind(address, lambda: servers[0].add_secure_port(address, _credentials(tls)))
             if health_port is not None:
@@ -91,6 +99,7 @@ class Listener:
                 servers.append(health_server)
             for server in servers:
                 await server.start()
+            watch = asyncio.ensure_future(self._watch(port))
             started.set_result((asyncio.get_running_loop(), port, health_port))
             await asyncio.wrap_future(self._stopped)
         except BaseException as error:
@@ -99,14 +108,16 @@ class Listener:
             started.set_exception(error)  # `__init__` waits for it, in another thread, and raises it
         finally:
             await asyncio.gather(*(server.stop(_GRACE) for server in servers))
-            summing.cancel()
+            if watch:
+                watch.cancel()
             self._refusals.sum_up(all_kinds=True)
 
-    async def _sum_up(self) -> None:
+    async def _watch(self, port: int) -> None:
         with faults_in_one_line(self._refusals):
             while True:
-                await asyncio.sleep(_BEAT)
+                self._door.look(port)
                 self._refusals.sum_up()
+                await asyncio.sleep(_PRESSED if self._door.is_pressed else _CALM)
 
 
 def _bind(address: str, add_port: Callable[[], int]) -> int:

@@ -23,6 +23,7 @@ from common.protocol.frames import IncomingMessage, read_first_frame
 from common.protocol.message_header import MessageHeader
 from server.transport.authentication import CallAuthenticator, NodeCheck
 from server.transport.connections import Connection, Connections, End, Outgoing
+from server.transport.door.places import Door
 from server.transport.door.refusals import RefusalLog
 from server.transport.peer import Peer
 from server.transport.pending_replies import PendingReplies, PendingReply
@@ -59,6 +60,7 @@ class Service:
         opened: reads a reply in the thread of the server's app.
         spool: folder for unnamed files, in which replies larger than a frame stay until they are taken.
         codec: name of the link codec that a node has to know.
+        door: is told which connection an admitted node uses.
         refusals: say in the log what is refused.
     """
 
@@ -71,9 +73,10 @@ class Service:
         opened: ReadReply,
         spool: Path,
         codec: str,
+        door: Door,
         refusals: RefusalLog,
     ) -> None:
-        self._connections, self._pending, self._refusals = connections, pending, refusals
+        self._connections, self._pending, self._door, self._refusals = connections, pending, door, refusals
         self._authenticator = CallAuthenticator(connections, admit, refusals)
         self._encode_greeting, self._read_reply, self._spool = greeted, opened, spool
         self._codec = codec
@@ -103,11 +106,15 @@ class Service:
         await self._authenticator.authorize(peer, hello.rank, context)
         if self._codec not in hello.codecs:
             await self._authenticator.abort(peer, f"codec {self._codec}", context, StatusCode.INVALID_ARGUMENT)
-        connection = self._connections.enter(peer, hello.rank)
+        with self._door.visit(context.peer(), peer.name, stream=True):
+            await self._stay(self._connections.enter(peer, hello.rank), context)
+
+    async def _stay(self, connection: Connection, context: Any) -> None:
+        """Send a connected node its messages until its stream ends."""
         try:
             # The greeting goes before any message, so that the node has the current roster when it gets one.
-            for notice in self._encode_greeting(peer.name):
-                self._connections.notify(peer.name, notice)
+            for notice in self._encode_greeting(connection.peer.name):
+                self._connections.notify(connection.peer.name, notice)
             await context.send_initial_metadata((("admitted", "yes"),))
             why = await self._deliver(connection, context)
         finally:
@@ -131,6 +138,12 @@ class Service:
         if connection is None:
             await self._authenticator.abort(peer, "stale", context)
         await self._authenticator.authorize(peer, connection.rank, context)
+        with self._door.visit(context.peer(), peer.name):
+            return await self._take(connection, frames, context)
+
+    async def _take(self, connection: Connection, frames: AsyncIterator[bytes], context: Any) -> bytes:
+        """Take a reply of a connected node."""
+        peer = connection.peer
         asked, head = await self._begin(connection, frames, context)
         try:
             async with asyncio.timeout(asked.expires - time.monotonic()):

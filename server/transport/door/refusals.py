@@ -13,6 +13,8 @@ from threading import Lock
 MINUTE = 60.0
 """Seconds for which the events of one kind are summed."""
 COUNT = "COUNT"
+MOST, OTHERS = 500, "others"
+"""Most kinds that are told apart; a peer may have many addresses."""
 _LONGEST = 300
 """Most characters of a line's text; a peer may have written some of them."""
 
@@ -62,15 +64,30 @@ class RefusalLog:
         more = f"{who} refused {COUNT} more times in the last minute: {reason}"
         self.note("refused", node, reason, text or f"node {node} is rejected: {reason}", more, level)
 
-    def note(self, event: str, node: str, reason: str, text: str, more: str, level: int, at_once: int = 1) -> None:
-        """Note an event; up to `at_once` of its kind are said at once in a minute, the others are summed in `more`."""
+    def note(
+        self, event: str, who: str, reason: str, text: str, more: str, level: int, at_once: int = 1, count: int = 1
+    ) -> None:
+        """Note events of one kind.
+
+        Args:
+            event: word for them.
+            who: a node's name, or an address.
+            reason: one of this package's words.
+            text: the line for the first ones.
+            more: the line for the others of a minute, with `COUNT` in place of their number.
+            level: of the lines.
+            at_once: how often in a minute `text` is said.
+            count: how many there are.
+        """
         with self._lock:
-            kind = self._kinds.setdefault((event, node, reason), _Kind(self._clock(), level, more))
+            if (event, who, reason) not in self._kinds and len(self._kinds) >= MOST:
+                who, more = OTHERS, more.replace(who, OTHERS) if who else more
+            kind = self._kinds.setdefault((event, who, reason), _Kind(self._clock(), level, more))
             if kind.said < at_once:
                 kind.said += 1
-                _say(level, text, event, node, reason, 1)
+                _say(level, text, event, who, reason, count)
             else:
-                kind.more += 1
+                kind.more += count
 
     def sum_up(self, all_kinds: bool = False) -> None:
         """Say the sums that are a minute old, or all of them, and forget the kinds that did not occur again."""
@@ -85,8 +102,8 @@ class RefusalLog:
                     del self._kinds[key]
 
 
-def _say(level: int, text: str, event: str, node: str, reason: str, count: int) -> None:
-    fields = {"node": node, "reason": reason, "count": count}
+def _say(level: int, text: str, event: str, who: str, reason: str, count: int) -> None:
+    fields = {"node": who, "reason": reason, "count": count}
     log.log(level, "%s", printable(text), extra={"event": event, "fields": fields})
 
 
