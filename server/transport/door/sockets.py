@@ -67,7 +67,7 @@ def _peer(number: int, port: int) -> Address | None:
 def shut(number: int, address: Address, port: int) -> None:
     """Shut a connection for both sides, if the file of this number is still the one to this address."""
     with suppress(OSError), closing(socket.socket(fileno=os.dup(number))) as own:
-        if own.getsockname()[1] == port and _address(*own.getpeername()[:2]) == address:
+        if _peer(own.fileno(), port) == address:
             own.shutdown(socket.SHUT_RDWR)
 
 

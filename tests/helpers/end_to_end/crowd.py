@@ -84,7 +84,7 @@ class Crowd:
                 with suppress(OSError):
                     self.held.append(self._open_one())
                 self.opened += 1
-            time.sleep(0.02)
+            time.sleep(0.2)
 
     def stop(self) -> None:
         """Hang up."""
