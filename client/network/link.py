@@ -34,6 +34,14 @@ _FINAL = {
 log = logging.getLogger(__name__)
 
 
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = None
+    return True
+
+
+logging.getLogger("grpc._cython.cygrpc").addFilter(_without_traceback)  # a server may send metadata that are no text
+
+
 class Link:
     """A node's side of the transport.
 

@@ -84,10 +84,10 @@ class RawCalls:
 
 
 @contextmanager
-def raw_server(context: ssl.SSLContext, body: bytes, encoding: str | None) -> Iterator[int]:
-    """Yield the port of a server that answers the first call of each connection with these bytes."""
+def raw_server(context: ssl.SSLContext, body: bytes, encoding: str | None, **metadata: str) -> Iterator[int]:
+    """Yield the port of a server that answers the first call of each connection with these bytes and metadata."""
     fields = {":status": "200", "content-type": "application/grpc"} | ({"grpc-encoding": encoding} if encoding else {})
-    block = header_block(fields.items())
+    block = header_block((fields | metadata).items())
     answer = http2_frame(HEADERS, END_HEADERS, 1, block) + http2_frame(DATA, 0, 1, body)
 
     def serve(peer: socket.socket) -> None:

@@ -117,3 +117,12 @@ def tls_of_server(own):
         file.flush()
         context.load_cert_chain(file.name)
     return context
+
+
+@pytest.mark.parametrize("name", ["unexpected", "admitted"])
+def test_a_server_whose_metadata_are_not_text_leaves_no_traceback_at_a_node(name, authority, caplog):
+    with raw_server(tls_of_server(authority.server()), b"", None, **{name: "\udcff\udcfe"}) as port:
+        node = Node(f"localhost:{port}", authority.node("a"), "a")
+        until(lambda: "Invalid encoding" in caplog.text, 20)
+        node.stop()
+    assert "Traceback" not in caplog.text

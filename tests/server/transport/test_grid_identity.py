@@ -277,3 +277,20 @@ def test_many_half_open_connections_do_not_keep_a_node_out(start, authority):
     assert values_of(reply)["name"] == "a"
     for each in half_open:
         each.close()
+
+
+@pytest.mark.parametrize(
+    ("listen", "host"), [("127.0.0.1", "127.0.0.1"), ("[::]", "127.0.0.1"), ("[::]", "[::1]"), ("[::1]", "[::1]")]
+)
+def test_the_door_knows_a_connected_node_by_its_connection(listen, host, start, authority):
+    """As a node, not a stranger, whichever family it came by."""
+    grid, pem = start(address=f"{listen}:0"), authority.node("a")
+    credentials = grpc.ssl_channel_credentials(pem.ca_pem, pem.key_pem, pem.certificate_pem)
+    options = [("grpc.enable_http_proxy", 0), ("grpc.ssl_target_name_override", "localhost")]
+    with grpc.secure_channel(f"{host}:{grid.port}", credentials, options) as channel:
+        stream = channel.unary_stream("/fedlora.v1/Inbox")(b'{"rank": 4}', timeout=60)
+        assert dict(stream.initial_metadata())
+        door = grid._service._door
+        until(lambda: [each.address for each in door._sockets.values() if each.address] == [*door._visitors])
+        assert [visitor.node for visitor in door._visitors.values()] == ["a"]
+        stream.cancel()
