@@ -140,7 +140,10 @@ def _serve_rounds(
         status = ServerStatus(folder.path, grid, settings.listen, health, guard.member_names)
         status.restore(journal.entries)
         observers = Observers([folder, status, ConsoleLog(log, guard.member_names), NoticeBroadcaster(grid, notices)])
-        messenger, run = FlowerMessenger(grid, settings.deadline, grid.name), RunSettings.from_server_file(settings)
+        messenger, run = (
+            FlowerMessenger(grid, settings.deadline, grid.name, grid),
+            RunSettings.from_server_file(settings),
+        )
         with status.heartbeat():
             RoundLoop(messenger, run, model, journal, observers, publisher, limit=guard.max_weight).run()
             await_farewell(grid.names, journal.entries[-1])

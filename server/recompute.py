@@ -60,7 +60,7 @@ class KeptReplies:
         return ()
 
     def request(
-        self, kind: Kind, payloads: Mapping[int, Payload], number: int
+        self, kind: Kind, payloads: Mapping[int, Payload], number: int, grace: object = None
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:
         """Yield the reply that was kept of each node in this phase; `absent` if none was."""
         for node, payload in payloads.items():

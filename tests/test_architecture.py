@@ -15,14 +15,21 @@ PACKAGES = {"common": set(), "client": {"common"}, "server": {"common"}, "simula
 """Each package, and the others that it may import."""
 PLACES = {
     "flwr": [
-        *("*/app.py", "*/grid.py", "client/launch.py", "client/network/responder.py", "server/transport/service.py"),
+        *(
+            "*/app.py",
+            "*/grid.py",
+            "client/launch.py",
+            "client/network/link.py",
+            "client/network/responder.py",
+            "server/transport/service.py",
+        ),
         *("server/transport/flower_messenger.py", "common/protocol/flower.py", "common/protocol/frames.py"),
         *("common/protocol/message_header.py", "common/protocol/payload.py", "simulations/bench/*"),
     ],
     "grpc": [
         *("server/transport/service.py", "server/transport/listener.py", "server/transport/authentication.py"),
         "server/transport/door/methods.py",
-        *("client/network/link.py", "simulations/bench/transport/hostile_memory.py"),
+        *("client/network/link.py", "client/network/step_reports.py", "simulations/bench/transport/hostile_memory.py"),
     ],
     "torch": ["client/*", "simulations/*"],
     "transformers": ["client/*", "simulations/*"],
@@ -47,8 +54,8 @@ INSIDE = {
     "client/data": (),
     "client/model": ("client/data",),
     "client/objectives": ("client/data",),
-    "client/training": ("client/objectives", "client/model", "client/data"),
-    "client/network": (),
+    "client/training": ("client/objectives", "client/model", "client/data", "client/reports"),
+    "client/network": ("client/reports",),
     "server/algorithms": (),
     "server/storage": ("server/algorithms",),
     "server/rounds": ("server/storage", "server/algorithms"),
@@ -65,6 +72,7 @@ INSIDE = {
 ROOTS = {
     "client/settings": (),
     "client/policy": (),
+    "client/reports": (),
     "client/flower_node_file": ("client/settings",),
     "client/node": ("client/settings", "client/data", "client/model", "client/objectives"),
     "server/settings": ("server/algorithms", "server/storage"),

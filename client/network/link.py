@@ -4,19 +4,23 @@ It answers one message at a time, in the thread that runs the link.
 """
 
 import logging
+from collections.abc import Iterator
 from random import SystemRandom
 from threading import Event, Timer
 from typing import Any
 
 import grpc
+from flwr.app import Message
 from grpc import StatusCode
 
 from client.network import diagnosis
 from client.network.probe import Unreachable, host_and_port, probe
 from client.network.proxy import find_proxy
 from client.network.responder import Responder
+from client.network.step_reports import StepReports
+from client.reports import reporting
 from common.errors import TransportError
-from common.protocol.channel import CHANNEL, INBOX, REPLY, SERVICE, NodeHello, TlsMaterial
+from common.protocol.channel import CHANNEL, INBOX, NOTICE, PROGRESS, REPLY, SERVICE, NodeHello, TlsMaterial
 from common.protocol.frames import decode_message
 
 _FIRST, _LONGEST = 0.5, 30.0
@@ -122,8 +126,9 @@ class Link:
             timer.daemon = True  # or the process would end with it
             timer.start()
         reply = channel.stream_unary(f"/{SERVICE}/{REPLY}")
+        reports = StepReports(channel.unary_unary(f"/{SERVICE}/{PROGRESS}"))
         for first in self._stream:
-            if (frames := self._responder.reply_to(decode_message(first, self._stream, self._limit))) is None:
+            if (frames := self._answer(decode_message(first, self._stream, self._limit), reports)) is None:
                 continue
             try:
                 reply(frames)
@@ -131,6 +136,13 @@ class Link:
                 log.warning("%s did not accept a reply: %s", self._server, error.details())
             if self._responder.fault:
                 return
+
+    def _answer(self, message: Message, reports: StepReports) -> Iterator[bytes] | None:
+        """Return the frames of the reply, if there is one, and report the steps meanwhile."""
+        if message.metadata.message_type != NOTICE:
+            reports.begin(message.metadata.message_id)
+        with reporting(reports.report):
+            return self._responder.reply_to(message)
 
     def _is_stopped(self, error: Any) -> bool:
         """Return True if `stop` ended the stream; raise the cause otherwise."""

@@ -7,6 +7,7 @@ import torch
 from client.model.base_model import BaseModel
 from client.model.lora import Lane, Lora, branches
 from client.objectives.examples import Examples, eval_batches
+from client.reports import report_step
 from client.training.adapted_model import AdaptedModel
 from common.adapters.adapter import Adapter
 
@@ -26,7 +27,8 @@ def evaluate(base: BaseModel, lora: Lora, adapter: Adapter, examples: Examples, 
     lora.lanes = [Lane(trained=branches(adapter, base.device))]
     model, objective = AdaptedModel(base, lora), examples.objective
     loss, count, right = 0.0, 0, list[float]()
-    for each in eval_batches(examples, batch, pin=base.device.type == "cuda"):
+    for done, each in enumerate(eval_batches(examples, batch, pin=base.device.type == "cuda")):
+        report_step(done + 1)
         measured = objective.measure(model, each.to(base.device))
         loss += measured.loss.item()
         right += [] if measured.right is None else [measured.right.item()]

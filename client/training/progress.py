@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from client.reports import report_step
 from common.protocol.assignment import Training
 
 Watch = Callable[[int, Tensor], None]
@@ -21,7 +22,7 @@ def ignore(step: int, loss: Tensor) -> None:
 
 
 class TrainingLog:
-    """Logs round, step, loss, learning rate and speed.
+    """Logs round, step, loss, learning rate and speed, and reports each step to the server.
 
     Args:
         training: what is trained.
@@ -34,6 +35,7 @@ class TrainingLog:
 
     def __call__(self, step: int, loss: Tensor) -> None:
         """Log a step if enough time has passed, and the last one."""
+        report_step(step + 1)
         now, rates = time.monotonic(), self._training.learning_rates
         if (now - self._said < self._period and step + 1 < len(rates)) or not log.isEnabledFor(logging.INFO):
             return

@@ -10,6 +10,8 @@ INBOX = "Inbox"
 """Method by which a node opens its stream of messages; it sends a `NodeHello` and gets frames."""
 REPLY = "Reply"
 """Method by which a node sends the frames of one reply."""
+PROGRESS = "Progress"
+"""Method by which a node that works on a message sends a `StepReport`."""
 NOTICE = "query.notice"
 """Type of a message that a node reads and does not answer (`common.protocol.round_notice`)."""
 REPLY_BYTES = "reply_bytes"
@@ -18,7 +20,7 @@ SERVICE = "fedlora.v1"
 FRAME = 2**20
 """Largest size of a frame in bytes."""
 MAX_HELLO = 2**12
-"""Largest size of a `NodeHello` in bytes."""
+"""Largest size of a `NodeHello` or a `StepReport` in bytes."""
 CHANNEL = (
     ("grpc.max_receive_message_length", FRAME),
     ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone: a frame of 1 MiB may be 1 kB of gzip
@@ -54,6 +56,35 @@ class NodeHello:
             return None
         listed = isinstance(codecs, list) and all(isinstance(name, str) for name in codecs)
         return cls(rank, tuple(codecs)) if type(rank) is int and rank > 0 and listed else None
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """A node's word that it works on a message.
+
+    Args:
+        message: id of the message.
+        step: steps done.
+    """
+
+    message: str
+    step: int
+
+    def to_json(self) -> bytes:
+        """Return the report's bytes."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, request: bytes) -> Self | None:
+        """Undo `to_json`; None for anything else."""
+        if len(request) > MAX_HELLO:
+            return None
+        try:
+            plain = json.loads(request)
+            message, step = plain["message"], plain["step"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+        return cls(message, step) if isinstance(message, str) and type(step) is int and step >= 0 else None
 
 
 class TlsMaterial(Protocol):

@@ -43,6 +43,8 @@ class ServerFile:
         keys: folder of the project's keys.
         quorum: fewest updates that complete a round; the run begins when this many nodes are ready.
         deadline: seconds in which a node must send each reply; the reading of base model and rows does not count.
+        grace: seconds that a node may neither answer nor report a step, once `quorum` others have answered; twice the
+            slowest answer of earlier rounds, and at least 60, if not set. There is none in round 1.
         patience: seconds to wait where fewer than `quorum` nodes are ready; for ever if not set.
         cohort: nodes that are sampled a round, at least `quorum`; all if not set.
         seed: keys every random stream.
@@ -61,6 +63,7 @@ class ServerFile:
     keys: Annotated[str, OPERATIONAL] = "keys"
     quorum: Annotated[Count, OPERATIONAL] = 2
     deadline: Annotated[Positive, OPERATIONAL] = 3600.0
+    grace: Annotated[Positive | None, OPERATIONAL] = None
     patience: Annotated[Positive | None, OPERATIONAL] = None
     cohort: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0

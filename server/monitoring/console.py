@@ -43,7 +43,7 @@ class ConsoleLog(RunObserver):
     def on_nodes(self, states: Mapping[str, str]) -> None:
         """Log each node whose state has changed."""
         for name, state in states.items():
-            if state != self._states.get(name) and state != "loading":
+            if state != self._states.get(name) and not state.startswith(("loading", "silent")):
                 why = f" ({_MEANINGS[state]})" if state in _MEANINGS else ""
                 level = logging.INFO if state.startswith("ready") else logging.WARNING
                 self._log.log(level, "node %s is %s%s", name, state, why)
@@ -58,6 +58,14 @@ class ConsoleLog(RunObserver):
     def on_client_done(self, name: str, status: str) -> None:
         """Log that a node's reply arrived, or will not come."""
         self._log.info("%s: %s", name, status)
+
+    def on_silent(self, name: str, number: int, again: int) -> None:
+        """Log that a node is silent, and when it is asked again."""
+        self._log.warning(
+            "node %s is silent: in round %s it neither answered nor reported a step; it is asked again in round %s",
+            *(name, number, again),
+            extra={"event": "node-silent", "fields": {"node": name, "round": number, "again": again}},
+        )
 
     def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
         """Log that too few replies are valid."""

@@ -12,7 +12,7 @@ from common.protocol.payload import Payload
 from common.protocol.replies import LossReply, train_values
 from common.protocol.values import InvalidValue
 from server.algorithms.weighting import ClientUpdate
-from server.rounds.messenger import Links
+from server.rounds.messenger import Grace, Links
 from server.rounds.metrics import ClientMetrics
 from server.rounds.validation import RejectedReply, ValidReply, validate_reply
 from server.storage.spool import spool_update
@@ -41,6 +41,7 @@ def collect_updates(
     cohort: Mapping[int, ClientMetrics],
     spool: Callable[[str], Path],
     done: Callable[[str, str], None],
+    grace: Grace,
 ) -> list[ClientUpdate]:
     """Return the valid updates in order of node name; the records state the result of each client.
 
@@ -50,10 +51,11 @@ def collect_updates(
         cohort: the record of each client, by Flower's number for it; filled in here.
         spool: returns the file for a client's update.
         done: called with the name and status of each client as its reply arrives.
+        grace: for nodes that report nothing; told of each reply that counts.
     """
     payloads, assigned = _payloads(request, cohort)
     admitted = {}
-    for node, reply, sent in links.request("train", payloads, request.round_id.round):
+    for node, reply, sent in links.request("train", payloads, request.round_id.round, grace):
         record = cohort[node]
         record.bytes_down += sent
         try:
@@ -70,6 +72,7 @@ def collect_updates(
                 update=payload.blob_hash,
                 signature=str(payload.values.get("signature", "")),
             )
+            grace.count()
         except RejectedReply as rejected:
             record.reject(rejected.reason)
         done(record.name, record.status)
@@ -127,7 +130,7 @@ def _validate(
 
 
 def collect_losses(
-    links: Links, cohort: Mapping[int, str], payload: Payload, round_id: RoundId
+    links: Links, cohort: Mapping[int, str], payload: Payload, round_id: RoundId, grace: Grace
 ) -> tuple[dict[str, float], dict[str, int]]:
     """Return each node's loss by name, in order of name, and the bytes of factors that each was sent.
 
@@ -138,12 +141,14 @@ def collect_losses(
         cohort: names of the nodes to ask, by Flower's number.
         payload: the global update and the round id.
         round_id: the same round id.
+        grace: for nodes that report nothing; told of each loss.
     """
     found, sent = {}, {}
-    for node, reply, size in links.request("evaluate", dict.fromkeys(cohort, payload), round_id.round):
+    for node, reply, size in links.request("evaluate", dict.fromkeys(cohort, payload), round_id.round, grace):
         sent[cohort[node]] = size
         if (loss := _loss(reply, round_id)) is not None:
             found[cohort[node]] = loss
+            grace.count()
     return dict(sorted(found.items())), sent
 
 

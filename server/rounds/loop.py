@@ -77,7 +77,8 @@ class RoundLoop:
         self._participants = Participants(messenger, model, settings.lora.targets, one_rank)
         self._limits = RecordedLimits(limit)
         phases = self._algorithm.phases
-        self._phases = PhaseRunner(settings, phases, self._links, journal, observer, self._limits)
+        self._silence = quorum.Silence(self._participants, settings, observer)
+        self._phases = PhaseRunner(settings, phases, self._links, journal, observer, self._limits, self._silence)
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
 
     @property
@@ -137,7 +138,8 @@ class RoundLoop:
         time.sleep(pause)
 
     def _cohort(self, number: int) -> dict[str, ClientMetrics]:
-        names = sample_cohort(list(self.nodes), self._settings.server.cohort, self._settings.seed, number)
+        available = self._silence.available(number)
+        names = sample_cohort(available, self._settings.server.cohort, self._settings.seed, number)
         nodes = [self.nodes[name] for name in names]
         return {n.name: ClientMetrics(n.name, n.rank, n.rows, loss_before=self._losses.get(n.name)) for n in nodes}
 
@@ -186,9 +188,12 @@ class RoundLoop:
     def _evaluate(self, state: State, names: set[str], clients: Mapping[str, ClientMetrics]) -> dict[str, float]:
         round_id = self._round_id(state, state.round)
         payload = Payload(round_id.to_values(), parts={FROZEN: encode_adapter(self._algorithm.broadcast_update(state))})
+        names = {name for name in names if not self._silence.rests(name, state.round)}
         by_id = {self._participants.ids[name]: name for name in sorted(names & self.nodes.keys())}
         self._observer.on_evaluating(len(by_id))
-        losses, sent = collect_losses(self._links, by_id, payload, round_id)
+        grace = self._silence.grace(state.round, 1, self._journal.entries)
+        losses, sent = collect_losses(self._links, by_id, payload, round_id, grace)
+        self._silence.take(state.round, by_id, grace)
         for name in sent.keys() & clients.keys():
             clients[name].bytes_down += sent[name]
         return losses

@@ -23,6 +23,9 @@ class RunObserver:
     def on_client_done(self, name: str, status: str) -> None:
         """Note that a client's reply is valid ("ok"), or is not."""
 
+    def on_silent(self, name: str, number: int, again: int) -> None:
+        """Note that a node neither answered nor reported in round `number`, and is asked again in round `again`."""
+
     def on_evaluating(self, count: int) -> None:
         """Note that `count` nodes were asked for their loss under the new global update."""
 

@@ -37,7 +37,7 @@ class Participants:
         one_rank: nodes of a lower rank than the run's largest are refused, since the algorithm needs one of all.
 
     `nodes` and `ids` have the announcement and Flower's number of each ready node, by name; `refused` has the name and
-    the reason word of each refused one, by number.
+    the reason word of each refused one, by number. `resting` has the round in which a silent node is asked again.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Participants:
         self.nodes: dict[str, Announcement] = {}
         self.ids: dict[str, int] = {}
         self.refused: dict[int, tuple[ClientMetrics, RejectionReason]] = {}
+        self.resting: Mapping[str, int] = {}
         self._own_ranks: dict[str, int] = {}
         self._last_words: dict[str, str] = {}
 
@@ -94,7 +95,8 @@ class Participants:
             for name, own in self._own_ranks.items()
             if name in self.nodes
         }
-        return dict(sorted({**refused, **dict.fromkeys(self.loading(), "loading"), **ready}.items()))
+        resting = {name: f"silent, asked again in round {self.resting[name]}" for name in ready.keys() & self.resting}
+        return dict(sorted({**refused, **dict.fromkeys(self.loading(), "loading"), **ready, **resting}.items()))
 
     def other_bases(self) -> list[str]:
         """Return the names of the connected nodes if all of them are refused for their base; else none."""

@@ -16,10 +16,11 @@ from server.algorithms.identical import find_identical
 from server.algorithms.state import State
 from server.algorithms.weighting import ClientUpdate, Limit, find_shares, weighting_named
 from server.rounds.collect import RoundRequest, collect_updates
-from server.rounds.messenger import Links
+from server.rounds.messenger import Grace, Links
 from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants
+from server.rounds.quorum import Silence
 from server.rounds.run_settings import RunSettings
 
 Clients = Mapping[str, ClientMetrics]
@@ -68,12 +69,20 @@ class PhaseRunner:
         rounds: gives each update its file, and the norms of earlier rounds.
         observer: notified as replies arrive.
         limit: returns the most examples that the roster lets a node report, by its name; None without a limit.
+        silence: of the nodes; without one every node has the messenger's deadline.
     """
 
     def __init__(
-        self, settings: RunSettings, phases: int, links: Links, rounds: Rounds, observer: RunObserver, limit: Limit
+        self,
+        settings: RunSettings,
+        phases: int,
+        links: Links,
+        rounds: Rounds,
+        observer: RunObserver,
+        limit: Limit,
+        silence: Silence | None = None,
     ) -> None:
-        self._phases = phases
+        self._phases, self._silence = phases, silence
         self._settings, self._links, self._rounds, self._observer = settings, links, rounds, observer
         self._weighting, self._limit = weighting_named(weights_of(settings.server)), limit
         self._bound = NormBound(settings.server.norm_bound, algorithm_named(settings.server.algorithm).averages_apart)
@@ -105,7 +114,13 @@ class PhaseRunner:
         request = RoundRequest(round_id, self._phases, training, partial(_assign, phase, participants.shapes))
         asked = {participants.ids[name]: client for name, client in clients.items()}
         spool, done = partial(self._rounds.spool_path, phase=round_id.phase), self._observer.on_client_done
-        return collect_updates(self._links, request, asked, spool, done)
+        grace = Grace(self._settings.quorum, None)
+        if self._silence:
+            grace = self._silence.grace(round_id.round, self._settings.quorum, self._rounds.entries)
+        updates = collect_updates(self._links, request, asked, spool, done, grace)
+        if self._silence:
+            self._silence.take(round_id.round, {node: client.name for node, client in asked.items()}, grace)
+        return updates
 
     def _clip(self, updates: Sequence[ClientUpdate], round_id: RoundId, clients: Clients) -> list[ClientUpdate]:
         """Return the updates within their norm bound; what was clipped, and what is identical, is recorded."""

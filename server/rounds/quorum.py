@@ -1,10 +1,17 @@
-"""The quorum of a round: waits until enough nodes are ready, and describes a round that had too few updates."""
+"""The quorum of a round: waits until enough nodes are ready, and describes a round that had too few updates.
+
+Also what becomes of nodes that are there and silent: a question waits for them for a while, and they get fewer.
+"""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from math import inf
+from statistics import median
+from typing import Any
 
 from common.errors import FedloraError, JournalError, RunError
+from server.rounds.messenger import LEAST_GRACE, Grace
 from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants
@@ -16,6 +23,69 @@ REPEAT = 60.0
 """Seconds after which the observer is told again of a wait, and nodes whose announcement failed are asked again."""
 PAUSE = 5.0
 """Seconds before the second attempt at a round; each further attempt waits longer by the same time."""
+LONGEST_REST = 16
+"""Most rounds in which a silent node is not asked."""
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """The rest of a silent node: its number, the rounds left out, and the round in which it is asked again."""
+
+    node: int
+    rounds: int
+    until: int
+
+
+class Silence:
+    """The nodes that neither answered nor reported: each is left out of 1, 2, 4, ... rounds, until it answers.
+
+    Args:
+        participants: of the run; their `resting` is kept up to date.
+        settings: of the run.
+        observer: told of each silent node.
+    """
+
+    def __init__(self, participants: Participants, settings: RunSettings, observer: RunObserver) -> None:
+        self._participants, self._settings, self._observer = participants, settings, observer
+        self._rests: dict[str, _Rest] = {}
+        self._slowest: float | None = None
+
+    def grace(self, number: int, enough: int, entries: Iterable[Mapping[str, Any]]) -> Grace:
+        """Return the grace of a question of round `number`, after the rounds of these lines of the log."""
+        if number <= 1:  # Nothing is known of how long an answer takes.
+            return Grace(enough, None)
+        slowest = self._slowest
+        if slowest is None:  # A server that has just started knows how long whole rounds took.
+            slowest = median([entry["metrics"]["seconds"] for entry in entries][1:] or [0.0])
+        return Grace(enough, self._settings.grace or max(LEAST_GRACE, 2 * slowest))
+
+    def take(self, number: int, asked: Mapping[int, str], grace: Grace) -> None:
+        """Note which of the nodes that were asked in round `number`, by number, were silent, and the slowest answer."""
+        self._slowest = max(self._slowest or 0.0, grace.slowest)
+        silent = {asked[node] for node in grace.silent}
+        for name in asked.values():
+            before = self._rests.pop(name, None)
+            if name in silent and name in self._participants.ids:
+                rounds = min(2 * before.rounds, LONGEST_REST) if before else 1
+                self._rests[name] = _Rest(self._participants.ids[name], rounds, number + rounds + 1)
+                self._observer.on_silent(name, number, self._rests[name].until)
+
+    def rests(self, name: str, number: int) -> bool:
+        """Return whether this node is not asked in round `number`."""
+        return name in self._rests and self._rests[name].until > number
+
+    def available(self, number: int) -> list[str]:
+        """Return the ready nodes to ask in round `number`; resting ones only where too few others are ready.
+
+        A node that has connected again rests no more.
+        """
+        ids, quorum = self._participants.ids, self._settings.quorum
+        self._rests = {name: rest for name, rest in self._rests.items() if ids.get(name) == rest.node}
+        resting = {name: rest.until for name, rest in self._rests.items() if self.rests(name, number)}
+        names = [name for name in self._participants.nodes if name not in resting]
+        needed = sorted(resting, key=lambda name: (resting[name], name))[: max(0, quorum - len(names))]
+        self._participants.resting = {name: until for name, until in resting.items() if name not in needed}
+        return [*names, *needed]
 
 
 def wait_for_quorum(

@@ -27,6 +27,7 @@ class RunSettings:
         quorum: fewest updates for a round.
         attempts: number of tries at a round before the run stops; one for which too few nodes were there is none.
         patience: seconds to wait where fewer than `quorum` nodes are ready.
+        grace: seconds for a node that neither answers nor reports, once enough others have; None for the default.
         settle: seconds to wait before the first round for connected nodes that still load, once enough are ready.
     """
 
@@ -39,6 +40,7 @@ class RunSettings:
     attempts: int = 1
     patience: float = 0.0
     settle: float = inf
+    grace: float | None = None
 
     def training(self, number: int) -> Training:
         """Return the training settings of every client in round `number`."""
@@ -63,7 +65,7 @@ class RunSettings:
         """Return the settings of a deployment."""
         train = Train(rounds=file.rounds, **asdict(file.train))
         server = Server(cohort=file.cohort, **asdict(file.server))
-        waits = file.quorum, ATTEMPTS, file.patience or inf, SETTLE
+        waits = file.quorum, ATTEMPTS, file.patience or inf, SETTLE, file.grace
         return cls(file.seed, file.lora, train, server, config_hash(file), *waits)
 
 

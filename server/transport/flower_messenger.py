@@ -6,6 +6,7 @@ Flower's own strategies begin at round 1 and hold every reply in memory, so fedl
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Protocol
 
 from flwr.app import Message
 from flwr.serverapp import Grid
@@ -20,6 +21,30 @@ LOADING = 30 * 86_400.0
 """Seconds in which a node may announce itself: it reads its base model and rows before."""
 
 
+class Grace(Protocol):
+    """Says which nodes are not waited for any more."""
+
+    def is_over(self, node: int, reported: float | None) -> bool:
+        """Return whether a node that last reported at this time is given up."""
+        ...
+
+    def note_missed(self, node: int, reported: float | None) -> None:
+        """Note that a node has missed the deadline."""
+        ...
+
+
+class Reports(Protocol):
+    """A grid whose nodes report their steps."""
+
+    def last_report(self, message_id: str) -> float | None:
+        """Return when the node last showed that it works on a message, in seconds of `time.monotonic`, or None."""
+        ...
+
+    def withdraw(self, message_id: str) -> None:
+        """Wait no more for the reply to a message."""
+        ...
+
+
 class FlowerMessenger:
     """Sends payloads over a Flower grid.
 
@@ -27,10 +52,13 @@ class FlowerMessenger:
         grid: to send over.
         deadline: seconds that a node has for each reply, its announcement aside.
         name: returns a node's name by its number.
+        reports: of the nodes' steps; without them every node has the whole deadline.
     """
 
-    def __init__(self, grid: Grid, deadline: float, name: Callable[[int], str] = str) -> None:
-        self._grid, self._deadline, self._name = grid, deadline, name
+    def __init__(
+        self, grid: Grid, deadline: float, name: Callable[[int], str] = str, reports: Reports | None = None
+    ) -> None:
+        self._grid, self._deadline, self._name, self._reports = grid, deadline, name, reports
         self._asked: dict[str, int] = {}
         self._names: dict[int, str] = {}
 
@@ -59,9 +87,9 @@ class FlowerMessenger:
         return [(node, answer) for node, answer in answers if node is not None]
 
     def request(
-        self, kind: Kind, payloads: Mapping[int, Payload], number: int
+        self, kind: Kind, payloads: Mapping[int, Payload], number: int, grace: Grace | None = None
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:
-        """Yield replies as they arrive; `absent` for those that miss the deadline."""
+        """Yield replies as they arrive; `absent` for those that miss the deadline, or are given up before."""
         messages = [
             Message(payload.to_records(), node, kind, ttl=self._deadline, group_id=str(number))
             for node, payload in payloads.items()
@@ -76,6 +104,18 @@ class FlowerMessenger:
                 if (node := waiting.pop(reply.metadata.reply_to_message_id, None)) is not None:
                     yield node, read_reply(reply)
                 pause = SHORTEST
+            if self._reports and grace:
+                yield from ((node, "absent") for node in _give_up(waiting, self._reports, grace))
             time.sleep(pause)
-        for node in waiting.values():
+        for message_id, node in waiting.items():
+            if self._reports and grace:
+                grace.note_missed(node, self._reports.last_report(message_id))
             yield node, "absent"
+
+
+def _give_up(waiting: dict[str, int], reports: Reports, grace: Grace) -> list[int]:
+    """Take out the nodes that are not waited for any more, by message, and return them."""
+    over = [message_id for message_id, node in waiting.items() if grace.is_over(node, reports.last_report(message_id))]
+    for message_id in over:
+        reports.withdraw(message_id)
+    return [waiting.pop(message_id) for message_id in over]

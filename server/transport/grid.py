@@ -158,6 +158,14 @@ class GrpcGrid(GridOfOneRun):
             return error_reply(reason, asked)
         return ReadMessage(payload, reply.content, asked)
 
+    def last_report(self, message_id: str) -> float | None:
+        """Return when the node last showed that it works on a message, in seconds of `time.monotonic`, or None."""
+        return self._pending.last_report(message_id)
+
+    def withdraw(self, message_id: str) -> None:
+        """Wait no more for the reply to a message."""
+        self._pending.withdraw(message_id)
+
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> Iterable[Message]:
         """Push, wait for all replies or until the timeout in seconds, then pull."""
         ids = list(self.push_messages(messages))

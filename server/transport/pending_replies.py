@@ -27,6 +27,8 @@ class PendingReply(Generic[Message]):
         limit: of the reply's size.
         reply: reads the reply, once there is one.
         claimed: a reply is being received.
+        reported: time of the node's last report, or of the last bytes of its reply, in seconds of `time.monotonic`.
+        step: the last step that it reported.
     """
 
     node: int
@@ -35,6 +37,8 @@ class PendingReply(Generic[Message]):
     limit: ReplyLimit
     reply: Callable[[], Message] | None = None
     claimed: bool = False
+    reported: float | None = None
+    step: int = 0
 
 
 class PendingReplies(Generic[Message]):
@@ -65,8 +69,26 @@ class PendingReplies(Generic[Message]):
             asked = self._pending.get(message_id)
             if asked is None or asked.node != node or asked.claimed or asked.reply or asked.expires < time.monotonic():
                 return None
-            asked.claimed = True
+            asked.claimed, asked.reported = True, time.monotonic()
             return asked
+
+    def note_report(self, message_id: str, node: int, step: int) -> None:
+        """Note that this node has done further steps for a message, if a reply to it is expected from the node."""
+        with self._changed:
+            asked = self._pending.get(message_id)
+            if asked and asked.node == node and step > asked.step:
+                asked.step, asked.reported = step, time.monotonic()
+
+    def last_report(self, message_id: str) -> float | None:
+        """Return when the node last showed that it works on a message, or None."""
+        with self._changed:
+            asked = self._pending.get(message_id)
+            return asked.reported if asked else None
+
+    def withdraw(self, message_id: str) -> None:
+        """Forget a message: a reply to it is no longer expected."""
+        with self._changed:
+            self._pending.pop(message_id, None)
 
     def release(self, asked: PendingReply[Message]) -> None:
         """Give up a claim, after a reply that broke off; the node may send it again."""

@@ -1,4 +1,4 @@
-"""The two gRPC methods that nodes call: one streams messages to the node, the other takes a reply per call.
+"""The gRPC methods that nodes call: one streams messages to the node, one takes a reply a call, one a report of steps.
 
 Everything here runs in the thread of the event loop.
 """
@@ -18,7 +18,7 @@ from flwr.app import Error, Message
 from grpc import StatusCode
 
 from common.errors import TransportError
-from common.protocol.channel import FRAME, INBOX, REPLY, NodeHello
+from common.protocol.channel import FRAME, INBOX, PROGRESS, REPLY, NodeHello, StepReport
 from common.protocol.frames import IncomingMessage, read_first_frame
 from common.protocol.message_header import MessageHeader
 from server.transport.authentication import CallAuthenticator, NodeCheck
@@ -86,6 +86,7 @@ class Service:
         return {
             INBOX: grpc.stream_stream_rpc_method_handler(self._open),  # a stream, so that the log names who compresses
             REPLY: grpc.stream_unary_rpc_method_handler(self._reply),
+            PROGRESS: grpc.unary_unary_rpc_method_handler(self._progress),
         }
 
     async def refuse(self, context: Any) -> None:
@@ -141,13 +142,27 @@ class Service:
         with self._door.visit(context.peer(), peer.name):
             return await self._take(connection, frames, context)
 
+    async def _progress(self, request: bytes, context: Any) -> bytes:
+        peer = await self._authenticator.authenticate(context)
+        connection = self._connections.find(peer)
+        if connection is None:
+            await self._authenticator.abort(peer, "stale", context)
+        await self._authenticator.authorize(peer, connection.rank, context)
+        report = StepReport.from_json(request)
+        if report is None:
+            await self._authenticator.abort(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
+        with self._door.visit(context.peer(), peer.name):
+            self._connections.meter(peer.name).receive(len(request))
+            self._pending.note_report(report.message, connection.number, report.step)
+        return b""
+
     async def _take(self, connection: Connection, frames: AsyncIterator[bytes], context: Any) -> bytes:
         """Take a reply of a connected node."""
         peer = connection.peer
         asked, head = await self._begin(connection, frames, context)
         try:
             async with asyncio.timeout(asked.expires - time.monotonic()):
-                incoming = await self._receive(head, frames, peer)
+                incoming = await self._receive(head, frames, peer, asked)
         except TimeoutError:
             self._pending.release(asked)
             await self._authenticator.abort(peer, "stale", context)
@@ -204,12 +219,15 @@ class Service:
                 self._refusals.refuse(peer.name, "no first frame", text, logging.ERROR)
         return first
 
-    async def _receive(self, head: MessageHeader, frames: AsyncIterator[bytes], peer: Peer) -> IncomingMessage:
+    async def _receive(
+        self, head: MessageHeader, frames: AsyncIterator[bytes], peer: Peer, asked: PendingReply[Message]
+    ) -> IncomingMessage:
         meter, incoming = self._connections.meter(peer.name), IncomingMessage(head, self._store)
         try:
             async for frame in frames:
                 meter.receive(len(frame))
                 incoming.add(frame)
+                asked.reported = time.monotonic()
         except BaseException:
             incoming.discard()
             raise

@@ -39,7 +39,15 @@ def test_what_it_calls_a_default_is_one(tmp_path):
     shown, default = (read_server(file) for file in (uncommented(tmp_path), EXAMPLE))
     assert (shown.lora, shown.train) == (default.lora, default.train)
     differ = {f.name for f in fields(ServerFile) if getattr(shown, f.name) != getattr(default, f.name)}
-    assert differ == {"cohort", "server", "folder", "keys", "base", "patience"}  # paths are relative to the file
+    assert differ == {
+        "cohort",
+        "server",
+        "folder",
+        "keys",
+        "base",
+        "patience",
+        "grace",
+    }  # paths are relative to the file
     assert {f.name for f in fields(Rule) if getattr(shown.server, f.name) != getattr(default.server, f.name)} == {
         "rank_global",
         "rank_kept",

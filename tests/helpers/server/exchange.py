@@ -131,7 +131,7 @@ class MemoryExchange:
         return list(self.request("query", new, 0)) if new else []
 
     def request(
-        self, kind: Kind, payloads: Mapping[int, Payload], number: int
+        self, kind: Kind, payloads: Mapping[int, Payload], number: int, grace: object = None
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:
         self.asked.append((kind, number, [self.connected[node].name for node in payloads if node in self.connected]))
         for node in self.arrange(list(payloads)):
@@ -148,9 +148,9 @@ class Recorded(MemoryExchange):
         self.replies: dict[tuple[Kind, int, str], Payload | RejectionReason] = {}
 
     def request(
-        self, kind: Kind, payloads: Mapping[int, Payload], number: int
+        self, kind: Kind, payloads: Mapping[int, Payload], number: int, grace: object = None
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:
-        for node, reply in super().request(kind, payloads, number):
+        for node, reply in super().request(kind, payloads, number, grace):
             key = kind, number, self.connected[node].name
             self.payloads[key], self.replies[key] = payloads[node], reply
             yield node, reply

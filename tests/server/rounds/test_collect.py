@@ -12,7 +12,7 @@ from common.protocol.assignment import RankPattern, Training
 from common.protocol.messages import RoundId
 from server.algorithms.weighting import find_shares, weighting_named
 from server.rounds.collect import RoundRequest, collect_updates
-from server.rounds.messenger import Links
+from server.rounds.messenger import Grace, Links
 from server.rounds.metrics import ClientMetrics
 from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode
 from tests.helpers.server.oracle import make
@@ -37,7 +37,7 @@ class Once:
         links = Links(self.exchange, "plain")
         self.records = {n: ClientMetrics(NODES[n].name, NODES[n].rank, NODES[n].rows) for n in numbers}
         path, done = self.folder.joinpath, lambda *told: self.done.append(told)
-        updates = collect_updates(links, self.call, self.records, path, done)
+        updates = collect_updates(links, self.call, self.records, path, done, Grace(1, None))
         shares = find_shares(updates, weighting_named(weights))
         return [update.weighted(share) for update, share in zip(updates, shares, strict=True)]
 

@@ -91,7 +91,7 @@ class Numbered:
     def announcements(self, question, known):
         return self.inner.announcements(question, known)
 
-    def request(self, kind, payloads, number):
+    def request(self, kind, payloads, number, grace=None):
         names = {node: self.inner.connected[node].name for node in payloads}
         for node, reply in super(Recorded, self.inner).request(kind, payloads, number):
             self.inner.payloads[kind, number, names[node]] = payloads[node]

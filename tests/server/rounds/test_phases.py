@@ -30,7 +30,7 @@ def test_each_exchange_has_its_phase(tmp_path):
     messenger.arrange = lambda nodes: nodes
     keep = messenger.request
 
-    def request(kind, payloads, number):
+    def request(kind, payloads, number, grace=None):
         asked.extend(
             (kind, p.values.get("phase"), p.values.get("phases"), p.values.get("returns")) for p in payloads.values()
         )

@@ -158,7 +158,7 @@ def test_an_attempt_has_the_parent_and_the_streams_of_the_first(tmp_path, pauses
     class Every(Recorded):
         orders = ()
 
-        def request(self, kind, payloads, number):
+        def request(self, kind, payloads, number, grace=None):
             if kind == "train":
                 self.orders = (*self.orders, dict(next(iter(payloads.values())).values))
             return super().request(kind, payloads, number)

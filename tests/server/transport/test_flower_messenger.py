@@ -142,3 +142,46 @@ def test_a_reply_of_another_form_is_malformed(records):
 def test_packing_is_undone():
     message = Message(ASKED.to_records(), 4, "train")
     assert read_reply(message) == ASKED
+
+
+class Reports(MemoryGrid):
+    """A grid whose nodes have reported at these times, by message in the order of sending."""
+
+    withdrawn = ()
+
+    def last_report(self, message_id):
+        return 1.0
+
+    def withdraw(self, message_id):
+        self.withdrawn = (*self.withdrawn, message_id)
+
+
+class GivesUp:
+    """Gives up these nodes at once."""
+
+    def __init__(self, *nodes):
+        self.nodes, self.missed = nodes, []
+
+    def is_over(self, node, reported):
+        return reported == 1.0 and node in self.nodes
+
+    def note_missed(self, node, reported):
+        self.missed.append((node, reported))
+
+
+def asked_with(grid, grace, reports, deadline):
+    messenger = FlowerMessenger(grid, deadline, reports=reports)
+    return dict(messenger.request("train", dict.fromkeys((4, 5, 6), ASKED), 3, grace))
+
+
+def test_a_node_that_is_given_up_is_absent_at_once_and_its_message_withdrawn():
+    grid, grace = Reports({4: echo, 5: silent, 6: silent}), GivesUp(5)
+    assert asked_with(grid, grace, grid, deadline=0.3) == {4: ECHO, 5: "absent", 6: "absent"}
+    assert len(grid.withdrawn) == 1
+    assert grace.missed == [(6, 1.0)]
+
+
+def test_without_reports_nobody_is_given_up():
+    grid, grace = Reports({4: echo, 5: silent, 6: silent}), GivesUp(5)
+    assert asked_with(grid, grace, None, deadline=0.3) == {4: ECHO, 5: "absent", 6: "absent"}
+    assert (grid.withdrawn, grace.missed) == ((), [])

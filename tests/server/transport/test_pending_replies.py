@@ -71,3 +71,34 @@ def test_waiting_ends_with_the_last_reply(pending):
 def test_waiting_ends_at_the_timeout(pending):
     pending.wait(["a"], 0.01)
     assert pending.pop("a") is None
+
+
+def test_only_the_node_that_was_asked_shows_that_it_works(pending, monkeypatch):
+    monkeypatch.setattr(pending_replies.time, "monotonic", lambda: 77.0)
+    pending.note_report("a", 3, 1)
+    pending.note_report("unknown", 2, 1)
+    assert pending.last_report("a") is pending.last_report("b") is pending.last_report("unknown") is None
+    pending.note_report("a", 2, 1)
+    assert pending.last_report("a") == 77.0
+
+
+def test_only_a_further_step_shows_it(pending, monkeypatch):
+    now = [1.0]
+    monkeypatch.setattr(pending_replies.time, "monotonic", lambda: now[0])
+    for at, step in ((1.0, 1), (2.0, 2), (3.0, 2), (4.0, 1)):
+        now[0] = at
+        pending.note_report("a", 2, step)
+    assert pending.last_report("a") == 2.0
+
+
+def test_a_reply_that_begins_shows_it_too(pending, monkeypatch):
+    monkeypatch.setattr(pending_replies.time, "monotonic", lambda: 5.0)
+    pending.claim("b", 3)
+    assert pending.last_report("b") == 5.0
+
+
+def test_the_reply_to_a_withdrawn_message_is_refused(pending):
+    pending.withdraw("a")
+    pending.withdraw("a")
+    assert pending.claim("a", 2) is None
+    assert pending.claim("b", 3)
