@@ -1,7 +1,5 @@
 """Join requests: a node's name and two public keys, with a proof that it holds both private keys."""
 
-from hashlib import sha256
-
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -10,12 +8,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from pydantic.dataclasses import dataclass
 
 from common.errors import IdentityError
-from common.identity.documents import signed_json
+from common.identity.documents import fingerprints, signed_json
 from common.identity.documents.names import NodeName
 from common.identity.documents.signed_json import STRICT, HexBytes, SigningKey
 from common.identity.keys.certificates import PublicKey
+from common.identity.keys.key_kinds import is_p384, kind_of
 from common.identity.keys.private_keys import TlsKey
 
+_NEEDED = "one on P-384 (secp384r1) is needed: make it again with fedlora keys join"
 _DAMAGED = "does not prove that its maker holds the node's keys; make it again with fedlora keys join"
 
 
@@ -30,24 +30,23 @@ class JoinRequest:
 
     @property
     def fingerprint(self) -> str:
-        """Half of the claim's SHA-256, which is enough against a forged one, in groups to read aloud."""
-        digest = sha256(_claim(self.name, self.tls_key, self.signing_key)).hexdigest()[:32]
-        return " ".join(digest[start : start + 4] for start in range(0, 32, 4))
+        """The fingerprint of the claim, to read aloud."""
+        return fingerprints.fingerprint("claim", _facts(self.name, self.tls_key, self.signing_key))
 
     @property
     def public_key(self) -> PublicKey:
         """The key for the node's certificate.
 
         Raises:
-            IdentityError: it is not on P-384.
+            IdentityError: it is not on P-384; names its kind.
         """
         try:
             key = load_der_public_key(self.tls_key)
         except (ValueError, UnsupportedAlgorithm, InternalError):
-            raise IdentityError(_DAMAGED) from None
-        if isinstance(key, PublicKey) and isinstance(key.curve, ec.SECP384R1):
+            raise IdentityError(f"contains a TLS key in an unknown form; {_NEEDED}") from None
+        if is_p384(key):
             return key
-        raise IdentityError(_DAMAGED)
+        raise IdentityError(f"contains {kind_of(key)} for TLS; {_NEEDED}")
 
 
 def make_request(name: str, tls_key: TlsKey, signing_key: Ed25519PrivateKey) -> bytes:
@@ -76,4 +75,8 @@ def read_request(data: bytes) -> JoinRequest:
 
 
 def _claim(name: str, tls_key: bytes, signing_key: bytes) -> bytes:
-    return signed_json.signed_bytes("claim", {"name": name, "tls_key": tls_key.hex(), "signing_key": signing_key.hex()})
+    return signed_json.signed_bytes("claim", _facts(name, tls_key, signing_key))
+
+
+def _facts(name: str, tls_key: bytes, signing_key: bytes) -> dict[str, str]:
+    return {"name": name, "tls_key": tls_key.hex(), "signing_key": signing_key.hex()}

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.errors import IdentityError
+from common.identity.keys.key_kinds import is_p384, kind_of
 from common.identity.keys.private_keys import TlsKey
 
 AUTHORITY_LIFE = timedelta(days=3650)
@@ -80,9 +81,11 @@ def from_pem(data: bytes) -> x509.Certificate:
         key = certificate.public_key()
     except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm, InternalError):
         raise IdentityError("is not a certificate; restore the file that was made with the others") from None
-    if isinstance(key, PublicKey) and isinstance(key.curve, ec.SECP384R1):
+    if is_p384(key):
         return certificate
-    raise IdentityError("is not a certificate of a P-384 key; use those that fedlora keys makes")
+    raise IdentityError(
+        f"is not a certificate of a P-384 key (secp384r1) but of {kind_of(key)}; use those that fedlora keys makes"
+    )
 
 
 def public_key(certificate: x509.Certificate) -> PublicKey:

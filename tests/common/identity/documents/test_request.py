@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,11 +73,27 @@ def test_a_bad_name_is_refused(name: str) -> None:
         request.read_request(data)
 
 
-def test_another_curve_is_refused() -> None:
-    key = ec.generate_private_key(ec.SECP256R1())
-    spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    with pytest.raises(IdentityError, match="does not prove"):
+OTHERS = {
+    "a key on curve secp521r1": ec.generate_private_key(ec.SECP521R1()),
+    "a key on curve secp256r1": ec.generate_private_key(ec.SECP256R1()),
+    "a key on curve secp256k1": ec.generate_private_key(ec.SECP256K1()),
+    "a key on curve brainpoolP384r1": ec.generate_private_key(ec.BrainpoolP384R1()),
+    "an RSA key of 2048 bits": rsa.generate_private_key(65537, 2048),
+    "an Ed25519 key": new_signing_key(),
+    "an X448 key": x448.X448PrivateKey.generate(),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_key_of_another_kind_is_named_beside_the_one_that_is_needed(kind: str) -> None:
+    spki = OTHERS[kind].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    with pytest.raises(IdentityError, match=rf"contains {kind} for TLS; one on P-384 \(secp384r1\) is needed"):
         request.read_request(resigned(tls_key=spki))
+
+
+def test_bytes_that_are_no_key_are_refused() -> None:
+    with pytest.raises(IdentityError, match="unknown form; one on P-384"):
+        request.read_request(resigned(tls_key=b"no key"))
 
 
 @given(mutations(DATA))
