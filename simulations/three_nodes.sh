@@ -10,10 +10,11 @@ mkdir "$1" && cd "$1"
 
 fedlora simulate "$recipe" --prepare --out . --name shards --set clients.count=3 --set "clients.ranks=[4, 8, 16]" "${@:3}"
 fedlora keys init --project demo --server localhost
+fingerprint=$(fedlora keys show | sed -n 's/^fingerprint of project .*: //p')
 for name in $nodes; do
     fedlora keys join --name $name --dir $name
     fedlora keys admit $name/$name.request --max-rank 16 --max-weight 5000
-    cp keys/$name.invite $name/
+    fedlora keys accept keys/$name.invite --dir $name --fingerprint "$fingerprint"
     sed -i "s|^server = .*|server = \"localhost:$port\"|; s|^keys = .*|keys = \"../../$name\"|" shards/nodes/$name.toml
 done
 

@@ -10,6 +10,7 @@ import typer
 from common.errors import printable
 
 if TYPE_CHECKING:
+    from common.identity.documents.invite import Invite
     from common.identity.project_files import ProjectFiles
 
 app = typer.Typer(
@@ -33,6 +34,7 @@ def init(
     operator.init(folder, project, server, _now())
     made = project_files.read_project_files(folder)
     print(f"project {project} in {folder}: server {', '.join(made.hosts)}, until {_until(made)}")
+    print(_fingerprint_of(made))
     print(f"keep {folder / 'ca.key'} and {folder / 'roster.key'} safe: anyone who has them can admit nodes")
 
 
@@ -42,7 +44,7 @@ def join(name: Annotated[str, typer.Option(help="Name of this node.")], folder: 
     from common.identity import node as node_keys
 
     request = node_keys.join(folder, name)
-    print(f"send to the project's operator: {folder / f'{name}.request'}\nfingerprint: {request.fingerprint}")
+    print(f"send to the project's operator: {folder / f'{name}.request'}\nrequest's fingerprint: {request.fingerprint}")
 
 
 @app.command()
@@ -56,13 +58,35 @@ def admit(
 ) -> None:
     """Sign a node's request, add it to the roster, and write its invite."""
     from common.identity import node as node_keys
-    from common.identity import operator
+    from common.identity import operator, project_files
+    from common.identity.documents.fingerprints import as_word
 
-    within = folder / request
-    asked = node_keys.load_request(within if within.exists() and not request.exists() else request)
+    asked = node_keys.load_request(_found(request, folder))
     invite = operator.admit(folder, asked, max_rank, max_weight, _now())
-    print(f"send to {asked.name}: {invite}, but only if its owner reads you the same fingerprint; if not, revoke it")
-    print(f"fingerprint: {asked.fingerprint}")
+    project = project_files.read_project_files(folder)
+    print(f"send to {asked.name}: {invite}, but only if its owner reads you this fingerprint; if not, revoke it")
+    print(f"request's fingerprint: {asked.fingerprint}")
+    print(f"{_fingerprint_of(project)}\nread that to {asked.name}'s owner, who confirms it with:")
+    print(f"fedlora keys accept {invite.name} --fingerprint {as_word(project.fingerprint)}")
+
+
+@app.command()
+def accept(
+    invite: Annotated[
+        Path, typer.Argument(metavar="INVITE", help="The file NAME.invite from the operator; it may lie in --dir.")
+    ],
+    fingerprint: Annotated[
+        str | None, typer.Option(help="The project's fingerprint as the operator reads it to you; asked for without.")
+    ] = None,
+    folder: Folder = KEYS,
+) -> None:
+    """Confirm that an invite is the operator's, and put it beside this node's keys; no other project counts then."""
+    from common.identity import acceptance
+
+    accepted = acceptance.accept(folder, _found(invite, folder), fingerprint, _ask)
+    print(
+        f"{folder / f'{accepted.name}.invite'} is confirmed: project {accepted.project}, {accepted.project_fingerprint}"
+    )
 
 
 @app.command()
@@ -72,6 +96,7 @@ def show(folder: Folder = KEYS) -> None:
 
     shown, now = project_files.read_project_files(folder), _now()
     print(f"project {shown.roster.project}, authority until {shown.authority.not_valid_after_utc:%Y-%m-%d}")
+    print(_fingerprint_of(shown))
     print(f"server {printable(', '.join(shown.hosts))}, until {_until(shown)}\nroster version {shown.roster.version}")
     print(_line("name", "max rank", "max weight", "expires", "state"))
     for name, member in sorted(shown.roster.members.items()):
@@ -106,6 +131,27 @@ def renew(
         return
     end = operator.renew_server(folder, _now()).not_valid_after_utc
     print(f"the server's certificate is valid until {end:%Y-%m-%d}; restart the server, nodes change nothing")
+
+
+def _found(file: Path, folder: Path) -> Path:
+    """Return the path of a file that was named alone and lies in the folder of keys."""
+    within = folder / file
+    return within if within.exists() and not file.exists() else file
+
+
+def _ask(invite: "Invite") -> bool:
+    from common.errors import IdentityError
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise IdentityError(
+            "nobody can be asked without a terminal; give --fingerprint as the operator reads it to you"
+        )
+    print(f"{invite.name} is invited by project {invite.project}, fingerprint {invite.project_fingerprint}")
+    return typer.confirm("Does the project's operator read you the same, by telephone for example?")
+
+
+def _fingerprint_of(project: "ProjectFiles") -> str:
+    return f"fingerprint of project {project.roster.project}, of its authority and roster key: {project.fingerprint}"
 
 
 def _until(project: "ProjectFiles") -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from common.errors import IdentityError
-from common.identity import node
-from common.identity.documents import invite, names
+from common.identity import pins
+from common.identity.documents import invite, names, roster
+from common.identity.documents.invite import Invite
 from common.identity.documents.roster import Roster
 from common.identity.keys import certificates, expiry, files, folders, private_keys
 from common.identity.keys.private_keys import TlsKey
@@ -44,6 +45,7 @@ class NodeCredentials:
     signing_key: Ed25519PrivateKey
     roster: Roster
     roster_key: Ed25519PublicKey
+    project_fingerprint: str
     receipt_public_key: Ed25519PublicKey
     warnings: tuple[str, ...]
 
@@ -77,16 +79,17 @@ def load_node_credentials(folder: Path, name: str) -> NodeCredentials:
 
     Raises:
         IdentityError: a file is missing, damaged, expired or open to others, or does not belong to the rest; or the
-            roster bars the node.
+            roster bars the node, or the node's owner has not confirmed the project.
     """
     names.node_name(name)
     folders.check_closed(folder)
-    tls_key, signing_key = _own_keys(folder, name)
+    tls_key, signing_key = own_keys(folder, name)
     with _read_from(folder, name) as data:
         document, invited = invite.read_invite(data)
         invite.check_holder(document, invited, name, tls_key, signing_key)
-    members = node.newest_roster(folder, name, invited, document.roster_public_key)
-    _check_not_revoked(name, members)
+    pins.check_confirmed(folder, document)
+    members = pins.newest_roster(folder, document, invited)
+    check_not_revoked(name, members)
     return NodeCredentials(
         project=document.project,
         name=name,
@@ -97,8 +100,9 @@ def load_node_credentials(folder: Path, name: str) -> NodeCredentials:
         signing_key=signing_key,
         roster=members,
         roster_key=document.roster_public_key,
+        project_fingerprint=document.project_fingerprint,
         receipt_public_key=Ed25519PublicKey.from_public_bytes(document.receipt_key),
-        warnings=_timely(folder, name, document.certificate.encode()),
+        warnings=_timely(folder, document),
     )
 
 
@@ -109,19 +113,33 @@ def pin_newer_roster(folder: Path, credentials: NodeCredentials, signed_roster: 
         IdentityError: its form, signature or project is wrong, it is older than the last, or contradicts it; or it
             bars the node.
     """
-    roster = node.pin_roster(folder, credentials.name, credentials.roster, signed_roster, credentials.roster_key)
-    _check_not_revoked(credentials.name, roster)
-    return replace(credentials, roster=roster)
+    known, name = credentials.roster, credentials.name
+    newer = roster.check_successor(known, roster.read_roster(signed_roster, credentials.roster_key, known.version))
+    with folders.lock(folder):
+        pins.pin_project(folder, name, credentials.project_fingerprint)
+        pins.pin_roster(folder, name, signed_roster)
+    check_not_revoked(name, newer)
+    return replace(credentials, roster=newer)
 
 
-def _check_not_revoked(name: str, members: Roster) -> None:
+def check_not_revoked(name: str, members: Roster) -> None:
+    """Check that a roster does not bar a node.
+
+    Raises:
+        IdentityError: it does, or has no such node.
+    """
     if members.member(name).revoked:
         raise IdentityError(
             f"{name} has been revoked since roster version {members.version}; ask the project's operator"
         )
 
 
-def _own_keys(folder: Path, name: str) -> tuple[TlsKey, Ed25519PrivateKey]:
+def own_keys(folder: Path, name: str) -> tuple[TlsKey, Ed25519PrivateKey]:
+    """Read a node's keys, for TLS and for signatures.
+
+    Raises:
+        IdentityError: one is missing, damaged or open to others.
+    """
     path = folder / f"{name}.key"
     _require(path, f"run: fedlora keys join --name {name} --dir {folder}")
     return private_keys.read_tls_key(path), private_keys.read_signing_key(folder / f"{name}.sign.key")
@@ -130,7 +148,9 @@ def _own_keys(folder: Path, name: str) -> tuple[TlsKey, Ed25519PrivateKey]:
 @contextmanager
 def _read_from(folder: Path, name: str) -> Iterator[bytes]:
     path = folder / f"{name}.invite"
-    _require(path, f"send {name}.request to the project's operator, and put the invite that comes back there")
+    _require(
+        path, f"send {name}.request to the project's operator; for the invite that comes back: fedlora keys accept"
+    )
     data = files.read_public(path)
     with files.prefix_errors(path):
         yield data
@@ -141,9 +161,10 @@ def _require(path: Path, remedy: str) -> None:
         raise IdentityError(f"{path} does not exist; {remedy}")
 
 
-def _timely(folder: Path, name: str, pem: bytes) -> tuple[str, ...]:
+def _timely(folder: Path, document: Invite) -> tuple[str, ...]:
     """Return warnings for the node's owner about the time left; raise if the certificate has expired."""
-    certificate, now = certificates.from_pem(pem), datetime.now(UTC)
+    certificate, now = certificates.from_pem(document.certificate.encode()), datetime.now(UTC)
+    name = document.name
     what = f"the certificate of {name}"
     remedy = f"ask the operator for: fedlora keys renew {name}, and put the new {name}.invite in {folder}"
     expiry.check_validity(what, certificate, remedy, now)

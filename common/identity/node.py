@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from common.errors import IdentityError
-from common.identity.documents import names, request, roster
+from common.identity.documents import names, request
 from common.identity.documents.request import JoinRequest
-from common.identity.documents.roster import Roster
 from common.identity.keys import files, folders, private_keys
 
 
@@ -49,44 +46,3 @@ def _refusal(path: Path) -> IdentityError:
     return IdentityError(
         f"{path} already exists, with fingerprint {load_request(path).fingerprint}; send that, or choose another name"
     )
-
-
-def newest_roster(folder: Path, name: str, invited: Roster, key: Ed25519PublicKey) -> Roster:
-    """Return the pinned roster, or the invite's if it is newer.
-
-    Raises:
-        IdentityError: the pinned one is damaged, or contradicts the invite's.
-    """
-    path = _path(folder, name)
-    if not path.exists():
-        return invited
-    data = files.read_public(path)
-    with files.prefix_errors(path):
-        older, newer = sorted((invited, roster.read_roster(data, key)), key=lambda each: each.version)
-        return _check_successor(older, newer)
-
-
-def pin_roster(folder: Path, name: str, known: Roster, signed: bytes, key: Ed25519PublicKey) -> Roster:
-    """Save the roster in these bytes as the newest and return it; `known` is the newest before.
-
-    Raises:
-        IdentityError: its form, signature or project is wrong, it is older than the one known, or contradicts it.
-    """
-    following = _check_successor(known, roster.read_roster(signed, key, known.version))
-    with folders.lock(folder):
-        files.replace_file(_path(folder, name), signed)
-    return following
-
-
-def _check_successor(known: Roster, new: Roster) -> Roster:
-    if new.project != known.project:
-        raise IdentityError(f"the roster is of project {new.project}, not of {known.project}; ask for a new invite")
-    if new.version == known.version and new != known:
-        raise IdentityError(
-            f"there are two rosters of version {new.version}; ask the project's operator which of them is valid"
-        )
-    return new
-
-
-def _path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.roster"

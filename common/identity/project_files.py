@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from common.errors import IdentityError
 from common.identity.documents import roster
+from common.identity.documents.fingerprints import project_fingerprint
 from common.identity.documents.roster import Member, Roster
 from common.identity.keys import certificates, expiry, files, folders
 from common.identity.keys.certificates import subject_names
@@ -33,6 +34,11 @@ class ProjectFiles:
     def hosts(self) -> tuple[str, ...]:
         """The DNS names and IP addresses of the server."""
         return subject_names(self.server)
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the project, which a node's owner confirms."""
+        return project_fingerprint(self.roster.project, self.authority, self.roster_key)
 
     def check_authority(self, now: datetime) -> None:
         """Check that the authority can sign now.

@@ -1,7 +1,6 @@
 """`fedlora keys`, as an operator and the owner of a node type it."""
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from common.identity.keys.private_keys import VARIABLE
 from tests.helpers.common.identity_parties import days_ago, new_node, new_project
 from tests.helpers.end_to_end.command import ROOT, Ended, call, end, refusal, start
 
-VERBS = ("init", "join", "admit", "show", "revoke", "renew")
+VERBS = ("init", "join", "admit", "accept", "show", "revoke", "renew")
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +61,10 @@ def test_from_a_new_project_to_a_revoked_node() -> None:
     admitted = done("admit", "node/hospital-a.request", "--max-rank", 16, "--max-weight", 5000)
     assert "keys/hospital-a.invite" in admitted
     assert fingerprint(admitted) == fingerprint(joined)
-    shutil.copy("keys/hospital-a.invite", "node")
+    command = next(line for line in admitted.splitlines() if line.startswith("fedlora keys accept "))
+    assert "node/hospital-a.invite is confirmed" in done(
+        *command.replace(" hosp", " keys/hosp").split()[2:], "--dir", "node"
+    )
     assert load_node_credentials(Path("node"), "hospital-a").servers == ("fed.example.org", "10.0.0.5")
     assert re.search(r"roster version 2\n.*\nhospital-a +16 +5000 +20\d\d-\d\d-\d\d current\n", done("show"))
     assert "roster version 3" in done("revoke", "hospital-a")
@@ -72,7 +74,8 @@ def test_from_a_new_project_to_a_revoked_node() -> None:
 
 def test_show_tells_what_there_is() -> None:
     done("init", "--project", "cardio", "--server", "fed.example.org", "--dir", "other")
-    first, second, third, *members = done("show", "--dir", "other").splitlines()
+    first, known, second, third, *members = done("show", "--dir", "other").splitlines()
+    assert re.fullmatch(r"fingerprint of project cardio, .*: ([0-9a-f]{4} ){7}[0-9a-f]{4}", known)
     assert re.fullmatch(r"project cardio, authority until 20\d\d-\d\d-\d\d", first)
     assert re.fullmatch(r"server fed\.example\.org, until 20\d\d-\d\d-\d\d", second)
     assert third == "roster version 1"

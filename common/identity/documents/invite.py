@@ -4,7 +4,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic.dataclasses import dataclass
 
 from common.errors import IdentityError
-from common.identity.documents import roster, signed_json
+from common.identity.documents import fingerprints, roster, signed_json
 from common.identity.documents.names import HostNames, NodeName, ProjectName
 from common.identity.documents.signed_json import STRICT, SigningKey
 from common.identity.keys.certificates import from_pem, is_issued_by, key_hash, public_key, subject_names
@@ -28,6 +28,16 @@ class Invite:
     def roster_public_key(self) -> Ed25519PublicKey:
         """The key that signs every roster of the project."""
         return Ed25519PublicKey.from_public_bytes(self.roster_key)
+
+    @property
+    def project_fingerprint(self) -> str:
+        """The fingerprint of the project that invites.
+
+        Raises:
+            IdentityError: the authority is not a certificate.
+        """
+        authority = from_pem(self.authority.encode())
+        return fingerprints.project_fingerprint(self.project, authority, self.roster_public_key)
 
 
 def sign_invite(invite: Invite, key: Ed25519PrivateKey) -> bytes:

@@ -90,8 +90,28 @@ def read_roster(data: bytes, key: Ed25519PublicKey, at_least: int = 0) -> Roster
         IdentityError: its form or signature is wrong, or its version is below `at_least`.
     """
     roster = signed_json.open_signed_by("roster", Roster, data, key)
-    if roster.version < at_least:
-        raise IdentityError(
-            f"roster version {roster.version} is older than version {at_least}, seen before; use the newest roster.json"
-        )
+    _check_version(roster.version, at_least)
     return roster
+
+
+def check_successor(known: Roster, new: Roster) -> Roster:
+    """Return the new roster, which may take the place of the newest that is known.
+
+    Raises:
+        IdentityError: it is of another project, older, or contradicts the known one of its version.
+    """
+    if new.project != known.project:
+        raise IdentityError(f"the roster is of project {new.project}, not of {known.project}; ask for a new invite")
+    _check_version(new.version, known.version)
+    if new.version == known.version and new != known:
+        raise IdentityError(
+            f"there are two rosters of version {new.version}; ask the project's operator which of them is valid"
+        )
+    return new
+
+
+def _check_version(version: int, at_least: int) -> None:
+    if version < at_least:
+        raise IdentityError(
+            f"roster version {version} is older than version {at_least}, seen before; use the newest roster.json"
+        )

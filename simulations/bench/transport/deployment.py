@@ -16,8 +16,8 @@ from client.network.audit import LogAuditor
 from client.network.link import Link
 from client.network.responder import Auditor as AnyAuditor
 from client.network.responder import Responder
+from common.identity import acceptance, operator
 from common.identity import node as node_keys
-from common.identity import operator
 from common.identity.credentials import ServerCredentials, load_node_credentials, load_server_credentials
 from common.protocol.channel import TlsMaterial
 from common.protocol.flower import identify
@@ -56,7 +56,7 @@ def make_project(folder: Path, names: Iterable[str] = ()) -> None:
     for name in names:
         request = node_keys.join(folder / "nodes", name)
         invite = operator.admit(folder / "keys", request, MAX_RANK, MAX_WEIGHT, now)
-        (folder / "nodes" / invite.name).write_bytes(invite.read_bytes())
+        acceptance.accept(folder / "nodes", invite, None, lambda _: True)
 
 
 @contextmanager

@@ -1,11 +1,11 @@
 """A project and its nodes, each with a folder of its own, made as an operator and a node's owner make them."""
 
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from hypothesis import strategies as st
 
+from common.identity import acceptance
 from common.identity import node as node_keys
 from common.identity import operator as project
 from common.identity.documents.request import JoinRequest
@@ -30,8 +30,14 @@ def admit(operator: Path, request: JoinRequest, now: datetime = NOW) -> Path:
 
 def new_node(operator: Path, folder: Path, name: str = "hospital-a", now: datetime = NOW) -> Path:
     """Make the folder of an admitted node, with its invite."""
-    shutil.copy(admit(operator, node_keys.join(folder, name), now), folder)
+    request = node_keys.join(folder, name)
+    accept(folder, admit(operator, request, now))
     return folder
+
+
+def accept(folder: Path, invite: Path) -> None:
+    """Confirm an invite, as the owner of the node whose keys are in the folder."""
+    acceptance.accept(folder, invite, None, lambda _: True)
 
 
 def mutations(data: bytes) -> st.SearchStrategy[bytes]:

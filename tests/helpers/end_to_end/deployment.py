@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tomli_w
 
+from common.identity import project_files
 from common.settings.reader import read_toml
 from simulations.simulate import simulate
 from tests.helpers.end_to_end.command import TINY, call, end, start
@@ -45,11 +46,14 @@ class Project:
         assert ended.status == 0, ended.err
 
     def admit(self, name: str, rank: int = 16) -> None:
-        """Make the node's keys, admit it, and give it its invite."""
+        """Make the node's keys, admit it, and confirm its invite."""
         own = self.folder / name
         assert call("keys", "join", "--name", name, "--dir", own).status == 0
         self.keys("admit", own / f"{name}.request", "--max-rank", rank, "--max-weight", self._max_weight)
-        (own / f"{name}.invite").write_bytes((self.folder / "keys" / f"{name}.invite").read_bytes())
+        fingerprint = project_files.read_project_files(self.folder / "keys").fingerprint
+        invite = self.folder / "keys" / f"{name}.invite"
+        ended = call("keys", "accept", invite, "--fingerprint", fingerprint, "--dir", own)
+        assert ended.status == 0, ended.err
 
     def node_file(
         self, name: str, like: str = "client-00", keys: Path | str | None = None, stem: str = "", **changes: object

@@ -11,6 +11,7 @@ from common.identity.credentials import (
     load_node_credentials,
     load_server_credentials,
 )
+from tests.helpers.common.identity_parties import accept
 
 NOW = datetime.now(UTC)
 
@@ -29,7 +30,7 @@ class Identities:
         node_keys.join(own, name)
         request = node_keys.load_request(own / f"{name}.request")
         invite = project.admit(self.keys, request, max_rank=8, max_weight=5000, now=NOW)
-        (own / f"{name}.invite").write_bytes(invite.read_bytes())
+        accept(own, invite)
 
     def node(self, name: str) -> NodeCredentials:
         return load_node_credentials(self.folder / name, name)

@@ -23,6 +23,7 @@ from common.identity import operator
 from common.identity.credentials import load_node_credentials
 from common.protocol.flower import identify
 from common.protocol.payload import Kind, Payload
+from tests.helpers.common.identity_parties import accept
 from tests.helpers.end_to_end.command import Ended, end, start
 from tests.helpers.end_to_end.deployment import free_port
 from tests.helpers.server.exchange import NumpyNode, described
@@ -61,10 +62,10 @@ class NumpyProject:
         self.file.write_text(tomli_w.dumps(tables | {"train": train, "server": server} | top))
 
     def admit(self, name: str, max_rank: int = 16, max_weight: int = 5000) -> None:
-        """Make the node's keys, admit it, and give it its invite."""
+        """Make the node's keys, admit it, and confirm its invite."""
         request = node_keys.join(self.folder / "nodes", name)
         invite = operator.admit(self.folder / "keys", request, max_rank, max_weight, datetime.now(UTC))
-        (self.folder / "nodes" / invite.name).write_bytes(invite.read_bytes())
+        accept(self.folder / "nodes", invite)
 
     def admit_new(self, names: Iterable[str]) -> None:
         """Admit the nodes that are not admitted yet."""

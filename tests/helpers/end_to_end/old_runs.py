@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 from common.identity.project_files import read_project_files
 from simulations.cache import cache_folder
 from simulations.tiny_base import tiny_base
+from tests.helpers.common.identity_parties import accept
 from tests.helpers.end_to_end.command import call
 from tests.helpers.end_to_end.deployment import free_port
 
@@ -44,8 +45,8 @@ class OldDeployment:
         return self.folder / "nodes" / f"{name}.toml"
 
     def invite(self, name: str) -> None:
-        """Put the node's invite where its keys are."""
-        shutil.copy(self.keys / f"{name}.invite", self.folder / "nodes" / name)
+        """Confirm the node's invite, which puts it where its keys are."""
+        accept(self.folder / "nodes" / name, self.keys / f"{name}.invite")
 
     def set(self, key: str, value: str) -> None:
         """Give a key at the top of server.toml another value."""

@@ -17,7 +17,7 @@ from server.transport.authorization import RosterGuard
 from server.transport.grid import GrpcGrid, NodeGuard
 from server.transport.quota import NodeQuota
 from tests.helpers.client.nodes import write_node
-from tests.helpers.common.identity_parties import NOW, days_ago
+from tests.helpers.common.identity_parties import NOW, accept, days_ago
 from tests.helpers.end_to_end.command import start
 from tests.helpers.end_to_end.throwaway_ca import Pem
 
@@ -31,7 +31,7 @@ class Clinic:
         project.renew_server(self.keys, NOW)
         self.empty_roster = (self.keys / "roster.json").read_bytes()
         request = node_keys.join(folder / "node", "clinic")
-        shutil.copy(project.admit(self.keys, request, 8, 5000, NOW), folder / "node")
+        accept(folder / "node", project.admit(self.keys, request, 8, 5000, NOW))
 
     @contextmanager
     def server(self) -> Iterator[int]:
