@@ -3,9 +3,12 @@
 from datetime import UTC, datetime
 from ssl import SSLCertVerificationError
 
+from cryptography import x509
+
 from common.adapters.link_codecs import CODECS
 from common.errors import IdentityError
 from common.identity.keys import certificates
+from common.identity.keys.server_certificates import names_host, server_fault
 from common.protocol.channel import TlsMaterial
 
 _NOT_YET, _EXPIRED = 9, 10
@@ -34,7 +37,7 @@ def explain_server_certificate(error: SSLCertVerificationError, server: str) -> 
     if error.verify_code == _EXPIRED:
         return f"{what} has expired {_clock()}: if the clock is right, its operator runs `fedlora keys renew`"
     if error.verify_code in _OTHER_NAME:
-        return f"{what} is for other names; write `server` as the invite names it"
+        return f"{what} is for other names (its common name does not count); write `server` as the invite names it"
     if error.verify_code in _OTHER_AUTHORITY:
         return (
             f"{what} is not from this project's authority: it is another server, or something in between opens TLS; "
@@ -43,11 +46,27 @@ def explain_server_certificate(error: SSLCertVerificationError, server: str) -> 
     return f"{what} cannot be trusted: {error.verify_message}"
 
 
-def explain_node_certificate(tls: TlsMaterial) -> str | None:
-    """Explain why a server will not trust this node; None if its certificate is valid.
+def explain_shown_certificate(der: bytes, server: str, host: str) -> str | None:
+    """Explain why a certificate that OpenSSL has verified is still not this server's; None if it is.
 
-    gRPC's server gives no reason: it hangs up.
+    Args:
+        der: the certificate that the server has shown.
+        server: host and port.
+        host: the host alone.
     """
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except (ValueError, x509.InvalidVersion):
+        return f"the certificate of {server} cannot be read"
+    fault = server_fault(certificate)
+    if fault is None and not names_host(certificate, host):
+        fault = f"has {host} only as its common name, which does not count"
+    remedy = "its operator runs `fedlora keys renew` and starts the server again"
+    return f"the certificate of {server} {fault}; {remedy}" if fault else None
+
+
+def explain_node_certificate(tls: TlsMaterial) -> str | None:
+    """Explain why no server will ever trust this node; None if its certificate is its project's."""
     try:
         own, authority = (
             certificates.from_pem(tls.certificate_pem),
@@ -55,9 +74,17 @@ def explain_node_certificate(tls: TlsMaterial) -> str | None:
         )
     except IdentityError as error:
         return f"this node's certificate {error}"
-    now = datetime.now(UTC)
     if not certificates.is_issued_by(own, authority):
         return "this node's certificate is not from this project's authority; ask the operator for a new invite"
+    return None
+
+
+def explain_node_dates(tls: TlsMaterial) -> str | None:
+    """Explain why a server does not trust this node at this time; None if its certificate is valid now.
+
+    gRPC's server gives no reason: it hangs up.
+    """
+    own, now = certificates.from_pem(tls.certificate_pem), datetime.now(UTC)
     if now < own.not_valid_before_utc:
         return f"this node's certificate is not valid yet {_clock()}: set the clock right"
     if now > own.not_valid_after_utc:

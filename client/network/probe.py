@@ -32,6 +32,13 @@ class Unreachable(TransportError):
     """The server cannot be reached now; a later attempt may succeed."""
 
 
+class Untrusted(TransportError):
+    """What answers at the server's address cannot prove that it is the server, or does not believe this node.
+
+    A captive portal, TLS inspection, a wrong clock or an expired certificate may pass.
+    """
+
+
 def host_and_port(server: str) -> tuple[str, int]:
     """Split `fed.example.org:8443` or `[::1]:8443` into host and port.
 
@@ -54,10 +61,13 @@ def probe(server: str, tls: TlsMaterial, proxy: str | None) -> None:
 
     Raises:
         Unreachable: it does not answer.
-        TransportError: one of the two cannot prove its identity; another attempt would not help.
+        Untrusted: one of the two cannot prove its identity now.
+        TransportError: this node's certificate is not its project's; another attempt would not help.
     """
     if cause := diagnosis.explain_node_certificate(tls):
         raise TransportError(cause)
+    if cause := diagnosis.explain_node_dates(tls):
+        raise Untrusted(cause)
     host, _ = host_and_port(server)
     context, deadline, way = _context(tls), Deadline(TIMEOUT), urlsplit(proxy) if proxy else None
     named = f"{server} through the proxy {way.hostname}:{way.port}" if way else server
@@ -66,6 +76,9 @@ def probe(server: str, tls: TlsMaterial, proxy: str | None) -> None:
             tunnel(connection, server, way, deadline)
         connection.settimeout(deadline.seconds_left())
         with context.wrap_socket(connection, server_hostname=host) as secured:
+            shown = secured.getpeercert(binary_form=True) or b""
+            if cause := diagnosis.explain_shown_certificate(shown, server, host):
+                raise Untrusted(cause)
             secured.settimeout(deadline.seconds_left())
             if not secured.recv(1):  # Our server sends first, after it has checked this certificate.
                 raise Unreachable(
@@ -119,17 +132,17 @@ def _as_unreachable(way: str, question: str = "has the server been started?") ->
 
 @contextmanager
 def _explain_distrust(server: str) -> Iterator[None]:
-    """Turn TLS errors in the block into a TransportError, with the cause."""
+    """Turn TLS errors in the block into Untrusted or Unreachable, with the cause."""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
-        raise TransportError(diagnosis.explain_server_certificate(error, server)) from error
+        raise Untrusted(diagnosis.explain_server_certificate(error, server)) from error
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:
         raise Unreachable(f"{server} hung up in the TLS handshake") from error
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).replace("_", " ").lower()
         if "certificate" in reason or "unknown ca" in reason:
-            raise TransportError(f"{server} does not accept this node's certificate ({reason})") from error
+            raise Untrusted(f"{server} does not accept this node's certificate ({reason})") from error
         if "alert" in reason or "unrecognized name" in reason:
             raise Unreachable(f"{server} broke off the TLS handshake ({reason})") from error
-        raise TransportError(f"{server} does not speak TLS ({reason}); is this the port of fedlora server?") from error
+        raise Untrusted(f"{server} does not speak TLS ({reason}); is this the port of fedlora server?") from error

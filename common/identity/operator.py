@@ -106,7 +106,8 @@ def renew_server(folder: Path, now: datetime) -> x509.Certificate:
     """
     with _open_project(folder, now) as project:
         key = certificates.public_key(project.public.server)
-        certificate = certificates.make_server_certificate(project.public.hosts, key, project.authority, now)
+        hosts = names.host_names(project.public.hosts)
+        certificate = certificates.make_server_certificate(hosts, key, project.authority, now)
         files.replace_file(folder / "server.pem", certificates.to_pem(certificate))
     return certificate
 

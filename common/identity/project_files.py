@@ -16,6 +16,7 @@ from common.identity.documents.fingerprints import project_fingerprint
 from common.identity.documents.roster import Member, Roster
 from common.identity.keys import certificates, expiry, files, folders
 from common.identity.keys.certificates import subject_names
+from common.identity.keys.server_certificates import common_names, server_fault
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class ProjectFiles:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """The DNS names and IP addresses of the server."""
-        return subject_names(self.server)
+        """The DNS names and IP addresses of the server; a certificate without any is renewed for its common name."""
+        return subject_names(self.server) or common_names(self.server)
 
     @property
     def fingerprint(self) -> str:
@@ -52,8 +53,10 @@ class ProjectFiles:
         """Check that nodes accept the server's certificate now.
 
         Raises:
-            IdentityError: it has expired, or has not begun.
+            IdentityError: it has expired, or has not begun; or it is not a server's.
         """
+        if fault := server_fault(self.server):
+            raise IdentityError(f"{self.folder / 'server.pem'} {fault}; {self._renew()}")
         expiry.check_validity("the server's certificate", self.server, self._renew(), now)
 
     def warnings(self, now: datetime) -> tuple[str, ...]:

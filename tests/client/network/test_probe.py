@@ -2,11 +2,14 @@
 
 from concurrent import futures
 from datetime import UTC, datetime
+from ipaddress import ip_address
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from client.network.probe import host_and_port, probe
+from client.network.probe import Untrusted, host_and_port, probe
 from common.errors import ConfigError
 from server.transport.grid import GrpcGrid
 from tests.helpers.client.probing import cause, heals
@@ -92,6 +95,46 @@ def test_another_name(serve, authority, host):
     error = cause(f"{host}:{serve(authority.server('fed.example.org', '10.0.0.5'))}", authority.node("a"))
     assert "is for other names" in str(error)
     assert not heals(error)
+
+
+IP = x509.IPAddress(ip_address("127.0.0.1"))
+ODD = {
+    "only in the common name": ({"names": (), "common_name": "localhost"}, "no subject alternative name"),
+    "in the common name, beside an address": ({"names": [IP], "common_name": "localhost"}, "only as its common name"),
+    "beside a mail address": (
+        {"names": [x509.RFC822Name("a@example.org")], "common_name": "localhost"},
+        "only as its common name",
+    ),
+    "an authority": ({"ca": True}, "ca = FALSE is needed"),
+    "perhaps an authority": ({"ca": None}, "ca = FALSE is needed"),
+    "for any use": ({"usage": None}, "serverAuth is needed"),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_a_certificate_that_is_not_a_servers(serve, authority, kind):
+    parts, words = ODD[kind]
+    error = cause(f"localhost:{serve(authority.odd_server(**parts))}", authority.node("a"))
+    assert isinstance(error, Untrusted)
+    assert words in str(error)
+    assert "keys renew" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("host", "parts"),
+    [
+        ("127.0.0.1", {"names": (), "common_name": "127.0.0.1"}),
+        ("localhost", {"names": [x509.DNSName("other")], "common_name": "localhost"}),
+        ("localhost", {"usage": ExtendedKeyUsageOID.CLIENT_AUTH}),
+    ],
+)
+def test_openssl_refuses_others_of_the_kind(serve, authority, host, parts):
+    assert isinstance(cause(f"{host}:{serve(authority.odd_server(**parts))}", authority.node("a")), Untrusted)
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_control_the_parts_of_a_good_one_are_no_fault(serve, authority, host):
+    assert probe(f"{host}:{serve(authority.odd_server(common_name='other'))}", authority.node("a"), None) is None
 
 
 @pytest.mark.parametrize("say", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n"])
