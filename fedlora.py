@@ -102,11 +102,20 @@ def client(
         str,
         typer.Option(metavar="VALUE", help="With --check: the server's \\[lora] targets, as in TOML."),
     ] = "query-value",
+    fail_fast: Annotated[
+        bool,
+        typer.Option(
+            "--fail-fast",
+            help="End with status 2 at the first certificate that cannot be trusted, instead of trying on for a day.",
+        ),
+    ] = False,
 ) -> None:
     """Run a node: it connects to the server, trains on its own rows, and ends with the run."""
     path = _own_file(file, example, "client")
     if path and not check and (describe or targets != "query-value"):
         raise typer.BadParameter("--describe and --targets need --check, which needs no server")
+    if path and check and fail_fast:
+        raise typer.BadParameter("--fail-fast is for a node that connects; --check needs no server")
     if path and check:
         from client.check import check_node
 
@@ -114,7 +123,7 @@ def client(
     elif path:
         from client.launch import run_node
 
-        run_node(path)
+        run_node(path, fail_fast)
 
 
 def _own_file(file: Path | None, example: bool, role: str) -> Path | None:

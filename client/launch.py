@@ -23,37 +23,41 @@ from common.signals import exit_on_signal
 log = logging.getLogger(__name__)
 
 
-def run_node(file: Path) -> None:
+def run_node(file: Path, fail_fast: bool = False) -> None:
     """Answer the server until its run is over; with `stay`, until the process ends.
 
     SIGINT and SIGTERM end the process at once, with status 0.
+
+    Args:
+        file: of the node.
+        fail_fast: end at the first certificate that cannot be trusted; otherwise after a day of them.
 
     Raises:
         FedloraError: a setting or key is wrong, or the server and the node do not trust each other.
     """
     with closed_to_others(), exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message="stopped"):
-        _run_node(file)
+        _run_node(file, fail_fast)
 
 
-def _run_node(file: Path) -> None:
+def _run_node(file: Path, fail_fast: bool) -> None:
     node = read_node(file)
     _check(node, file)
     identify()
     while True:
-        _link(node, file).run()
+        _link(node, file, fail_fast).run()
         log.info("the run is over")
         if not node.stay:
             return
 
 
-def _link(node: Node, file: Path) -> Link:
+def _link(node: Node, file: Path, fail_fast: bool) -> Link:
     """Make a new link for each run, so that a node that stays uses an invite that its operator has renewed."""
     own = credentials.load_node_credentials(Path(node.keys), node.name)
     for warning in own.warnings:
         log.warning("%s", warning)
     context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
     responder = Responder(partial(_app, file), context, LogAuditor(Path(node.keys), own))
-    return Link(node.server, own, node.rank, responder)
+    return Link(node.server, own, node.rank, responder, fail_fast=fail_fast)
 
 
 @cache

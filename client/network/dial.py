@@ -28,6 +28,38 @@ class Deadline:
         return left
 
 
+class Patience:
+    """A bound on a series of equal faults: how long it lasts, and how often it is said.
+
+    Args:
+        seconds: how long it may last.
+        pause: seconds after which the same words are said again.
+    """
+
+    def __init__(self, seconds: float, pause: float) -> None:
+        self._seconds, self._pause = seconds, pause
+        self.end()
+
+    def end(self) -> None:
+        """End the series: the next fault begins another."""
+        self._began: float | None = None
+        self._said, self._when = "", 0.0
+
+    def is_over(self) -> bool:
+        """Count a fault, and return whether the series has lasted too long."""
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        return now - self._began >= self._seconds
+
+    def is_due(self, words: str) -> bool:
+        """Return whether to say these words: they are other ones than the last, or those were said long ago."""
+        now = time.monotonic()
+        if words == self._said and now - self._when < self._pause:
+            return False
+        self._said, self._when = words, now
+        return True
+
+
 def dial(host: str, port: int, deadline: Deadline) -> socket.socket:
     """Open a connection to the host.
 

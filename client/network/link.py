@@ -14,7 +14,8 @@ from flwr.app import Message
 from grpc import StatusCode
 
 from client.network import diagnosis
-from client.network.probe import Unreachable, host_and_port, probe
+from client.network.dial import Patience
+from client.network.probe import Unreachable, Untrusted, host_and_port, probe
 from client.network.proxy import find_proxy
 from client.network.responder import Responder
 from client.network.step_reports import StepReports
@@ -25,6 +26,10 @@ from common.protocol.frames import decode_message
 
 _FIRST, _LONGEST = 0.5, 30.0
 """Seconds before the next attempt: after the first failure, and at most."""
+DISTRUST = 86_400.0
+"""Seconds for which a node tries on while what answers cannot be trusted, since the last accepted connection."""
+SAY_AGAIN = 60.0
+"""Seconds after which it says the same reason again."""
 LAST_WORD = 30.0
 """Seconds that a node whose base or rows cannot be used waits for a question, to which it answers with the reason."""
 _FINAL = {
@@ -55,24 +60,35 @@ class Link:
         rank: the node's rank, checked against the roster.
         responder: answers the server's messages.
         limit: largest number of bytes in the arrays of one message.
+        fail_fast: end at the first certificate that cannot be trusted.
 
     Raises:
         ConfigError: `server` is not a host and a port.
     """
 
-    def __init__(self, server: str, tls: TlsMaterial, rank: int, responder: Responder, limit: int = 2**31) -> None:
+    def __init__(
+        self,
+        server: str,
+        tls: TlsMaterial,
+        rank: int,
+        responder: Responder,
+        limit: int = 2**31,
+        fail_fast: bool = False,
+    ) -> None:
         self._host, _ = host_and_port(server)
         self._server, self._tls, self._responder, self._limit = server, tls, responder, limit
         self._hello = NodeHello(rank).to_json()
         self._stopped = Event()
         self._stream: Any = None
         self._failures = 0
+        self._distrust = Patience(0.0 if fail_fast else DISTRUST, SAY_AGAIN)
 
     def run(self) -> None:
         """Answer messages until the server's run is over or `stop` is called; temporary failures are retried for ever.
 
         Raises:
-            TransportError: the server rejects this node, or one does not trust the other.
+            TransportError: the server rejects this node; or one has not trusted the other for a day, or at all if the
+                link fails fast.
             FedloraError: the node's base model or rows cannot be used.
         """
         while not self._stopped.is_set():
@@ -81,10 +97,21 @@ class Link:
                 if self._stopped.is_set() or self._session():
                     return
             except Unreachable as error:
-                pause = min(_FIRST * 2**self._failures, _LONGEST) * SystemRandom().uniform(0.5, 1)
-                self._failures = min(self._failures + 1, 10)
-                log.warning("%s; trying again in %.1f s", error, pause)
-                self._stopped.wait(pause)
+                self._pause(error)
+            except Untrusted as error:
+                if self._distrust.is_over():
+                    raise
+                self._pause(error, said=not self._distrust.is_due(str(error)))
+
+    def _pause(self, error: TransportError, said: bool = False) -> None:
+        """Wait for the next attempt, longer each time; `said`: the reason was told a moment ago."""
+        pause = min(_FIRST * 2**self._failures, _LONGEST) * SystemRandom().uniform(0.5, 1)
+        self._failures = min(self._failures + 1, 10)
+        if not said:
+            event = "untrusted" if isinstance(error, Untrusted) else "unreachable"
+            fields = {"server": self._server, "reason": str(error), "pause": round(pause, 1)}
+            log.warning("%s; trying again in %.1f s", error, pause, extra={"event": event, "fields": fields})
+        self._stopped.wait(pause)
 
     def stop(self) -> None:
         """End `run` from any thread, at once or when the app has answered the message that it works on."""
@@ -120,6 +147,7 @@ class Link:
         if dict(self._stream.initial_metadata()).get("admitted"):
             log.info("connected to %s", self._server)
             self._failures = 0
+            self._distrust.end()
             self._responder.prepare()
         if self._responder.fault:  # The server asks a node as soon as it has connected, so this does not wait for long.
             timer = Timer(LAST_WORD, self._stream.cancel)

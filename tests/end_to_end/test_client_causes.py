@@ -24,10 +24,10 @@ def clinic(tmp_path):
     return Clinic(tmp_path / "clinic")
 
 
-def told(clinic, server, words, rank=8):
+def told(clinic, server, words, *options, rank=8):
     """Return the process after it has printed these words, within the promised time and without a traceback."""
     began, said = time.monotonic(), ""
-    process = clinic.start(server, rank=rank)
+    process = clinic.start(server, *options, rank=rank)
     while words not in said and (line := process.stderr.readline()):
         said += line
     assert time.monotonic() - began < 5
@@ -36,9 +36,17 @@ def told(clinic, server, words, rank=8):
     return process
 
 
-def is_final(clinic, server, words, rank=8):
-    ended = end(told(clinic, server, words, rank))
+def is_final(clinic, server, words, *options, rank=8):
+    ended = end(told(clinic, server, words, *options, rank=rank))
     assert (ended.status, ended.out, ended.err) == (2, "", "")
+
+
+def is_distrusted(clinic, server, words):
+    """Check that the node tries on, and ends at once with the flag."""
+    process = told(clinic, server, words)
+    process.send_signal(signal.SIGTERM)
+    assert end(process).status == 0
+    is_final(clinic, server, words, "--fail-fast")
 
 
 def is_tried_again(clinic, server, words):
@@ -50,7 +58,7 @@ def is_tried_again(clinic, server, words):
 
 def test_a_server_of_another_project(clinic, tmp_path):
     with Clinic(tmp_path / "other").server() as port:
-        is_final(clinic, f"localhost:{port}", "is not from this project's authority")
+        is_distrusted(clinic, f"localhost:{port}", "is not from this project's authority")
 
 
 @pytest.mark.parametrize(
@@ -59,17 +67,17 @@ def test_a_server_of_another_project(clinic, tmp_path):
 def test_a_certificate_that_is_not_valid_by_this_clock(clinic, renewed, words):
     project.renew_server(clinic.keys, days_ago(renewed))
     with clinic.server() as port:
-        is_final(clinic, f"localhost:{port}", words)
+        is_distrusted(clinic, f"localhost:{port}", words)
 
 
 def test_a_certificate_for_another_name(clinic):
     with clinic.server() as port:
-        is_final(clinic, f"127.0.0.1:{port}", "is for other names")
+        is_distrusted(clinic, f"127.0.0.1:{port}", "is for other names")
 
 
 def test_plaintext(clinic):
     with talker(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-        is_final(clinic, f"localhost:{port}", "does not speak TLS")
+        is_distrusted(clinic, f"localhost:{port}", "does not speak TLS")
 
 
 def test_a_node_that_is_not_on_the_roster(clinic):

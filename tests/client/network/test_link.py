@@ -8,6 +8,7 @@ from flwr.app import Error, Message
 from flwr.clientapp import ClientApp
 
 import client.network.link
+from client.network.dial import Patience
 from common.errors import ConfigError, TransportError
 from server.transport.grid import GrpcGrid
 from tests.helpers.end_to_end.connect_proxy import ConnectProxy
@@ -93,9 +94,51 @@ def test_a_codec_that_the_node_does_not_know_ends_it_by_name(start, authority, c
         assert values_of(send(grid))["name"] == "a"
 
 
-def test_a_server_of_another_authority_ends_the_node(start):
-    error = Node(start().port, TestAuthority().node("a"), "a").ended()
+def test_a_server_of_another_authority_ends_a_node_that_fails_fast(start):
+    error = Node(start().port, TestAuthority().node("a"), "a", fail_fast=True).ended()
     assert "authority" in str(error)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Make pauses short, and a day last 0.3 s."""
+    monkeypatch.setattr(client.network.link, "_LONGEST", 0.01)
+    monkeypatch.setattr(client.network.link, "DISTRUST", 0.3)
+
+
+def test_a_node_ends_after_a_day_without_a_server_that_it_trusts(start, quick, caplog):
+    began = time.monotonic()
+    error = Node(start().port, TestAuthority().node("a"), "a").ended()
+    assert time.monotonic() - began > 0.3
+    assert "authority" in str(error)
+    assert caplog.text.count("not from this project's authority") == 1  # said once, then at most once a minute
+    (record,) = [each for each in caplog.records if getattr(each, "event", "") == "untrusted"]
+    assert record.fields["reason"] == str(error)
+
+
+def test_a_node_connects_when_the_server_takes_the_port_of_an_impostor(start, authority, caplog, tmp_path):
+    impostor = GrpcGrid("127.0.0.1:0", TestAuthority().server(), OPEN, tmp_path)
+    with nodes(impostor.port, authority, "a"):
+        until(lambda: "not from this project's authority" in caplog.text)
+        impostor.close(finished=False)
+        assert values_of(send(start(port=impostor.port)))["name"] == "a"
+
+
+def test_a_day_of_distrust_begins_anew_with_each_accepted_connection():
+    patience = Patience(0.2, 60)
+    assert not patience.is_over()
+    time.sleep(0.25)
+    assert patience.is_over()
+    patience.end()
+    assert not patience.is_over()
+    assert Patience(0.0, 60).is_over()
+
+
+def test_a_reason_is_said_when_it_changes_and_once_in_a_while():
+    patience = Patience(60, 0.2)
+    assert [patience.is_due(words) for words in ("a", "a", "b", "b", "a")] == [True, False, True, False, True]
+    time.sleep(0.25)
+    assert patience.is_due("a")
 
 
 def test_a_server_that_is_no_host_and_port_is_refused(authority):

@@ -54,14 +54,14 @@ class Clinic:
         """Give the node the invite that it would have got then."""
         shutil.copy(project.renew_node(self.keys, "clinic", now), self.folder / "node")
 
-    def start(self, server: str, **changes: object) -> subprocess.Popen[str]:
-        """`fedlora client` of the node, whose base and rows are empty."""
+    def start(self, server: str, *options: str, **changes: object) -> subprocess.Popen[str]:
+        """`fedlora client` of the node, with these options; its base and rows are empty."""
         file = self.folder / "client.toml"
         (self.folder / "base").mkdir(exist_ok=True)
         (self.folder / "rows.jsonl").touch()
         own = {"name": "clinic", "rank": 8, "base": "base", "data": "rows.jsonl", "keys": "node"}
         file.write_text(tomli_w.dumps(own | {"server": server} | changes))
-        return start("client", file)
+        return start("client", file, *options)
 
     def start_whole(self, server: str, **changes: object) -> subprocess.Popen[str]:
         """`fedlora client` of the node with base and rows."""

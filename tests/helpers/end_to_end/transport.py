@@ -95,10 +95,10 @@ SILENT = RecordingAuditor()
 class Node:
     """A real node, in a thread."""
 
-    def __init__(self, server, tls, name: str, app=echo, rank: int = 4, auditor: object = SILENT) -> None:
+    def __init__(self, server, tls, name: str, app=echo, rank: int = 4, auditor: object = SILENT, **options) -> None:
         server = server if isinstance(server, str) else f"127.0.0.1:{server}"
         context = Context(1, 1, {"node": name}, RecordDict(), {})
-        self.link = Link(server, tls, rank, Responder(lambda: app, context, auditor))
+        self.link = Link(server, tls, rank, Responder(lambda: app, context, auditor), **options)
         self.error: BaseException | None = None
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
