@@ -12,6 +12,7 @@ from common.errors import IdentityError, JournalError, naming_command
 from common.hash_chain import Entry
 from common.identity.credentials import ServerCredentials, load_server_credentials
 from common.identity.documents.signatures import Return, sign
+from common.identity.keys.files import prefix_errors
 from common.settings.server import ServerFile
 from common.signals import exit_on_signal
 from server.algorithms import weights_of
@@ -28,7 +29,8 @@ from server.run_folder import RunFolder, open_run_folder
 from server.run_model import find_model
 from server.settings import read_server
 from server.storage.journal import Journal, has_begun
-from server.transport.authorization import RosterGuard
+from server.storage.seen_roster import SeenRoster
+from server.transport.authorization import Keep, RosterGuard
 from server.transport.flower_messenger import FlowerMessenger
 from server.transport.grid import GrpcGrid, NodeGuard
 from server.transport.listener import raise_open_file_limit
@@ -78,6 +80,7 @@ def return_to_round(settings: ServerFile, credentials: ServerCredentials, number
     if not has_begun(journal_folder):
         raise JournalError(f"--from-round {number}: {settings.folder} has no committed round; start without it")
     with Journal.open(journal_folder, settings.server.keep_updates) as journal:
+        _keep_roster(settings, credentials)
         open_run_folder(settings, begun=True)
         last = len(journal.entries) - 1
         journal.go_back(number, partial(_sign_return, credentials))
@@ -105,6 +108,7 @@ def _credentials(settings: ServerFile) -> ServerCredentials:
 
 def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
     with Journal.open(Path(settings.folder) / "journal", settings.server.keep_updates) as journal:
+        keep = _keep_roster(settings, credentials)
         ranks = [member.max_rank for member in credentials.roster.current(datetime.now(UTC))]
         model, name = find_model(settings.base, settings.lora, journal, Path(settings.folder) / "adapter", ranks)
         # Only now: the lock of the journal keeps a second server from rewriting the settings of this run.
@@ -119,18 +123,28 @@ def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
                 return
         else:
             folder.unmark_told()
-        _serve_rounds(settings, credentials, journal, folder, model, publisher)
+        _serve_rounds(settings, credentials, keep, journal, folder, model, publisher)
+
+
+def _keep_roster(settings: ServerFile, credentials: ServerCredentials) -> Keep:
+    """Keep the roster in the run's journal, unless the run has seen a newer one; return what keeps the next."""
+    seen = SeenRoster(Path(settings.folder) / "journal", credentials.roster_key)
+    with prefix_errors(Path(settings.keys) / "roster.json"):
+        seen.keep(credentials.roster, credentials.roster_bytes)
+    return seen.keep
 
 
 def _serve_rounds(
     settings: ServerFile,
     credentials: ServerCredentials,
+    keep: Keep,
     journal: Journal,
     folder: RunFolder,
     model: RunModel,
     publisher: Publisher,
 ) -> None:
-    guard = RosterGuard(Path(settings.keys), credentials.roster, credentials.roster_bytes, weights_of(settings.server))
+    own, weights = credentials, weights_of(settings.server)
+    guard = RosterGuard(Path(settings.keys), own.roster, own.roster_bytes, weights, keep)
     notices = Notices(journal, guard, credentials)
     checks = guard.authorize_node, guard.authorize_reply
     node_guard = NodeGuard(*checks, notices.on_connect, NodeQuota(), settings.server.codec)

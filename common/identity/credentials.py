@@ -28,6 +28,7 @@ class ServerCredentials:
     key_pem: bytes = field(repr=False)
     roster: Roster
     roster_bytes: bytes
+    roster_key: Ed25519PublicKey
     receipt_key: Ed25519PrivateKey
     warnings: tuple[str, ...]
 
@@ -69,6 +70,7 @@ def load_server_credentials(folder: Path) -> ServerCredentials:
         key_pem=private_keys.to_plain_pem(key),
         roster=public.roster,
         roster_bytes=public.signed_roster,
+        roster_key=public.roster_key,
         receipt_key=private_keys.read_signing_key(folder / "receipt.key"),
         warnings=public.warnings(now),
     )

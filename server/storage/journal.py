@@ -4,6 +4,7 @@
                 round-000012.state    the server's state after round 12; the newest two are kept
                 spool/                replies of the running round
                 updates/              replies of earlier rounds, if they are kept (kept_updates.py)
+                roster.json           the newest signed roster that the run has seen (seen_roster.py)
                 lock                  held by the running process
 
 A commit makes the checkpoint durable, then appends the line that names it and contains its hash. If it is interrupted,

@@ -2,18 +2,20 @@
 
 import logging
 import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from common.errors import IdentityError
+from common.errors import IdentityError, JournalError
 from common.identity.documents import signatures
-from common.identity.documents.roster import Roster
+from common.identity.documents.roster import Roster, check_successor
 from common.identity.project_files import read_project_files
 from common.protocol.messages import RejectionReason
 from common.protocol.payload import Payload
 
+Keep = Callable[[Roster, bytes], None]
 _NONCE = re.compile("[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
@@ -27,12 +29,16 @@ class RosterGuard:
         roster: the one read at the start; an older one is not accepted afterwards.
         signed: the bytes that it was read from.
         weights: the run's rule; the roster limits tokens if it is `tokens`, else examples.
+        keep: makes a newer roster and its bytes durable, before it counts; raises if it cannot, and the last one stays.
     """
 
-    def __init__(self, keys: Path, roster: Roster, signed: bytes, weights: str) -> None:
-        self._keys, self._roster, self._signed = keys, roster, signed
+    def __init__(
+        self, keys: Path, roster: Roster, signed: bytes, weights: str, keep: Keep = lambda roster, signed: None
+    ) -> None:
+        self._keys, self._roster, self._signed, self._keep = keys, roster, signed, keep
+        self._fault = ""
         self._weighed = "tokens" if weights == "tokens" else "examples"
-        self._changed = self._unread = _time(keys)
+        self._changed = _time(keys)
         self._nonces: set[tuple[str, str]] = set()
         self._reading = Lock()
 
@@ -94,15 +100,27 @@ class RosterGuard:
             try:
                 public = read_project_files(self._keys)
             except IdentityError as error:
-                if changed != self._unread:  # said once, though every call reads it again
-                    log.error("the previous roster stays in use: %s", error)
-                self._unread = changed
+                self._say(error)
                 return
-            self._changed = changed
-            if public.roster.version < self._roster.version:
-                log.error("the previous roster stays in use: %s contains an older one", self._keys)
+            try:
+                check_successor(self._roster, public.roster)
+                self._keep(public.roster, public.signed_roster)
+            except IdentityError as error:  # as long as the file is this one
+                self._changed = changed
+                self._say(error)
                 return
+            except (JournalError, OSError) as error:
+                self._say(error)
+                return
+            self._changed, self._fault = changed, ""
             self._roster, self._signed = public.roster, public.signed_roster
+
+    def _say(self, error: Exception) -> None:
+        """Log why the roster in the folder is not taken, once for each reason."""
+        if (fault := str(error)) != self._fault:
+            fields = {"keys": str(self._keys), "reason": fault}
+            log.error("the previous roster stays in use: %s", fault, extra={"event": "roster-kept", "fields": fields})
+        self._fault = fault
 
 
 def _exceeds(count: Any, most: int) -> bool:

@@ -1,7 +1,9 @@
 import hashlib
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import inf, nan
+from pathlib import Path
 
 import pytest
 
@@ -84,6 +86,36 @@ def test_an_older_or_damaged_roster_is_not_taken(roster_guard, folders, nodes):
     for data in (before, before[:-9]):
         file.write_bytes(data)
         assert roster_guard.authorize_node("b", key_of(nodes["b"]), 1) == "revoked"
+
+
+def test_two_rosters_of_one_version_are_not_both_taken(roster_guard, folders, nodes, caplog, tmp_path):
+    fork = Path(shutil.copytree(folders / "keys", tmp_path / "fork"))
+    project.revoke(folders / "keys", "a", NOW)
+    assert roster_guard.authorize_node("b", key_of(nodes["b"]), 1) is None
+    project.revoke(fork, "b", NOW)
+    shutil.copy(fork / "roster.json", folders / "keys")
+    for _ in range(3):
+        assert roster_guard.authorize_node("b", key_of(nodes["b"]), 1) is None
+        assert roster_guard.authorize_node("a", key_of(nodes["b"]), 1) == "unknown"
+    assert caplog.text.count("there are two rosters of version 4") == 1
+
+
+def test_a_roster_is_kept_before_anyone_is_admitted_by_it(folders, nodes, caplog):
+    kept, fails = [], True
+
+    def keep(roster, signed):
+        if fails:
+            raise OSError(28, "No space left on device")
+        kept.append((roster.version, signed))
+
+    roster_guard = RosterGuard(folders / "keys", nodes["b"].roster, b"", "examples", keep)
+    project.revoke(folders / "keys", "b", NOW)
+    for _ in range(3):
+        assert roster_guard.authorize_node("b", key_of(nodes["b"]), 1) is None
+    assert caplog.text.count("the previous roster stays in use: [Errno 28]") == 1
+    fails = False
+    assert roster_guard.authorize_node("b", key_of(nodes["b"]), 1) == "revoked"
+    assert kept == [(4, (folders / "keys" / "roster.json").read_bytes())]
 
 
 def test_an_expired_member_is_not_admitted(folders, nodes):
