@@ -6,6 +6,7 @@ python -m tests.chaos --runs 1 --seed 17        one of them again; its folder is
 
 import argparse
 import sys
+from collections import Counter
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -31,6 +32,8 @@ def main() -> int:
     skipped = sum(len(result.skipped) for result in results)
     seconds = sum(result.seconds for result in results) / len(results)
     print(f"{len(results) - len(failed)} of {len(results)} hold; {seconds:.1f} s a run; {skipped} faults skipped")
+    met = sum((result.met for result in results), Counter())
+    print("faults met:", ", ".join(f"{kind} {count}" for kind, count in sorted(met.items())))
     if failed:
         print(f"failed seeds: {', '.join(map(str, failed))}; again: python -m tests.chaos --runs 1 --seed {failed[0]}")
     return 1 if failed else 0

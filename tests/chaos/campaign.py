@@ -4,6 +4,7 @@ import multiprocessing
 import shutil
 import time
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -19,12 +20,16 @@ _FORK = multiprocessing.get_context("fork")
 
 @dataclass
 class Result:
-    """How the run of a seed ended; `faults` are what does not hold, `skipped` what this machine cannot do."""
+    """How the run of a seed ended; `faults` are what does not hold, `skipped` what this machine cannot do.
+
+    `met` counts the faults that the run met, by kind.
+    """
 
     seed: int
     folder: Path
     faults: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    met: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -66,7 +71,7 @@ def _late(running: dict[Connection, Any]) -> list[Connection]:
 
 def _ended(ours: Connection, process: Any, result: Result, keep: bool) -> Result:
     try:
-        result.faults, result.skipped, result.seconds = ours.recv()
+        result.faults, result.skipped, result.met, result.seconds = ours.recv()
     except EOFError:
         result.faults = ["the run's own process ended"]
     process.join()
@@ -76,11 +81,13 @@ def _ended(ours: Connection, process: Any, result: Result, keep: bool) -> Result
 
 
 def _run_one(seed: int, folder: Path, results: Connection) -> None:
-    began, skipped = time.monotonic(), []
+    began, skipped, met = time.monotonic(), list[str](), Counter[str]()
     try:
         folder.mkdir(parents=True)
         run = ChaosRun(make_plan(seed), folder, enter_namespace())
-        faults, skipped = run.run(), run.skipped
+        faults, skipped, met = run.run(), run.skipped, run.met
+        if faults:  # A small disk ends with this process.
+            shutil.copytree(folder / "runs", folder / "runs-kept")
     except Exception:
         faults = [traceback.format_exc()]
-    results.send((faults, skipped, time.monotonic() - began))
+    results.send((faults, skipped, met, time.monotonic() - began))

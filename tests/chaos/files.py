@@ -49,15 +49,16 @@ class FileOperations:
             self._act(name)
 
     def _on_event(self, event: str, args: tuple[Any, ...]) -> None:
-        if event not in _EVENTS or (event == "open" and not (isinstance(args[2], int) and args[2] & _WRITING)):
+        if event not in _EVENTS or isinstance(args[0], int):  # A descriptor is open already.
             return
-        if self._is_ours(args[0]):
+        reads = event == "open" and not (isinstance(args[2], int) and args[2] & _WRITING)
+        if not reads and self._is_ours(args[0]):
             self.step(event)
 
     def _is_ours(self, path: object) -> bool:
         """Return whether a path is in the folder; one relative to a descriptor is, as only removal uses these."""
         if isinstance(path, int):
-            path = os.readlink(f"/proc/self/fd/{path}")
+            path = Path(f"/proc/self/fd/{path}").readlink()
         if not isinstance(path, str | bytes | os.PathLike):
             return False
         text = os.fsdecode(path)

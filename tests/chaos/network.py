@@ -6,23 +6,30 @@ import os
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from socket import socket
 from typing import Any
 
-_NEW = {"user": 0x10000000, "network": 0x40000000}
+_USER, _OWN = 0x10000000, 0x40000000 | 0x00020000
+"""Flags of `unshare`: other user ids; a network and mounts of its own."""
+_QUEUES = {
+    "netem": ("netem", "delay", "20ms", "10ms", "loss", "3%", "duplicate", "2%", "corrupt", "1%"),
+    "slow": ("tbf", "rate", "1mbit", "burst", "32kbit", "latency", "400ms"),
+}
+"""Words of `tc`: packets that are late, lost, doubled and damaged; a slow line."""
 Message = tuple[str, str, float]
 """A node, what happens to its connections, and for how many seconds."""
 
 
 def enter_namespace() -> str:
-    """Give this process, which has one thread, a network of its own; return why that is not possible, or nothing."""
+    """Give this process, which has one thread, its own network and mounts; return why that cannot be, or nothing."""
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
-    if libc.unshare(_NEW["network"]):
-        if libc.unshare(_NEW["user"] | _NEW["network"]):
+    if libc.unshare(_OWN):
+        if libc.unshare(_USER | _OWN):
             return f"no namespace: {os.strerror(ctypes.get_errno())}"
         for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
             Path(f"/proc/self/{name}").write_text(text)
-    return _call("ip", "link", "set", "lo", "up")
+    return _call("mount", "--make-rprivate", "/") or _call("ip", "link", "set", "lo", "up")
 
 
 def set_link(up: bool) -> str:
@@ -30,12 +37,17 @@ def set_link(up: bool) -> str:
     return _call("ip", "link", "set", "lo", "up" if up else "down")
 
 
-def set_netem(on: bool) -> str:
-    """Let packets be late, lost, doubled and damaged, or not; return why the kernel cannot, or nothing."""
-    if not on:
+def set_queue(name: str) -> str:
+    """Let packets pass the queue of this name, or again none; return why the kernel cannot, or nothing."""
+    if not name:
         return _call("tc", "qdisc", "del", "dev", "lo", "root")
-    spoilt = "delay 20ms 10ms loss 3% duplicate 2% corrupt 1%".split()
-    return _call("tc", "qdisc", "add", "dev", "lo", "root", "netem", *spoilt)
+    return _call("tc", "qdisc", "add", "dev", "lo", "root", *_QUEUES[name])
+
+
+def mount_small(folder: Path) -> str:
+    """Let a folder be a disk of 8 MiB; return why that is not possible, or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return _call("mount", "-t", "tmpfs", "-o", "size=8m", "chaos", str(folder))
 
 
 def _call(*words: str) -> str:
@@ -46,9 +58,9 @@ def _call(*words: str) -> str:
     return "" if done.returncode == 0 else f"{' '.join(words[:4])}: {done.stderr.strip()}"
 
 
-def relay(ports: dict[str, int], server: int, orders: Any) -> None:
-    """Carry the connections to each node's port to the server's; `orders` is a pipe of `Message`. Never returns."""
-    asyncio.run(_Relay(server, orders).run(ports))
+def relay(doors: dict[str, socket], server: int, orders: Any) -> None:
+    """Carry the connections to each node's door to the server's; `orders` is a pipe of `Message`. Never returns."""
+    asyncio.run(_Relay(server, orders).run(doors))
 
 
 class _Relay:
@@ -57,11 +69,11 @@ class _Relay:
         self._does: dict[str, str] = {}
         self._open: dict[str, set[asyncio.StreamWriter]] = {}
 
-    async def run(self, ports: dict[str, int]) -> None:
+    async def run(self, doors: dict[str, socket]) -> None:
         loop = asyncio.get_running_loop()
         loop.add_reader(self._orders.fileno(), self._obey)
-        for name, port in ports.items():
-            await asyncio.start_server(lambda r, w, name=name: self._carry(name, r, w), "localhost", port)
+        for name, door in doors.items():
+            await asyncio.start_server(lambda r, w, name=name: self._carry(name, r, w), sock=door)
         await asyncio.Event().wait()
 
     def _obey(self) -> None:

@@ -13,8 +13,9 @@ from flwr.app import ConfigRecord, Message
 
 from client.network.link import Link
 from client.network.responder import Responder
-from common.errors import FedloraError
+from common.errors import CodecError, FedloraError
 from common.protocol.payload import Kind, Payload
+from tests.chaos.processes import say_met
 from tests.helpers.end_to_end import numpy_project
 from tests.helpers.end_to_end.invalid_replies import CONTENT, flipped
 from tests.helpers.end_to_end.numpy_project import NumpyProject, RunningNode
@@ -26,7 +27,7 @@ ATTEMPTS = 2
 
 def take_part(project: NumpyProject, port: int, node: NumpyNode, spoils: Mapping[int, str]) -> None:
     """Take part until the run is over; exits with status 1 for a node that is refused, or cannot go on."""
-    spoiler, project.port = Spoiler(spoils), port
+    spoiler, project.port = Spoiler(node.name, spoils), port
     numpy_project.Link = partial(_Link, spoiler)  # type: ignore[assignment, misc]
     numpy_project.Responder = partial(_Responder, spoiler)  # type: ignore[assignment, misc]
     faults: list[threading.ExceptHookArgs] = []
@@ -47,20 +48,24 @@ def take_part(project: NumpyProject, port: int, node: NumpyNode, spoils: Mapping
 class Spoiler:
     """What a node does to its replies, by round: before they are signed, after, or on their way."""
 
-    def __init__(self, spoils: Mapping[int, str]) -> None:
-        self._spoils, self.now, self.before = spoils, "", {}
+    def __init__(self, name: str, spoils: Mapping[int, str]) -> None:
+        self._name, self._spoils, self.now = name, spoils, ""
+        self.before: dict[str, Any] = {}
 
     def change(self, kind: Kind, asked: Payload, reply: Payload) -> Payload:
         """Return what is signed."""
         due = kind == "train" and asked.values["attempt"] <= ATTEMPTS
         self.now = self._spoils.get(asked.values["round"], "") if due else ""
+        if self.now:
+            say_met(f"reply@{self._name}:{asked.values['round']}={self.now}")
         if self.now in CONTENT:
-            values, blob = CONTENT[self.now].spoil(dict(reply.values), reply.blob)
-            return Payload(values, blob)
-        more = {"oversized": bytes(2**22), "truncated": b""}.get(self.now)
-        if more is None:
-            return reply
-        return replace(reply, blob=reply.blob + more if more else reply.blob[: len(reply.blob) // 2])
+            with suppress(CodecError):  # B alone cannot be read without the A that it belongs to.
+                return Payload(*CONTENT[self.now].spoil(dict(reply.values), reply.blob))
+        half = reply.blob[: len(reply.blob) // 2]
+        blob = {"oversized": reply.blob + bytes(2**22)}.get(
+            self.now, half if self.now in (*CONTENT, "truncated") else reply.blob
+        )
+        return replace(reply, blob=blob)
 
     def resign(self, signed: dict[str, Any]) -> dict[str, Any]:
         """Return the values of a signed reply that are sent."""

@@ -18,12 +18,12 @@ SPOILS = (
 AT_OPERATION = ("kill", "torn", "full", "clock")
 """Faults at a process's k-th operation on files: before it, in the middle of a write, no space, another hour."""
 AFTER_ROUND = (
-    *("stop", "term", "kill-now", "cut", "delay", "corrupt", "truncate", "lo-down", "netem"),
-    *("revoke", "admit", "renew-server", "renew-node"),
+    *("stop", "term", "kill-now", "cut", "delay", "corrupt", "truncate", "lo-down", "netem", "slow"),
+    *("no-space", "revoke", "admit", "renew-server", "renew-node"),
 )
 """Faults and changes once a round is in the log."""
 OF_NODES = ("cut", "delay", "corrupt", "truncate", "renew-node")
-OF_THE_PROJECT = ("lo-down", "netem", "renew-server")
+OF_THE_PROJECT = ("lo-down", "netem", "slow", "no-space", "renew-server")
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class Plan:
 def make_plan(seed: int) -> Plan:
     """Return the plan of a seed."""
     draw = _Draw(rng("chaos", seed))
-    rounds, names = draw.between(2, 4), NAMES[: draw.between(3, 4)]
+    rounds, names = draw.between(2, 5), NAMES[: draw.between(3, 4)]
     server = draw.rule()
     one_rank = server["algorithm"] == "fedit"
     ranks = {name: 4 if one_rank else draw.between(2, 8) for name in names}
     spoiler, gone = draw.one(names), draw.one(names)
-    faults = [draw.fault(names, rounds) for _ in range(draw.between(1, 4))]
+    faults = [draw.fault(names, rounds) for _ in range(draw.between(2, 5))]
     faults += draw.replies(spoiler, rounds) + draw.roster(gone, rounds)
     lost = {fault.where for fault in faults if fault.kind in ("reply", "revoke")}
     quorum = draw.between(min(2, len(names) - len(lost)), len(names) - len(lost))
@@ -119,10 +119,14 @@ class _Draw:
         """Return any fault but those of replies and of the roster's members."""
         kinds = *AT_OPERATION * 2, *(kind for kind in AFTER_ROUND if kind not in ("revoke", "admit"))
         kind = self.one(kinds)
-        where = "project" if kind in OF_THE_PROJECT else self.one(names if kind in OF_NODES else ("server", *names))
+        where = "project" if kind in OF_THE_PROJECT else self.one(self._places(kind, names))
         if kind in AT_OPERATION:
             return Fault(kind, where, self._operation(where), self._amount(kind))
         return Fault(kind, where, self.between(0, rounds - 1), round(0.1 + 1.4 * self._random.random(), 2))
+
+    def _places(self, kind: str, names: tuple[str, ...]) -> tuple[str, ...]:
+        """Return where a kind may strike: at the server as often as at all nodes together."""
+        return names if kind in OF_NODES else (*("server",) * len(names), *names)
 
     def _operation(self, where: str) -> int:
         """Return a number of an operation, as likely below ten as above."""

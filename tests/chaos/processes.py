@@ -1,12 +1,15 @@
 """Processes of a run: forks of this one, in which everything is imported, with one fault each."""
 
+import ctypes
 import datetime as clock
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -18,8 +21,14 @@ import server.rounds.run_settings
 from tests.chaos import files
 from tests.chaos.plan import Fault
 
+_DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG."""
 _FORK = multiprocessing.get_context("fork")
 Job = Callable[[], object]
+MET = "chaos: "
+"""Begins a line of a log that says that a fault was met."""
+PAUSE = 0.2
+"""Seconds before a process is started again."""
 
 
 def start(job: Job, log: Path, folder: Path, fault: Fault | None) -> BaseProcess:
@@ -36,10 +45,11 @@ def serve(file: Path, *options: str) -> None:
 
 
 def _work(job: Job, log: Path, folder: Path, fault: Fault | None) -> None:
+    ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, closefd=False) for number in (1, 2))
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO)
     _hurry()
     if fault:
@@ -51,15 +61,18 @@ def _act(fault: Fault) -> files.Act:
     def jump(name: str) -> None:
         _shift_clock(float(fault.value))
 
-    return {"kill": files.kill, "torn": files.tear, "full": _said(files.refuse), "clock": _said(jump)}[fault.kind]
+    act = {"kill": files.kill, "torn": files.tear, "full": files.refuse, "clock": jump}[fault.kind]
 
-
-def _said(act: files.Act) -> files.Act:
     def said(name: str) -> None:
-        os.write(2, f"chaos: {act.__name__} at {name}\n".encode())
+        say_met(f"{fault} {name}")
         act(name)
 
     return said
+
+
+def say_met(what: str) -> None:
+    """Write into the log that a fault was met."""
+    os.write(2, f"{MET}{what}\n".encode())
 
 
 def _more(fault: Fault) -> int:
@@ -88,3 +101,39 @@ def _shift_clock(hours: float) -> None:
     for module in [*sys.modules.values()]:
         if getattr(module, "datetime", None) is real and module is not clock:
             module.datetime = Shifted  # type: ignore[attr-defined]
+
+
+@dataclass
+class Place:
+    """A process that is started again, with the next of its faults each time."""
+
+    name: str
+    job: Callable[[], object]
+    log: Path
+    folder: Path
+    faults: list[Fault]
+    process: BaseProcess | None = None
+    starts: int = 0
+    rest: float = 0.0
+    over: bool = False
+    ends: list[int] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start the process."""
+        self.starts += 1
+        fault = self.faults.pop(0) if self.faults else None
+        self.process = start(self.job, self.log, self.folder, fault)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, if the process is there."""
+        if self.process and self.process.is_alive() and self.process.pid:
+            os.kill(self.process.pid, number)
+
+    def ended(self) -> int | None:
+        """Return the exit status once, when the process has ended."""
+        if self.process is None or self.process.exitcode is None:
+            return None
+        status, self.process = self.process.exitcode, None
+        self.ends.append(status)
+        self.rest = time.monotonic() + PAUSE
+        return status
