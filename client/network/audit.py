@@ -9,12 +9,11 @@ from typing import Any
 
 from client.network.round_order import RoundOrder
 from client.network.sent_update import SentUpdate
-from client.network.told_rounds import ToldRounds
+from client.network.told_rounds import ToldRounds, append_line
 from common.identity import credentials
 from common.identity.credentials import NodeCredentials
 from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt, Return, Statement
-from common.plain_files import open_plain
 from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
 
@@ -131,8 +130,8 @@ class LogAuditor:
         clipped = f", clipped to {clip:.3g} of its length" if clip < 1 else ""
         log.info("round %s: the update counts with weight %.3g%s", receipt.round, receipt.weight, clipped)
         try:
-            with open_plain(self._folder / f"{receipt.node}.receipts", "ab") as file:
-                file.write(json.dumps(asdict(receipt) | {"signature": signature}).encode() + b"\n")
+            line = json.dumps(asdict(receipt) | {"signature": signature}).encode() + b"\n"
+            append_line(self._folder / f"{receipt.node}.receipts", line)
         except OSError as error:
             log.error("the receipt for round %s cannot be kept: %s", receipt.round, error)
 

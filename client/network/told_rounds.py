@@ -64,7 +64,7 @@ class ToldRounds:
         line = json.dumps({"run": run, "round": number} | told._asdict()).encode() + b"\n"
         self._put(run, number, told)
         try:
-            self._size = _append(self.path, line)
+            self._size = append_line(self.path, line)
         except OSError as error:
             log.error("%s: round %s cannot be kept, and is forgotten when the node ends: %s", self.path, number, error)
 
@@ -110,8 +110,12 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _append(path: Path, line: bytes) -> int:
-    """Append a line, after the end of one that was cut short, and return the size of the file."""
+def append_line(path: Path, line: bytes) -> int:
+    """Append a line, newline included, behind one that was cut short, and return the size of the file.
+
+    Raises:
+        OSError: it was not written, or part of it.
+    """
     with open_plain(path, "ab+") as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)

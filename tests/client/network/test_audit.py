@@ -69,6 +69,16 @@ def test_a_reply_is_signed_for_this_node(auditor, identities):
     assert added["roster"] == b.roster.version
 
 
+def test_a_receipt_behind_one_that_a_crash_cut_short_is_a_line_of_its_own(auditor, identities, signed):
+    file = identities.folder / "b" / "b.receipts"
+    file.write_text('{"project": "de')
+    auditor.sign(Payload(VALUES, BLOB))
+    told(auditor, signed())
+    cut, whole = file.read_text().splitlines()
+    assert cut == '{"project": "de'
+    assert json.loads(whole)["round"] == 3
+
+
 def test_a_receipt_is_checked_and_kept(auditor, identities, signed, caplog):
     auditor.sign(Payload(VALUES, BLOB))
     told(auditor, signed())
