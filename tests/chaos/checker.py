@@ -63,7 +63,7 @@ def kept_rounds(run: Finished) -> Iterator[str]:
 
 def same_bits(run: Finished) -> Iterator[str]:
     """Check that the same nodes in each round give the same adapters, updates, weights and norms without faults."""
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=run.folder) as scratch:
         again = reference.run_again(
             Path(scratch) / "journal", run.folder / "server.toml", run.lines, run.nodes, run.limit
         )
