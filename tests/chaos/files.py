@@ -19,14 +19,14 @@ Act = Callable[[str], None]
 
 
 class FileOperations:
-    """Counts from 1; calls `act` before operation `at` and the `more` that follow.
+    """Counts from 1, files with `part` in their path only; calls `act` before operation `at` and the `more` after it.
 
     The kernel's calls are seen as Python makes them: audit events, `os.fsync`, and files that are written through
     `_Written`, since the writes of a file have no audit event.
     """
 
-    def __init__(self, folder: Path, at: int, act: Act, more: int = 0) -> None:
-        self.made, self._folder, self._act, self._lock = 0, str(folder.resolve()), act, RLock()
+    def __init__(self, folder: Path, at: int, act: Act, more: int = 0, part: str = "") -> None:
+        self.made, self._part, self._folder, self._act, self._lock = 0, part, str(folder.resolve()), act, RLock()
         self._last, self._at = at + more, at
 
     def install(self) -> None:
@@ -35,7 +35,8 @@ class FileOperations:
         fsync, self._open = os.fsync, io.open
 
         def counted_fsync(descriptor: int) -> None:
-            self.step("fsync")
+            if self._is_ours(descriptor):
+                self.step("fsync")
             fsync(descriptor)
 
         os.fsync, io.open, builtins.open = counted_fsync, self._open_counted, self._open_counted  # type: ignore
@@ -62,7 +63,7 @@ class FileOperations:
         if not isinstance(path, str | bytes | os.PathLike):
             return False
         text = os.fsdecode(path)
-        return not text.startswith("/") or text.startswith(self._folder)
+        return self._part in text and (not text.startswith("/") or text.startswith(self._folder))
 
     def _open_counted(self, file: Any, mode: str = "r", buffering: int = -1, *text: Any, **more: Any) -> Any:
         writes = {*mode} & {*"wax+"} and self._is_ours(file)

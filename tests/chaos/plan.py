@@ -15,6 +15,11 @@ SPOILS = (
     *("another-base", "oversized", "truncated", "flipped", "replayed", "garbled", "twice"),
 )
 """Ways to spoil a reply; `twice` leaves it honest."""
+PARTS = {
+    "server": ("log.jsonl", ".state", "adapter/", "metrics.jsonl", "spool/"),
+    "": (".rounds", ".sent", ".receipts"),
+}
+"""Parts of the paths of files that matter, of the server and of a node: to them, half of the kills."""
 AT_OPERATION = ("kill", "torn", "full", "clock")
 """Faults at a process's k-th operation on files: before it, in the middle of a write, no space, another hour."""
 AFTER_ROUND = (
@@ -34,7 +39,8 @@ class Fault:
         kind: one of `AT_OPERATION`, of `AFTER_ROUND`, or `reply`.
         where: `server`, the name of a node, or `project`.
         at: the number of the operation, or of the round.
-        value: seconds, hours, failing operations, or a way to spoil a reply, by kind.
+        value: seconds, hours, failing operations, part of the path of the files that count, or a way to spoil a reply,
+            by kind.
     """
 
     kind: str
@@ -121,16 +127,20 @@ class _Draw:
         kind = self.one(kinds)
         where = "project" if kind in OF_THE_PROJECT else self.one(self._places(kind, names))
         if kind in AT_OPERATION:
-            return Fault(kind, where, self._operation(where), self._amount(kind))
+            return self._at_operation(kind, where)
         return Fault(kind, where, self.between(0, rounds - 1), round(0.1 + 1.4 * self._random.random(), 2))
 
     def _places(self, kind: str, names: tuple[str, ...]) -> tuple[str, ...]:
         """Return where a kind may strike: at the server as often as at all nodes together."""
         return names if kind in OF_NODES else (*("server",) * len(names), *names)
 
-    def _operation(self, where: str) -> int:
-        """Return a number of an operation, as likely below ten as above."""
-        return int(exp(self._random.uniform(0, log(400 if where == "server" else 60))))
+    def _at_operation(self, kind: str, where: str) -> Fault:
+        """Return a fault at an operation, whose number is as likely below the root of the largest as above."""
+        if kind in ("kill", "torn") and self.chance(0.5):
+            part = self.one(PARTS.get(where, PARTS[""]))
+            return Fault(kind, where, int(exp(self._random.uniform(0, log(30)))), part)
+        most = 400 if where == "server" else 60
+        return Fault(kind, where, int(exp(self._random.uniform(0, log(most)))), self._amount(kind))
 
     def _amount(self, kind: str) -> float:
         if kind == "clock":

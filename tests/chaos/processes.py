@@ -53,7 +53,7 @@ def _work(job: Job, log: Path, folder: Path, fault: Fault | None) -> None:
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", level=logging.INFO)
     _hurry()
     if fault:
-        files.FileOperations(folder, fault.at, _act(fault), _more(fault)).install()
+        files.FileOperations(folder, fault.at, _act(fault), _more(fault), _part(fault)).install()
     job()
 
 
@@ -77,6 +77,10 @@ def say_met(what: str) -> None:
 
 def _more(fault: Fault) -> int:
     return int(fault.value) if fault.kind == "full" else 0
+
+
+def _part(fault: Fault) -> str:
+    return fault.value if isinstance(fault.value, str) else ""
 
 
 def _hurry() -> None:

@@ -83,6 +83,14 @@ def test_a_torn_write_leaves_half(tmp_path):
     assert (status, left["log"]) == (-signal.SIGKILL, b"a l")
 
 
+def test_operations_on_some_files_are_counted_alone(tmp_path):
+    status, left = struck(tmp_path / "kill", "kill", 2, "log")
+    assert (status, left) == (-signal.SIGKILL, {"data": b"new" * 1000, "log": b""})
+    status, left = struck(tmp_path / "torn", "torn", 2, "log")
+    assert (status, left) == (-signal.SIGKILL, {"data": b"new" * 1000, "log": b"a l"})
+    assert struck(tmp_path / "none", "kill", 3, "log")[0] == 0
+
+
 @pytest.mark.parametrize("at", [1, 2, 7, 8])
 def test_a_full_disk_is_an_error_of_the_operation(tmp_path, at):
     status, left = struck(tmp_path / "full", "full", at, 0.0)
