@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import os
+import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ Message = tuple[str, str, float]
 
 def enter_namespace() -> str:
     """Give this process, which has one thread, its own network and mounts; return why that cannot be, or nothing."""
+    if missing := [word for word in ("ip", "mount") if not shutil.which(word)]:
+        return f"no {' and no '.join(missing)}"
     libc = ctypes.CDLL(None, use_errno=True)
     user, group = os.getuid(), os.getgid()
     if libc.unshare(_OWN):
@@ -29,7 +32,7 @@ def enter_namespace() -> str:
             return f"no namespace: {os.strerror(ctypes.get_errno())}"
         for name, text in (("setgroups", "deny"), ("uid_map", f"0 {user} 1"), ("gid_map", f"0 {group} 1")):
             Path(f"/proc/self/{name}").write_text(text)
-    return _call("mount", "--make-rprivate", "/") or _call("ip", "link", "set", "lo", "up")
+    return _call("ip", "link", "set", "lo", "up") or _call("mount", "--make-rprivate", "/")
 
 
 def set_link(up: bool) -> str:

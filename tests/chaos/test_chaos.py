@@ -13,9 +13,12 @@ import pytest
 
 from common.atomic_files import write_file
 from server.transport import authorization
+from tests.chaos import network
 from tests.chaos.plan import AFTER_ROUND, AT_OPERATION, SPOILS, Fault, make_plan
 from tests.chaos.processes import start
+from tests.chaos.strikes import Strikes
 from tests.helpers.end_to_end.command import ROOT
+from tests.helpers.end_to_end.numpy_project import NumpyProject
 
 PLANS = [make_plan(seed) for seed in range(400)]
 
@@ -112,6 +115,15 @@ def test_a_clock_jumps_by_hours(tmp_path):
     wall, monotonic, dated = json.loads((tmp_path / "said").read_text())
     assert round(wall / 3600) == round(dated / 3600) == -5
     assert 0 <= monotonic < 1000
+
+
+def test_what_a_machine_cannot_do_is_skipped_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert network.enter_namespace() == "no ip and no mount"
+    assert network.set_queue("netem") == "tc: No such file or directory"
+    strikes = Strikes(NumpyProject(tmp_path), {}, None, print, "no ip", "no disk")
+    said = [strikes.strike(Fault(kind, "project", 1, 0.1)) for kind in ("lo-down", "netem", "slow", "no-space")]
+    assert said == ["no ip", "no ip", "no ip", "no disk"]
 
 
 @pytest.mark.slow
