@@ -2,12 +2,17 @@
 
 import json
 import shutil
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.summary import scalar
 
 from common.atomic_files import remove_leftovers, write_file
 from common.disk_errors import naming_file
@@ -131,11 +136,17 @@ class RunFolder(RunObserver):
         line = json.dumps(record).encode() + b"\n"
         with naming_file(self._metrics, lambda: len(line)), open_plain(self._metrics, "ab") as stream:
             stream.write(line)
+        self._add_points(record)
+
+    def _add_points(self, record: Mapping[str, Any]) -> None:
+        """Write a point of each curve, in this thread, so that a full disk is an error of the round here and now."""
+        folder = self.path / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        points = [point for name in CURVES if record[name] is not None for point in scalar(name, record[name]).value]
+        event = Event(wall_time=time.time(), step=record["round"], summary=Summary(value=points))
         # TensorBoard names files by the second, so rounds within the same second would overwrite each other.
-        with SummaryWriter(str(self.path / "tensorboard"), filename_suffix=f".{record['round']}") as curves:
-            for name in CURVES:
-                if record[name] is not None:
-                    curves.add_scalar(name, record[name], record["round"])
+        with naming_file(folder), closing(EventsWriter(str(folder / "events"), f".{record['round']}")) as curves:
+            curves.write_event(event)
 
 
 def open_run_folder(settings: ServerFile, begun: bool) -> RunFolder:

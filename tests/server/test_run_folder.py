@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 
+from common.disk_errors import remedy
 from common.errors import JournalError
 from common.huggingface.new_head import HeadModule
 from common.huggingface.peft_folder import read_peft_folder
@@ -96,6 +98,22 @@ def test_metrics_and_curves_are_written_anew_from_the_journal(folder):
     folder.restore([])
     assert lines(folder) == []
     assert not (folder.path / "tensorboard").exists()
+
+
+def test_a_full_disk_under_the_curves_is_an_error_of_the_round(folder, monkeypatch):
+    """Not of a thread of the library, which would say it by a traceback, or of nobody."""
+    write = EventsWriter.write_event
+
+    def full(writer, event):
+        if event.step == 1:
+            raise OSError(28, "No space left on device")
+        return write(writer, event)
+
+    monkeypatch.setattr(EventsWriter, "write_event", full)
+    folder.on_round_committed(record(0))
+    with pytest.raises(OSError, match="No space left") as caught:
+        folder.on_round_committed(record(1))
+    assert remedy(caught.value) == f"free space for {folder.path / 'tensorboard'}"
 
 
 def test_the_adapter_is_replaced_by_each_update(folder, tmp_path):
