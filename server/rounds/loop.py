@@ -114,6 +114,7 @@ class RoundLoop:
         failed = 0
         for attempt in count(1):
             quorum.wait_for_quorum(self._participants, self._settings, self._observer)
+            self._journal.forget_replies()
             began = time.monotonic()
             clients = self._cohort(state.round + 1)
             phases = self._algorithm.round(state, self._journal.keep)

@@ -89,6 +89,15 @@ class Journal:
             raise JournalError(f"{name!r} is not a valid file name; give the node another name")
         return spool.spool_path(self._folder / "spool", name, phase)
 
+    def forget_replies(self) -> None:
+        """Remove the replies of an attempt at the next round, which another attempt would keep as its own.
+
+        Raises:
+            JournalError: they cannot be removed.
+        """
+        with _as_journal_errors(self._folder):
+            _empty_spool(self._folder)
+
     def keep(self, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> Mapping[str, Adapter]:
         """Write these modules, each with its factors by part, until the commit, and return the parts of the state.
 
@@ -285,6 +294,10 @@ def _check(folder: Path, log: bytes) -> Chain:
 def _tidy(folder: Path, chain: Chain, keep_updates: KeepUpdates) -> None:
     checkpoints.tidy_checkpoints(folder, chain.entries)
     kept_updates.tidy_updates(folder, len(chain.entries), keep_updates)
+    _empty_spool(folder)
+
+
+def _empty_spool(folder: Path) -> None:
     for reply in (folder / "spool").iterdir():
         reply.unlink()
 
