@@ -13,6 +13,7 @@ import typer
 from common.disk_errors import remedy
 from common.errors import FedloraError, printable
 from common.identity.cli import app as keys
+from common.log_format import LogFormat, last_line, log_to_stderr
 
 # Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers; no line of gRPC's
 # own for each rejected handshake; NumPy on one thread, as the server's matrices are small and workers use the
@@ -68,12 +69,14 @@ def simulate(
 
 
 Example = Annotated[bool, typer.Option("--example", help="Print a commented file to start from.")]
+Log = Annotated[LogFormat, typer.Option("--log-format", help="Form of the log on stderr; json is one object a line.")]
 
 
 @app.command()
 def server(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The server's own TOML file.")] = None,
     example: Example = False,
+    log_format: Log = LogFormat.TEXT,
     from_round: Annotated[
         int | None,
         typer.Option(min=0, metavar="N", help="First go back to the end of round N, and leave the rounds after it."),
@@ -82,7 +85,7 @@ def server(
     """Start the aggregator: nodes connect to it over mutual TLS, and it ends after its last round."""
     from server.launch import serve
 
-    if path := _own_file(file, example, "server"):
+    if path := _own_file(file, example, "server", log_format):
         print(f"run: {serve(path, from_round)}")
 
 
@@ -90,6 +93,7 @@ def server(
 def client(
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The node's own TOML file.")] = None,
     example: Example = False,
+    log_format: Log = LogFormat.TEXT,
     check: Annotated[
         bool,
         typer.Option("--check", help="Only read base and rows, and say what a run would refuse; no server needed."),
@@ -111,7 +115,7 @@ def client(
     ] = False,
 ) -> None:
     """Run a node: it connects to the server, trains on its own rows, and ends with the run."""
-    path = _own_file(file, example, "client")
+    path = _own_file(file, example, "client", log_format)
     if path and not check and (describe or targets != "query-value"):
         raise typer.BadParameter("--describe and --targets need --check, which needs no server")
     if path and check and fail_fast:
@@ -126,14 +130,14 @@ def client(
         run_node(path, fail_fast)
 
 
-def _own_file(file: Path | None, example: bool, role: str) -> Path | None:
+def _own_file(file: Path | None, example: bool, role: str, log_format: LogFormat) -> Path | None:
     """Return the file to start from; None if the example was printed instead."""
     if example:
         print(Path(__file__).with_name(role).joinpath("example.toml").read_text(encoding="utf-8"), end="")
         return None
     if file is None:
         raise typer.BadParameter(f"give the {role}'s file; `fedlora {role} --example` prints one to start from")
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    log_to_stderr(log_format)
     return file
 
 
@@ -215,10 +219,11 @@ def main() -> None:
     try:
         app()
     except FedloraError as error:
-        print(printable(f"error: {error}", "\n"), file=sys.stderr)
+        print(last_line(printable(f"error: {error}", "\n"), "error", logging.ERROR), file=sys.stderr)
         sys.exit(error.exit_status)
     except OSError as error:
-        print(printable(f"error: {error}; {remedy(error)}, then type the command again", "\n"), file=sys.stderr)
+        text = printable(f"error: {error}; {remedy(error)}, then type the command again", "\n")
+        print(last_line(text, "error", logging.ERROR), file=sys.stderr)
         sys.exit(1)
 
 

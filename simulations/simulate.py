@@ -4,7 +4,6 @@ fedlora simulate simulations/recipes/docs.toml
 """
 
 import shlex
-import signal
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
@@ -27,7 +26,7 @@ from common.settings.node import Node
 from common.settings.reader import to_tables
 from common.settings.recipe import Recipe
 from common.settings.tasks import TASKS
-from common.signals import exit_on_signal
+from common.signals import STOPS, exit_on_signal
 from server.app import make_app
 from server.rounds.metrics import TestScore
 from server.run_folder import RunFolder
@@ -73,7 +72,7 @@ def _fill(
     recipe: Recipe, prepared: Prepared, folder: RunFolder, console: Console, again: str, prepare_only: bool
 ) -> None:
     """Run the rounds into the run's folder, or only write what Flower's own engine needs; `again` resumes the run."""
-    interrupted = exit_on_signal(signal.SIGINT, status=130, message=f"interrupted; resume with: {again}")
+    interrupted = exit_on_signal(*STOPS, message=f"interrupted; resume with: {again}")
     with interrupted, naming_command(again):
         files = _write(recipe, prepared, folder)
         if prepare_only:
