@@ -31,6 +31,7 @@ from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter
 from common.adapters.link_codecs import MissingBuffer
 from common.errors import CodecError, FedloraError, TransportError
+from common.log_format import event
 from common.protocol.assignment import Assignment, Training
 from common.protocol.messages import FROZEN, RejectionReason, RoundId, fault_word, pack_update, unpack_assignment
 from common.protocol.payload import Payload
@@ -157,7 +158,10 @@ def _log_start(round_id: RoundId, training: Training, assignment: Assignment, ow
     what = "steps" if assignment.returns == "update" else "batches for a gradient"
     rank = assignment.start.rank
     lower = f", the run's largest; the node's own is {own}" if rank < own else ""
-    log.info("round %s: %s %s at rank %s%s", round_id.round, len(training.learning_rates), what, rank, lower)
+    extra = event("training", round=round_id.round, steps=len(training.learning_rates), rank=rank)
+    log.info(
+        "round %s: %s %s at rank %s%s", round_id.round, len(training.learning_rates), what, rank, lower, extra=extra
+    )
 
 
 def _check_frozen(asked: Payload) -> None:

@@ -1,7 +1,6 @@
 """`fedlora client`: run a node, from one settings file and one folder of keys, until the server's run is over."""
 
 import logging
-import signal
 from functools import cache, partial
 from pathlib import Path
 
@@ -15,10 +14,11 @@ from client.settings import read_node
 from common.closed_folders import closed_to_others
 from common.errors import ConfigError
 from common.identity import credentials
+from common.log_format import event
 from common.plain_files import check_plain
 from common.protocol.flower import identify
 from common.settings.node import Node
-from common.signals import exit_on_signal
+from common.signals import STOPS, exit_on_signal
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def run_node(file: Path, fail_fast: bool = False) -> None:
     """Answer the server until its run is over; with `stay`, until the process ends.
 
-    SIGINT and SIGTERM end the process at once, with status 0.
+    SIGINT, SIGTERM and SIGHUP end the process at once, with status 0.
 
     Args:
         file: of the node.
@@ -35,7 +35,7 @@ def run_node(file: Path, fail_fast: bool = False) -> None:
     Raises:
         FedloraError: a setting or key is wrong, or the server and the node do not trust each other.
     """
-    with closed_to_others(), exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message="stopped"):
+    with closed_to_others(), exit_on_signal(*STOPS, status=0, message="stopped"):
         _run_node(file, fail_fast)
 
 
@@ -45,7 +45,7 @@ def _run_node(file: Path, fail_fast: bool) -> None:
     identify()
     while True:
         _link(node, file, fail_fast).run()
-        log.info("the run is over")
+        log.info("the run is over", extra=event("run-over"))
         if not node.stay:
             return
 
@@ -54,7 +54,7 @@ def _link(node: Node, file: Path, fail_fast: bool) -> Link:
     """Make a new link for each run, so that a node that stays uses an invite that its operator has renewed."""
     own = credentials.load_node_credentials(Path(node.keys), node.name)
     for warning in own.warnings:
-        log.warning("%s", warning)
+        log.warning("%s", warning, extra=event("warning"))
     context = Context(1, 2, {"node": str(file)}, RecordDict(), {})
     responder = Responder(partial(_app, file), context, LogAuditor(Path(node.keys), own))
     return Link(node.server, own, node.rank, responder, fail_fast=fail_fast)
@@ -66,12 +66,14 @@ def _app(file: Path) -> ClientApp:
 
     Called only after the server has accepted the node, as PyTorch alone takes seconds to import.
     """
-    log.info("reading base model and data")
+    log.info("reading base model and data", extra=event("loading"))
     from client.app import app
     from client.node import load_node
 
     node = load_node(file)
-    log.info("ready: %s rows to train on, rank %s; waiting for the server", len(node.train), node.settings.rank)
+    rows, rank = len(node.train), node.settings.rank
+    extra = event("ready", rows=rows, rank=rank)
+    log.info("ready: %s rows to train on, rank %s; waiting for the server", rows, rank, extra=extra)
     return app
 
 

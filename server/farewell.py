@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from common.log_format import event
+
 PATIENCE = 75.0
 """Seconds to wait for them; a node that cannot connect tries again within 30 s, and may just have started to."""
 POLL = 0.1
@@ -21,10 +23,14 @@ def await_farewell(
     """
     missing = {client["name"] for client in entry["metrics"]["clients"] if client["update"]} - {*connected()}
     if missing:
-        log.info("the run is over; waiting up to %g s to tell %s", patience, ", ".join(sorted(missing)))
+        names = ", ".join(sorted(missing))
+        log.info(
+            "the run is over; waiting up to %g s to tell %s", patience, names, extra=event("run-over", missing=names)
+        )
     end = time.monotonic() + patience
     while missing and time.monotonic() < end:
         time.sleep(POLL)
         missing -= {*connected()}
     if missing:
-        log.warning("not told that the run is over, and with what: %s", ", ".join(sorted(missing)))
+        names = ", ".join(sorted(missing))
+        log.warning("not told that the run is over, and with what: %s", names, extra=event("not-told", missing=names))

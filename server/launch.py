@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import signal
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,14 @@ from common.hash_chain import Entry
 from common.identity.credentials import ServerCredentials, load_server_credentials
 from common.identity.documents.signatures import Return, sign
 from common.identity.keys.files import prefix_errors
+from common.log_format import event
 from common.settings.server import ServerFile
-from common.signals import exit_on_signal
+from common.signals import STOPS, exit_on_signal
 from server.algorithms import weights_of
 from server.farewell import await_farewell
 from server.limits import check_limits
 from server.monitoring.console import ConsoleLog
+from server.monitoring.metrics_endpoint import RunMetrics, serving_metrics
 from server.monitoring.status import ServerStatus
 from server.notifications import NoticeBroadcaster, Notices
 from server.rounds.loop import Publisher, RoundLoop, algorithm_of, load_published
@@ -42,7 +43,8 @@ log = logging.getLogger(__name__)
 def serve(file: Path, from_round: int | None = None) -> Path:
     """Serve all rounds of a run, and return its folder.
 
-    A run that has already begun in the folder is resumed. SIGINT and SIGTERM end the process at once, with status 0.
+    A run that has already begun in the folder is resumed. SIGINT, SIGTERM and SIGHUP end the process at once, with
+    status 0.
 
     Args:
         file: the server's own file.
@@ -64,7 +66,7 @@ def _serve(file: Path, settings: ServerFile, credentials: ServerCredentials, fro
     if from_round is not None:
         return_to_round(settings, credentials, from_round)
     again = shlex.join(["fedlora", "server", str(file)])
-    stopped = exit_on_signal(signal.SIGINT, signal.SIGTERM, status=0, message=f"stopped; resume with: {again}")
+    stopped = exit_on_signal(*STOPS, status=0, message=f"stopped; resume with: {again}")
     with stopped, naming_command(again):
         _run(settings, credentials)
 
@@ -84,7 +86,8 @@ def return_to_round(settings: ServerFile, credentials: ServerCredentials, number
         open_run_folder(settings, begun=True)
         last = len(journal.entries) - 1
         journal.go_back(number, partial(_sign_return, credentials))
-    log.info("run %s went back to the end of round %s: %s later rounds are left", settings.run, number, last - number)
+    what = "run %s went back to the end of round %s: %s later rounds are left"
+    log.info(what, settings.run, number, last - number, extra=event("run-went-back", round=number, left=last - number))
 
 
 def _sign_return(credentials: ServerCredentials, entry: Entry) -> str:
@@ -102,7 +105,7 @@ def _credentials(settings: ServerFile) -> ServerCredentials:
             "set keys to the folder of this project"
         )
     for warning in (*credentials.warnings, *check_limits(settings, credentials.roster)):
-        log.warning("%s", warning)
+        log.warning("%s", warning, extra=event("warning"))
     return credentials
 
 
@@ -116,7 +119,8 @@ def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
         folder.restore(journal.entries)
         publisher = folder.publisher(name)
         if len(journal.entries) > settings.rounds:
-            log.info("all %s rounds are done; set another `run` to train more", settings.rounds)
+            what = "all %s rounds are done; set another `run` to train more"
+            log.info(what, settings.rounds, extra=event("run-done", rounds=settings.rounds))
             if folder.has_told:  # Nobody waits for this server any more.
                 run = RunSettings.from_server_file(settings)
                 load_published(algorithm_of(run, model), model, journal, publisher)
@@ -150,15 +154,21 @@ def _serve_rounds(
     node_guard = NodeGuard(*checks, notices.on_connect, NodeQuota(), settings.server.codec)
     with GrpcGrid(settings.listen, credentials, node_guard, folder.journal, settings.health) as grid:
         health = f"127.0.0.1:{grid.health_port}"
-        log.info("listening at %s as %s; health at %s", settings.listen, settings.project, health)
+        extra = event("listening", address=settings.listen, health=health)
+        log.info("listening at %s as %s; health at %s", settings.listen, settings.project, health, extra=extra)
         status = ServerStatus(folder.path, grid, settings.listen, health, guard.member_names)
         status.restore(journal.entries)
-        observers = Observers([folder, status, ConsoleLog(log, guard.member_names), NoticeBroadcaster(grid, notices)])
-        messenger, run = (
-            FlowerMessenger(grid, settings.deadline, grid.name, grid),
-            RunSettings.from_server_file(settings),
-        )
-        with status.heartbeat():
+        metrics = RunMetrics(grid, guard.member_names)
+        metrics.restore(journal.entries)
+        console, broadcaster = ConsoleLog(log, guard.member_names), NoticeBroadcaster(grid, notices)
+        observers = Observers([folder, status, metrics, console, broadcaster])
+        messenger = FlowerMessenger(grid, settings.deadline, grid.name, grid)
+        run = RunSettings.from_server_file(settings)
+        with status.heartbeat(), serving_metrics(settings.metrics, metrics) as metrics_port:
+            if metrics_port is not None:
+                log.info(
+                    "metrics at http://127.0.0.1:%s/metrics", metrics_port, extra=event("metrics", port=metrics_port)
+                )
             RoundLoop(messenger, run, model, journal, observers, publisher, limit=guard.max_weight).run()
             await_farewell(grid.names, journal.entries[-1])
     folder.mark_told()

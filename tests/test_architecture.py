@@ -40,7 +40,7 @@ FLOWER_PRIVATE, ITS_PLACE = "flwr.supercore", "common/protocol/flower.py"
 
 SHARED = (
     *("common/atomic_files", "common/closed_folders", "common/disk_errors", "common/errors", "common/first_fault"),
-    *("common/plain_files", "common/seeding", "common/signals"),
+    *("common/log_format", "common/plain_files", "common/seeding", "common/signals"),
 )
 """Files of common that everybody may import."""
 INSIDE = {

@@ -14,6 +14,7 @@ from common.identity import credentials
 from common.identity.credentials import NodeCredentials
 from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt, Return, Statement
+from common.log_format import event
 from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
 
@@ -76,7 +77,7 @@ class LogAuditor:
             return
         notice = RoundNotice.from_values(values)
         if fault := self._order.follow(notice):
-            log.error("the server contradicts itself: %s", fault)
+            log.error("the server contradicts itself: %s", fault, extra=event("audit-failed"))
             return
         if (sent := self._sent) and notice.run == sent.run and notice.round < sent.round - 1:
             self._forget_sent()  # the run went back
@@ -95,7 +96,8 @@ class LogAuditor:
         if (notice.run, notice.round) != (sent.run, sent.round):
             log.warning("round %s: the server did not report whether this node's update counts", sent.round)
         elif notice.reason:
-            log.warning("round %s: this node's update does not count: %s", notice.round, notice.reason)
+            extra = event("update-rejected", round=notice.round, reason=notice.reason)
+            log.warning("round %s: this node's update does not count: %s", notice.round, notice.reason, extra=extra)
         elif sent.blob_hash not in notice.updates:
             what = f"round {notice.round}: this node's update {sent.blob_hash:.12}"
             log.error(
@@ -128,7 +130,8 @@ class LogAuditor:
             return
         clip = 1.0 if receipt.clip is None else receipt.clip
         clipped = f", clipped to {clip:.3g} of its length" if clip < 1 else ""
-        log.info("round %s: the update counts with weight %.3g%s", receipt.round, receipt.weight, clipped)
+        extra = event("update-counts", round=receipt.round, weight=receipt.weight)
+        log.info("round %s: the update counts with weight %.3g%s", receipt.round, receipt.weight, clipped, extra=extra)
         try:
             line = json.dumps(asdict(receipt) | {"signature": signature}).encode() + b"\n"
             append_line(self._folder / f"{receipt.node}.receipts", line)

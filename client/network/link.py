@@ -21,6 +21,7 @@ from client.network.responder import Responder
 from client.network.step_reports import StepReports
 from client.reports import reporting
 from common.errors import TransportError
+from common.log_format import event
 from common.protocol.channel import CHANNEL, INBOX, NOTICE, PROGRESS, REPLY, SERVICE, NodeHello, TlsMaterial
 from common.protocol.frames import decode_message
 
@@ -108,9 +109,9 @@ class Link:
         pause = min(_FIRST * 2**self._failures, _LONGEST) * SystemRandom().uniform(0.5, 1)
         self._failures = min(self._failures + 1, 10)
         if not said:
-            event = "untrusted" if isinstance(error, Untrusted) else "unreachable"
-            fields = {"server": self._server, "reason": str(error), "pause": round(pause, 1)}
-            log.warning("%s; trying again in %.1f s", error, pause, extra={"event": event, "fields": fields})
+            word = "untrusted" if isinstance(error, Untrusted) else "unreachable"
+            fields = event(word, server=self._server, reason=str(error), seconds=round(pause, 1))
+            log.warning("%s; trying again in %.1f s", error, pause, extra=fields)
         self._stopped.wait(pause)
 
     def stop(self) -> None:
@@ -145,7 +146,7 @@ class Link:
 
     def _answer_all(self, channel: grpc.Channel) -> None:
         if dict(self._stream.initial_metadata()).get("admitted"):
-            log.info("connected to %s", self._server)
+            log.info("connected to %s", self._server, extra=event("connected", server=self._server))
             self._failures = 0
             self._distrust.end()
             self._responder.prepare()

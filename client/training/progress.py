@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from client.reports import report_step
+from common.log_format import event
 from common.protocol.assignment import Training
 
 Watch = Callable[[int, Tensor], None]
@@ -42,4 +43,6 @@ class TrainingLog:
         self._said = now
         speed = (step + 1) / max(now - self._began, 1e-9)
         what = "round %s: step %s of %s, loss %.3f, rate %.2e, %.2f steps/s"
-        log.info(what, self._training.round, step + 1, len(rates), loss.item(), rates[step], speed)
+        told = self._training.round, step + 1, len(rates), loss.item(), rates[step], speed
+        names = "round", "step", "steps", "loss", "rate", "steps_per_second"
+        log.info(what, *told, extra=event("step", **dict(zip(names, told, strict=True))))

@@ -40,6 +40,7 @@ class ServerFile:
         folder: folder that the run is written to; `runs/RUN` if not set.
         listen: address and port that nodes connect to.
         health: port of gRPC's health service on 127.0.0.1; 0 takes a free one.
+        metrics: port of metrics for Prometheus on 127.0.0.1; 0 takes a free one; none if not set.
         keys: folder of the project's keys.
         quorum: fewest updates that complete a round; the run begins when this many nodes are ready.
         deadline: seconds in which a node must send each reply; the reading of base model and rows does not count.
@@ -60,6 +61,7 @@ class ServerFile:
     folder: Annotated[str, OPERATIONAL] = ""
     listen: Annotated[Address, OPERATIONAL] = "0.0.0.0:8443"
     health: Annotated[int, Field(ge=0, le=65535), OPERATIONAL] = 0
+    metrics: Annotated[Annotated[int, Field(ge=0, le=65535)] | None, OPERATIONAL] = None
     keys: Annotated[str, OPERATIONAL] = "keys"
     quorum: Annotated[Count, OPERATIONAL] = 2
     deadline: Annotated[Positive, OPERATIONAL] = 3600.0

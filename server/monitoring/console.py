@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from common.log_format import event
 from server.rounds.observer import RunObserver
 
 _MEANINGS = {
@@ -38,7 +39,9 @@ class ConsoleLog(RunObserver):
         ready = sum(state.startswith("ready") for state in states.values())
         others = [f"{name} ({state})" for name, state in states.items() if not state.startswith("ready")]
         others += [f"{name} (not connected)" for name in sorted({*self._members()} - states.keys())]
-        self._log.info("%s of %s nodes are ready; waiting for %s", ready, needed, ", ".join(others) or "the others")
+        what = "%s of %s nodes are ready; waiting for %s"
+        extra = event("waiting", ready=ready, needed=needed)
+        self._log.info(what, ready, needed, ", ".join(others) or "the others", extra=extra)
 
     def on_nodes(self, states: Mapping[str, str]) -> None:
         """Log each node whose state has changed."""
@@ -46,18 +49,26 @@ class ConsoleLog(RunObserver):
             if state != self._states.get(name) and not state.startswith(("loading", "silent")):
                 why = f" ({_MEANINGS[state]})" if state in _MEANINGS else ""
                 level = logging.INFO if state.startswith("ready") else logging.WARNING
-                self._log.log(level, "node %s is %s%s", name, state, why)
+                self._log.log(
+                    level, "node %s is %s%s", name, state, why, extra=event("node-state", node=name, state=state)
+                )
         for name in self._states.keys() - states.keys():
-            self._log.warning("node %s is silent since %s", name, f"{datetime.now(UTC):%H:%M:%S} UTC")
+            since = f"{datetime.now(UTC):%H:%M:%S} UTC"
+            self._log.warning("node %s is silent since %s", name, since, extra=event("node-silent", node=name))
         self._states = dict(states)
 
     def on_run_started(self, rounds: int, done: int) -> None:
         """Log that enough nodes are ready."""
-        self._log.info("%s rounds, %s of them done", rounds, done)
+        self._log.info("%s rounds, %s of them done", rounds, done, extra=event("run-started", rounds=rounds, done=done))
+
+    def on_round_started(self, number: int, clients: int) -> None:
+        """Log that nodes were asked to train."""
+        extra = event("round-started", round=number, nodes=clients)
+        self._log.info("round %s: %s nodes train", number, clients, extra=extra)
 
     def on_client_done(self, name: str, status: str) -> None:
         """Log that a node's reply arrived, or will not come."""
-        self._log.info("%s: %s", name, status)
+        self._log.info("%s: %s", name, status, extra=event("reply", node=name, status=status))
 
     def on_silent(self, name: str, number: int, again: int) -> None:
         """Log that a node is silent, and when it is asked again."""
@@ -70,19 +81,25 @@ class ConsoleLog(RunObserver):
     def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:
         """Log that too few replies are valid."""
         words = ", ".join(f"{name}: {reason}" for name, reason in reasons.items())
-        self._log.warning("attempt %s at round %s is abandoned (%s)", attempt, number, words or "too few nodes")
+        extra = event("round-abandoned", round=number, attempt=attempt, reasons=words)
+        what = "attempt %s at round %s is abandoned (%s)"
+        self._log.warning(what, attempt, number, words or "too few nodes", extra=extra)
 
     def on_round_committed(self, record: Mapping[str, Any]) -> None:
         """Log that a round is on disk, and whose updates in it were clipped, or are another's."""
         for client in record["clients"]:
             if client["clip"] < 1:
-                self._log.warning(
-                    "%s: clipped to %.2g of its norm %.3g", client["name"], client["clip"], client["norm"]
-                )
+                own = {"node": client["name"], "clip": client["clip"], "norm": client["norm"]}
+                what = "%(node)s: clipped to %(clip).2g of its norm %(norm).3g"
+                self._log.warning(what, own, extra=event("update-clipped", round=record["round"], **own))
             if client["same_as"]:
-                self._log.warning("%s: sent the same update as %s", client["name"], client["same_as"])
+                own = {"node": client["name"], "same_as": client["same_as"]}
+                what = "%(node)s: sent the same update as %(same_as)s"
+                self._log.warning(what, own, extra=event("update-identical", round=record["round"], **own))
         losses = [client["loss_after"] for client in record["clients"] if client["loss_after"] is not None]
         loss = f", mean loss of the nodes {sum(losses) / len(losses):.3f}" if losses else ""
         error = record["aggregation_error"]
         exact = "" if error is None else f", aggregation error {error:.1e}"
-        self._log.info("round %s is committed%s%s, %.1f s", record["round"], loss, exact, record["seconds"])
+        extra = event("round-committed", round=record["round"], seconds=record["seconds"], aggregation_error=error)
+        what = "round %s is committed%s%s, %.1f s"
+        self._log.info(what, record["round"], loss, exact, record["seconds"], extra=extra)
