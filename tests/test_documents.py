@@ -46,3 +46,45 @@ def test_what_does_not_exist_is_found() -> None:
     text = "# A b, `c`\n[1](docs/ray.md) [2](docs/no.md) [3](docs/ray.md#no) [4](#a-b-c) [5](#no) [6](https://no.no/x)"
     assert broken_links(text, ROOT) == ["docs/no.md", "docs/ray.md#no", "#no"]
     assert missing_files("`client/app.py` `client/no.py` `runs/no`, `server/rounds/`") == ["client/no.py"]
+
+
+def names_of_all_tests() -> set[str]:
+    """Return the names of all tests."""
+    files = (ROOT / "tests").rglob("test_*.py")
+    return {
+        name
+        for file in files
+        for name in re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+
+def test_each_guarantee_of_the_threat_model_has_a_test_that_exists() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/threat-model.md").read_text(encoding="utf-8")))
+    assert named
+    assert named - names_of_all_tests() == set()
+
+
+def stated_events() -> set[str]:
+    """Return the words of all events that a log call in the tree states."""
+    files = [file for name in ("common", "client", "server") for file in (ROOT / name).rglob("*.py")]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in (*files, ROOT / "fedlora.py"))
+    words = re.findall(r"(?:\bevent\(|\"event\": |last_line\([^\n]*?, )\"([a-z-]+)\"", text)
+    return {*words, "log"}
+
+
+def test_the_table_of_events_has_the_words_of_the_log() -> None:
+    text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    table = text.partition("## The log")[2].partition("## Metrics")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {word for row in rows for word in re.findall(r"`([a-z-]+)`", row)} == stated_events()
+
+
+def test_the_table_of_metrics_has_their_names() -> None:
+    source = (ROOT / "server/monitoring/metrics_endpoint.py").read_text(encoding="utf-8")
+    names = set(re.findall(r"_(?:gauge|counter|labelled)\(\"(\w+)\"", source)) | {
+        "last_round_seconds",
+        "last_round_aggregation_error",
+    }
+    table = (ROOT / "docs/operations.md").read_text(encoding="utf-8").partition("## Metrics")[2].partition("## What")[0]
+    told = re.findall(r"`fedlora_(\w+?)(?:_total)?(?:\{\w+\})?`", table)
+    assert {*told} == names

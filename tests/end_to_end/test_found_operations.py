@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.helpers.end_to_end.command import ROOT, TINY, end, settings, start
+from tests.helpers.end_to_end.command import ROOT, TINY, call, end, settings, start
 from tests.helpers.end_to_end.fake_servers import closed_port
 from tests.helpers.end_to_end.numpy_project import NumpyProject
 from tests.helpers.end_to_end.single_node_project import Clinic
@@ -86,3 +86,22 @@ def test_found_R9_under_nohup_a_closed_terminal_stops_nothing(tmp_path):
     finally:
         server.kill()
         server.wait()
+
+
+def test_a_backup_is_restored_to_the_same_bits(tmp_path):
+    undisturbed, project = NumpyProject(tmp_path / "a"), NumpyProject(tmp_path / "b")
+    assert undisturbed.whole_run(HONEST).status == 0
+    project.admit_new(node.name for node in HONEST)
+    with project.serving() as server, ExitStack() as running:
+        for node in HONEST:
+            running.callback(project.node(node, slow).stop)
+        until(lambda: any("round 1 is committed" in line for line in project.log))
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(30) == 0
+    saved = ["server.toml", "base.toml", "keys", "runs"]  # as docs/operations.md says
+    subprocess.run(["tar", "-czf", "backup.tar.gz", *saved], cwd=project.folder, check=True)
+    subprocess.run(["rm", "-r", *saved], cwd=project.folder, check=True)
+    subprocess.run(["tar", "-xzf", "backup.tar.gz"], cwd=project.folder, check=True)
+    assert call("verify", project.run).status == 0
+    assert project.whole_run(HONEST).status == 0
+    assert hashes(project.run) == hashes(undisturbed.run)
