@@ -19,6 +19,8 @@ CONTRACTS = (
     *("tests/client/network/test_link.py", "tests/simulations/test_grid.py"),
 )
 """The tests that touch Flower's classes."""
+PIN = "tests/common/protocol/test_flower.py::test_flower_is_the_release_we_know"
+"""Holds the release that the environment has, so it cannot pass here."""
 
 
 def install(folder: str) -> str:
@@ -36,7 +38,7 @@ def main() -> int:
             return 0
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([folder, str(ROOT)])}
         shown = "import flwr; print('testing with flwr at', flwr.__file__)"
-        for words in (["-c", shown], ["-m", "pytest", "-q", *CONTRACTS]):
+        for words in (["-c", shown], ["-m", "pytest", "-q", *CONTRACTS, f"--deselect={PIN}"]):
             done = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment)
             if done.returncode:
                 return done.returncode
