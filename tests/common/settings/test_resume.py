@@ -163,7 +163,12 @@ def test_a_wrong_key_in_a_marked_table_is_named():
     ("kind", "operational"),
     [
         (Recipe, {"workers"}),
-        (ServerFile, {"listen", "health", "folder", "keys", "quorum", "deadline", "grace", "patience", "base"}),
+        (
+            ServerFile,
+            {
+                *("listen", "health", "metrics", "folder", "keys", "quorum", "deadline", "grace", "patience", "base"),
+            },
+        ),
     ],
 )
 def test_the_operational_keys_are_these(kind, operational):
