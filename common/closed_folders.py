@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from common.errors import JournalError
+from common.log_format import event
 from common.plain_files import check_plain
 
 _OPEN = 0o077
@@ -58,9 +59,9 @@ def _close_folders(run: Path) -> list[tuple[Path, int]]:
 def _tell(opened: Sequence[tuple[Path, int]]) -> None:
     (place, mode), others = opened[0], len(opened) - 1
     more = f", like {others} files and folders in it" if others else ""
-    fields = {"path": str(place), "mode": f"{mode:04o}", "others": others}
+    extra = event("run-closed", path=str(place), mode=f"{mode:04o}", others=others)
     what = "%s was open to others (mode %04o)%s; it is closed now: folders are 0700, files 0600"
-    log.warning(what, place, mode, more, extra={"event": "run-closed", "fields": fields})
+    log.warning(what, place, mode, more, extra=extra)
 
 
 def check_run(run: Path) -> None:

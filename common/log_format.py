@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from common.errors import printable
+
 LONGEST = 2000
 """Most characters of a text or value."""
 MOST = 32
@@ -54,12 +56,12 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the name in logging.Formatter)
         """Return the line."""
-        record.message = escaped(bounded(record.message))
+        record.message = printable(bounded(record.message))
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:  # noqa: N802
         """Return the traceback, indented."""
-        return "\n".join(f"    {escaped(line)}" for line in super().formatException(ei).splitlines())
+        return "\n".join(f"    {printable(line)}" for line in super().formatException(ei).splitlines())
 
 
 _FORMATTERS: Mapping[LogFormat, type[logging.Formatter]] = {
@@ -93,11 +95,6 @@ def last_line(text: str, word: str, level: int) -> str:
 def bounded(text: str, most: int = LONGEST) -> str:
     """Return a text of at most that many characters; one that was cut says so."""
     return text if len(text) <= most else text[: most - len(CUT)] + CUT
-
-
-def escaped(text: str) -> str:
-    """Return a text whose newlines, control characters and marks of direction are escaped as in Python."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _stated(record: logging.LogRecord) -> dict[str, Any]:

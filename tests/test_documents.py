@@ -68,7 +68,7 @@ def stated_events() -> set[str]:
     """Return the words of all events that a log call in the tree states."""
     files = [file for name in ("common", "client", "server") for file in (ROOT / name).rglob("*.py")]
     text = "\n".join(file.read_text(encoding="utf-8") for file in (*files, ROOT / "fedlora.py"))
-    words = re.findall(r"(?:\bevent\(|\"event\": |last_line\([^\n]*?, )\"([a-z-]+)\"", text)
+    words = re.findall(r"(?:\bevent\(|\.note\(\s*|last_line\([^\n]*?, )\"([a-z-]+)\"", text)
     return {*words, "log"}
 
 

@@ -109,9 +109,9 @@ class Link:
         pause = min(_FIRST * 2**self._failures, _LONGEST) * SystemRandom().uniform(0.5, 1)
         self._failures = min(self._failures + 1, 10)
         if not said:
-            word = "untrusted" if isinstance(error, Untrusted) else "unreachable"
-            fields = event(word, server=self._server, reason=str(error), seconds=round(pause, 1))
-            log.warning("%s; trying again in %.1f s", error, pause, extra=fields)
+            told = {"server": self._server, "reason": str(error), "seconds": round(pause, 1)}
+            extra = event("untrusted", **told) if isinstance(error, Untrusted) else event("unreachable", **told)
+            log.warning("%s; trying again in %.1f s", error, pause, extra=extra)
         self._stopped.wait(pause)
 
     def stop(self) -> None:

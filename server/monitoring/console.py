@@ -54,7 +54,7 @@ class ConsoleLog(RunObserver):
                 )
         for name in self._states.keys() - states.keys():
             since = f"{datetime.now(UTC):%H:%M:%S} UTC"
-            self._log.warning("node %s is silent since %s", name, since, extra=event("node-silent", node=name))
+            self._log.warning("node %s is silent since %s", name, since, extra=event("node-gone", node=name))
         self._states = dict(states)
 
     def on_run_started(self, rounds: int, done: int) -> None:
@@ -75,7 +75,7 @@ class ConsoleLog(RunObserver):
         self._log.warning(
             "node %s is silent: in round %s it neither answered nor reported a step; it is asked again in round %s",
             *(name, number, again),
-            extra={"event": "node-silent", "fields": {"node": name, "round": number, "again": again}},
+            extra=event("node-silent", node=name, round=number, again=again),
         )
 
     def on_round_abandoned(self, number: int, attempt: int, reasons: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from common.errors import IdentityError, JournalError
 from common.identity.documents import signatures
 from common.identity.documents.roster import Roster, check_successor
 from common.identity.project_files import read_project_files
+from common.log_format import event
 from common.protocol.messages import RejectionReason
 from common.protocol.payload import Payload
 
@@ -118,8 +119,8 @@ class RosterGuard:
     def _say(self, error: Exception) -> None:
         """Log why the roster in the folder is not taken, once for each reason."""
         if (fault := str(error)) != self._fault:
-            fields = {"keys": str(self._keys), "reason": fault}
-            log.error("the previous roster stays in use: %s", fault, extra={"event": "roster-kept", "fields": fields})
+            extra = event("roster-kept", keys=str(self._keys), reason=fault)
+            log.error("the previous roster stays in use: %s", fault, extra=extra)
         self._fault = fault
 
 

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
+from common import log_format
+from common.errors import printable
+
 MINUTE = 60.0
 """Seconds for which the events of one kind are summed."""
 COUNT = "COUNT"
@@ -103,10 +106,5 @@ class RefusalLog:
 
 
 def _say(level: int, text: str, event: str, who: str, reason: str, count: int) -> None:
-    fields = {"node": who, "reason": reason, "count": count}
-    log.log(level, "%s", printable(text), extra={"event": event, "fields": fields})
-
-
-def printable(text: str) -> str:
-    """Return a text of which a peer may have written a part as one short line without control characters."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:_LONGEST])
+    extra = log_format.event(event, node=who, reason=reason, count=count)
+    log.log(level, "%s", printable(text[:_LONGEST]), extra=extra)
