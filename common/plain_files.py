@@ -16,6 +16,9 @@ from common.disk_errors import spell_size
 SETTINGS = 32 << 20
 """Most bytes of a file of settings; the index of a model of 10,000 tensors has a few percent of it."""
 
+_LEAST = 2**12
+"""Bytes that are read at a time, at least."""
+
 _KINDS = {
     stat.S_IFIFO: (ENXIO, "it is a pipe, not a file"),
     stat.S_IFSOCK: (ENXIO, "it is a socket, not a file"),
@@ -71,7 +74,12 @@ def read_plain(path: Path, most: int | None = None, *, links: bool = False) -> b
 
 def read_most(file: BufferedRandom, most: int) -> bytes:
     """Return what is in an open file, up to `most` bytes; `read` alone would take memory for as many at once."""
-    return file.read(min(most, 2 * os.fstat(file.fileno()).st_size + 1))
+    part = max(2 * os.fstat(file.fileno()).st_size + 1, _LEAST)  # Some files of the system do not tell their size.
+    parts: list[bytes] = []
+    while most and (data := file.read(min(most, part))):
+        parts.append(data)
+        most -= len(data)
+    return b"".join(parts)
 
 
 def check_plain(path: Path, *, links: bool = False) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from common.huggingface.base_file import BaseFile, write_base_file
 from common.identity import node as node_keys
 from common.identity import operator as project
-from tests.helpers.common.identity_parties import days_ago
+from tests.helpers.common.identity_parties import accept, days_ago
 from tests.helpers.end_to_end.command import call, end, start
 from tests.helpers.end_to_end.fake_servers import closed_port
 from tests.helpers.server.exchange import described
@@ -46,7 +45,7 @@ class Place:
             (self.folder / f"{name}.toml").write_text(text.format(port=closed_port()))
 
     def send_invite(self) -> None:
-        shutil.copy(self.keys / "clinic.invite", self.folder / "node")
+        accept(self.folder / "node", self.keys / "clinic.invite")
 
     def said(self, verb: str) -> str:
         """Return the command's output until it waits for others, or all of it."""

@@ -80,6 +80,9 @@ class _Compressing:
         compression = self._node.hostile.compression if self._node.hostile.everywhere else None
         return partial(self._channel.unary_stream(path), compression=compression)
 
+    def unary_unary(self, path: str) -> Any:
+        return self._channel.unary_unary(path)
+
     def stream_unary(self, path: str) -> Any:
         call = self._channel.stream_unary(path)
         return lambda frames: call(
