@@ -106,7 +106,7 @@ class _Channel:
 
     def __init__(self, real: Any, spoiler: Spoiler) -> None:
         self._real, self._spoiler = real, spoiler
-        self.unary_stream = real.unary_stream
+        self.unary_stream, self.unary_unary = real.unary_stream, real.unary_unary
 
     def __enter__(self) -> "_Channel":
         self._real.__enter__()

@@ -47,6 +47,7 @@ def test_what_it_calls_a_default_is_one(tmp_path):
         "base",
         "patience",
         "grace",
+        "metrics",
     }  # paths are relative to the file
     assert {f.name for f in fields(Rule) if getattr(shown.server, f.name) != getattr(default.server, f.name)} == {
         "rank_global",
