@@ -76,7 +76,14 @@ def calm(tmp_path_factory):
     return project
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+SLOW = {"hello-alone", "call-without-a-frame", "half-a-frame", "one-call", "open-call"}
+
+
+def some_slow(attacks):
+    return [pytest.param(each, marks=[pytest.mark.slow] if each in SLOW else []) for each in attacks]
+
+
+@pytest.mark.parametrize("attack", some_slow(ATTACKS))
 def test_found_S10_a_node_gets_in_beside_a_crowd_and_the_log_names_it(attack, calm, tmp_path):
     with besieged(tmp_path, attack) as (project, server, _):
         last = project.node(HONEST[2])
@@ -91,7 +98,7 @@ def test_found_S10_a_node_gets_in_beside_a_crowd_and_the_log_names_it(attack, ca
     assert "Traceback" not in project.log_file.read_text()
 
 
-@pytest.mark.parametrize("attack", ["idle", "open-call"])
+@pytest.mark.parametrize("attack", some_slow(["idle", "open-call"]))
 def test_found_S10_without_the_door_the_same_crowd_keeps_the_node_out(attack, tmp_path):
     with besieged(tmp_path, attack, NO_DOOR) as (project, _, _):
         last = project.node(HONEST[2])

@@ -60,7 +60,7 @@ def respace(run):
 # --- R1: killed between the log's line and the publication ---
 
 
-@pytest.mark.parametrize("number", [0, 1, 3])
+@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow), 3])
 @pytest.mark.parametrize("act", [KILL, FULL])
 def test_found_R1_a_round_that_was_not_published_is_at_the_next_start(number, act, undisturbed, tmp_path):
     project = NumpyProject(tmp_path)

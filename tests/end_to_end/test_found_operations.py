@@ -32,7 +32,12 @@ def listens(project):
     return lambda: any("listening at" in line for line in project.log)
 
 
-@pytest.mark.parametrize("number", STOPS)
+def some_slow(numbers):
+    """Return them, all but SIGHUP marked as slow: they are the controls."""
+    return [pytest.param(each, marks=[pytest.mark.slow] if each is not signal.SIGHUP else []) for each in numbers]
+
+
+@pytest.mark.parametrize("number", some_slow(STOPS))
 def test_found_R9_a_closed_terminal_stops_a_server_as_sigterm_does_and_it_resumes_to_the_same_bits(tmp_path, number):
     undisturbed, project = NumpyProject(tmp_path / "a"), NumpyProject(tmp_path / "b")
     assert undisturbed.whole_run(HONEST).status == 0
@@ -48,7 +53,7 @@ def test_found_R9_a_closed_terminal_stops_a_server_as_sigterm_does_and_it_resume
     assert hashes(project.run) == hashes(undisturbed.run)
 
 
-@pytest.mark.parametrize("number", STOPS)
+@pytest.mark.parametrize("number", some_slow(STOPS))
 def test_found_R9_a_closed_terminal_stops_a_node_as_sigterm_does(tmp_path, monkeypatch, number):
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -60,7 +65,7 @@ def test_found_R9_a_closed_terminal_stops_a_node_as_sigterm_does(tmp_path, monke
     assert ended.err.endswith("\nstopped\n")
 
 
-@pytest.mark.parametrize("number", STOPS)
+@pytest.mark.parametrize("number", some_slow(STOPS))
 def test_found_R9_a_closed_terminal_stops_a_simulation_as_sigterm_does(tmp_path, number):
     brief = settings("train.rounds=500", "train.steps=3", "data.test_rows=20", "workers=1")
     process = start("simulate", TINY, "--out", tmp_path, "--name", "run", *brief)
@@ -88,6 +93,7 @@ def test_found_R9_under_nohup_a_closed_terminal_stops_nothing(tmp_path):
         server.wait()
 
 
+@pytest.mark.slow
 def test_a_backup_is_restored_to_the_same_bits(tmp_path):
     undisturbed, project = NumpyProject(tmp_path / "a"), NumpyProject(tmp_path / "b")
     assert undisturbed.whole_run(HONEST).status == 0

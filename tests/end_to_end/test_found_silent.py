@@ -116,6 +116,7 @@ def test_found_S11_a_node_that_never_answers_costs_one_deadline(tmp_path):
     assert never.asked == {("query", None): 1, ("evaluate", 0): 1, ("train", 1): 1}
 
 
+@pytest.mark.slow
 def test_found_S11_its_silence_changes_nothing_of_the_result(tmp_path):
     project, _ = finished(tmp_path / "odd", Slow(range(1, 100)), rounds=4)
     calm = NumpyProject(tmp_path / "calm", rounds=4, **WAITS)
@@ -131,6 +132,7 @@ def test_found_S11_a_node_that_reports_is_waited_for(tmp_path):
     assert not any("silent:" in line for line in project.log)
 
 
+@pytest.mark.slow
 def test_found_S11_the_same_node_without_reports_is_given_up(tmp_path):
     """The control: what keeps it in the round are its reports."""
 
@@ -144,6 +146,7 @@ def test_found_S11_the_same_node_without_reports_is_given_up(tmp_path):
     assert counted(project) == [["amy", "bob", "odd"], ["amy", "bob"], ["amy", "bob"]]
 
 
+@pytest.mark.slow
 def test_found_S11_reports_that_end_are_silence_from_then_on(tmp_path):
     project, seconds = finished(tmp_path, Slow({2}, ("train",), reports=2), rounds=3, deadline=60.0)
     assert counted(project) == [["amy", "bob", "odd"], ["amy", "bob"], ["amy", "bob"]]
@@ -158,6 +161,7 @@ def test_found_S11_silence_in_an_evaluation_alone(tmp_path):
     assert {c["name"] for c in metrics(project)[2]["clients"] if c["loss_after"] is not None} == {"amy", "bob"}
 
 
+@pytest.mark.slow
 def test_found_S11_a_node_that_answers_again_is_asked_in_each_round(tmp_path):
     class Once(Slow):
         def __call__(self, kind, asked, reply):
@@ -171,6 +175,7 @@ def test_found_S11_a_node_that_answers_again_is_asked_in_each_round(tmp_path):
     assert [("odd" in names) for names in counted(project)] == [True, False, False, True, True, True]
 
 
+@pytest.mark.slow
 def test_found_S11_where_too_few_others_are_there_it_is_asked_in_each_round(tmp_path):
     project, _ = finished(tmp_path, Slow({2}, ("train",), reports=5, answers=True), rounds=3, quorum=3)
     assert counted(project) == [["amy", "bob", "odd"]] * 3

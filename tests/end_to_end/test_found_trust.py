@@ -241,7 +241,12 @@ def answering(project, kind):
     grid.close(finished=False)
 
 
-@pytest.mark.parametrize("kind", IMPOSTORS, ids=lambda kind: kind.replace(" ", "_").replace("'", ""))
+def some_slow(kinds):
+    """Return them, all but the first three marked as slow."""
+    return [pytest.param(each, marks=[pytest.mark.slow] if at > 2 else []) for at, each in enumerate(kinds)]
+
+
+@pytest.mark.parametrize("kind", some_slow(IMPOSTORS), ids=lambda kind: kind.replace(" ", "_").replace("'", ""))
 def test_found_S16_R8_a_node_connects_when_the_server_takes_the_port_of_what_it_does_not_trust(
     undisturbed, tmp_path, caplog, kind
 ):
