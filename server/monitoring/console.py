@@ -1,6 +1,8 @@
 """A running server's log: one line for each event that its operator needs to know of."""
 
 import logging
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -8,6 +10,8 @@ from typing import Any
 from common.log_format import event
 from server.rounds.observer import RunObserver
 
+MINUTE = 60.0
+"""Seconds for which the lines about a node are counted."""
 _MEANINGS = {
     "refused: base": "its base model, tokenizer, targets, labels or max_length are not those of the run",
     "refused: shape": "its modules are not those of the run",
@@ -21,6 +25,26 @@ _MEANINGS = {
 """Meaning of a node's state for the operator."""
 
 
+class Sparing:
+    """Lets few lines about each node through: one that comes and goes all the time must not fill the log.
+
+    Args:
+        most: lines about a node in a minute.
+        clock: returns seconds that never go back.
+    """
+
+    def __init__(self, most: int = 10, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._clock = most, clock
+        self._began, self._lines = clock(), Counter[str]()
+
+    def lets(self, name: str) -> bool:
+        """Return whether another line about this node may be written in this minute, and count it."""
+        if self._clock() - self._began >= MINUTE:
+            self._began, self._lines = self._clock(), Counter()
+        self._lines[name] += 1
+        return self._lines[name] <= self._most
+
+
 class ConsoleLog(RunObserver):
     """Writes one line per event to a logger.
 
@@ -32,6 +56,7 @@ class ConsoleLog(RunObserver):
     def __init__(self, log: logging.Logger, members: Callable[[], Iterable[str]] = tuple) -> None:
         self._log, self._members = log, members
         self._states: Mapping[str, str] = {}
+        self._sparing = Sparing()
 
     def on_waiting(self, states: Mapping[str, str], needed: int) -> None:
         """Log what is waited for."""
@@ -41,18 +66,20 @@ class ConsoleLog(RunObserver):
         others += [f"{name} (not connected)" for name in sorted({*self._members()} - states.keys())]
         what = "%s of %s nodes are ready; waiting for %s"
         extra = event("waiting", ready=ready, needed=needed)
-        self._log.info(what, ready, needed, ", ".join(others) or "the others", extra=extra)
+        if self._sparing.lets("waiting"):
+            self._log.info(what, ready, needed, ", ".join(others) or "the others", extra=extra)
 
     def on_nodes(self, states: Mapping[str, str]) -> None:
         """Log each node whose state has changed."""
         for name, state in states.items():
-            if state != self._states.get(name) and not state.startswith(("loading", "silent")):
+            known = state == self._states.get(name) or state.startswith(("loading", "silent"))
+            if not known and self._sparing.lets(name):
                 why = f" ({_MEANINGS[state]})" if state in _MEANINGS else ""
                 level = logging.INFO if state.startswith("ready") else logging.WARNING
                 self._log.log(
                     level, "node %s is %s%s", name, state, why, extra=event("node-state", node=name, state=state)
                 )
-        for name in self._states.keys() - states.keys():
+        for name in filter(self._sparing.lets, self._states.keys() - states.keys()):
             since = f"{datetime.now(UTC):%H:%M:%S} UTC"
             self._log.warning("node %s is silent since %s", name, since, extra=event("node-gone", node=name))
         self._states = dict(states)

@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME
 from grpc_health.v1.health import aio as health
 
 from common.errors import TransportError
@@ -135,12 +136,20 @@ def _credentials(tls: TlsMaterial) -> grpc.ServerCredentials:
 
 
 async def _health_server(port: int) -> tuple[grpc.aio.Server, int]:
-    server, servicer, address = grpc.aio.server(), health.HealthServicer(), f"127.0.0.1:{port}"
+    server, servicer, address = (
+        make_server(SERVICE_NAME, {}, _unknown, ()),
+        health.HealthServicer(),
+        f"127.0.0.1:{port}",
+    )
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     bound = _bind(address, lambda: server.add_insecure_port(address))
     for name in ("", SERVICE):
         await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
     return server, bound
+
+
+async def _unknown(context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "method")
 
 
 _MOST = 10**6

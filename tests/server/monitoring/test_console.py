@@ -2,7 +2,7 @@
 
 import logging
 
-from server.monitoring.console import ConsoleLog
+from server.monitoring.console import ConsoleLog, Sparing
 from tests.helpers.server.exchange import MemoryExchange, NumpyNode
 from tests.helpers.server.runs import fresh, plan, run
 from tests.helpers.server.spoilt_nodes import CopyingNode, SpoilingNode, larger_b
@@ -25,3 +25,18 @@ def test_clipped_and_identical_updates_are_named(tmp_path, caplog):
 
 def test_an_honest_round_warns_of_nothing(tmp_path, caplog):
     assert warnings(tmp_path, fresh(), caplog) == []
+
+
+def test_a_node_that_comes_and_goes_all_the_time_does_not_fill_the_log(caplog):
+    console, now = ConsoleLog(logging.getLogger("server")), [0.0]
+    console._sparing = Sparing(most=10, clock=lambda: now[0])
+    with caplog.at_level(logging.INFO, "server"):
+        for _ in range(1000):
+            console.on_waiting({"ada": "ready", "eve": "ready"}, 3)
+            console.on_waiting({"ada": "ready"}, 3)
+        assert len([line for line in caplog.messages if "node eve" in line]) == 10
+        assert len([line for line in caplog.messages if "waiting for" in line]) == 10
+        assert "node ada is ready" in caplog.messages
+        now[0] += 60.0
+        console.on_nodes({"ada": "ready", "eve": "refused: rows"})
+    assert caplog.messages[-1].startswith("node eve is refused: rows")

@@ -5,6 +5,7 @@ import socket
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.helpers.end_to_end.raw_http2 import RawCalls
 from tests.helpers.end_to_end.strangers import tls
@@ -76,3 +77,15 @@ def test_metadata_that_are_not_text_have_one_line(path, cancelled, calls, author
     assert "Traceback" not in caplog.text
     assert sum("failed in gRPC" in line for line in caplog.messages) <= 2
     assert len(caplog.messages) < 14
+
+
+@pytest.mark.parametrize("path", ["/grpc.health.v1.Health/Other", f"/{NOT_UTF8}", f"/grpc.health.v1.Health/{NOT_UTF8}"])
+def test_another_method_leaves_the_health_service_as_it_is(path, start, caplog):
+    grid = start(health_port=0)
+    with socket.create_connection(("127.0.0.1", grid.health_port), 10) as raw:
+        calls = RawCalls(raw)
+        calls.heard(calls.call(path, b"\0\0\0\0\0"))
+    with grpc.insecure_channel(f"127.0.0.1:{grid.health_port}", [("grpc.enable_http_proxy", 0)]) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        assert check(health_pb2.HealthCheckRequest(), timeout=10).status == health_pb2.HealthCheckResponse.SERVING
+    assert "Traceback" not in caplog.text
