@@ -92,16 +92,23 @@ def _hurry() -> None:
     client.network.link._FIRST, client.network.link._LONGEST = 0.05, 0.5
 
 
+SET_RIGHT = 10.0
+"""Seconds after which a clock that jumped is right again: until then a node rightly trusts no renewed server."""
+
+
 def _shift_clock(hours: float) -> None:
-    """Let this process's clock jump; monotonic time goes on."""
-    offset, real_time, real = 3600 * hours, time.time, clock.datetime
+    """Let this process's clock jump, until it is set right; monotonic time goes on."""
+    end, real_time, real = time.monotonic() + SET_RIGHT, time.time, clock.datetime
+
+    def offset() -> float:
+        return 3600 * hours if time.monotonic() < end else 0.0
 
     class Shifted(real):  # type: ignore[valid-type, misc]
         @classmethod
         def now(cls, tz: clock.tzinfo | None = None) -> clock.datetime:
-            return real.now(tz) + clock.timedelta(seconds=offset)
+            return real.now(tz) + clock.timedelta(seconds=offset())
 
-    time.time = lambda: real_time() + offset
+    time.time = lambda: real_time() + offset()
     for module in [*sys.modules.values()]:
         if getattr(module, "datetime", None) is real and module is not clock:
             module.datetime = Shifted  # type: ignore[attr-defined]
