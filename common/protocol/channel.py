@@ -1,8 +1,9 @@
 """The connection between a node and the server: names, options and the first message, which both ends share."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from common.adapters.link_codecs import CODECS, PLAIN
 
@@ -47,13 +48,8 @@ class NodeHello:
     @classmethod
     def from_json(cls, request: bytes) -> Self | None:
         """Undo `to_json`; None for anything else. A node that names no codecs knows only the plain one."""
-        if len(request) > MAX_HELLO:
-            return None
-        try:
-            plain = json.loads(request)
-            rank, codecs = plain["rank"], plain.get("codecs", [PLAIN])
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return None
+        plain = _read_object(request)
+        rank, codecs = plain.get("rank"), plain.get("codecs", [PLAIN])
         listed = isinstance(codecs, list) and all(isinstance(name, str) for name in codecs)
         return cls(rank, tuple(codecs)) if type(rank) is int and rank > 0 and listed else None
 
@@ -77,14 +73,18 @@ class StepReport:
     @classmethod
     def from_json(cls, request: bytes) -> Self | None:
         """Undo `to_json`; None for anything else."""
-        if len(request) > MAX_HELLO:
-            return None
-        try:
-            plain = json.loads(request)
-            message, step = plain["message"], plain["step"]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return None
+        plain = _read_object(request)
+        message, step = plain.get("message"), plain.get("step")
         return cls(message, step) if isinstance(message, str) and type(step) is int and step >= 0 else None
+
+
+def _read_object(request: bytes) -> Mapping[str, Any]:
+    """Return the JSON object in a small request; an empty one for anything else."""
+    try:
+        plain = json.loads(request) if len(request) <= MAX_HELLO else None
+    except (ValueError, RecursionError):
+        return {}
+    return plain if isinstance(plain, dict) else {}
 
 
 class TlsMaterial(Protocol):
