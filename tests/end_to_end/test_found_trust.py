@@ -11,6 +11,7 @@ import sys
 import threading
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,7 @@ def test_found_S15_a_server_takes_no_older_roster_than_its_run_has_seen(undistur
     project.admit_new(each.name for each in (*HONEST, NumpyNode("eve", 2)))
     file = project.folder / "keys" / "roster.json"
     older = file.read_bytes()
-    operator.revoke(project.folder / "keys", "eve", NOW)
+    operator.revoke(project.folder / "keys", "eve", datetime.now(UTC))
     newest = file.read_bytes()
     with ExitStack() as running:
         with project.serving():
@@ -169,7 +170,7 @@ def test_found_S15_a_roster_that_came_while_the_server_ran_is_seen_too(undisturb
     with project.serving() as server, ExitStack() as running:
         running.callback(project.node(HONEST[0]).stop)
         until(lambda: any("node ada is connected" in line for line in project.log))
-        operator.revoke(keys, "eve", NOW)
+        operator.revoke(keys, "eve", datetime.now(UTC))
         eve = project.node(NumpyNode("eve", 2))
         running.callback(eve.stop)
         until(lambda: "was revoked" in eve.refusal)
@@ -181,7 +182,7 @@ def test_found_S15_a_roster_that_came_while_the_server_ran_is_seen_too(undisturb
     (keys / "roster.json").write_bytes(older)
     assert "version 5 is older than version 6" in refusal(call("server", project.file))
     (fork / "roster.json").write_bytes(older)
-    operator.revoke(fork, "ada", NOW)
+    operator.revoke(fork, "ada", datetime.now(UTC))
     shutil.copy(fork / "roster.json", keys)
     assert "two rosters of version 6" in refusal(call("server", project.file))
     (project.run / "journal" / "roster.json").write_bytes(b"?")
