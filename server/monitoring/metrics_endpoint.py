@@ -4,6 +4,7 @@ Nothing is labelled by node: `fedlora status` has each node, and a label would t
 part.
 """
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -133,7 +134,7 @@ class RunMetrics(RunObserver, Collector):
         """Return the number of nodes in each state."""
         counts, connected = dict.fromkeys(STATES, 0.0), {*self._traffic.names()}
         for name in {*self._members()} | connected:
-            told = self._states.get(name, "loading").partition(":")[0]
+            told = re.split("[:,]", self._states.get(name, "loading"))[0]  # "ready, at rank 4 of its 8"
             counts[(told if told in STATES else "loading") if name in connected else "silent"] += 1
         return counts
 
