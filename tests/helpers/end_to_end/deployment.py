@@ -84,7 +84,9 @@ class Project:
         for _ in NODES:  # the run begins with those, and its largest rank is theirs
             while "is connected" not in (line := server.stderr.readline()) and line:
                 pass
-        return [end(process) for process in (server, *nodes, *(start("client", file, "--fail-fast") for file in others))]
+        return [
+            end(process) for process in (server, *nodes, *(start("client", file, "--fail-fast") for file in others))
+        ]
 
     def write_server(self, quorum: int = 3, run: str = "first", **server: object) -> None:
         """Write the server's file, with these keys of [server]."""
