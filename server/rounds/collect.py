@@ -59,19 +59,7 @@ def collect_updates(
         record = cohort[node]
         record.bytes_down += sent
         try:
-            valid, payload = _validate(reply, request, assigned[node], record)
-            modules = spool_update(spool(record.name), payload.blob, valid.adapter, train_values(payload.values))
-            admitted[record.name] = ClientUpdate(
-                record.name,
-                record.rank,
-                record.examples,
-                record.tokens,
-                modules,
-                assigned[node],
-                valid.norm,
-                update=payload.blob_hash,
-                signature=str(payload.values.get("signature", "")),
-            )
+            admitted[record.name] = _admit(reply, request, assigned[node], record, spool)
             grace.count()
         except RejectedReply as rejected:
             record.reject(rejected.reason)
@@ -115,6 +103,25 @@ class _Packed:
         if id(frozen) not in self._frozen:
             self._frozen[id(frozen)] = frozen, encode_adapter(frozen)
         return self._frozen[id(frozen)][1]
+
+
+def _admit(
+    reply: Payload | RejectionReason,
+    request: RoundRequest,
+    assignment: Assignment,
+    record: ClientMetrics,
+    spool: Callable[[str], Path],
+) -> ClientUpdate:
+    """Return the update of a valid reply, whose factors are spooled.
+
+    Raises:
+        RejectedReply: there is none, or it is not valid.
+    """
+    valid, payload = _validate(reply, request, assignment, record)
+    modules = spool_update(spool(record.name), payload.blob, valid.adapter, train_values(payload.values))
+    own = record.name, record.rank, record.examples, record.tokens
+    signature = str(payload.values.get("signature", ""))
+    return ClientUpdate(*own, modules, assignment, valid.norm, update=payload.blob_hash, signature=signature)
 
 
 def _validate(
