@@ -23,7 +23,8 @@ from server.rounds.observer import Observers, RunObserver
 from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder
 from server.run_model import find_model
-from server.storage.journal import Journal, has_begun
+from server.storage.journal import Journal
+from server.storage.journal_reader import has_begun
 from server.transport.flower_messenger import FlowerMessenger
 
 DEADLINE = 86_400.0

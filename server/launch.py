@@ -29,7 +29,8 @@ from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder, open_run_folder
 from server.run_model import find_model
 from server.settings import read_server
-from server.storage.journal import Journal, has_begun
+from server.storage.journal import Journal
+from server.storage.journal_reader import has_begun
 from server.storage.seen_roster import SeenRoster
 from server.transport.authorization import Keep, RosterGuard
 from server.transport.flower_messenger import FlowerMessenger

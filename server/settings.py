@@ -11,7 +11,7 @@ from common.settings.recipe import Server
 from common.settings.resume import resume_settings
 from common.settings.server import RunBase, ServerFile
 from server.algorithms import AlgorithmSettings, create_algorithm
-from server.storage.journal import has_begun
+from server.storage.journal_reader import has_begun
 
 
 def read_server(file: Path) -> ServerFile:

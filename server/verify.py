@@ -14,7 +14,7 @@ from common.settings.resume import read_run_settings
 from common.settings.server import ServerFile
 from server.recompute import Recomputation
 from server.rounds.run_settings import RunSettings
-from server.storage.journal import verify_chain
+from server.storage.journal_reader import verify_chain
 from server.storage.kept_updates import kept_folder, read_kept
 
 

@@ -30,7 +30,7 @@ from common.signals import STOPS, exit_on_signal
 from server.app import make_app
 from server.rounds.metrics import TestScore
 from server.run_folder import RunFolder
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from simulations.grid import InProcessGrid
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress

@@ -21,11 +21,12 @@ from common.adapters.adapter import Adapter, Factors
 from common.atomic_files import write_file
 from common.disk_errors import remedy
 from common.errors import JournalError, RunError
-from common.hash_chain import RETURN, Chain, Entry, read_chain
+from common.hash_chain import RETURN, Chain, Entry
 from common.plain_files import open_plain, read_plain
 from common.settings.recipe import KeepUpdates
 from server.algorithms.state import State
 from server.storage import checkpoints, kept_updates, spool
+from server.storage.journal_reader import as_journal_errors, check_log, log_path
 from server.storage.log_file import append_to_file, truncate_file
 
 
@@ -50,7 +51,7 @@ class Journal:
             JournalError: another process has locked the folder, a file is damaged, or it cannot be written.
         """
         with _lock(folder):
-            with _as_journal_errors(folder):
+            with as_journal_errors(folder):
                 chain = _start(folder, keep_updates)
             yield cls(folder, chain, keep_updates)
 
@@ -75,7 +76,7 @@ class Journal:
         if not self.entries:
             raise JournalError(f"{self._folder} contains no committed round; start the run again")
         entry = self.entries[-1]
-        with _as_journal_errors(self._folder):
+        with as_journal_errors(self._folder):
             parts = checkpoints.load_checkpoint(checkpoints.checkpoint_path(self._folder, entry["round"]))
         return State(entry["round"], parts, entry["dropped"])
 
@@ -95,7 +96,7 @@ class Journal:
         Raises:
             JournalError: they cannot be removed.
         """
-        with _as_journal_errors(self._folder):
+        with as_journal_errors(self._folder):
             _empty_spool(self._folder)
 
     def keep(self, modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> Mapping[str, Adapter]:
@@ -147,13 +148,13 @@ class Journal:
         self._check_return(number)
         entry = self.entries[number]
         content = {RETURN: number, "adapter_hash": entry["adapter_hash"], "left": len(self.entries) - 1 - number}
-        with _as_journal_errors(self._folder):
+        with as_journal_errors(self._folder):
             checkpoints.restore_checkpoint(self._folder, number, self._find_checkpoint(entry))
             try:
                 self._append({**content, "signature": sign(entry)})
             except OSError:
                 with suppress(OSError):
-                    truncate_file(_log(self._folder), self._chain.length)
+                    truncate_file(log_path(self._folder), self._chain.length)
                 raise
 
     def _check_return(self, number: int) -> None:
@@ -189,7 +190,7 @@ class Journal:
         after = self._chain.followed_by(line)
         if after is None:
             raise ValueError("the line cannot be read back")
-        append_to_file(_log(self._folder), line, self._chain.length)
+        append_to_file(log_path(self._folder), line, self._chain.length)
         self._chain = after
         # It is committed: files that cannot be removed now are removed at the next commit.
         with suppress(OSError):
@@ -201,7 +202,7 @@ class Journal:
             yield
         except (OSError, ValueError) as error:
             with suppress(OSError):  # in this order, so that no line names a removed checkpoint
-                truncate_file(_log(self._folder), self._chain.length)
+                truncate_file(log_path(self._folder), self._chain.length)
                 path.unlink(missing_ok=True)
                 kept_updates.forget_round(self._folder, len(self.entries))
             number = len(self.entries)
@@ -210,44 +211,10 @@ class Journal:
             raise RunError(f"{message}; {remedy(error)}") from error
 
 
-def verify_journal(folder: Path) -> tuple[Entry, ...]:
-    """Check every line and checkpoint of a journal, and return the entries of its committed rounds."""
-    return verify_chain(folder).entries
-
-
-def verify_chain(folder: Path) -> Chain:
-    """Check every line of a journal's log, and the newest checkpoints, and return the log.
-
-    Changes nothing, and may run beside the process that writes. A last line that was never finished does not count.
-
-    Raises:
-        JournalError: there is no journal, or a file of it was changed; names it, its round and the last good round.
-    """
-    if not _log(folder).is_file():
-        raise JournalError(
-            f"{folder.parent} is not a run: it has no journal; give the folder that the last line of a run names"
-        )
-    with _as_journal_errors(folder):
-        while True:
-            log = read_plain(_log(folder))
-            try:
-                return _check(folder, log)
-            except JournalError:
-                if read_plain(_log(folder)) == log:  # else the run went on meanwhile
-                    raise
-
-
-def has_begun(folder: Path) -> bool:
-    """Return whether a round was committed; without the lock and without checks."""
-    with _as_journal_errors(folder), suppress(FileNotFoundError), open_plain(_log(folder)) as log:
-        return log.readline().endswith(b"\n")
-    return False
-
-
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Lock a folder while the block runs; it is made if it does not exist."""
-    with _as_journal_errors(folder):
+    with as_journal_errors(folder):
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "spool").mkdir(parents=True, exist_ok=True)
         lock = open_plain(folder / "lock", "ab")
@@ -261,33 +228,13 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _as_journal_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise JournalError(f"{folder} cannot be used as a journal: {error}; {remedy(error)}, then try again") from error
-
-
 def _start(folder: Path, keep_updates: KeepUpdates) -> Chain:
     """Remove everything uncommitted from the folder, and return its log."""
-    if not _log(folder).exists():
-        write_file(_log(folder), b"")
-    chain = _check(folder, read_plain(_log(folder)))
-    truncate_file(_log(folder), chain.length)
+    if not log_path(folder).exists():
+        write_file(log_path(folder), b"")
+    chain = check_log(folder, read_plain(log_path(folder)))
+    truncate_file(log_path(folder), chain.length)
     _tidy(folder, chain, keep_updates)
-    return chain
-
-
-def _check(folder: Path, log: bytes) -> Chain:
-    chain = read_chain(log, _log(folder))
-    for entry in chain.entries:
-        if not (isinstance(entry.get("state_hash"), str) and type(entry.get("dropped")) in (int, float)):
-            raise JournalError(
-                f"{_log(folder)} (round {entry['round']}) lacks the hash of its state, which every release writes; "
-                "restore the file from a copy"
-            )
-    checkpoints.check_checkpoints(folder, chain)
     return chain
 
 
@@ -300,7 +247,3 @@ def _tidy(folder: Path, chain: Chain, keep_updates: KeepUpdates) -> None:
 def _empty_spool(folder: Path) -> None:
     for reply in (folder / "spool").iterdir():
         reply.unlink()
-
-
-def _log(folder: Path) -> Path:
-    return folder / "log.jsonl"

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from common.hash_chain import Chain
-from server.storage.journal import verify_chain, verify_journal
+from server.storage.journal_reader import verify_chain, verify_journal
 from tests.helpers.end_to_end.command import TINY, call, refusal, settings
 from tests.helpers.end_to_end.numpy_project import NumpyProject
 from tests.helpers.end_to_end.patched_server import FULL, KILL, at_publication, no_file_beyond, run_patched

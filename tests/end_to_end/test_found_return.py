@@ -17,7 +17,7 @@ from common.identity.credentials import load_server_credentials
 from common.identity.documents import signatures
 from common.identity.documents.signatures import Return
 from common.protocol.payload import Kind, Payload
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from tests.helpers.end_to_end.command import Ended, call, end, refusal
 from tests.helpers.end_to_end.numpy_project import NumpyProject
 from tests.helpers.end_to_end.numpy_project import honest as honestly

@@ -8,7 +8,8 @@ import pytest
 
 from common.errors import FedloraError, JournalError
 from common.hash_chain import Chain, read_chain
-from server.storage.journal import Journal, verify_chain
+from server.storage.journal import Journal
+from server.storage.journal_reader import verify_chain
 from tests.fuzz.mutations import PLAIN_VALUES, Case, change_bytes, change_tree, write_json
 from tests.fuzz.target import Target, check_depth
 from tests.helpers.server.states import commit

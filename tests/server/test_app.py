@@ -13,7 +13,7 @@ from server.app import make_app
 from server.rounds.metrics import TestScore
 from server.rounds.observer import RunObserver
 from server.run_folder import RunFolder
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from tests.helpers.common.recipes import with_keys
 from tests.helpers.server.exchange import described
 from tests.helpers.server.grid import MemoryGrid, answering

@@ -9,7 +9,7 @@ import pytest
 from common.errors import JournalError
 from common.hash_chain import Chain
 from server.recompute import Recomputation
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from server.storage.kept_updates import kept_folder, kept_rounds, read_kept
 from tests.helpers.server.exchange import NumpyNode
 from tests.helpers.server.runs import FOUR, Each, fresh, hashes, plan, run

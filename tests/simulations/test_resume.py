@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from tests.helpers.end_to_end.command import TINY, call, end, settings, start
 from tests.helpers.simulations.runs import entries, hashes, records, run_tiny, same_result, wait_for_line
 from tests.simulations.conftest import RESUMED

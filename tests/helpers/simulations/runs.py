@@ -7,7 +7,7 @@ from pathlib import Path
 import tomli_w
 
 from common.settings.reader import read_toml
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from simulations.corpora import toy
 from simulations.simulate import simulate
 from tests.helpers.end_to_end.command import TINY

@@ -8,7 +8,8 @@ import pytest
 from common.errors import ConfigError
 from common.seeding import rng
 from server.algorithms.increments import Increments
-from server.storage.journal import Journal, verify_journal
+from server.storage.journal import Journal
+from server.storage.journal_reader import verify_journal
 from tests.helpers.server.exchange import SHAPES, AdamW, dense
 from tests.helpers.server.oracle import make
 from tests.helpers.server.runs import FOUR, clients, fresh, plan, run

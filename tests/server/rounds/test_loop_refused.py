@@ -9,7 +9,7 @@ from common.adapters.adapter import Adapter, Factors
 from common.adapters.codec import decode_adapter, encode_adapter
 from common.errors import RunError
 from server.rounds.observer import RunObserver
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from tests.helpers.server.exchange import MemoryExchange
 from tests.helpers.server.runs import FOUR, clients, fresh, hashes, plan, run
 

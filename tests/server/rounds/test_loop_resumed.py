@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import JournalError, RunError
 from server.rounds.observer import RunObserver
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from tests.helpers.common.disk_faults import largest_file
 from tests.helpers.server.exchange import MemoryExchange
 from tests.helpers.server.runs import clients, fresh, hashes, plan, run

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from common.errors import RunError
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from tests.helpers.server.exchange import Recorded
 from tests.helpers.server.runs import FOUR, clients, fresh, hashes, plan, run
 

@@ -10,7 +10,7 @@ from common.errors import JournalError, RunError
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel
 from server.rounds.quorum import wait_for_quorum
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from tests.helpers.server.exchange import MemoryExchange, NumpyNode, Recorded, described
 from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, run
 

@@ -11,7 +11,8 @@ from common.adapters.adapter import zeros
 from common.errors import JournalError
 from common.hash_chain import Chain
 from server.algorithms.state import State
-from server.storage.journal import Journal, verify_journal
+from server.storage.journal import Journal
+from server.storage.journal_reader import verify_journal
 from tests.helpers.server.states import bits, commit, first_state, next_state, undisturbed
 
 ROOT = Path(__file__).parents[3]

@@ -17,7 +17,8 @@ import pytest
 from common.adapters.adapter import Adapter, Factors
 from common.errors import RunError
 from server.algorithms.state import State
-from server.storage.journal import Journal, verify_journal
+from server.storage.journal import Journal
+from server.storage.journal_reader import verify_journal
 from tests.helpers.common.disk_faults import largest_file
 from tests.helpers.server.states import bits, commit, next_state, undisturbed
 

@@ -12,7 +12,8 @@ import pytest
 from common.errors import JournalError
 from common.hash_chain import RETURN, Entry
 from server.storage import checkpoints
-from server.storage.journal import Journal, verify_chain, verify_journal
+from server.storage.journal import Journal
+from server.storage.journal_reader import verify_chain, verify_journal
 from server.storage.kept_updates import checkpoint_before, kept_rounds
 from tests.helpers.common.disk_faults import largest_file
 from tests.helpers.server.states import bits, commit, undisturbed

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from server.storage.journal import verify_journal
+from server.storage.journal_reader import verify_journal
 from simulations.bench import in_process
 from simulations.simulate import simulate
 
