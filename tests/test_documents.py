@@ -1,5 +1,6 @@
 """The documents point only at files and headings that exist."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -72,11 +73,15 @@ def stated_events() -> set[str]:
     return {*words, "log"}
 
 
-def test_the_table_of_events_has_the_words_of_the_log() -> None:
+def table_of_events() -> list[list[str]]:
+    """Return the rows of the table in docs/operations.md, each of its cells."""
     text = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
     table = text.partition("## The log")[2].partition("## Metrics")[0]
-    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    assert {word for row in rows for word in re.findall(r"`([a-z-]+)`", row)} == stated_events()
+    return [line.split("|") for line in table.splitlines() if line.startswith("| `")]
+
+
+def test_the_table_of_events_has_the_words_of_the_log() -> None:
+    assert {word for row in table_of_events() for word in re.findall(r"`([a-z-]+)`", row[1])} == stated_events()
 
 
 def test_the_table_of_metrics_has_their_names() -> None:
@@ -88,3 +93,25 @@ def test_the_table_of_metrics_has_their_names() -> None:
     table = (ROOT / "docs/operations.md").read_text(encoding="utf-8").partition("## Metrics")[2].partition("## What")[0]
     told = re.findall(r"`fedlora_(\w+?)(?:_total)?(?:\{\w+\})?`", table)
     assert {*told} == names
+
+
+def calls_of_event() -> list[ast.Call]:
+    """Return the calls of `event` in the tree that name the event."""
+    files = [file for name in ("common", "client", "server") for file in (ROOT / name).rglob("*.py")]
+    nodes = (node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+    calls = [node for node in nodes if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "event"]
+    return [call for call in calls if isinstance(call.args[0], ast.Constant)]
+
+
+def test_the_table_of_events_has_their_fields() -> None:
+    """Of the events whose calls spell all fields."""
+    told: dict[str, set[str]] = {}
+    for _, word, _, fields, *_ in table_of_events():
+        names = {*re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", fields))}
+        told |= dict.fromkeys(re.findall(r"`([a-z-]+)`", word), names)
+    found: dict[str, set[str]] = {}
+    for call in calls_of_event():
+        found.setdefault(call.args[0].value, set()).update(str(each.arg) for each in call.keywords)
+    spelt = {word: names for word, names in found.items() if "None" not in names}
+    assert len(spelt) > 15
+    assert {word: told[word] for word in spelt} == spelt

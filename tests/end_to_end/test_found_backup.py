@@ -7,20 +7,11 @@ import pytest
 
 from server.verify import verify_run
 from tests.helpers.end_to_end.command import end
-from tests.helpers.end_to_end.numpy_project import NumpyProject
+from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject
 from tests.helpers.end_to_end.transport import until
-from tests.helpers.server.exchange import NumpyNode
 from tests.helpers.simulations.runs import hashes
 
-HONEST = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    project = NumpyProject(tmp_path_factory.mktemp("undisturbed"))
-    assert project.whole_run(HONEST).status == 0
-    return hashes(project.run)
 
 
 def held_in_round_2(go):
@@ -54,4 +45,4 @@ def test_a_run_goes_on_from_a_copy_by_a_signed_return(options, undisturbed, tmp_
         for node in nodes:
             node.stop()
     assert ended.status == (0 if options else 1), project.log_file.read_text()
-    assert (hashes(project.run) == undisturbed) == bool(options)
+    assert (hashes(project.run) == hashes(undisturbed.run)) == bool(options)

@@ -12,13 +12,11 @@ import pytest
 from common.identity.credentials import load_node_credentials
 from tests.helpers.end_to_end.command import ROOT, end
 from tests.helpers.end_to_end.crowd import HELLO, Crowd, calling, crowd, greeted, plain, secured
-from tests.helpers.end_to_end.numpy_project import NumpyProject
+from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject
 from tests.helpers.end_to_end.strangers import tls
 from tests.helpers.end_to_end.transport import until
-from tests.helpers.server.exchange import NumpyNode
 from tests.helpers.simulations.runs import hashes
 
-HONEST = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
 FILES, CROWD = 128, 110
 """Files that the server may open, and connections of the attack: more than three quarters of them."""
 FEW_FILES = f"import sys, resource, fedlora\nresource.setrlimit(resource.RLIMIT_NOFILE, ({FILES}, {FILES}))\n"
@@ -69,13 +67,6 @@ def besieged(folder, attack: str, patch: str = "") -> Iterator[tuple[NumpyProjec
         yield project, server, running.enter_context(crowd(ATTACKS[attack](project), CROWD))
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory):
-    project = NumpyProject(tmp_path_factory.mktemp("calm"))
-    assert project.whole_run(HONEST).status == 0
-    return project
-
-
 SLOW = {"hello-alone", "call-without-a-frame", "half-a-frame", "one-call", "open-call"}
 
 
@@ -84,13 +75,13 @@ def some_slow(attacks):
 
 
 @pytest.mark.parametrize("attack", some_slow(ATTACKS))
-def test_found_S10_a_node_gets_in_beside_a_crowd_and_the_log_names_it(attack, calm, tmp_path):
+def test_found_S10_a_node_gets_in_beside_a_crowd_and_the_log_names_it(attack, undisturbed, tmp_path):
     with besieged(tmp_path, attack) as (project, server, _):
         last = project.node(HONEST[2])
         ended = end(server)
         last.stop()
     assert ended.status == 0, project.log[-20:]
-    assert hashes(project.run) == hashes(calm.run)
+    assert hashes(project.run) == hashes(undisturbed.run)
     who = "node eve holds" if attack in BY_NAME else "127.0.0.1 holds"
     named = [line for line in project.log if line.startswith(who) and " connections: " in line]
     assert named or attack in BY_NOBODY, project.log

@@ -12,11 +12,9 @@ import pytest
 from common.errors import IdentityError
 from tests.helpers.client.nodes import write_node
 from tests.helpers.end_to_end.command import ROOT, TINY, call, end, refusal, settings
-from tests.helpers.end_to_end.numpy_project import NumpyProject
-from tests.helpers.server.exchange import NumpyNode
+from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject
 from tests.helpers.simulations.runs import BRIEF, hashes, run_tiny, same_result
 
-HONEST = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
 LANGUAGE = ("data.task=causal-lm", "clients.partition=iid", "base.path=tiny:llama")
 PLACES = (
     *("config.toml", "base.toml", "metrics.jsonl", "status.json", "report.html", "notes", "tensorboard", "adapter"),

@@ -8,21 +8,12 @@ import pytest
 from common.hash_chain import Chain
 from server.storage.journal_reader import verify_chain, verify_journal
 from tests.helpers.end_to_end.command import TINY, call, refusal, settings
-from tests.helpers.end_to_end.numpy_project import NumpyProject
+from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject
 from tests.helpers.end_to_end.patched_server import FULL, KILL, at_publication, no_file_beyond, run_patched
-from tests.helpers.server.exchange import NumpyNode
 from tests.helpers.simulations.runs import BRIEF, hashes, records, run_tiny
 
-HONEST = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
 FILES = ("adapter_model.safetensors", "adapter_config.json")
 LANGUAGE = ("data.task=causal-lm", "clients.partition=iid", "base.path=tiny:llama")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    project = NumpyProject(tmp_path_factory.mktemp("undisturbed"))
-    assert project.whole_run(HONEST).status == 0
-    return project
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,11 @@ import pytest
 
 from common.settings.reader import read_toml
 from tests.helpers.end_to_end.command import end
-from tests.helpers.end_to_end.numpy_project import NumpyProject, honest
+from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject, honest
 from tests.helpers.end_to_end.transport import until
 from tests.helpers.server.exchange import NumpyNode
 from tests.helpers.simulations.runs import entries, hashes, records
 
-HONEST = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
 HUGE = {f"layers.{number}": (2**22, 2**22) for number in range(40)}
 FALSE = {
     "fingerprint": {"base": "!"},
@@ -23,13 +22,6 @@ FALSE = {
     "other-order": {"shapes": {"value": (10, 6), "query": (8, 8), "head": (8, 3)}},
 }
 """What is false in an announcement, by name."""
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    project = NumpyProject(tmp_path_factory.mktemp("undisturbed"))
-    assert project.whole_run(HONEST).status == 0
-    return project
 
 
 def resident(process):

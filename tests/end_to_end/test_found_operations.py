@@ -10,13 +10,11 @@ import pytest
 
 from tests.helpers.end_to_end.command import ROOT, TINY, call, end, settings, start
 from tests.helpers.end_to_end.fake_servers import closed_port
-from tests.helpers.end_to_end.numpy_project import NumpyProject
+from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject
 from tests.helpers.end_to_end.single_node_project import Clinic
 from tests.helpers.end_to_end.transport import until
-from tests.helpers.server.exchange import NumpyNode
 from tests.helpers.simulations.runs import hashes, wait_for_line
 
-HONEST = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
 STOPS = signal.SIGTERM, signal.SIGHUP
 
 
@@ -38,9 +36,10 @@ def some_slow(numbers):
 
 
 @pytest.mark.parametrize("number", some_slow(STOPS))
-def test_found_R9_a_closed_terminal_stops_a_server_as_sigterm_does_and_it_resumes_to_the_same_bits(tmp_path, number):
-    undisturbed, project = NumpyProject(tmp_path / "a"), NumpyProject(tmp_path / "b")
-    assert undisturbed.whole_run(HONEST).status == 0
+def test_found_R9_a_closed_terminal_stops_a_server_as_sigterm_does_and_it_resumes_to_the_same_bits(
+    undisturbed, tmp_path, number
+):
+    project = NumpyProject(tmp_path)
     project.admit_new(node.name for node in HONEST)
     with project.serving() as server, ExitStack() as running:
         for node in HONEST:
@@ -94,9 +93,8 @@ def test_found_R9_under_nohup_a_closed_terminal_stops_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_backup_is_restored_to_the_same_bits(tmp_path):
-    undisturbed, project = NumpyProject(tmp_path / "a"), NumpyProject(tmp_path / "b")
-    assert undisturbed.whole_run(HONEST).status == 0
+def test_a_backup_is_restored_to_the_same_bits(undisturbed, tmp_path):
+    project = NumpyProject(tmp_path)
     project.admit_new(node.name for node in HONEST)
     with project.serving() as server, ExitStack() as running:
         for node in HONEST:

@@ -9,12 +9,9 @@ import pytest
 
 from tests.helpers.end_to_end.command import call, end, refusal, start
 from tests.helpers.end_to_end.deployment import NODES, Project
-from tests.helpers.end_to_end.numpy_project import NumpyProject
+from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject
 from tests.helpers.end_to_end.transport import until
-from tests.helpers.server.exchange import NumpyNode
 from tests.helpers.simulations.runs import hashes, records
-
-HONEST = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
 
 
 def has(project, text):
@@ -41,13 +38,6 @@ def long_in_round_2(kind, asked, reply):
     if kind == "train" and asked.values["round"] == 2:
         time.sleep(1)
     return reply
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    project = NumpyProject(tmp_path_factory.mktemp("undisturbed"))
-    assert project.whole_run(HONEST).status == 0
-    return project
 
 
 def test_found_R2_nodes_that_all_vanish_are_waited_for(undisturbed, tmp_path):

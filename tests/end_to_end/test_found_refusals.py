@@ -15,25 +15,16 @@ from common.identity import operator
 from common.identity.credentials import load_node_credentials
 from common.protocol.channel import INBOX, REPLY, SERVICE, NodeHello
 from tests.helpers.end_to_end.command import end
-from tests.helpers.end_to_end.numpy_project import NumpyProject
+from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject
 from tests.helpers.end_to_end.raw_http2 import RawCalls, grpc_message
 from tests.helpers.end_to_end.strangers import tls
 from tests.helpers.end_to_end.transport import until
-from tests.helpers.server.exchange import NumpyNode
 from tests.helpers.simulations.runs import hashes
 
-HONEST = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
 NOT_UTF8 = "\udcff\udcfe"
 CALLS = 3000
 LINES = 70
 """Most lines of a run of three rounds beside an attack of one kind; without one it has about 30."""
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory):
-    project = NumpyProject(tmp_path_factory.mktemp("calm"))
-    assert project.whole_run(HONEST).status == 0
-    return project
 
 
 def run_beside(folder, attack: Callable[[NumpyProject], None], *others: str) -> NumpyProject:
@@ -74,9 +65,9 @@ def refused_calls(project: NumpyProject) -> None:
                 call(iter([b"\0"]), timeout=10)
 
 
-def test_found_S12_3000_refused_calls_are_a_few_lines_and_none_is_lost(calm, tmp_path):
+def test_found_S12_3000_refused_calls_are_a_few_lines_and_none_is_lost(undisturbed, tmp_path):
     project = run_beside(tmp_path, refused_calls, "eve")
-    assert hashes(project.run) == hashes(calm.run)
+    assert hashes(project.run) == hashes(undisturbed.run)
     assert len(project.log) < LINES
     refusals = json.loads((project.run / "status.json").read_text())["refusals"]
     counted = Counter({each["reason"]: each["count"] for each in refusals if each["name"] == "eve"})
@@ -113,9 +104,9 @@ def hostile_calls(project: NumpyProject) -> None:
 
 
 @pytest.mark.parametrize("attack", [reconnections, hostile_calls])
-def test_found_S12_no_call_leaves_a_traceback_or_fills_the_log(attack, calm, tmp_path):
+def test_found_S12_no_call_leaves_a_traceback_or_fills_the_log(attack, undisturbed, tmp_path):
     project = run_beside(tmp_path, attack, "eve")
-    assert hashes(project.run) == hashes(calm.run)
+    assert hashes(project.run) == hashes(undisturbed.run)
     text = project.log_file.read_text()
     assert "Traceback" not in text
     assert "\x1b" not in text
@@ -129,8 +120,8 @@ def revoked_calls(project: NumpyProject) -> None:
 
 
 @pytest.mark.slow
-def test_found_S12_a_revoked_node_fills_the_log_as_little(calm, tmp_path):
+def test_found_S12_a_revoked_node_fills_the_log_as_little(undisturbed, tmp_path):
     project = run_beside(tmp_path, revoked_calls, "eve")
-    assert hashes(project.run) == hashes(calm.run)
+    assert hashes(project.run) == hashes(undisturbed.run)
     assert len(project.log) < LINES
     assert sum("node eve was refused" in line for line in project.log) > 0

@@ -28,7 +28,7 @@ from common.identity.project_files import read_project_files
 from server.transport.grid import GrpcGrid
 from tests.helpers.common.identity_parties import NOW, new_project
 from tests.helpers.end_to_end.command import ROOT, call, end, refusal
-from tests.helpers.end_to_end.numpy_project import NumpyProject
+from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject
 from tests.helpers.end_to_end.single_node_project import Clinic
 from tests.helpers.end_to_end.throwaway_ca import TestAuthority
 from tests.helpers.end_to_end.transport import OPEN, until
@@ -36,15 +36,6 @@ from tests.helpers.server.exchange import NumpyNode
 from tests.helpers.simulations.runs import hashes
 
 pytestmark = pytest.mark.usefixtures("environment")
-HONEST = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """Return the hashes of the honest run."""
-    project = NumpyProject(tmp_path_factory.mktemp("undisturbed"))
-    assert project.whole_run(HONEST).status == 0
-    return hashes(project.run)
 
 
 def fingerprint(keys):
@@ -157,7 +148,7 @@ def test_found_S15_a_server_takes_no_older_roster_than_its_run_has_seen(undistur
         file.write_bytes(newest)
         with project.serving() as server:
             assert end(server).status == 0
-    assert hashes(project.run) == undisturbed
+    assert hashes(project.run) == hashes(undisturbed.run)
     file.write_bytes(older)
     assert "older than version 6" in refusal(call("server", project.file))
 
@@ -177,7 +168,7 @@ def test_found_S15_a_roster_that_came_while_the_server_ran_is_seen_too(undisturb
         for each in HONEST[1:]:
             running.callback(project.node(each).stop)
         assert end(server).status == 0
-    assert hashes(project.run) == undisturbed
+    assert hashes(project.run) == hashes(undisturbed.run)
     fork = Path(shutil.copytree(keys, tmp_path / "fork"))
     (keys / "roster.json").write_bytes(older)
     assert "version 5 is older than version 6" in refusal(call("server", project.file))
@@ -262,7 +253,7 @@ def test_found_S16_R8_a_node_connects_when_the_server_takes_the_port_of_what_it_
         with project.serving() as server:
             assert end(server).status == 0, project.log
     assert [node.refusal for node in nodes] == ["", "", ""]
-    assert hashes(project.run) == undisturbed
+    assert hashes(project.run) == hashes(undisturbed.run)
     told = [each.fields["reason"] for each in caplog.records if getattr(each, "event", "") == "untrusted"]
     assert len(told) <= 2 * len(nodes), told  # said once by each; the text of a clock changes with the minute
 

@@ -28,6 +28,8 @@ from tests.helpers.end_to_end.command import Ended, end, start
 from tests.helpers.end_to_end.deployment import free_port
 from tests.helpers.server.exchange import NumpyNode, described
 
+HONEST = (NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16))
+"""Nodes of three ranks, for a run that nothing disturbs."""
 Spoil = Callable[[Kind, Payload, Payload], Payload]
 """Returns what a node sends, from the kind of the message, the message, and the honest reply."""
 
