@@ -7,6 +7,7 @@ from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, TypeAdapt
 from pydantic.dataclasses import dataclass
 
 from common.errors import ConfigError, printable
+from common.first_fault import first_fault
 from common.plain_files import SETTINGS, read_plain
 from server.monitoring.status_file import FILE, REFUSALS
 
@@ -83,9 +84,6 @@ def parse_status(content: bytes, file: Path) -> Status:
     try:
         return TypeAdapter(Status).validate_json(content)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-    key = ".".join(map(str, fault["loc"]))
-    what = "valid JSON" if fault["type"] == "json_invalid" else "a status file"
-    raise ConfigError(
-        f"{file} is not {what}: {f'{key}: ' if key else ''}{fault['msg']}; start the server again to rewrite it"
-    )
+        key, fault = first_fault(error)
+    what = "valid JSON" if fault.startswith("Invalid JSON") else "a status file"
+    raise ConfigError(f"{file} is not {what}: {f'{key}: ' if key else ''}{fault}; start the server again to rewrite it")
