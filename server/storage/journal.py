@@ -25,7 +25,7 @@ from common.hash_chain import RETURN, Chain, Entry
 from common.plain_files import open_plain, read_plain
 from common.settings.recipe import KeepUpdates
 from server.algorithms.state import State
-from server.storage import checkpoints, kept_updates, spool
+from server.storage import checkpoints, earlier_rounds, kept_updates, spool
 from server.storage.journal_reader import as_journal_errors, check_log, log_path
 from server.storage.log_file import append_to_file, truncate_file
 
@@ -131,10 +131,6 @@ class Journal:
                 own["kept"] = kept_updates.keep_round(self._folder, number, before, facts or {})
             self._append({**entry, **own})
 
-    def reachable(self) -> list[int]:
-        """Return the earlier rounds whose checkpoint is there and intact, in order."""
-        return [entry["round"] for entry in self.entries[:-1] if self._find_checkpoint(entry)]
-
     def go_back(self, number: int, sign: Callable[[Entry], str]) -> None:
         """Leave the rounds after round `number`, by a line of the log; they remain in it as history.
 
@@ -145,40 +141,17 @@ class Journal:
         Raises:
             JournalError: the round is the last one already, or its checkpoint is not there or damaged; or the disk.
         """
-        self._check_return(number)
+        earlier_rounds.check_return(self._folder, self.entries, number)
         entry = self.entries[number]
         content = {RETURN: number, "adapter_hash": entry["adapter_hash"], "left": len(self.entries) - 1 - number}
         with as_journal_errors(self._folder):
-            checkpoints.restore_checkpoint(self._folder, number, self._find_checkpoint(entry))
+            checkpoints.restore_checkpoint(self._folder, number, earlier_rounds.find_checkpoint(self._folder, entry))
             try:
                 self._append({**content, "signature": sign(entry)})
             except OSError:
                 with suppress(OSError):
                     truncate_file(log_path(self._folder), self._chain.length)
                 raise
-
-    def _check_return(self, number: int) -> None:
-        last, reachable = len(self.entries) - 1, self.reachable()
-        if number in reachable:
-            return
-        listed = ", ".join(map(str, reachable)) or "none"
-        if number == last:
-            fault = f"round {last} is the last one, so there is nothing to leave"
-        else:
-            fault = f"{self._folder} has no intact checkpoint of round {number} ([server] keep_updates keeps more)"
-        raise JournalError(
-            f"--from-round {number}: {fault}; start the server without --from-round, or go back to one of these "
-            f"rounds: {listed}"
-        )
-
-    def _find_checkpoint(self, entry: Entry) -> Path | None:
-        """Return an intact file of the state after a round."""
-        number = entry["round"]
-        places = (
-            checkpoints.checkpoint_path(self._folder, number),
-            kept_updates.checkpoint_before(self._folder, number + 1),
-        )
-        return next((place for place in places if checkpoints.is_intact(place, entry)), None)
 
     def _append(self, content: Mapping[str, Any]) -> None:
         """Add a line to the log, and remove what it makes superfluous.

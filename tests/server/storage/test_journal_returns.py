@@ -12,6 +12,7 @@ import pytest
 from common.errors import JournalError
 from common.hash_chain import RETURN, Entry
 from server.storage import checkpoints
+from server.storage.earlier_rounds import reachable
 from server.storage.journal import Journal
 from server.storage.journal_reader import verify_chain, verify_journal
 from server.storage.kept_updates import checkpoint_before, kept_rounds
@@ -46,7 +47,7 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("number", range(4))
 def test_it_goes_on_from_the_round_it_went_back_to(folder: Path, number: int) -> None:
     with Journal.open(folder, "all") as journal:
-        assert journal.reachable() == [0, 1, 2, 3]
+        assert reachable(folder, journal.entries) == [0, 1, 2, 3]
         journal.go_back(number, sign)
         for each in (journal.entries, verify_journal(folder)):
             assert [entry["round"] for entry in each] == list(range(number + 1))
@@ -91,7 +92,7 @@ def test_the_last_round_and_those_beyond_are_refused_with_what_can_be_reached(fo
 
 def test_without_kept_updates_only_the_round_before_can_be_reached(folder: Path) -> None:
     with Journal.open(folder, "none") as journal:
-        assert journal.reachable() == [3]
+        assert reachable(folder, journal.entries) == [3]
         with pytest.raises(JournalError, match=r"no intact checkpoint of round 2 .*these rounds: 3$"):
             journal.go_back(2, sign)
         journal.go_back(3, sign)
@@ -104,7 +105,7 @@ def test_a_damaged_checkpoint_cannot_be_reached(folder: Path) -> None:
     path = checkpoint_before(folder, 3)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with Journal.open(folder, "all") as journal:
-        assert journal.reachable() == [0, 1, 3]
+        assert reachable(folder, journal.entries) == [0, 1, 3]
         with pytest.raises(JournalError, match="no intact checkpoint of round 2"):
             journal.go_back(2, sign)
 
