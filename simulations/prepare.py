@@ -14,7 +14,7 @@ from client.node import attach_lora, check_rank, load_node_base, read_examples
 from common.adapters.link_codecs import codec_named
 from common.atomic_files import write_file
 from common.errors import ConfigError, DataError, nearest
-from common.settings.node import Node, NodeData, NodeFile
+from common.settings.node import Node, NodeData, NodeFile, Policy
 from common.settings.reader import to_tables, values_of
 from common.settings.recipe import Recipe
 from common.settings.tasks import TASKS, RowSettings
@@ -107,7 +107,7 @@ def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:
     """Return the settings that all nodes share; name, rank and data are filled in later."""
     base = replace(recipe.base, path=base_path(recipe.base.path))
     data = NodeData(labels=labels, **values_of(RowSettings, recipe.data))
-    return Node(name="node", rank=1, base=base, data=data, threads=recipe.threads)
+    return Node(name="node", rank=1, base=base, data=data, threads=recipe.threads, policy=Policy(gradients=True))
 
 
 def _check_column(rows: Sequence[Row], file: Path, column: str) -> None:

@@ -29,6 +29,9 @@ class Policy:
         min_cohort: fewest nodes in a round, this one included. The number is what the server states.
         min_seconds: least time between the starts of two trainings, in seconds.
         max_bytes: most memory for factors, their gradients and optimizer state, in bytes.
+        gradients: whether a gradient may leave the node, as `fedsgd` and `fedlin` need: a gradient of few rows tells
+            more of them than an update of many steps.
+        min_examples: fewest different rows behind a reply.
     """
 
     base: str | None = None
@@ -43,6 +46,8 @@ class Policy:
     min_cohort: Count | None = None
     min_seconds: Positive | None = None
     max_bytes: Count | None = None
+    gradients: bool = False
+    min_examples: Count | None = None
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -138,17 +138,26 @@ class Rule:
     """[server] The rule of aggregation and its settings.
 
     Args:
-        algorithm: `increments`, `fedlin`, `fedit` or `hetlora`; `fedlora algorithms` describes them.
-        mode: what clients train under `increments` and `fedlin`: `both`, A and B; or `b`, B alone under an A that all
-            share, which `fedlin` needs.
+        algorithm: `increments`, `fedsgd`, `fedlin`, `fedit` or `hetlora`; `fedlora algorithms` describes them.
+        mode: what clients train under `increments`, `fedsgd` and `fedlin`: `both`, A and B; or `b`, B alone under an A
+            that all share, which `fedlin` needs.
         a: the A that clients start a round from under `increments` and `fedlin`: `warm` (the directions in which they
             just moved), `fresh` (orthonormal, at random) or `gaussian`.
-        rank_global: rank of the global update that clients receive under `increments` and `fedlin`; four times the
-            largest rank of a client if not set.
-        rank_kept: rank of the sum that the server keeps under `increments` and `fedlin`; four times `rank_global` if
-            not set.
+        rank_global: rank of the frozen global update that clients receive under `increments`, `fedsgd` and `fedlin`;
+            four times the largest rank of a client if not set, and under `fedsgd` four times `rank_shared`.
+        rank_kept: rank of the sum that the server keeps under `increments`, `fedsgd` and `fedlin`; four times
+            `rank_global` if not set.
+        rank_shared: rank of the factors that all clients share under `fedsgd`; the largest rank of a client if not set.
+        optimizer: of the server under `fedsgd`, which steps along the summed gradient: `adam` or `sgd`; `adam` if not
+            set.
+        betas: decay of Adam's two moments under `fedsgd`; 0.9 and 0.99 if not set.
+        hold: rounds for which A is held in mode `b` under `increments` and `fedlin` with `a = "warm"`, and in any mode
+            under `fedsgd`; then A is drawn anew, and `fedsgd` folds B A into the frozen global update. `auto` is never
+            under `fedsgd`, and 1 under the others.
         weights: what a client's share of the sum is proportional to: the `examples` or `tokens` that it trained on in
-            the round; `norm`, the norm of its update; or `uniform`, nothing. `hetlora` always takes `norm`.
+            the round; the `rows` that it announced, or their tokens with loss for a language model; `norm`, the norm of
+            its update; or `uniform`, nothing. If not set, `rows` under `fedsgd`, and `examples` under the others;
+            `hetlora` always takes `norm`.
         max_share: largest share of one client in a sum; `auto` is 2 / K of K updates for `norm`, and 1 for a rule that
             counts. It is at least 1 / K; what it takes away is spread over the others.
         norm_bound: largest norm of a client's update, which is scaled down to it: `auto` is what the steps of the round
@@ -168,7 +177,11 @@ class Rule:
     a: Literal["warm", "fresh", "gaussian"] = "warm"
     rank_global: Count | None = None
     rank_kept: Count | None = None
-    weights: str = "examples"
+    rank_shared: Annotated[Count | None, AddedLater(before=None)] = None
+    optimizer: Annotated[Literal["adam", "sgd"] | None, AddedLater(before=None)] = None
+    betas: Annotated[tuple[Share, Share] | None, AddedLater(before=None)] = None
+    hold: Annotated[Literal["auto", "never"] | Count, AddedLater(before="never")] = "auto"
+    weights: str | None = None
     max_share: Annotated[Literal["auto"] | Annotated[float, Field(gt=0, le=1)], AddedLater(before=1.0)] = "auto"
     norm_bound: Annotated[Literal["auto"] | Annotated[float, Field(ge=0)], AddedLater(before=0.0)] = "auto"
     proximal: Annotated[float, Field(ge=0), AddedLater(before=0.0)] = 0.0

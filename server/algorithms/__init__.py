@@ -1,6 +1,9 @@
 """Federated LoRA rules: each is pure functions, `assign` and `reduce`, on one shape of state. Registry by name."""
 
-from common.errors import look_up
+from collections.abc import Mapping
+from typing import Any
+
+from common.errors import ConfigError, look_up
 from common.settings.recipe import Rule
 from server.algorithms.base import Algorithm, AlgorithmSettings, WeightedUpdate
 from server.algorithms.fedit import FedIT
@@ -23,8 +26,25 @@ def create_algorithm(settings: AlgorithmSettings) -> Algorithm:
     Raises:
         ConfigError: no algorithm or weighting rule has the name in the settings, or it does not support them.
     """
-    weighting_named(settings.server.weights)
-    return algorithm_named(settings.server.algorithm)(settings)
+    algorithm = algorithm_named(settings.server.algorithm)
+    weighting_named(weights_of(settings.server))
+    _check_keys(settings.server, algorithm)
+    return algorithm(settings)
+
+
+OWN_KEYS: Mapping[str, Any] = {"rank_shared": None, "optimizer": None, "betas": None, "hold": ("auto", "never")}
+"""Keys of [server] that not every algorithm has, each with the values that ask for nothing."""
+
+
+def _check_keys(rule: Rule, algorithm: type[Algorithm]) -> None:
+    for key, nothing in OWN_KEYS.items():
+        value = getattr(rule, key)
+        if value != nothing and value not in (nothing or ()) and key not in algorithm.keys:
+            having = " or ".join(f'"{name}"' for name, each in ALGORITHMS.items() if key in each.keys)
+            raise ConfigError(
+                f'[server] {key} = {value!r}, but algorithm = "{rule.algorithm}" has no such setting; '
+                f"remove {key}, or set algorithm = {having}"
+            )
 
 
 def algorithm_named(name: str) -> type[Algorithm]:
@@ -37,12 +57,13 @@ def algorithm_named(name: str) -> type[Algorithm]:
 
 
 def weights_of(rule: Rule) -> str:
-    """Return the name of the weighting rule of a run: the algorithm's own, or else [server] weights.
+    """Return the name of the weighting rule of a run: the algorithm's only one, [server] weights, or its default.
 
     Raises:
         ConfigError: no algorithm has the name in the settings.
     """
-    return algorithm_named(rule.algorithm).weights or rule.weights
+    algorithm = algorithm_named(rule.algorithm)
+    return algorithm.weights or rule.weights or algorithm.default_weights
 
 
 __all__ = [

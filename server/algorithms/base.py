@@ -52,6 +52,7 @@ class WeightedUpdate:
         modules: (s_i B_i, A_i) by module. It may read from disk at each access, so a reduction reads one at a time.
         start: the factors that the node started from.
         name: of the node.
+        noise: of a gradient: its variance, ||.||^2 summed over all numbers, as estimated from its two half-batches.
     """
 
     share: float
@@ -59,6 +60,7 @@ class WeightedUpdate:
     modules: Mapping[str, Factors]
     start: Mapping[str, Factors] = field(default_factory=dict)
     name: str = ""
+    noise: float = 0.0
 
 
 StoreModules = Callable[[Iterable[tuple[str, Mapping[str, Factors]]]], Mapping[str, Adapter]]
@@ -90,6 +92,12 @@ class Algorithm(Protocol):
 
     weights: str | None = None
     """The only weighting rule that the algorithm is defined with; None leaves the choice to [server] weights."""
+    default_weights: str = "examples"
+    """The weighting rule where [server] weights is not set."""
+    keys: frozenset[str] = frozenset()
+    """Keys of [server] that not every algorithm has, and this one has."""
+    asks_gradients: bool = False
+    """Nodes are asked for gradients, which a node's policy may not let leave."""
     one_rank: bool = False
     """All nodes train at the run's largest rank."""
     phases: int = 1
