@@ -10,7 +10,7 @@ the paper's SGD.
 
 The shares of phase 1 follow the run's weighting rule over the gradients; those of phase 2 are recorded and signed. A
 node that leaves between the two is in c and not in the sum. A gradient has no bound from its order, only from the
-other replies (server/algorithms/norm_bound.py); that of a node alone has none.
+other replies (server/clipping/norm_bound.py); that of a node alone has none.
 """
 
 from collections.abc import Mapping

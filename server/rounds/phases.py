@@ -11,10 +11,10 @@ from common.protocol.assignment import Assignment, RankPattern
 from common.protocol.messages import RoundId
 from server.algorithms import WeightedUpdate, algorithm_named, weights_of
 from server.algorithms.base import Phase, Phases
-from server.algorithms.clipping import NormBound
-from server.algorithms.identical import find_identical
 from server.algorithms.state import State
 from server.algorithms.weighting import ClientUpdate, Limit, find_shares, weighting_named
+from server.clipping.clip import NormBound
+from server.clipping.identical import find_identical
 from server.rounds.collect import RoundRequest, collect_updates
 from server.rounds.messenger import Grace, Links
 from server.rounds.metrics import ClientMetrics

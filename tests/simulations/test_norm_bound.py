@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.algorithms.norm_bound import MULTIPLE
+from server.clipping.norm_bound import MULTIPLE
 from tests.helpers.end_to_end.command import ROOT
 from tests.helpers.simulations.requirements import FOLDER, needs_data, needs_packages
 from tests.helpers.simulations.runs import entries, run_tiny

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.algorithms.norm_bound import MULTIPLE
+from server.clipping.norm_bound import MULTIPLE
 from server.rounds.phases import PhaseRunner
 from tests.helpers.server.exchange import MemoryExchange, NumpyNode
 from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, run

@@ -6,8 +6,8 @@ import pytest
 from common.adapters.adapter import Adapter, Factors
 from common.adapters.change import change_norm
 from common.protocol.assignment import Assignment
-from server.algorithms.identical import find_identical
 from server.algorithms.weighting import ClientUpdate
+from server.clipping.identical import find_identical
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.spoilt_nodes import turn
 

@@ -20,8 +20,8 @@ from math import hypot, inf
 from common.adapters import lowrank
 from common.adapters.adapter import Array, Factors
 from common.adapters.change import frobenius
-from server.algorithms.norm_bound import Bound, OrderBound, bounds_by_replies
 from server.algorithms.weighting import ClientUpdate
+from server.clipping.norm_bound import Bound, OrderBound, bounds_by_replies
 
 Scales = tuple[float, float]
 """What is left of a module's move of A, and of B."""

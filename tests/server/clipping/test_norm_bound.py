@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from common.adapters.adapter import Adapter, Factors
 from common.adapters.change import change_norm
 from common.protocol.assignment import Assignment, Training
-from server.algorithms.clipping import NormBound
-from server.algorithms.norm_bound import BETA1, BETA2, OrderBound, bounds_by_replies, largest_move, largest_step
 from server.algorithms.weighting import ClientUpdate
+from server.clipping.clip import NormBound
+from server.clipping.norm_bound import BETA1, BETA2, OrderBound, bounds_by_replies, largest_move, largest_step
 from tests.helpers.client.training import bench
 from tests.helpers.common.buffers import random_adapter
 

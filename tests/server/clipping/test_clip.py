@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from common.adapters.adapter import Adapter, Factors
 from common.adapters.change import change_norm
 from common.protocol.assignment import RankPattern
-from server.algorithms.clipping import NormBound, ScaledMoves
-from server.algorithms.norm_bound import OrderBound
 from server.algorithms.weighting import ClientUpdate
+from server.clipping.clip import NormBound, ScaledMoves
+from server.clipping.norm_bound import OrderBound
 from server.rounds.exactness import aggregation_error
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.attacks import KINDS, attack, is_valid

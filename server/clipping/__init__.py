@@ -1,0 +1,1 @@
+"""Clipping: the norm bound on each reply, and replies that are alike."""
