@@ -28,6 +28,7 @@ from server.rounds.participants import Participants, RunModel
 from server.rounds.phases import Accepted, PhaseRunner
 from server.rounds.run_settings import RunSettings
 from server.storage import checkpoints, kept_updates, spool
+from server.storage.journal import state_of
 
 TOLERANCE = 1e-6
 """Largest relative difference of a round that another build of NumPy recomputes."""
@@ -153,7 +154,7 @@ class Recomputation:
         file, entry = kept_updates.checkpoint_before(self.journal, self.number), self.entries[self.number - 1]
         if not checkpoints.is_intact(file, entry):
             raise self._fault(f"{file} is not the state after round {self.number - 1}")
-        return State(entry["round"], checkpoints.load_checkpoint(file), entry["dropped"])
+        return state_of(entry, checkpoints.load_checkpoint(file))
 
     def _clients(self) -> dict[str, ClientMetrics]:
         """Return new records of the nodes that replied in the first phase."""
@@ -197,7 +198,7 @@ class Recomputation:
         )
         for place in places:
             if checkpoints.is_intact(place, self._entry):
-                return State(self.number, checkpoints.load_checkpoint(place), self._entry["dropped"])
+                return state_of(self._entry, checkpoints.load_checkpoint(place))
         raise self._fault("the kept replies give another state, and the state after it is no longer there to compare")
 
     def _compare_numbers(self, found: Mapping[str, Any], tolerance: float) -> None:

@@ -12,7 +12,7 @@ from common.adapters.adapter import Adapter, Shapes
 from common.protocol.values import Natural, Rule, Values, Whole
 
 Trains = Literal["both", "b", "a"]
-Returns = Literal["update", "gradient"]
+Returns = Literal["update", "gradient", "compressed-gradient"]
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ class Assignment:
         trains: which of the two factors the client trains.
         scaling: s = alpha / r, which the client applies to the B it trains.
         terms: added to each gradient before it is clipped; no two of one name.
-        returns: the trained factors, or the mean gradient at `start` in their place, of as many batches as a training
-            would see. A gradient of b is that of the b that holds the scale.
+        returns: the trained factors; or the mean gradient at `start` in their place, of as many batches as a training
+            would see; or that of the rows of an exchange, compressed (`common.adapters.gradient`). A gradient of b is
+            that of the b that holds the scale.
+        reply_rank: rank of a compressed gradient.
     """
 
     frozen: Adapter
@@ -66,6 +68,22 @@ class Assignment:
     scaling: float = 1.0
     terms: tuple[Term, ...] = ()
     returns: Returns = "update"
+    reply_rank: int = 0
+
+
+@dataclass(frozen=True)
+class CountedReply(Values):
+    """The last reply of a node that the server counted, as it names it in the next request for a gradient.
+
+    Args:
+        counted_round: its round; 0 if there is none.
+        counted_update: SHA-256 of its factors; empty if there is none.
+        counted_clip: the factor by which the server scaled it.
+    """
+
+    counted_round: Annotated[int, Rule(int, low=0, optional=True)] = 0
+    counted_update: Annotated[str, Rule(str, optional=True)] = ""
+    counted_clip: Annotated[float, Rule(float, low=0, high=1, optional=True)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -82,6 +100,8 @@ class Training(Values):
         seed: with the node's name, the round and the phase it keys every random stream.
         round: counted from 1.
         phase: counted from 1 within the round.
+        draw: rows of a step where that differs between nodes, in passes of at most `batch`; 0 for batch * accumulate.
+        begin: rows of the node's epochs that earlier exchanges have read; for a compressed gradient.
     """
 
     learning_rates: Annotated[tuple[float, ...], Rule(list, items=float)]
@@ -93,11 +113,13 @@ class Training(Values):
     seed: Whole = 0
     round: Whole = 1
     phase: Natural = 1
+    draw: Annotated[int, Rule(int, low=0, optional=True)] = 0
+    begin: Annotated[int, Rule(int, low=0, optional=True)] = 0
 
     @property
     def rows(self) -> int:
         """Most rows that these steps read; batches may be smaller."""
-        return len(self.learning_rates) * self.batch * self.accumulate
+        return len(self.learning_rates) * (self.draw or self.batch * self.accumulate)
 
     def stream_key(self, name: str) -> tuple[int | str, ...]:
         """Return the key of a node's random streams; that of a first phase is the key of the round alone."""

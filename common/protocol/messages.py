@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import DecodeLimits, decode_adapter, encode_adapter, encoded_size
+from common.adapters.gradient import gradient_form, unsent
 from common.errors import ConfigError, DataError, ModelError
 from common.protocol.assignment import Assignment, Term, Training, Trains, Update
 from common.protocol.channel import REPLY_BYTES
@@ -81,7 +82,9 @@ def assignment_values(assignment: Assignment, training: Training) -> dict[str, A
     """Return the plain values that go beside an assignment's buffers."""
     numbers = {f"{term.name}.{key}": value for term in assignment.terms for key, value in term.numbers.items()}
     own: dict[str, Any] = {"trains": assignment.trains, "scaling": assignment.scaling, "returns": assignment.returns}
-    own[REPLY_BYTES] = encoded_size(assignment.start, omit=_lent(assignment.start, assignment.trains))
+    if assignment.returns == "compressed-gradient":
+        own["reply_rank"] = assignment.reply_rank
+    own[REPLY_BYTES] = _reply_bytes(assignment)
     return training.to_values() | own | {"terms": [term.name for term in assignment.terms]} | numbers
 
 
@@ -98,6 +101,7 @@ def pack_terms(assignment: Assignment) -> dict[str, bytes]:
 
 
 _SCALING = Rule(float, low=nextafter(0, 1))
+_REPLY_RANK = Rule(int, low=0)
 
 
 def unpack_assignment(values: Mapping[str, Any], blob: bytes, parts: Mapping[str, bytes]) -> Assignment:
@@ -113,10 +117,11 @@ def unpack_assignment(values: Mapping[str, Any], blob: bytes, parts: Mapping[str
         CodecError: a buffer is malformed.
     """
     _SCALING.check("scaling", values["scaling"])
+    _REPLY_RANK.check("reply_rank", reply_rank := values.get("reply_rank", 0))
     start = decode_adapter(blob)
     frozen = decode_adapter(parts[FROZEN]) if FROZEN in parts else Adapter()
     terms = tuple(_unpack_term(name, values, parts.get(name), start) for name in values["terms"])
-    return Assignment(frozen, start, values["trains"], values["scaling"], terms, values["returns"])
+    return Assignment(frozen, start, values["trains"], values["scaling"], terms, values["returns"], reply_rank)
 
 
 def _unpack_term(name: str, values: Mapping[str, Any], blob: bytes | None, start: Adapter) -> Term:
@@ -124,9 +129,21 @@ def _unpack_term(name: str, values: Mapping[str, Any], blob: bytes | None, start
     return Term(name, numbers, decode_adapter(blob, known=start) if blob else Adapter())
 
 
+def reply_form(assignment: Assignment) -> Adapter:
+    """Return an adapter of the names, shapes and ranks of a valid reply, with the factors that it leaves out."""
+    if assignment.returns == "compressed-gradient":
+        return gradient_form(assignment.start, assignment.trains, assignment.reply_rank)
+    return assignment.start
+
+
 def pack_update(update: Update, trains: Trains) -> bytes:
     """Pack the trained factors into one buffer; an A that was only lent is not sent back."""
     return encode_adapter(update.adapter, omit=_lent(update.adapter, trains))
+
+
+def pack_gradient(gradient: Adapter) -> bytes:
+    """Pack a compressed gradient into one buffer, without its identities."""
+    return encode_adapter(gradient, omit=unsent(gradient))
 
 
 def _lent(adapter: Adapter, trains: Trains) -> Container[str]:
@@ -134,10 +151,17 @@ def _lent(adapter: Adapter, trains: Trains) -> Container[str]:
     return {f"{name}.a" for name in adapter} if trains == "b" else ()
 
 
+def _reply_bytes(assignment: Assignment) -> int:
+    form = reply_form(assignment)
+    compressed = assignment.returns == "compressed-gradient"
+    return encoded_size(form, omit=unsent(form) if compressed else _lent(form, assignment.trains))
+
+
 def unpack_update(buffer: bytes, assignment: Assignment, limits: DecodeLimits) -> Adapter:
-    """Return the trained factors as views on the buffer, completed by the A that the client was lent.
+    """Return the factors of a reply as views on the buffer, completed by each A that is not sent.
 
     Raises:
         CodecError: the buffer is malformed or beyond the limits.
     """
-    return decode_adapter(buffer, limits, known=assignment.start if assignment.trains == "b" else None)
+    completed = assignment.trains == "b" or assignment.returns == "compressed-gradient"
+    return decode_adapter(buffer, limits, known=reply_form(assignment) if completed else None)

@@ -27,11 +27,14 @@ class TrainReply(RoundId):
         examples: rows used, with repetition.
         tokens: tokens that carried loss (rows, for classification), with repetition.
         loss: mean training loss over the steps.
+        noise: of a compressed gradient: the sum of the variances of its numbers before it was compressed, as estimated
+            from its two half-batches; 0 for an update, and where there is only one row.
     """
 
     examples: Count
     tokens: Count
     loss: Real
+    noise: Annotated[float, Rule(float, low=0, optional=True)] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,13 +18,17 @@ class InvalidValue(ValueError):
 
 @dataclass(frozen=True)
 class Rule:
-    """The values that a field may have: of exactly one type, finite, and between two bounds; `items` are a list's."""
+    """The values that a field may have: of exactly one type, finite, and between two bounds; `items` are a list's.
+
+    A missing value of a field whose rule is `optional`, which earlier releases did not send, is the field's default.
+    """
 
     kind: type[Any]
     reason: InvalidReason = "malformed"
     low: float = -inf
     high: float = inf
     items: type[Any] | None = None
+    optional: bool = False
 
     def check(self, name: str, value: Any) -> None:
         """Check a value of the field `name`.
@@ -67,6 +71,8 @@ class Values:
         """
         read = {}
         for name, (rule, is_tuple) in _rules(cls).items():
+            if name not in values and rule and rule.optional:
+                continue
             if name not in values:
                 raise InvalidValue(name, rule.reason if rule else "malformed")
             if rule:

@@ -8,12 +8,14 @@ from common.settings.recipe import Rule
 from server.algorithms.base import Algorithm, AlgorithmSettings, WeightedUpdate
 from server.algorithms.fedit import FedIT
 from server.algorithms.fedlin import FedLin
+from server.algorithms.fedsgd import FedSGD
 from server.algorithms.hetlora import HetLoRA
 from server.algorithms.increments import Increments
 from server.algorithms.weighting import weighting_named
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "increments": Increments,
+    "fedsgd": FedSGD,
     "fedlin": FedLin,
     "fedit": FedIT,
     "hetlora": HetLoRA,

@@ -8,19 +8,20 @@ from typing import Protocol
 
 from common.adapters.adapter import Adapter, Factors, Shapes
 from common.protocol.assignment import Assignment, RankPattern, Term
-from common.settings.recipe import LoraSettings, Server
+from common.settings.recipe import LoraSettings, Server, Train
 from server.algorithms.state import State
 
 
 @dataclass(frozen=True)
 class AlgorithmSettings:
-    """Settings of an algorithm: seed, client ranks, [lora] and [server], and the modules that are a new head."""
+    """Settings of an algorithm: seed, client ranks, [lora], [server], the modules that are a new head, and [train]."""
 
     seed: int
     ranks: tuple[int, ...]
     lora: LoraSettings
     server: Server
     head: frozenset[str] = frozenset()
+    train: Train = Train(rounds=1)
 
     @property
     def max_rank(self) -> int:

@@ -117,3 +117,8 @@ def _complete(directions: Array, draws: Array) -> Array:
     for _ in range(2):  # Twice, since one projection leaves rounding errors.
         missing = np.linalg.qr((missing - missing @ directions.T @ directions).T)[0].T
     return np.vstack([directions, missing])
+
+
+def orthonormal_rows(draws: Array) -> Array:
+    """Return as many orthonormal rows as `draws` (r, k) has, in the span of these."""
+    return _complete(np.zeros((0, draws.shape[1])), draws)

@@ -207,7 +207,9 @@ def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:
         ConfigError: it does not support the settings.
     """
     head = frozenset(module.name for module in model.description.head)
-    return create_algorithm(AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head))
+    return create_algorithm(
+        AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head, settings.train)
+    )
 
 
 def load_published(algorithm: Algorithm, model: RunModel, journal: Journal, publisher: Publisher) -> State:

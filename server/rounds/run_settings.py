@@ -1,13 +1,14 @@
 """Settings of a run, from a recipe or from a deployment's own file."""
 
 from dataclasses import asdict, dataclass
-from math import cos, inf, pi
+from math import inf
 from typing import Self
 
 from common.protocol.assignment import Training
 from common.settings.recipe import LoraSettings, Recipe, Server, Train
 from common.settings.resume import config_hash
 from common.settings.server import ServerFile
+from server.algorithms.optimizer import scheduled_rate
 
 ATTEMPTS = 3
 """Attempts at a round in a deployment: its nodes may come back. Those of a simulation would fail the same way."""
@@ -73,13 +74,4 @@ def learning_rates(train: Train, number: int) -> tuple[float, ...]:
     """Return one rate for each optimizer step of round `number`, counted from 1."""
     total = train.rounds * train.steps
     first = (number - 1) * train.steps
-    return tuple(
-        train.lr * _decay(train.schedule, (first + step) / total) * min(1.0, (step + 1) / (train.warmup + 1))
-        for step in range(train.steps)
-    )
-
-
-def _decay(schedule: str, done: float) -> float:
-    if schedule == "cosine":
-        return 0.5 * (1 + cos(pi * done))
-    return 1 - done if schedule == "linear" else 1.0
+    return tuple(scheduled_rate(train, (first + step) / total, step) for step in range(train.steps))

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.adapters.adapter import Adapter
+from common.adapters.adapter import Adapter, Factors
 from common.adapters.change import change_norm
 from common.adapters.codec import DecodeLimits
 from common.errors import CodecError
 from common.protocol.assignment import Assignment, Training
-from common.protocol.messages import RejectionReason, RoundId, unpack_update
+from common.protocol.messages import RejectionReason, RoundId, reply_form, unpack_update
 from common.protocol.payload import Payload
 from common.protocol.replies import TrainReply
 from common.protocol.values import InvalidValue
@@ -59,7 +59,7 @@ def validate_reply(reply: Payload, round_id: RoundId, assignment: Assignment, tr
 
 
 def _decode(blob: bytes, assignment: Assignment) -> Adapter:
-    asked = assignment.start
+    asked = reply_form(assignment)
     size = sum(array.nbytes for array in asked.arrays().values())
     try:
         adapter = unpack_update(blob, assignment, DecodeLimits(max_bytes=len(blob) + size))
@@ -69,9 +69,16 @@ def _decode(blob: bytes, assignment: Assignment) -> Adapter:
         raise RejectedReply("shape")
     if any(adapter[name].rank != factors.rank for name, factors in asked.items()):
         raise RejectedReply("rank")
-    if assignment.trains == "b" and not all(np.array_equal(adapter[name].a, f.a) for name, f in asked.items()):
+    common = [name for name, f in asked.items() if _has_common_a(assignment, f)]
+    if not all(np.array_equal(adapter[name].a, asked[name].a) for name in common):
         raise RejectedReply("malformed")  # B's may be summed only under a common A.
     return adapter
+
+
+def _has_common_a(assignment: Assignment, factors: Factors) -> bool:
+    if assignment.returns == "compressed-gradient":
+        return factors.rank == factors.shape[1]  # sent whole, beside the identity
+    return assignment.trains == "b"
 
 
 def _finite_norm(adapter: Adapter, assignment: Assignment) -> float:
@@ -79,7 +86,8 @@ def _finite_norm(adapter: Adapter, assignment: Assignment) -> float:
     with np.errstate(over="ignore"):
         if not all(np.isfinite(array.astype("f4", copy=False)).all() for array in adapter.arrays().values()):
             raise RejectedReply("nan")
-        norm = change_norm(adapter, assignment.start)
+        start = assignment.start if assignment.returns == "update" else Adapter()
+        norm = change_norm(adapter, start)
         if not np.isfinite(np.float32(norm)):
             raise RejectedReply("nan")
     return norm

@@ -78,7 +78,7 @@ class Journal:
         entry = self.entries[-1]
         with as_journal_errors(self._folder):
             parts = checkpoints.load_checkpoint(checkpoints.checkpoint_path(self._folder, entry["round"]))
-        return State(entry["round"], parts, entry["dropped"])
+        return state_of(entry, parts)
 
     def spool_path(self, name: str, phase: int = 1) -> Path:
         """Return the file for the reply of the node `name` in this phase; the commit of this round removes it.
@@ -123,7 +123,7 @@ class Journal:
         if state.round != number:
             raise JournalError(f"{self._folder}: round {number} is next, not round {state.round}")
         path = checkpoints.checkpoint_path(self._folder, number)
-        own = {"round": number, "dropped": state.dropped, "state": path.name}
+        own = {"round": number, "dropped": state.dropped, "state": path.name} | _step(state)
         with self._undone_on_failure(path):
             own["state_hash"] = checkpoints.save_checkpoint(path, state.parts)
             if number and self._keep_updates != "none":
@@ -182,6 +182,15 @@ class Journal:
             last = f"round {number - 1} is intact" if number else "no round was committed before"
             message = f"{self._folder}: round {number} is not committed: {error}; {last}"
             raise RunError(f"{message}; {remedy(error)}") from error
+
+
+def state_of(entry: Entry, parts: Mapping[str, Adapter]) -> State:
+    """Return the state after the round of an entry, whose checkpoint has these parts."""
+    return State(entry["round"], parts, entry["dropped"], entry.get("step", 0))
+
+
+def _step(state: State) -> dict[str, int]:
+    return {"step": state.step} if state.step else {}
 
 
 @contextmanager
