@@ -24,15 +24,17 @@ from client.node import LocalNode, attach_lora, describe_node, fingerprint_node,
 from client.policy import TrainingHistory, TrainingRequest, evaluation_violation, outgoing_values, training_violation
 from client.settings import read_node
 from client.training.evaluate import evaluate
+from client.training.exchange import Exchange, answer_exchange
 from client.training.progress import TrainingLog
 from client.training.terms import term_fault
 from client.training.train import train
 from common.adapters.adapter import Adapter
-from common.adapters.codec import decode_adapter
+from common.adapters.codec import decode_adapter, encode_adapter
+from common.adapters.joined import stack_adapters
 from common.adapters.link_codecs import MissingBuffer
 from common.errors import CodecError, FedloraError, TransportError
 from common.log_format import event
-from common.protocol.assignment import Assignment, Training
+from common.protocol.assignment import Assignment, CountedReply, Training
 from common.protocol.messages import FROZEN, RejectionReason, RoundId, fault_word, pack_update, unpack_assignment
 from common.protocol.payload import Payload
 from common.protocol.replies import LossReply, TrainReply
@@ -137,8 +139,11 @@ def _targets(asked: Any) -> str | tuple[str, ...]:
 
 def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
     with _reading():
-        _check_frozen(asked)
         assignment = unpack_assignment(asked.values, asked.blob, asked.parts)
+        if assignment.returns == "compressed-gradient":
+            _check_parent(asked, encode_adapter(stack_adapters(assignment.frozen, assignment.start)))
+        else:
+            _check_frozen(asked)
         round_id, training = RoundId.from_values(asked.values), Training.from_values(asked.values)
         stated = asked.values.get("cohort", 0), asked.values.get("phases", 1)
         _check_policy(file, TrainingRequest(round_id, assignment, training, *stated))
@@ -148,6 +153,9 @@ def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
     # Recorded before the training, so that the policy also counts one that is abandoned.
     _trainings(file).append((time.monotonic(), round_id))
     watch = TrainingLog(training)
+    if assignment.returns == "compressed-gradient":
+        counted = CountedReply.from_values(asked.values)
+        return answer_exchange(file, node, Exchange(round_id, assignment, training, counted), skeleton, lora, watch)
     (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training, watch)
     own = round_id.to_values()
     reply = TrainReply(**own, examples=update.examples, tokens=update.tokens, loss=update.loss)
@@ -156,7 +164,7 @@ def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
 
 def _log_start(round_id: RoundId, training: Training, assignment: Assignment, own: int) -> None:
     what = "steps" if assignment.returns == "update" else "batches for a gradient"
-    rank = assignment.start.rank
+    rank = assignment.sent_rank
     lower = f", the run's largest; the node's own is {own}" if rank < own else ""
     extra = event("training", round=round_id.round, steps=len(training.learning_rates), rank=rank)
     log.info(
@@ -165,10 +173,14 @@ def _log_start(round_id: RoundId, training: Training, assignment: Assignment, ow
 
 
 def _check_frozen(asked: Payload) -> None:
-    """Decline frozen factors that are not those that the round starts from: the parent is their hash."""
-    if FROZEN not in asked.parts:
-        return
-    found, stated = sha256(asked.parts[FROZEN]).hexdigest(), str(asked.values["parent"])
+    """Decline frozen factors that are not those that the round starts from."""
+    if FROZEN in asked.parts:
+        _check_parent(asked, asked.parts[FROZEN])
+
+
+def _check_parent(asked: Payload, buffer: bytes) -> None:
+    """Decline a global update of which the stated parent is not the hash."""
+    found, stated = sha256(buffer).hexdigest(), str(asked.values["parent"])
     if found != stated:
         what = f"the frozen factors have SHA-256 {found:.12}, but the round starts from {stated[:12]!a}"
         raise DeclinedRequest("policy", f"{what}: the server contradicts itself; ask its operator")

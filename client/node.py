@@ -13,7 +13,7 @@ from client.data.rows import Row, read_rows
 from client.model.base_model import BaseModel, load_base
 from client.model.lora import Lora
 from client.model.targets import find_targets
-from client.objectives.examples import Examples, encode_rows, split_held_out
+from client.objectives.examples import Examples, count_predictions, encode_rows, split_held_out
 from client.settings import read_node
 from common.adapters.adapter import Shapes
 from common.errors import ConfigError
@@ -40,6 +40,11 @@ class LocalNode:
     def base(self) -> BaseModel:
         """The frozen model, shared by all nodes of this process that name it."""
         return load_node_base(self.settings)
+
+    @property
+    def predictions(self) -> int:
+        """Predictions of all rows that carry loss."""
+        return count_predictions(self.train) + count_predictions(self.held)
 
 
 @cache
@@ -89,7 +94,8 @@ def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announceme
     settings = node.settings
     model = describe_model(settings, targets)
     check_rank(settings.rank, model.shapes)
-    return Announcement(settings.name, settings.rank, len(node.train) + len(node.held), model)
+    rows = len(node.train) + len(node.held)
+    return Announcement(settings.name, settings.rank, rows, model, node.predictions)
 
 
 def describe_model(node: Node, targets: str | tuple[str, ...]) -> ModelDescription:

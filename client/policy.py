@@ -15,12 +15,15 @@ FLOAT32 = 4
 """Bytes of one trained number."""
 WITH_STATE = 4
 """Numbers in memory for each trained one: itself, its gradient and the two moments of AdamW."""
+WITH_MEMORY = 6
+"""The same where gradients are compressed: itself, its gradient, two sums, what was not sent and what will not be."""
 
 MAY_LEAVE: Mapping[str, Any] = {
     # the node's announcement
     "name": str,
     "rank": int,
     "rows": int,
+    "predictions": int,
     "fingerprint": str,
     "task": str,
     "modules": list[str],
@@ -41,6 +44,7 @@ MAY_LEAVE: Mapping[str, Any] = {
     "examples": int,
     "tokens": int,
     "loss": float,
+    "noise": float,
     "count": int,
 }
 """Name and type of each value that may leave a node besides factors, signatures and the word for an error."""
@@ -138,7 +142,7 @@ def matches_any(name: str, targets: Sequence[str]) -> bool:
 def _beyond_numbers(policy: Policy, request: TrainingRequest, history: TrainingHistory) -> Iterator[str]:
     rates = request.training.learning_rates
     most: dict[str, Sequence[float]] = {
-        "max_rank": [request.assignment.start.rank],
+        "max_rank": [request.assignment.sent_rank],
         "max_steps": [len(rates)],
         "max_rounds": [request.round_id.round],
         "max_lr": rates,
@@ -165,9 +169,10 @@ def needed_bytes(assignment: Assignment) -> int:
     """
     lent = [assignment.frozen, *(term.adapter or assignment.start for term in assignment.terms)]
     count = sum(array.size for adapter in lent for array in adapter.arrays().values())
+    trained = WITH_MEMORY if assignment.returns == "compressed-gradient" else WITH_STATE
     for factors in assignment.start.values():
         for side, array in (("a", factors.a), ("b", factors.b)):
-            count += array.size * (WITH_STATE if assignment.trains in ("both", side) else 1)
+            count += array.size * (trained if assignment.trains in ("both", side) else 1)
     return FLOAT32 * count
 
 

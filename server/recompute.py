@@ -159,7 +159,8 @@ class Recomputation:
     def _clients(self) -> dict[str, ClientMetrics]:
         """Return new records of the nodes that replied in the first phase."""
         logged = {client["name"]: client for client in reversed(self._entry["metrics"]["clients"])}
-        return {name: ClientMetrics(name, logged[name]["rank"], logged[name]["rows"]) for name in self._replies().ids}
+        own = {name: logged[name] for name in self._replies().ids}
+        return {name: ClientMetrics(name, c["rank"], c["rows"], c.get("predictions", 0)) for name, c in own.items()}
 
     def _round_id(self, attempt: int) -> RoundId:
         entry, parent = self._entry, self.entries[self.number - 1]["adapter_hash"]

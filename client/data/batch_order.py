@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from common.seeding import rng
+
 Indices = NDArray[np.intp]
 
 _BUCKET = 16
@@ -29,3 +31,17 @@ def batches_by_length(rows: Indices, lengths: Indices, batch: int) -> list[Indic
     """Split the rows, shortest first, into the fewest even pieces of at most `batch`, so no step gets one row."""
     ordered = rows[np.argsort(lengths[rows], kind="stable")]
     return np.array_split(ordered, -(-len(ordered) // batch))
+
+
+def epoch_rows(count: int, begin: int, size: int, key: tuple[int | str, ...]) -> Indices:
+    """Return the row indices at the places `begin` to `begin + size` of endless epochs, each a permutation of all rows.
+
+    Args:
+        count: rows of an epoch.
+        begin: first place.
+        size: number of places.
+        key: of the epochs; with the number of an epoch it keys its permutation.
+    """
+    first, last = begin // count, (begin + size - 1) // count
+    epochs = np.concatenate([rng("epoch", *key, number).permutation(count) for number in range(first, last + 1)])
+    return epochs[begin - first * count :][:size]

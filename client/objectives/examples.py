@@ -84,15 +84,21 @@ def batches(
         pin: put them in page-locked memory, for a CUDA device.
     """
     order = bucketed_epochs(examples.lengths, batch, rng("batches", *key))
-    return _load(examples, islice(order, count), pin)
+    return chosen_batches(examples, islice(order, count), pin)
 
 
 def eval_batches(examples: Examples, batch: int, pin: bool = False) -> Iterator[Batch]:
     """Yield every row once, shortest first, in batches of at most `batch` rows."""
-    return _load(examples, batches_by_length(np.arange(len(examples)), examples.lengths, batch), pin)
+    return chosen_batches(examples, batches_by_length(np.arange(len(examples)), examples.lengths, batch), pin)
 
 
-def _load(examples: Examples, order: Iterable[Indices], pin: bool) -> Iterator[Batch]:
+def count_predictions(examples: Examples) -> int:
+    """Return the number of predictions of all rows that carry loss."""
+    return sum(map(examples.objective.count, eval_batches(examples, 64)))
+
+
+def chosen_batches(examples: Examples, order: Iterable[Indices], pin: bool) -> Iterator[Batch]:
+    """Yield a batch of the rows at each of these indices."""
     # A separate generator: DataLoader would otherwise draw from torch's global stream, which dropout uses.
     return iter(
         DataLoader(

@@ -6,7 +6,6 @@ warm-up; optimizer moments belong to the coordinates of one A and are not kept a
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import islice
 
 import torch
@@ -18,6 +17,7 @@ from client.model.lora import Branch, Dropout, Lane, Lora, branch, frozen_lane
 from client.objectives.base import Objective
 from client.objectives.examples import Examples, batches
 from client.training.adapted_model import AdaptedModel
+from client.training.checkpointing import checkpoint_activations
 from client.training.mean_gradient import MeanGradient
 from client.training.progress import Watch, ignore
 from client.training.terms import add_terms, make_terms
@@ -45,7 +45,7 @@ def train(
         training: steps and rates, the same for all.
         watch: called after each step.
     """
-    with _checkpoint_activations(base.model, training.checkpointing):
+    with checkpoint_activations(base.model, training.checkpointing):
         return [
             _train_one(base, lora, assignment, name, examples, training, watch)
             for assignment, name, examples in zip(assignments, names, datasets, strict=True)
@@ -61,7 +61,7 @@ def _train_one(
     training: Training,
     watch: Watch,
 ) -> Update:
-    trained = _trainable(assignment, base.device)
+    trained = trainable(assignment, base.device)
     terms, gradients = make_terms(assignment.terms, trained), MeanGradient()
     frozen = frozen_lane(assignment.frozen, base.device).frozen
     parameters = [p for each in trained.values() for p in (each.a, each.b) if p.requires_grad]
@@ -73,7 +73,7 @@ def _train_one(
     rows, tokens, losses = 0, 0, []
     for step, rate in enumerate(training.learning_rates):
         group = list(islice(stream, training.accumulate))
-        lanes = [Lane(trained, frozen, _dropout(training, name, step, part)) for part in range(len(group))]
+        lanes = [Lane(trained, frozen, pass_dropout(training, name, step, part)) for part in range(len(group))]
         losses.append(_backward(model, objective, group, lanes, scaler))
         scaler.unscale_(optimizer)
         if assignment.returns == "update":
@@ -119,7 +119,7 @@ def _step(
     optimizer.zero_grad()
 
 
-def _trainable(assignment: Assignment, device: torch.device) -> dict[str, Branch]:
+def trainable(assignment: Assignment, device: torch.device) -> dict[str, Branch]:
     """Make branches of the start factors. The client applies s itself, so the s folded into b is divided out once."""
     result = {}
     for name, factors in assignment.start.items():
@@ -146,22 +146,9 @@ def _stream(examples: Examples, name: str, training: Training, device: torch.dev
         yield batch.to(device)
 
 
-def _dropout(training: Training, name: str, step: int, part: int) -> Dropout | None:
+def pass_dropout(training: Training, name: str, step: int, part: int) -> Dropout | None:
+    """Return the dropout of one pass, whose key is its node, round, step and place in the step."""
     if not training.dropout:
         return None
     key = "/".join(map(str, (*training.stream_key(name), step, part)))
     return Dropout(training.dropout, int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little"))
-
-
-@contextmanager
-def _checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
-    if not wanted:
-        yield
-        return
-    model.train()  # Transformers checkpoints only in training mode; all dropout of the base is switched off at loading.
-    model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
-    try:
-        yield
-    finally:
-        model.activation_checkpointing_disable()  # type: ignore[operator]
-        model.eval()

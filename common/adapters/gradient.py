@@ -7,7 +7,7 @@ and is not sent. The best approximation is the truncated singular value decompos
 approximates it by power iteration; R is small enough here for the exact one).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -62,8 +62,3 @@ def unsent(form: Adapter) -> set[str]:
 def gradient_of(side: str, matrix: Array) -> Array:
     """Return a decoded (n, R) gradient in the shape of its factor: (d, R) of `b`, (R, k) of `a`."""
     return matrix.T if side == "a" else matrix
-
-
-def module_names(sides: Iterable[str]) -> list[str]:
-    """Return the modules behind the names `a/NAME` and `b/NAME`, each once, in order."""
-    return list(dict.fromkeys(name.partition("/")[2] for name in sides))

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from common.adapters.adapter import Adapter, Factors
 
 
@@ -17,6 +19,16 @@ def split_adapters(joined: Adapter) -> dict[str, Adapter]:
         part, _, module = name.partition("/")
         parts.setdefault(part, {})[module] = factors
     return {part: Adapter(modules) for part, modules in parts.items()}
+
+
+def stack_adapters(frozen: Adapter, trained: Adapter, dtype: str = "f4") -> Adapter:
+    """Return the sum of two adapters on the same modules: the factors of the first, then those of the second."""
+    return Adapter(
+        {
+            name: Factors(np.vstack([f.a, trained[name].a]), np.hstack([f.b, trained[name].b])).astype(dtype)
+            for name, f in frozen.items()
+        }
+    )
 
 
 class _JoinedAdapters(Adapter):

@@ -70,6 +70,11 @@ class Assignment:
     returns: Returns = "update"
     reply_rank: int = 0
 
+    @property
+    def sent_rank(self) -> int:
+        """Rank of what the reply holds."""
+        return self.reply_rank if self.returns == "compressed-gradient" else self.start.rank
+
 
 @dataclass(frozen=True)
 class CountedReply(Values):

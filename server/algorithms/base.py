@@ -21,7 +21,7 @@ class AlgorithmSettings:
     lora: LoraSettings
     server: Server
     head: frozenset[str] = frozenset()
-    train: Train = Train(rounds=1)
+    train: Train = field(default_factory=lambda: Train(rounds=1))
 
     @property
     def max_rank(self) -> int:
@@ -79,9 +79,15 @@ def store_in_memory(modules: Iterable[tuple[str, Mapping[str, Factors]]]) -> dic
 
 @dataclass(frozen=True)
 class Phase:
-    """One exchange of a round with its cohort: `assign` returns the assignment of a node, by its name and its ranks."""
+    """One exchange of a round with its cohort.
+
+    Args:
+        assign: returns the assignment of a node, by its name and its ranks.
+        memory_begins: round after which a node's memory of what it has not sent is of use; None if nodes keep none.
+    """
 
     assign: Callable[[str, RankPattern], Assignment]
+    memory_begins: int | None = None
 
 
 Phases = Generator[Phase, Sequence[WeightedUpdate], State]

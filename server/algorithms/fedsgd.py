@@ -19,16 +19,26 @@ cap on S dropped at the last fold. `State.step` counts the steps of these moment
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Array, Factors, Shapes, zeros
 from common.adapters.gradient import gradient_of
+from common.adapters.joined import stack_adapters
 from common.errors import ConfigError
 from common.protocol.assignment import Assignment, RankPattern
 from common.seeding import rng
-from server.algorithms.base import Algorithm, AlgorithmSettings, StoreModules, WeightedUpdate, store_in_memory
+from server.algorithms.base import (
+    Algorithm,
+    AlgorithmSettings,
+    Phase,
+    Phases,
+    StoreModules,
+    WeightedUpdate,
+    store_in_memory,
+)
 from server.algorithms.increments import orthonormal_rows
 from server.algorithms.optimizer import Optimizer, clip_factor, scheduled_rate
 from server.algorithms.state import State
@@ -64,6 +74,10 @@ class FedSGD(Algorithm):
         held = {"mass": nothing.astype("f8"), "global": nothing, "lost": nothing.astype("f8")}
         return State(0, {**held, **parts, "gradient": parts["first"]})
 
+    def round(self, state: State, keep: StoreModules = store_in_memory) -> Phases:
+        """Run one exchange; nodes remember what they have not sent since A was drawn."""
+        return self.reduce(state, (yield Phase(partial(self.assign, state), self.memory_begins(state))), keep)
+
     def assign(self, state: State, node: str, ranks: RankPattern) -> Assignment:
         """Ask for the gradient of the shared factors, to be sent at the node's rank."""
         return Assignment(
@@ -86,11 +100,11 @@ class FedSGD(Algorithm):
 
     def total_update(self, state: State) -> Adapter:
         """Return S + s B A, in float64."""
-        return _stacked(state.parts["mass"], state.parts["shared"], "f8")
+        return stack_adapters(state.parts["mass"], state.parts["shared"], "f8")
 
     def broadcast_update(self, state: State) -> Adapter:
         """Return G + s B A, in float32: what nodes compute gradients at."""
-        return _stacked(state.parts["global"], state.parts["shared"], "f4")
+        return stack_adapters(state.parts["global"], state.parts["shared"])
 
     def dropped_update(self, state: State) -> Adapter:
         """Return what the cap on S dropped at the last fold."""
@@ -153,7 +167,7 @@ class FedSGD(Algorithm):
 
     def _fold(self, name: str, mass: Factors, shared: Factors, number: int) -> dict[str, Factors]:
         """Return the parts of a module that change as s B A is added to S and A is drawn anew."""
-        total = lowrank.recompress(_stack(mass, shared))
+        total = lowrank.recompress(lowrank.stack([(1.0, mass), (1.0, shared)]))
         kept = total.leading_part(self.rank_kept)
         sent = kept.leading_part(self.rank_global).astype("f4")
         return {
@@ -182,11 +196,3 @@ def _check(settings: AlgorithmSettings, rank: int) -> None:
         raise ConfigError(
             f'[server] proximal = {server.proximal:g} needs local steps, and nodes take none under "fedsgd"; remove it'
         )
-
-
-def _stack(frozen: Factors, shared: Factors) -> Factors:
-    return Factors(np.vstack([frozen.a, shared.a]), np.hstack([frozen.b, shared.b]))
-
-
-def _stacked(frozen: Adapter, shared: Adapter, dtype: str) -> Adapter:
-    return Adapter({name: _stack(frozen[name], factors).astype(dtype) for name, factors in shared.items()})

@@ -35,6 +35,8 @@ class ClientUpdate:
         clip: the factor by which the norm bound scaled it.
         update: SHA-256 of the factors that were sent.
         signature: of the reply, by its node; empty in a simulation.
+        predictions: that its node announced, as far as the roster allows them.
+        noise: variance of a gradient, as its node estimates it.
     """
 
     name: str
@@ -47,6 +49,8 @@ class ClientUpdate:
     clip: float = 1.0
     update: str = ""
     signature: str = ""
+    predictions: int = 0
+    noise: float = 0.0
 
     @property
     def start(self) -> Mapping[str, Factors]:
@@ -55,7 +59,7 @@ class ClientUpdate:
 
     def weighted(self, share: float) -> WeightedUpdate:
         """Return the update with its share of the round."""
-        return WeightedUpdate(share, self.rank, self.modules, self.start, self.name)
+        return WeightedUpdate(share, self.rank, self.modules, self.start, self.name, self.noise)
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,12 @@ class Weighting:
     Args:
         weigh: returns the weights, none of them negative.
         reads_factors: the weights depend on the factors, which a node can make as large as it likes.
+        by_announced_rows: the weights are what the nodes announced, which the roster caps.
     """
 
     weigh: Callable[[Sequence[ClientUpdate]], Sequence[float]]
     reads_factors: bool = False
+    by_announced_rows: bool = False
 
 
 def _norms(updates: Sequence[ClientUpdate]) -> list[float]:
@@ -79,6 +85,7 @@ def _norms(updates: Sequence[ClientUpdate]) -> list[float]:
 WEIGHTINGS = {
     "examples": Weighting(lambda updates: [update.examples for update in updates]),
     "tokens": Weighting(lambda updates: [update.tokens for update in updates]),
+    "rows": Weighting(lambda updates: [update.predictions for update in updates], by_announced_rows=True),
     "uniform": Weighting(lambda updates: [1] * len(updates)),
     "norm": Weighting(_norms, reads_factors=True),
 }

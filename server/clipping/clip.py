@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import hypot, inf
 
+import numpy as np
+
 from common.adapters import lowrank
 from common.adapters.adapter import Array, Factors
 from common.adapters.change import frobenius
@@ -28,13 +30,17 @@ Scales = tuple[float, float]
 
 
 class ScaledMoves(Mapping[str, Factors]):
-    """Factors between their start and what was sent; read, and scaled in float64, at each access."""
+    """Factors between their start and what was sent; read, and scaled in float64, at each access.
+
+    A compressed gradient has no start: its B is scaled to 0.
+    """
 
     def __init__(self, modules: Mapping[str, Factors], start: Mapping[str, Factors], scales: Mapping[str, Scales]):
         self._modules, self._start, self._scales = modules, start, scales
 
     def __getitem__(self, name: str) -> Factors:
-        sent, start, (a, b) = self._modules[name], self._start[name], self._scales[name]
+        sent, (a, b) = self._modules[name], self._scales[name]
+        start = self._start.get(name) or Factors(sent.a, np.zeros_like(sent.b))
         return Factors(_between(start.a, sent.a, a), _between(start.b, sent.b, b))
 
     def __iter__(self) -> Iterator[str]:
@@ -73,7 +79,7 @@ class NormBound:
         """
         if not self.bound or not updates:
             return list(updates)
-        gradient = updates[0].order.returns == "gradient"
+        gradient = updates[0].order.returns != "update"
         others = bounds_by_replies([update.norm for update in updates], earlier, gradient)
         # Nodes of one rank have one start in memory, whose norms are then computed once.
         orders = {(id(each.start), each.order.scaling): OrderBound(each.order, rates) for each in updates}
@@ -81,7 +87,7 @@ class NormBound:
         return [self._clip(*each) for each in zip(updates, allowed, others, strict=True)]
 
     def _clip(self, update: ClientUpdate, order: OrderBound, others: float) -> ClientUpdate:
-        gradient = update.order.returns == "gradient"
+        gradient = update.order.returns != "update"
         if self.apart:
             return _clip_moves(update, order, others if self.bound == "auto" else self.bound)
         bound = min(others, inf if gradient else order.norm) if self.bound == "auto" or gradient else self.bound

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
-from common.protocol.assignment import Assignment, Training
+from common.protocol.assignment import Assignment, CountedReply, Training
 from common.protocol.messages import FROZEN, RejectionReason, RoundId, assignment_values, pack_assignment, pack_terms
 from common.protocol.payload import Payload
 from common.protocol.replies import LossReply, train_values
@@ -25,14 +26,21 @@ class RoundRequest:
     Args:
         round_id: of the phase.
         phases: number of phases of the round.
-        training: settings for every client.
+        training: returns a client's settings, by its name.
         assign: returns a client's assignment, by its name and rank.
+        counted: returns a client's last reply that counts, by its name; None where clients keep no memory.
     """
 
     round_id: RoundId
     phases: int
-    training: Training
+    training: Callable[[str], Training]
     assign: Callable[[str, int], Assignment]
+    counted: Callable[[str], CountedReply] | None = None
+
+    def values(self, name: str, assignment: Assignment) -> dict[str, Any]:
+        """Return the plain values of the request to this client, but for those that all clients get."""
+        counted = self.counted(name).to_values() if self.counted else {}
+        return assignment_values(assignment, self.training(name)) | counted
 
 
 def collect_updates(
@@ -77,8 +85,7 @@ def _payloads(
     for node, record in cohort.items():
         assignment = request.assign(record.name, record.rank)
         blob, start = packed.start(assignment)
-        values = shared | assignment_values(assignment, request.training)
-        payloads[node] = Payload(values, blob, packed.parts(assignment))
+        payloads[node] = Payload(shared | request.values(record.name, assignment), blob, packed.parts(assignment))
         assigned[node] = replace(assignment, start=start, frozen=Adapter(), terms=())
     return payloads, assigned
 
@@ -121,7 +128,8 @@ def _admit(
     modules = spool_update(spool(record.name), payload.blob, valid.adapter, train_values(payload.values))
     own = record.name, record.rank, record.examples, record.tokens
     signature = str(payload.values.get("signature", ""))
-    return ClientUpdate(*own, modules, assignment, valid.norm, update=payload.blob_hash, signature=signature)
+    update = ClientUpdate(*own, modules, assignment, valid.norm, update=payload.blob_hash, signature=signature)
+    return replace(update, noise=valid.values.noise)
 
 
 def _validate(
@@ -130,7 +138,7 @@ def _validate(
     if not isinstance(reply, Payload):
         raise RejectedReply(reply)
     record.bytes_up += len(reply.blob)
-    valid = validate_reply(reply, request.round_id, assignment, request.training)
+    valid = validate_reply(reply, request.round_id, assignment, request.training(record.name))
     record.examples, record.tokens, record.update = valid.values.examples, valid.values.tokens, reply.blob_hash
     record.norm = valid.norm
     return valid, reply

@@ -142,7 +142,7 @@ class RoundLoop:
         available = self._silence.available(number)
         names = sample_cohort(available, self._settings.server.cohort, self._settings.seed, number)
         nodes = [self.nodes[name] for name in names]
-        return {n.name: ClientMetrics(n.name, n.rank, n.rows, loss_before=self._losses.get(n.name)) for n in nodes}
+        return {n.name: _metrics(n, self._losses.get(n.name)) for n in nodes}
 
     def _round_id(self, state: State, number: int, attempt: int = 1) -> RoundId:
         return RoundId(
@@ -198,6 +198,11 @@ class RoundLoop:
         for name in sent.keys() & clients.keys():
             clients[name].bytes_down += sent[name]
         return losses
+
+
+def _metrics(node: Announcement, loss: float | None) -> ClientMetrics:
+    predictions = node.rows if node.predictions is None else node.predictions
+    return ClientMetrics(node.name, node.rank, node.rows, predictions, loss_before=loss)
 
 
 def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:

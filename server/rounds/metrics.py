@@ -12,6 +12,7 @@ class ClientMetrics:
     """One client's part in one round.
 
     Args:
+        predictions: that it announced: its rows, or for a language model their tokens with loss.
         loss_before: of the global model that the round starts from, on the node's held-out rows.
         loss_after: the same of the global model that the round ends with.
         share: the client's weight in the sum; all shares of a round add up to 1.
@@ -25,6 +26,7 @@ class ClientMetrics:
     name: str
     rank: int
     rows: int
+    predictions: int = 0
     examples: int = 0
     tokens: int = 0
     loss_before: float | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.adapters.adapter import Shapes
-from common.protocol.assignment import Assignment, RankPattern
+from common.protocol.assignment import Assignment, CountedReply, RankPattern
 from common.protocol.messages import RoundId
 from server.algorithms import WeightedUpdate, algorithm_named, weights_of
 from server.algorithms.base import Phase, Phases
@@ -22,6 +22,7 @@ from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants
 from server.rounds.quorum import Silence
 from server.rounds.run_settings import RunSettings
+from server.storage.counted_replies import counted_replies, rows_read
 
 Clients = Mapping[str, ClientMetrics]
 
@@ -110,8 +111,7 @@ class PhaseRunner:
         self, phase: Phase, round_id: RoundId, clients: Clients, participants: Participants
     ) -> list[ClientUpdate]:
         self._observer.on_round_started(round_id.round, len(clients))
-        training = replace(self._settings.training(round_id.round), phase=round_id.phase)
-        request = RoundRequest(round_id, self._phases, training, partial(_assign, phase, participants.shapes))
+        request = self._request(phase, round_id, clients, participants)
         asked = {participants.ids[name]: client for name, client in clients.items()}
         spool, done = partial(self._rounds.spool_path, phase=round_id.phase), self._observer.on_client_done
         grace = Grace(self._settings.quorum, None)
@@ -121,6 +121,20 @@ class PhaseRunner:
         if self._silence:
             self._silence.take(round_id.round, {node: client.name for node, client in asked.items()}, grace)
         return updates
+
+    def _request(self, phase: Phase, round_id: RoundId, clients: Clients, participants: Participants) -> RoundRequest:
+        """Return the request; where nodes go on from earlier replies, each is told which of them counted."""
+        assign, entries = partial(_assign, phase, participants.shapes), self._rounds.entries
+        if phase.memory_begins is None:
+            training = replace(self._settings.training(round_id.round), phase=round_id.phase)
+            return RoundRequest(round_id, self._phases, lambda name: training, assign)
+        equal = self._weighting is weighting_named("uniform")
+        rows = {name: 1 if equal else _capped(client.rows, self._limit(name)) for name, client in clients.items()}
+        own = self._settings.exchange(round_id.round, rows, self._limit, rows_read(entries))
+        counted = counted_replies(entries, phase.memory_begins)
+        return RoundRequest(
+            round_id, self._phases, own.__getitem__, assign, lambda name: counted.get(name, CountedReply())
+        )
 
     def _clip(self, updates: Sequence[ClientUpdate], round_id: RoundId, clients: Clients) -> list[ClientUpdate]:
         """Return the updates within their norm bound; what was clipped, and what is identical, is recorded."""
@@ -139,10 +153,21 @@ class PhaseRunner:
 
     def _weigh(self, updates: Sequence[ClientUpdate], clients: Clients) -> list[WeightedUpdate]:
         """Return the updates with their shares, which are also recorded, and signed in the receipts."""
+        updates = [replace(update, predictions=self._predictions(clients[update.name])) for update in updates]
         shares = find_shares(updates, self._weighting, self._settings.server.max_share, self._limit)
         for update, share in zip(updates, shares, strict=True):
             clients[update.name].share = share
         return [update.weighted(share) for update, share in zip(updates, shares, strict=True)]
+
+    def _predictions(self, client: ClientMetrics) -> int:
+        """Return the predictions that a node announced, of no more rows than the roster lets it have."""
+        if not self._weighting.by_announced_rows or not client.rows:
+            return client.predictions
+        return client.predictions * _capped(client.rows, self._limit(client.name)) // client.rows
+
+
+def _capped(rows: int, limit: int | None) -> int:
+    return rows if limit is None else min(rows, limit)
 
 
 def _log(update: ClientUpdate, share: float) -> list[Any]:

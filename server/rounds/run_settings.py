@@ -1,6 +1,7 @@
 """Settings of a run, from a recipe or from a deployment's own file."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Self
 
@@ -9,7 +10,10 @@ from common.settings.recipe import LoraSettings, Recipe, Server, Train
 from common.settings.resume import config_hash
 from common.settings.server import ServerFile
 from server.algorithms.optimizer import scheduled_rate
+from server.algorithms.weighting import Limit
 
+Trainings = Mapping[str, Training]
+"""The settings of each client, by name."""
 ATTEMPTS = 3
 """Attempts at a round in a deployment: its nodes may come back. Those of a simulation would fail the same way."""
 
@@ -55,6 +59,22 @@ class RunSettings:
             self.seed,
             number,
         )
+
+    def exchange(self, number: int, rows: Mapping[str, int], limit: Limit, begun: Mapping[str, int]) -> Trainings:
+        """Return the settings of each client for an exchange of gradients, by name.
+
+        Rows are drawn in proportion to `rows`, those of each client; `[train] batch` is the mean. A client reads no
+        more than its limit in the roster, and goes on in its epochs after the rows that it has `begun`.
+        """
+        common = self.training(number)
+        mean = common.rows // self.train.steps
+        share = len(rows) * mean / max(sum(rows.values()), 1)
+        draws = {name: max(1, round(share * own)) for name, own in rows.items()}
+        most = {name: own // self.train.steps for name in rows if (own := limit(name)) is not None}
+        return {
+            name: replace(common, draw=max(1, min(draw, most.get(name, draw))), begin=begun.get(name, 0))
+            for name, draw in draws.items()
+        }
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> Self:

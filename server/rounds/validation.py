@@ -86,8 +86,7 @@ def _finite_norm(adapter: Adapter, assignment: Assignment) -> float:
     with np.errstate(over="ignore"):
         if not all(np.isfinite(array.astype("f4", copy=False)).all() for array in adapter.arrays().values()):
             raise RejectedReply("nan")
-        start = assignment.start if assignment.returns == "update" else Adapter()
-        norm = change_norm(adapter, start)
+        norm = change_norm(adapter, Adapter() if assignment.returns == "compressed-gradient" else assignment.start)
         if not np.isfinite(np.float32(norm)):
             raise RejectedReply("nan")
     return norm

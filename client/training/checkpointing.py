@@ -1,0 +1,21 @@
+"""Activation checkpointing of the frozen base: less memory, more time."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+
+@contextmanager
+def checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
+    """Compute activations again in the backward passes of the block, if wanted."""
+    if not wanted:
+        yield
+        return
+    model.train()  # Transformers checkpoints only in training mode; all dropout of the base is switched off at loading.
+    model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        model.activation_checkpointing_disable()  # type: ignore[operator]
+        model.eval()

@@ -1,0 +1,176 @@
+"""What a node has not sent of its gradients: kept on its disk in two states, of which the server's count decides.
+
+The state that the last reply began with is kept beside the one that holds if this reply counts. The next request names
+the last reply of this node that the server counted, and the factor by which it was clipped; the node goes on from what
+belongs to it. A reply that was late, refused or abandoned has not been sent, and neither has what was clipped away.
+
+    NODE.state/gradient-memory    SHA-256 of the rest; a line of JSON; start/, next/ and sent/ as one adapter
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.adapters.adapter import Adapter, Array, Factors
+from common.adapters.codec import DecodeLimits, decode_adapter, encode_adapter
+from common.adapters.joined import join_adapters, split_adapters
+from common.atomic_files import remove_leftovers, write_file
+from common.disk_errors import remedy
+from common.errors import CodecError, ConfigError
+from common.log_format import event
+from common.plain_files import read_plain
+from common.protocol.assignment import CountedReply
+
+Matrices = Mapping[str, Array]
+"""A matrix (n, R) for each side `a/NAME` and `b/NAME` of a gradient."""
+SCALE = 2.0**16
+"""Loss scale that float16 begins with, as PyTorch's GradScaler does."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a node has not sent, and the loss scale of its float16."""
+
+    unsent: Matrices = field(default_factory=dict)
+    scale: float = SCALE
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply and what the node goes on from if it counts.
+
+    Args:
+        round: of the reply.
+        update: SHA-256 of its factors.
+        sent: its factors.
+        memory: what is left out.
+    """
+
+    round: int
+    update: str
+    sent: Adapter
+    memory: Memory
+
+
+class ErrorMemory:
+    """The memory of one node in one run.
+
+    Args:
+        file: settings file of the node; the memory is in a folder beside it.
+        node: its name.
+        run: hash of the run's settings.
+    """
+
+    def __init__(self, file: Path, node: str, run: str) -> None:
+        self._folder = file.with_suffix(".state")
+        self._path, self._owner = self._folder / "gradient-memory", {"node": node, "run": run}
+
+    def recall(self, counted: CountedReply, shapes: Mapping[str, tuple[int, int]]) -> Memory:
+        """Return what belongs to the last counted reply; nothing, and a line in the log, if it is not there.
+
+        Args:
+            counted: as the server names it.
+            shapes: (n, R) of each side of a gradient of this request.
+        """
+        try:
+            found = self._load()
+        except (OSError, CodecError, ValueError, KeyError, TypeError) as error:
+            return self._lose(f"{self._path} cannot be used ({error})")
+        if found is None or not counted.counted_round:
+            return self._lose(f"{self._path} is not there") if counted.counted_round else Memory()
+        memory = found.memory(counted)
+        if memory is None:
+            return self._lose(f"{self._path} has nothing of the reply of round {counted.counted_round}")
+        if any(shapes.get(side) != matrix.shape for side, matrix in memory.unsent.items()):
+            return self._lose(f"{self._path} is of other factors")
+        return memory
+
+    def keep(self, counted: CountedReply, start: Memory, reply: Reply) -> None:
+        """Write both states, before the reply leaves.
+
+        Raises:
+            ConfigError: they cannot be written.
+        """
+        names = {"start": [counted.counted_round, counted.counted_update], "next": [reply.round, reply.update]}
+        scales = {"start_scale": start.scale, "next_scale": reply.memory.scale}
+        parts = {"start": _as_adapter(start.unsent), "next": _as_adapter(reply.memory.unsent), "sent": reply.sent}
+        body = json.dumps({**self._owner, **names, **scales}).encode() + b"\n" + encode_adapter(join_adapters(**parts))
+        self._write(sha256(body).hexdigest().encode() + b"\n" + body)
+
+    def check_writable(self) -> None:
+        """Make the folder, and check that a file can be written there.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        self._write(b"", "probe")
+        (self._folder / "probe").unlink(missing_ok=True)
+
+    def _write(self, data: bytes, name: str = "gradient-memory") -> None:
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            remove_leftovers(self._folder)
+            write_file(self._folder / name, data, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"{self._folder}: cannot keep there what this node has not sent of its gradients: {error.strerror}; "
+                f"{remedy(error)}"
+            ) from error
+
+    def _load(self) -> "_Kept | None":
+        if not self._path.exists():
+            return None
+        digest, _, body = read_plain(self._path).partition(b"\n")
+        if sha256(body).hexdigest().encode() != digest:
+            raise CodecError("it was changed or cut")
+        text, _, blob = body.partition(b"\n")
+        values = json.loads(text)
+        if other := {key: values[key] for key, own in self._owner.items() if values[key] != own}:
+            raise CodecError("it belongs to " + " and ".join(f"{key} {value!r:.40}" for key, value in other.items()))
+        return _Kept(values, split_adapters(decode_adapter(blob, DecodeLimits(max_bytes=2 * len(body)))))
+
+    def _lose(self, reason: str) -> Memory:
+        log.warning(
+            "%s: what this node had not sent of its gradients is lost, and it goes on from nothing",
+            reason,
+            extra=event("memory-lost", reason=reason),
+        )
+        return Memory()
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A file as it was read: its values, and the adapters `start`, `next` and `sent`."""
+
+    values: Mapping[str, Any]
+    parts: Mapping[str, Adapter]
+
+    def memory(self, counted: CountedReply) -> Memory | None:
+        """Return the state that belongs to a counted reply, or None."""
+        asked = [counted.counted_round, counted.counted_update]
+        if asked == self.values["start"]:
+            return Memory(_matrices(self.parts.get("start")), self.values["start_scale"])
+        if asked != self.values["next"]:
+            return None
+        unsent = dict(_matrices(self.parts.get("next")))
+        clipped = 1 - counted.counted_clip
+        for side, factors in self.parts.get("sent", Adapter()).items() if clipped else ():
+            more = clipped * (factors.b.astype("f8") @ factors.a.astype("f8"))
+            unsent[side] = (unsent.get(side, 0.0) + more).astype("f4")
+        return Memory(unsent, self.values["next_scale"])
+
+
+def _as_adapter(matrices: Matrices) -> Adapter:
+    return Adapter({side: Factors(np.eye(each.shape[1], dtype="f4"), each) for side, each in matrices.items()})
+
+
+def _matrices(adapter: Adapter | None) -> Matrices:
+    return {side: factors.b for side, factors in (adapter or Adapter()).items()}

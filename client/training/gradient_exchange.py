@@ -1,0 +1,90 @@
+"""The gradient of the rows of one exchange and what earlier replies left out, compressed to a node's rank.
+
+    h = g + E        reply: the best approximation of h at the node's rank        next E = h - reply
+
+This is error feedback (arXiv 1905.13727, algorithm 2). A node takes no step and clips nothing. Its rows go on through
+its epochs from one exchange to the next; they are read in two random halves, whose distance tells the batch noise.
+"""
+
+from dataclasses import dataclass
+
+from client.model.base_model import BaseModel
+from client.model.lora import Lora
+from client.objectives.examples import Examples
+from client.training.checkpointing import checkpoint_activations
+from client.training.error_memory import Matrices, Memory
+from client.training.passes import Passes, Sums
+from client.training.progress import Watch, ignore
+from common.adapters.adapter import Adapter
+from common.adapters.gradient import compress
+from common.protocol.assignment import Assignment, Training
+
+
+@dataclass(frozen=True)
+class GradientReply:
+    """A compressed gradient.
+
+    Args:
+        gradient: in the form of `common.adapters.gradient`.
+        examples: rows read, with repetition.
+        tokens: predictions that carried loss.
+        loss: their mean, in nats.
+        noise: variance of the gradient before it was compressed, summed over its numbers; 0 for a single row.
+        memory: what the node keeps if the server counts this reply.
+    """
+
+    gradient: Adapter
+    examples: int
+    tokens: int
+    loss: float
+    noise: float
+    memory: Memory
+
+
+def exchange_gradient(
+    base: BaseModel,
+    lora: Lora,
+    assignment: Assignment,
+    name: str,
+    examples: Examples,
+    training: Training,
+    memory: Memory,
+    watch: Watch = ignore,
+) -> GradientReply:
+    """Return the gradient of the mean loss over the rows of an exchange.
+
+    Args:
+        base: the frozen model.
+        lora: adapters attached to `base`; its lanes are overwritten.
+        assignment: the shared factors, and the rank of the reply.
+        name: of the node; it keys the order of its rows and the dropout masks.
+        examples: of the node, with their objective.
+        training: rows of the exchange, and where they begin.
+        memory: what the node has not sent yet, and the loss scale of its float16.
+        watch: called as each step's share of the rows is done.
+    """
+    passes = Passes(base, lora, assignment, name, examples, training, memory.scale, watch)
+    with checkpoint_activations(base.model, training.checkpointing):
+        halves = passes.half(0), passes.half(1)
+    both = halves[0] + halves[1]
+    own = passes.as_matrices([each / max(both.count, 1) for each in both.gradients])
+    whole = {side: matrix + memory.unsent[side] if side in memory.unsent else matrix for side, matrix in own.items()}
+    sent = Adapter({side: compress(matrix, assignment.reply_rank) for side, matrix in whole.items()})
+    kept = Memory(left_out(whole, sent), passes.scale)
+    loss = both.loss / max(both.count, 1)
+    return GradientReply(sent, training.rows, both.count, loss, batch_noise(*halves), kept)
+
+
+def left_out(whole: Matrices, sent: Adapter) -> Matrices:
+    """Return what a compressed gradient leaves out of each matrix, in float32; one that is sent whole has nothing."""
+    cut = {side: factors for side, factors in sent.items() if factors.rank < factors.shape[1]}
+    return {side: (whole[side] - f.b.astype("f8") @ f.a.astype("f8")).astype("f4") for side, f in cut.items()}
+
+
+def batch_noise(first: Sums, second: Sums) -> float:
+    """Return the variance of the mean gradient of two halves of c1 and c2 predictions: c1 c2 / C^2 ||g1 - g2||^2."""
+    one, two = first.count, second.count
+    if not one or not two:
+        return 0.0
+    pairs = zip(first.gradients, second.gradients, strict=True)
+    return one * two / (one + two) ** 2 * sum(float((a / one - b / two).square().sum()) for a, b in pairs)
