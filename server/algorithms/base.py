@@ -141,3 +141,7 @@ class Algorithm(Protocol):
     def dropped_update(self, state: State) -> Adapter:
         """Return what a cap on the rank dropped for good in the last round; unaffected modules may be absent."""
         ...
+
+    def summed(self, state: State) -> Adapter | None:
+        """Return the sum of the last round's gradients, in the form of the replies; None where updates are summed."""
+        return None

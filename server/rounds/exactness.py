@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 
 from common.adapters import lowrank
-from common.adapters.adapter import Factors
+from common.adapters.adapter import Factors, zeros
 from server.algorithms.base import Algorithm, WeightedUpdate
 from server.algorithms.state import State
 from server.rounds.metrics import Exactness
@@ -56,6 +56,10 @@ def measure_exactness(
         algorithm.broadcast_update(after),
         algorithm.dropped_update(after),
     )
-    exact = aggregation_error(algorithm.total_update(before), mass, lost, updates)
+    if (summed := algorithm.summed(after)) is not None:
+        nothing = zeros(summed.shapes)
+        exact = aggregation_error(nothing, summed, nothing, updates)
+    else:
+        exact = aggregation_error(algorithm.total_update(before), mass, lost, updates)
     dropped = after.dropped / lowrank.total_norm(mass.values()) if after.dropped else 0.0
     return Exactness(exact, broadcast_gap(mass, broadcast), dropped, broadcast.rank)
