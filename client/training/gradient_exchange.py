@@ -8,6 +8,8 @@ its epochs from one exchange to the next; they are read in two random halves, wh
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from client.model.base_model import BaseModel
 from client.model.lora import Lora
 from client.objectives.examples import Examples
@@ -67,12 +69,12 @@ def exchange_gradient(
     with checkpoint_activations(base.model, training.checkpointing):
         halves = passes.half(0), passes.half(1)
     both = halves[0] + halves[1]
-    own = passes.as_matrices([each / max(both.count, 1) for each in both.gradients])
+    own = passes.as_matrices(both)
     whole = {side: matrix + memory.unsent[side] if side in memory.unsent else matrix for side, matrix in own.items()}
     sent = Adapter({side: compress(matrix, assignment.reply_rank) for side, matrix in whole.items()})
     kept = Memory(left_out(whole, sent), passes.scale)
     loss = both.loss / max(both.count, 1)
-    return GradientReply(sent, training.rows, both.count, loss, batch_noise(*halves), kept)
+    return GradientReply(sent, training.rows, both.count, loss, batch_noise(passes, *halves), kept)
 
 
 def left_out(whole: Matrices, sent: Adapter) -> Matrices:
@@ -81,10 +83,11 @@ def left_out(whole: Matrices, sent: Adapter) -> Matrices:
     return {side: (whole[side] - f.b.astype("f8") @ f.a.astype("f8")).astype("f4") for side, f in cut.items()}
 
 
-def batch_noise(first: Sums, second: Sums) -> float:
+def batch_noise(passes: Passes, first: Sums, second: Sums) -> float:
     """Return the variance of the mean gradient of two halves of c1 and c2 predictions: c1 c2 / C^2 ||g1 - g2||^2."""
     one, two = first.count, second.count
     if not one or not two:
         return 0.0
-    pairs = zip(first.gradients, second.gradients, strict=True)
-    return one * two / (one + two) ** 2 * sum(float((a / one - b / two).square().sum()) for a, b in pairs)
+    others = passes.as_matrices(second)
+    gap = sum(float(np.sum((g - others[side]) ** 2, dtype="f8")) for side, g in passes.as_matrices(first).items())
+    return one * two / (one + two) ** 2 * gap

@@ -75,11 +75,12 @@ class Passes:
         self._model.lora.lanes = ()
         return sums
 
-    def as_matrices(self, gradients: list[Tensor]) -> Mapping[str, Array]:
-        """Return gradients by A and by s B, each (n, R), as `a/NAME` and `b/NAME`."""
-        held = {id(p): gradient for p, gradient in zip(self._parameters, gradients, strict=True)}
+    def as_matrices(self, sums: Sums) -> Mapping[str, Array]:
+        """Return the gradients of the mean loss by A and by s B, each (n, R), as `a/NAME` and `b/NAME`."""
+        held = {id(p): gradient for p, gradient in zip(self._parameters, sums.gradients, strict=True)}
+        count = max(sums.count, 1)
         return {
-            f"{side}/{name}": gradient_of(side, (held[id(factor)] / scaling).cpu().numpy())
+            f"{side}/{name}": gradient_of(side, (held[id(factor)] / (count * scaling)).cpu().numpy())
             for name, each in self._trained.items()
             for side, factor, scaling in _sides(each)
             if factor.requires_grad and factor.numel()

@@ -10,6 +10,10 @@ Every node computes the gradient of all R = rank_shared columns. One of rank r s
 and adds what that leaves out to its next one: error feedback (arXiv 1905.13727), which loses nothing over the rounds.
 A node has no optimizer and never clips: [train] clip bounds the sum.
 
+The mean over all cohorts of a size is everybody's sum if weights are equal. With unequal ones the shares of a cohort,
+which add up to 1, favour small nodes: of 5 nodes with 1 to 16 rows, in cohorts of 2, the smallest weighs 2.2 times its
+share of all rows.
+
 With [server] hold = H, B A is folded into the frozen G after every H rounds, and A is drawn anew, so that the update
 leaves the span of its first R directions. The moments of Adam belong to one A, and start anew with a warm-up.
 

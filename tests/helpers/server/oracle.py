@@ -11,7 +11,7 @@ from common.adapters.codec import DecodeLimits
 from common.protocol.assignment import Assignment, RankPattern, Update
 from common.protocol.messages import pack_update, unpack_update
 from common.seeding import rng
-from common.settings.recipe import LoraSettings, Server
+from common.settings.recipe import LoraSettings, Server, Train
 from server.algorithms import Algorithm, AlgorithmSettings, WeightedUpdate, create_algorithm
 from server.algorithms.state import State
 from tests.helpers.common.buffers import data_of, header_of, sealed
@@ -42,12 +42,13 @@ class Sent:
 
 
 def make(algorithm: str = "increments", ranks: Sequence[int] = MIXED, **options: Any) -> Algorithm:
-    """Make an algorithm; options are those of [server], `alpha`, `seed` and `head`."""
+    """Make an algorithm; options are those of [server], `alpha`, `seed`, `head`, and `train`, which is [train]."""
     lora, seed = LoraSettings(alpha=options.pop("alpha", "rank")), options.pop("seed", 0)
     head = frozenset(options.pop("head", ()))
+    train = options.pop("train", Train(rounds=10))
     if algorithm == "fedlin":
         options = {"mode": "b"} | options
-    return create_algorithm(AlgorithmSettings(seed, tuple(ranks), lora, Server(algorithm, **options), head))
+    return create_algorithm(AlgorithmSettings(seed, tuple(ranks), lora, Server(algorithm, **options), head, train))
 
 
 def send(algorithm: Algorithm, state: State, ranks: Sequence[int], shares: Sequence[float] = ()) -> list[Sent]:
