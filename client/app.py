@@ -16,6 +16,7 @@ from typing import Any
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from client.exchange import Exchange, answer_exchange
 from client.flower_node_file import node_file
 from client.held_buffers import read_parts
 from client.model.base_model import BaseModel
@@ -24,7 +25,6 @@ from client.node import LocalNode, attach_lora, describe_node, fingerprint_node,
 from client.policy import TrainingHistory, TrainingRequest, evaluation_violation, outgoing_values, training_violation
 from client.settings import read_node
 from client.training.evaluate import evaluate
-from client.training.exchange import Exchange, answer_exchange
 from client.training.progress import TrainingLog
 from client.training.terms import term_fault
 from client.training.train import train

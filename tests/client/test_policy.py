@@ -172,7 +172,7 @@ def test_nothing_of_another_name_may_leave(name):
 def test_what_may_leave_is_what_the_replies_have():
     """The list stays written out, so that a new field of a reply does not leave unseen."""
     shapes, head = dict.fromkeys("qhe", (2, 3)), (HeadModule("h", True, False),)
-    announced = Announcement("n", 1, 2, ModelDescription("f", "causal-lm", shapes, head, ("e",)))
+    announced = Announcement("n", 1, 2, ModelDescription("f", "causal-lm", shapes, head, ("e",)), 3)
     kinds = {name: type(value) for name, value in announced.to_values().items()}
     for reply in (TrainReply, LossReply):
         kinds |= get_type_hints(reply)

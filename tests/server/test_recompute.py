@@ -24,6 +24,8 @@ RULES = {
     "hetlora": {"algorithm": "hetlora"},
     "fedit": {"algorithm": "fedit"},
     "fedlin": {"algorithm": "fedlin", "mode": "b"},
+    "fedsgd": {"algorithm": "fedsgd"},
+    "fedsgd in two folds": {"algorithm": "fedsgd", "mode": "b", "hold": 1, "optimizer": "sgd", "norm_bound": 1e-3},
     "proximal": {"proximal": 2.0},
     "sampled": {"cohort": 2},
 }

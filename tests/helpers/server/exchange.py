@@ -9,11 +9,12 @@ import numpy as np
 
 from common.adapters import codec
 from common.adapters.adapter import Adapter, Array, Factors, Shapes
+from common.adapters.gradient import compress, gradient_form
 from common.adapters.link_codecs import codec_named
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment, Training, Update
-from common.protocol.messages import RejectionReason, RoundId, pack_update, unpack_assignment
+from common.protocol.messages import RejectionReason, RoundId, pack_gradient, pack_update, unpack_assignment
 from common.protocol.payload import Kind, Payload
 from common.seeding import rng
 
@@ -64,6 +65,8 @@ class NumpyNode:
         assignment = unpack_assignment(payload.values, payload.blob, parts)
         update = self.train(assignment, Training.from_values(payload.values))
         counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
+        if assignment.returns == "compressed-gradient":
+            return Payload(round_id | counts | {"noise": 0.0}, pack_gradient(update.adapter))
         return Payload(round_id | counts, pack_update(update, assignment.trains))
 
     def _received(self, payload: Payload) -> Mapping[str, bytes]:
@@ -77,9 +80,23 @@ class NumpyNode:
         return sum(float(np.sum(self._gap(name, dense(factors)) ** 2)) / 2 for name, factors in adapter.items())
 
     def train(self, assignment: Assignment, training: Training) -> Update:
+        if assignment.returns == "compressed-gradient":
+            return self._compress(assignment, training)
         modules = {name: self._descend(name, assignment, training.learning_rates) for name in assignment.start}
         adapter = Adapter(modules).astype("f4")
         return Update(adapter, self.rows, 7 * self.rows, self.loss(adapter))
+
+    def _compress(self, assignment: Assignment, training: Training) -> Update:
+        """Return the gradient at the shared factors, without a memory of what it leaves out."""
+        sides = {}
+        for side in gradient_form(assignment.start, assignment.trains, assignment.reply_rank):
+            factors = assignment.start[side[2:]].astype("f8")
+            frozen = dense(assignment.frozen[side[2:]]) if side[2:] in assignment.frozen else 0.0
+            gap = self._gap(side[2:], frozen + dense(factors))
+            gradient = gap @ factors.a.T if side[0] == "b" else gap.T @ factors.b
+            sides[side] = compress(gradient, assignment.reply_rank)
+        rows = min(self.rows, training.rows)
+        return Update(Adapter(sides), rows, 7 * rows, self.loss(assignment.start))
 
     def _descend(self, name: str, assignment: Assignment, rates: Iterable[float]) -> Factors:
         """AdamW on A and the unscaled B, or on B alone; the scale is folded into what is sent."""

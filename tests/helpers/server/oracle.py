@@ -8,8 +8,9 @@ import numpy as np
 
 from common.adapters.adapter import Adapter, Array, Factors
 from common.adapters.codec import DecodeLimits
+from common.adapters.gradient import compress
 from common.protocol.assignment import Assignment, RankPattern, Update
-from common.protocol.messages import pack_update, unpack_update
+from common.protocol.messages import pack_gradient, pack_update, reply_form, unpack_update
 from common.seeding import rng
 from common.settings.recipe import LoraSettings, Server, Train
 from server.algorithms import Algorithm, AlgorithmSettings, WeightedUpdate, create_algorithm
@@ -59,6 +60,10 @@ def send(algorithm: Algorithm, state: State, ranks: Sequence[int], shares: Seque
 
 def _send(algorithm: Algorithm, state: State, rank: int, share: float, number: int) -> Sent:
     assignment = algorithm.assign(state, str(number), RankPattern(rank))
+    if assignment.returns == "compressed-gradient":
+        keyed = {side: (f, rng(state.round, number, side)) for side, f in reply_form(assignment).items()}
+        drawn = {side: compress(random.standard_normal(f.shape), rank) for side, (f, random) in keyed.items()}
+        return Sent(rank, share, assignment, pack_gradient(Adapter(drawn)))
     modules = {name: _noisy(f, assignment, (state.round, number, name)) for name, f in assignment.start.items()}
     return Sent(rank, share, assignment, pack_update(Update(Adapter(modules), 1, 1, 0.5), assignment.trains))
 

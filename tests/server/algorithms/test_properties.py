@@ -20,10 +20,17 @@ from tests.helpers.server.runs import fresh, hashes, plan, run
 
 RANKS = dict.fromkeys(ALGORITHMS, (1, 4, 16)) | {"fedit": (4, 4, 4)}
 ALL = sorted(ALGORITHMS)
+SUMS = [name for name in ALL if name != "fedsgd"]
+"""Rules that add what arrives to the global update, rather than step along it."""
 
 
 @pytest.fixture(params=ALL)
 def algorithm(request):
+    return make(request.param, RANKS[request.param])
+
+
+@pytest.fixture(params=SUMS)
+def summing(request):
     return make(request.param, RANKS[request.param])
 
 
@@ -43,19 +50,19 @@ def bits(state):
     return state.round, state.dropped, encode_adapter(join_adapters(**state.parts), "f64")
 
 
-def test_one_client_alone_is_the_sum(algorithm):
-    state = algorithm.initial(SHAPES)
-    for rank in (max(algorithm.settings.ranks), min(algorithm.settings.ranks)) * 2:
-        sent = send(algorithm, state, [rank])
-        after = oracle.reduce(algorithm, state, sent)
-        assert dense_aggregation_error(algorithm, state, after, sent) <= 1e-6
+def test_one_client_alone_is_the_sum(summing):
+    state = summing.initial(SHAPES)
+    for rank in (max(summing.settings.ranks), min(summing.settings.ranks)) * 2:
+        sent = send(summing, state, [rank])
+        after = oracle.reduce(summing, state, sent)
+        assert dense_aggregation_error(summing, state, after, sent) <= 1e-6
         state = after
 
 
-def test_one_client_alone_decides_the_first_broadcast(algorithm):
-    before = algorithm.initial(SHAPES)
-    sent = send(algorithm, before, [4])
-    after = product(algorithm.broadcast_update(oracle.reduce(algorithm, before, sent)))
+def test_one_client_alone_decides_the_first_broadcast(summing):
+    before = summing.initial(SHAPES)
+    sent = send(summing, before, [4])
+    after = product(summing.broadcast_update(oracle.reduce(summing, before, sent)))
     truth = product(sent[0].modules)
     assert distance(after, truth) <= 1e-6 * size(truth)
 
@@ -80,7 +87,7 @@ def test_under_one_common_a_all_rules_are_the_exact_mean():
     turns = [np.linalg.qr(rng.standard_normal((12, 12)))[0] for _ in range(3)]  # the norms stay equal
     updates = [WeightedUpdate(1 / 3, 4, Adapter({"q": Factors(a, turn @ b)})) for turn in turns]
     truth = sum(dense(update.modules["q"]) for update in updates) / 3
-    for name in ALL:
+    for name in SUMS:
         algorithm = make(name, (4,))
         after = algorithm.reduce(algorithm.initial({"q": (12, 20)}), updates)
         assert np.linalg.norm(dense(algorithm.broadcast_update(after)["q"]) - truth) <= 1e-6 * np.linalg.norm(truth)
@@ -163,7 +170,7 @@ def test_counts_matter_only_to_each_other(name, tmp_path):
     reference = end(0, times(1))
     assert end(1, times(3)) == end(2, times(10**6)) == reference
     changed = end(3, times(3, only=("ada",)))
-    assert (changed == reference) == (name == "hetlora")  # which weighs by norms
+    assert (changed == reference) == (name in ("hetlora", "fedsgd"))  # which weigh by norms and by announced rows
 
 
 def test_an_unknown_algorithm_is_told_with_the_nearest():

@@ -30,7 +30,8 @@ class Once:
         algorithm = make(ranks=(1, 2, 8))
         state = algorithm.initial(SHAPES)
         assign = lambda name, rank: algorithm.assign(state, name, RankPattern(rank))  # noqa: E731
-        self.call = RoundRequest(RoundId("run", 1, "parent", "base"), 1, Training((0.1, 0.1), 16), assign)
+        training = Training((0.1, 0.1), 16)
+        self.call = RoundRequest(RoundId("run", 1, "parent", "base"), 1, lambda name: training, assign)
 
     def collect(self, numbers=(31, 17, 23), weights="examples"):
         self.done = []

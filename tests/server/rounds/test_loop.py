@@ -21,7 +21,7 @@ from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, 
 FIELDS = (
     "round seconds test_loss test_accuracy aggregation_error residual dropped rank_global bytes_up bytes_down clients"
 )
-CLIENT = "name rank rows examples tokens loss_before loss_after bytes_up bytes_down share update"
+CLIENT = "name rank rows predictions examples tokens loss_before loss_after bytes_up bytes_down share update"
 CLIENT += " norm clip same_as status reason"
 
 
@@ -40,7 +40,7 @@ def test_round_0_is_before_training(tmp_path):
     assert [kind for kind, *_ in messenger.asked[:3]] == ["query", "evaluate", "train"]
 
 
-@pytest.mark.parametrize("algorithm", ["increments", "hetlora"])
+@pytest.mark.parametrize("algorithm", ["increments", "hetlora", "fedsgd"])
 def test_a_record_has_these_fields(algorithm, tmp_path):
     observer, records = RunObserver(), []
     observer.on_round_committed = records.append
