@@ -93,6 +93,23 @@ def exactness(records: Sequence[Record]) -> Figure | None:
     return figure
 
 
+def agreement(records: Sequence[Record]) -> Figure | None:
+    """Draw how far the clients' updates point one way, above what it is where they cancel."""
+    points = _points(records, "agreement")
+    if not points:
+        return None
+    figure, axes = _axes(records, "Agreement of the clients", "‖Σ pᵢΔᵢ‖² / Σ pᵢ‖Δᵢ‖²")
+    _line(axes, points, color=BLUE, marker="o", label="this run")
+    counted = [
+        (record["round"], sum(c["status"] == "ok" for c in record["clients"])) for record in records if record["round"]
+    ]
+    cancel = [(number, 1 / count) for number, count in counted if count]
+    _line(axes, cancel, color=RED, linestyle="--", label="1 / K: the clients cancel")
+    axes.set_ylim(0, 1.3)
+    axes.legend(loc="upper right", ncols=2)
+    return figure
+
+
 def residual(records: Sequence[Record]) -> Figure | None:
     """Draw the share of the sum S that the broadcast G leaves out, and the share lost to the cap on S's rank."""
     if len(records) < 2:

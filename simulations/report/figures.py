@@ -54,6 +54,7 @@ def draw(
             "clients": bars.clients(nodes),
             "traffic": curves.traffic(records),
             "aggregation_error": curves.exactness(records),
+            "agreement": curves.agreement(records),
             "residual": curves.residual(records),
             "rank": curves.rank(records),
             "spectrum": bars.singular_values(spectrum),
