@@ -61,11 +61,17 @@ def simulate(
         bool,
         typer.Option("--prepare", help="Only write the run's folder, and print how to run it with Flower's engine."),
     ] = False,
+    pooled: Annotated[
+        bool,
+        typer.Option("--pooled", help="Then train one client with all rows, in RUN/pooled; the report draws its line."),
+    ] = False,
 ) -> None:
     """Simulate many clients on this machine with one base model, and write a report page."""
+    if prepare and pooled:
+        raise typer.BadParameter("--pooled trains, and --prepare only writes; resume the run with --pooled afterwards")
     from simulations.simulate import simulate as run_simulation
 
-    print(f"run: {run_simulation(recipe, settings or [], name, out, resume, prepare)}")
+    print(f"run: {run_simulation(recipe, settings or [], name, out, resume, prepare, pooled)}")
 
 
 Example = Annotated[bool, typer.Option("--example", help="Print a commented file to start from.")]

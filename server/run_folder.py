@@ -30,6 +30,7 @@ CURVES = (
     "test_loss",
     "test_accuracy",
     "aggregation_error",
+    "agreement",
     "residual",
     "rank_global",
     "bytes_up",

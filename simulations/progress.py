@@ -130,12 +130,13 @@ def _scores(record: Record) -> list[str]:
 
 
 def _exactness(record: Record) -> list[str]:
-    """Return the aggregation error, and how many of the requested clients are in the sum; nothing in round 0."""
+    """Return aggregation error and agreement, and how many of the asked clients are in the sum; nothing in round 0."""
     if not record["round"]:
         return []
     asked = [client["status"] for client in record["clients"] if client["status"] != "idle"]
     error = record["aggregation_error"]
     exact = [] if error is None else [f"aggregation error {small(error)}"]
+    exact += [] if record["agreement"] is None else [f"agreement {record['agreement']:.2f}"]
     return [*exact, f"{asked.count('ok')}/{len(asked)} clients"]
 
 

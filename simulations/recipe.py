@@ -24,10 +24,16 @@ def read_recipe(file: Path, assignments: list[str], run: Path | None = None) -> 
     """
     tables = override(_absolute(read_toml(file), file.parent), assignments)
     tables = _absolute(tables, Path.cwd())
-    return _as_begun(tables, str(file), run) if run else parse_settings(Recipe, tables, str(file))
+    return as_begun(tables, str(file), run) if run else parse_settings(Recipe, tables, str(file))
 
 
-def _as_begun(tables: Mapping[str, Any], source: str, run: Path) -> Recipe:
+def as_begun(tables: Mapping[str, Any], source: str, run: Path) -> Recipe:
+    """Return the recipe of a started run, in which keys that are set nowhere keep the values that it started with.
+
+    Raises:
+        ConfigError: names each wrong key or value, and each that differs from the run's.
+        JournalError: the folder given is not a run.
+    """
     config = run / "config.toml"
     if not config.is_file():
         raise JournalError(f"{run} is not a run: it has no config.toml; give the folder that a run's last line names")

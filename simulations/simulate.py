@@ -4,7 +4,8 @@ fedlora simulate simulations/recipes/docs.toml
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -32,10 +33,12 @@ from server.rounds.metrics import TestScore
 from server.run_folder import RunFolder
 from server.storage.journal_reader import verify_journal
 from simulations.grid import InProcessGrid
+from simulations.pooled import prepare_pooled
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
 from simulations.recipe import read_recipe
 from simulations.report.page import write_report
+from simulations.report.records import POOLED
 from simulations.report.samples import samples
 
 PARTS = 8
@@ -43,9 +46,24 @@ PARTS = 8
 
 
 def simulate(
-    file: Path, assignments: list[str], name: str | None, out: Path, resume: Path | None, prepare_only: bool = False
+    file: Path,
+    assignments: list[str],
+    name: str | None,
+    out: Path,
+    resume: Path | None,
+    prepare_only: bool = False,
+    pooled: bool = False,
 ) -> Path:
-    """Run a recipe and return the run's folder; with `prepare_only`, only write a run for Flower's own engine.
+    """Run a recipe and return the run's folder.
+
+    Args:
+        file: the recipe.
+        assignments: each `KEY.KEY=VALUE`.
+        name: of the run's folder.
+        out: folder in which it is made.
+        resume: folder of a run to go on with.
+        prepare_only: only write a run for Flower's own engine.
+        pooled: then train one client that holds all rows, in a folder of the run.
 
     Raises:
         FedloraError: a setting, the base, a row or the run folder is wrong, or a round failed.
@@ -59,27 +77,44 @@ def simulate(
         console.print("reading base model and data")
     with console.status("reading base model and data"):
         prepared = prepare(recipe)
+        single = prepare_pooled(recipe, len(prepared.nodes), resume) if pooled else None
     with closed_to_others():
         folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
         # The command to resume repeats the overrides: a run resumes only with the settings that it started with.
         again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
         again += [word for assignment in assignments for word in ("--set", assignment)]
-        _fill(recipe, prepared, folder, console, shlex.join(again), prepare_only)
+        again += ["--pooled"] if pooled else []
+        with _naming(shlex.join(again)):
+            _fill(recipe, prepared, folder, console, prepare_only)
+            if single:
+                _pool(*single, folder, console)
+                _report(recipe, prepared, folder)
     return folder.path
 
 
-def _fill(
-    recipe: Recipe, prepared: Prepared, folder: RunFolder, console: Console, again: str, prepare_only: bool
-) -> None:
-    """Run the rounds into the run's folder, or only write what Flower's own engine needs; `again` resumes the run."""
-    interrupted = exit_on_signal(*STOPS, message=f"interrupted; resume with: {again}")
-    with interrupted, naming_command(again):
-        files = _write(recipe, prepared, folder)
-        if prepare_only:
-            console.print(_flower_command(folder.path, len(files)), soft_wrap=True, highlight=False)
-        else:
-            _run(recipe, prepared, folder, files)
-            _report(recipe, prepared, folder)
+@contextmanager
+def _naming(again: str) -> Iterator[None]:
+    """Name the command that resumes the run where it is interrupted or fails."""
+    with exit_on_signal(*STOPS, message=f"interrupted; resume with: {again}"), naming_command(again):
+        yield
+
+
+def _fill(recipe: Recipe, prepared: Prepared, folder: RunFolder, console: Console, prepare_only: bool) -> None:
+    """Run the rounds into the run's folder, or only write what Flower's own engine needs."""
+    files = _write(recipe, prepared, folder)
+    if prepare_only:
+        console.print(_flower_command(folder.path, len(files)), soft_wrap=True, highlight=False)
+    else:
+        _run(recipe, prepared, folder, files)
+        _report(recipe, prepared, folder)
+
+
+def _pool(recipe: Recipe, prepared: Prepared, folder: RunFolder, console: Console) -> None:
+    """Run pooled training into a folder of the run, or go on with it."""
+    console.print(f"pooled training: one client with all {len(prepared.shards[0].rows)} rows", highlight=False)
+    place = RunFolder(folder.path / POOLED)
+    place.path.mkdir(mode=0o700, exist_ok=True)
+    _run(recipe, prepared, place, _write(recipe, prepared, place))
 
 
 def _write(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> tuple[Path, ...]:

@@ -59,7 +59,7 @@ class ClientUpdate:
 
     def weighted(self, share: float) -> WeightedUpdate:
         """Return the update with its share of the round."""
-        return WeightedUpdate(share, self.rank, self.modules, self.start, self.name, self.noise)
+        return WeightedUpdate(share, self.rank, self.modules, self.start, self.name, self.noise * self.clip**2)
 
 
 @dataclass(frozen=True)

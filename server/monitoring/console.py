@@ -125,8 +125,9 @@ class ConsoleLog(RunObserver):
                 self._log.warning(what, own, extra=event("update-identical", round=record["round"], **own))
         losses = [client["loss_after"] for client in record["clients"] if client["loss_after"] is not None]
         loss = f", mean loss of the nodes {sum(losses) / len(losses):.3f}" if losses else ""
-        error = record["aggregation_error"]
+        error, agreement = record["aggregation_error"], record["agreement"]
         exact = "" if error is None else f", aggregation error {error:.1e}"
-        extra = event("round-committed", round=record["round"], seconds=record["seconds"], aggregation_error=error)
-        what = "round %s is committed%s%s, %.1f s"
-        self._log.info(what, record["round"], loss, exact, record["seconds"], extra=extra)
+        exact += "" if agreement is None else f", agreement {agreement:.2f}"
+        number, seconds = record["round"], record["seconds"]
+        extra = event("round-committed", round=number, seconds=seconds, aggregation_error=error, agreement=agreement)
+        self._log.info("round %s is committed%s%s, %.1f s", number, loss, exact, seconds, extra=extra)

@@ -1,10 +1,17 @@
-"""Exactness of a round, computed from the updates themselves and not from what the algorithm reports."""
+"""Exactness of a round, computed from the updates themselves and not from what the algorithm reports.
+
+Beside it the drift gauge: agreement, (||sum_i p_i Delta_i||^2 - sum_i p_i^2 v_i) / (sum_i p_i (||Delta_i||^2 - v_i)).
+It is 1 where all clients push the same way, and 1 / K where K of equal size are orthogonal. v_i is the variance of a
+gradient by the choice of its rows, without which gradients of few rows would read 1 / K whatever they are of; that of
+an update of local steps is not known, and counted as 0.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
 
 from common.adapters import lowrank
-from common.adapters.adapter import Factors, zeros
+from common.adapters.adapter import Adapter, Factors, zeros
+from common.adapters.change import change_terms
 from server.algorithms.base import Algorithm, WeightedUpdate
 from server.algorithms.state import State
 from server.rounds.metrics import Exactness
@@ -33,9 +40,23 @@ def aggregation_error(before: Modules, after: Modules, lost: Modules, updates: S
 
 def _terms(updates: Sequence[WeightedUpdate], name: str) -> Iterator[tuple[float, Factors]]:
     for update in updates:
-        yield update.share, update.modules[name]
-        if name in update.start and (start := update.start[name]).b.any():
-            yield -update.share, start
+        yield from change_terms(update.modules, update.start, name, update.share)
+
+
+def agreement(updates: Sequence[WeightedUpdate]) -> float | None:
+    """Return how far the updates of a round point one way, from 0 to 1; None where they are no more than noise."""
+    together = -sum(update.share**2 * update.noise for update in updates)
+    apart = -sum(update.share * update.noise for update in updates)
+    for name in updates[0].modules:
+        delta = lowrank.total(_terms(updates, name))
+        together += lowrank.inner(delta, delta)
+        apart += sum(update.share * _size(update, name) for update in updates)
+    return min(max(together / apart, 0.0), 1.0) if apart > 0 else None
+
+
+def _size(update: WeightedUpdate, name: str) -> float:
+    """Return ||Delta_i||^2 of a module."""
+    return lowrank.norm(lowrank.stack(change_terms(update.modules, update.start, name))) ** 2
 
 
 def broadcast_gap(mass: Modules, broadcast: Modules) -> float:
@@ -51,15 +72,10 @@ def measure_exactness(
     algorithm: Algorithm, before: State, after: State, updates: Sequence[WeightedUpdate]
 ) -> Exactness:
     """Measure the exactness of the reduction from `before` to `after`."""
-    mass, broadcast, lost = (
-        algorithm.total_update(after),
-        algorithm.broadcast_update(after),
-        algorithm.dropped_update(after),
-    )
-    if (summed := algorithm.summed(after)) is not None:
-        nothing = zeros(summed.shapes)
-        exact = aggregation_error(nothing, summed, nothing, updates)
+    mass, broadcast = algorithm.total_update(after), algorithm.broadcast_update(after)
+    if (summed := algorithm.summed(after)) is None:
+        exact = aggregation_error(algorithm.total_update(before), mass, algorithm.dropped_update(after), updates)
     else:
-        exact = aggregation_error(algorithm.total_update(before), mass, lost, updates)
+        exact = aggregation_error(zeros(summed.shapes), summed, Adapter(), updates)
     dropped = after.dropped / lowrank.total_norm(mass.values()) if after.dropped else 0.0
-    return Exactness(exact, broadcast_gap(mass, broadcast), dropped, broadcast.rank)
+    return Exactness(exact, broadcast_gap(mass, broadcast), dropped, broadcast.rank, agreement(updates))

@@ -56,12 +56,14 @@ class Exactness:
         residual: share of the global update that the broadcast leaves out, for now.
         dropped: what a cap on the rank has dropped for good in all rounds so far, as a share of the global update.
         rank_global: largest rank of a module of the broadcast.
+        agreement: of the counted updates, from 0 to 1, see the same file; None where they were no more than noise.
     """
 
     aggregation_error: float | None = None
     residual: float = 0.0
     dropped: float = 0.0
     rank_global: int = 0
+    agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,11 @@ def round_metrics(
 
 _EARLIER_KEYS = {"receipt": "aggregation_error"}
 """Keys that the first release wrote, and their current names."""
+_LATER_KEYS = {"agreement": None}
+"""Keys that earlier releases did not write, and what they read as."""
 
 
 def with_current_keys(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a line of metrics.jsonl, which an older release may have written, under the keys of this one."""
-    return {_EARLIER_KEYS.get(key, key): value for key, value in record.items()}
+    renamed = {_EARLIER_KEYS.get(key, key): value for key, value in record.items()}
+    return renamed | {key: value for key, value in _LATER_KEYS.items() if key not in renamed}

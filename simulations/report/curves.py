@@ -17,13 +17,14 @@ EXACT = 1e-6
 _ZERO = 1e-17
 """Place of an aggregation error of 0 on the logarithmic axis: below the rounding of float64."""
 
+_POOLED: dict[str, Any] = {"color": GREEN, "linestyle": "--", "linewidth": 1.5, "label": "pooled training"}
+
 Points = Sequence[tuple[int, float]]
 
 
-def loss(records: Sequence[Record]) -> Figure | None:
+def loss(records: Sequence[Record], pooled: Sequence[Record] = ()) -> Figure | None:
     """Draw the loss on the test rows and on the clients' own held-out rows, one faint line per client."""
-    tested = _points(records, "test_loss")
-    held = [(record["round"], mean) for record in records if (mean := held_out(record)) is not None]
+    tested, held = _points(records, "test_loss"), _held_out(records)
     if not tested and not held:
         return None
     figure, axes = _axes(records, "Loss", "loss (nats)")
@@ -34,17 +35,23 @@ def loss(records: Sequence[Record]) -> Figure | None:
         _line(axes, own, color=GREY, linewidth=0.8, alpha=faint)
     _line(axes, held, color=ORANGE, marker="s", label="clients' own held-out rows, mean")
     _line(axes, tested, color=BLUE, marker="o", linewidth=2, label="test rows")
+    _line(axes, _points(pooled, "test_loss") or _held_out(pooled), **_POOLED)
     axes.legend(loc="lower right", ncols=2, bbox_to_anchor=(1, 1), borderaxespad=0.1)
     return figure
 
 
-def accuracy(records: Sequence[Record], chance: float | None) -> Figure | None:
+def _held_out(records: Sequence[Record]) -> Points:
+    return [(record["round"], mean) for record in records if (mean := held_out(record)) is not None]
+
+
+def accuracy(records: Sequence[Record], chance: float | None, pooled: Sequence[Record] = ()) -> Figure | None:
     """Draw the share of test rows correct, with the level of chance if it is known."""
     points = _points(records, "test_accuracy")
     if not points:
         return None
     figure, axes = _axes(records, "Accuracy", "share of test rows correct")
     _line(axes, points, color=BLUE, marker="o", linewidth=2, label="test rows")
+    _line(axes, _points(pooled, "test_accuracy"), **_POOLED)
     if chance is not None:
         axes.axhline(chance, color=RED, linestyle="--", label=f"chance, {chance:.1%}")
     _from_zero(axes, MaxNLocator(6))
@@ -53,13 +60,17 @@ def accuracy(records: Sequence[Record], chance: float | None) -> Figure | None:
     return figure
 
 
-def perplexity(records: Sequence[Record]) -> Figure | None:
+def perplexity(records: Sequence[Record], pooled: Sequence[Record] = ()) -> Figure | None:
     """Draw exp(test loss) of a language model."""
     points = _points(records, "test_loss")
     if not points:
         return None
     figure, axes = _axes(records, "Perplexity", "exp(test loss) per token")
-    _line(axes, [(number, exp(nats)) for number, nats in points], color=BLUE, marker="o", linewidth=2)
+    _line(
+        axes, [(number, exp(nats)) for number, nats in points], color=BLUE, marker="o", linewidth=2, label="test rows"
+    )
+    _line(axes, [(number, exp(nats)) for number, nats in _points(pooled, "test_loss")], **_POOLED)
+    axes.legend(loc="upper right", ncols=2)
     return figure
 
 
@@ -90,6 +101,23 @@ def exactness(records: Sequence[Record]) -> Figure | None:
     axes.set_ylim(_ZERO / 3, 1e3 * max(EXACT, *(value for _, value in points)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "0" if value <= _ZERO else f"{value:.0e}"))
     axes.legend(loc="upper right")
+    return figure
+
+
+def agreement(records: Sequence[Record]) -> Figure | None:
+    """Draw how far the clients' updates point one way, above what it is where they cancel."""
+    points = _points(records, "agreement")
+    if not points:
+        return None
+    figure, axes = _axes(records, "Agreement of the clients", "‖Σ pᵢΔᵢ‖² / Σ pᵢ‖Δᵢ‖²")
+    _line(axes, points, color=BLUE, marker="o", label="this run")
+    counted = [
+        (record["round"], sum(c["status"] == "ok" for c in record["clients"])) for record in records if record["round"]
+    ]
+    cancel = [(number, 1 / count) for number, count in counted if count]
+    _line(axes, cancel, color=RED, linestyle="--", label="1 / K: the clients cancel")
+    axes.set_ylim(0, 1.3)
+    axes.legend(loc="upper right", ncols=2)
     return figure
 
 

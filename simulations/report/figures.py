@@ -34,6 +34,7 @@ _STYLE: dict[Any, Any] = {
 
 def draw(
     records: Sequence[Record],
+    pooled: Sequence[Record],
     nodes: Sequence[NodeHistory],
     spectrum: Mapping[str, Sequence[float]],
     chance: float | None,
@@ -42,18 +43,22 @@ def draw(
     """Return inline SVG by name of figure, without the figures that have no data.
 
     Args:
+        records: of the run.
+        pooled: of its pooled training, if there is any.
+        nodes: its clients.
         spectrum: singular values of the global update, falling, by module.
         chance: accuracy of guessing.
         perplexity: show exp(loss), which is meaningful for a language model only.
     """
     with matplotlib.rc_context(_STYLE):
         figures = {
-            "loss": curves.loss(records),
-            "accuracy": curves.accuracy(records, chance),
-            "perplexity": curves.perplexity(records) if perplexity else None,
+            "loss": curves.loss(records, pooled),
+            "accuracy": curves.accuracy(records, chance, pooled),
+            "perplexity": curves.perplexity(records, pooled) if perplexity else None,
             "clients": bars.clients(nodes),
             "traffic": curves.traffic(records),
             "aggregation_error": curves.exactness(records),
+            "agreement": curves.agreement(records),
             "residual": curves.residual(records),
             "rank": curves.rank(records),
             "spectrum": bars.singular_values(spectrum),

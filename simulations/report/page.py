@@ -13,7 +13,7 @@ from common.settings.tasks import TASKS
 from simulations.report import formats
 from simulations.report.cards import cards
 from simulations.report.figures import draw
-from simulations.report.records import list_nodes, list_troubles, read_records
+from simulations.report.records import list_nodes, list_troubles, read_pooled, read_records
 
 
 def write_report(
@@ -25,7 +25,9 @@ def write_report(
     chance: float | None = None,
     full_bytes: int | None = None,
 ) -> Path:
-    """Write `RUN/report.html` from `config.toml` and `metrics.jsonl`; return its path. Equal input gives equal bytes.
+    """Write `RUN/report.html` from `config.toml`, `metrics.jsonl` and those of `pooled/`; return its path.
+
+    Equal input gives equal bytes.
 
     Args:
         spectrum: singular values of the final global update, falling, by module.
@@ -38,11 +40,11 @@ def write_report(
         JournalError: `metrics.jsonl` cannot be used.
         ConfigError: `config.toml` cannot be read.
     """
-    records, config = read_records(run), read_toml(run / "config.toml", links=False)
+    records, pooled, config = read_records(run), read_pooled(run), read_toml(run / "config.toml", links=False)
     nodes = list_nodes(records)
     task = TASKS.get(config.get("data", {}).get("task", ""))
     language = task is not None and task.perplexity
-    drawn = draw(records, nodes, spectrum, chance, perplexity=language)
+    drawn = draw(records, pooled, nodes, spectrum, chance, perplexity=language)
     page = _template().render(
         name=run.resolve().name,
         facts=facts,
@@ -51,6 +53,7 @@ def write_report(
         troubles=list_troubles(records),
         nodes=nodes,
         records=records,
+        pooled=bool(pooled),
         samples=samples,
         settings=read_plain(run / "config.toml", SETTINGS).decode(),
     )

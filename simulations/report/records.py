@@ -11,6 +11,9 @@ from common.errors import JournalError
 from common.plain_files import read_plain
 from server.rounds.metrics import with_current_keys
 
+POOLED = "pooled"
+"""Folder of pooled training in a run's: a run of its own, of one client that holds all rows."""
+
 Record = Mapping[str, Any]
 """One committed round; server and nodes measure `loss` in nats per token, or per row for classification."""
 
@@ -68,6 +71,16 @@ def read_records(run: Path) -> list[Record]:
     if not lines:
         raise JournalError(f"{path} is empty: no round was committed; run it again with --resume {run}")
     return [_record(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+
+
+def read_pooled(run: Path) -> list[Record]:
+    """Return the rounds of the run's pooled training so far; none if there is none.
+
+    Raises:
+        JournalError: its `metrics.jsonl` contains a line that is not a record.
+    """
+    metrics = run / POOLED / "metrics.jsonl"
+    return read_records(run / POOLED) if metrics.is_file() and metrics.stat().st_size else []
 
 
 def _record(line: str, place: str) -> Record:

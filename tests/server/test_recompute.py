@@ -192,6 +192,7 @@ FORGED = {
     "adapter_hash": lambda entry: entry.update(adapter_hash="0" * 64),
     "the kept replies give another state": lambda entry: entry.update(state_hash="0" * 64),
     "aggregation_error": lambda entry: entry["metrics"].update(aggregation_error=0.1),
+    "agreement": lambda entry: entry["metrics"].update(agreement=0.99),
     "residual": lambda entry: entry["metrics"].update(residual=0.7),
     "rank_global": lambda entry: entry["metrics"].update(rank_global=31),
 }

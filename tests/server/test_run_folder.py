@@ -81,6 +81,17 @@ def test_a_round_is_a_line_and_a_point_on_each_curve(folder):
     assert not any(tag == "test_loss" for step, tag, _ in curves if step == 0)
 
 
+def test_rounds_of_a_release_that_measured_less_are_written_too(folder):
+    earlier = {key: value for key, value in record(1, 0.5).items() if key != "agreement"}
+    folder.restore([{"metrics": earlier}])
+    assert lines(folder) == [earlier | {"agreement": None}]
+    assert {tag for _, tag, _ in points(folder)} == {*CURVES} - {"agreement"} - unmeasured(earlier)
+
+
+def unmeasured(fields):
+    return {tag for tag in CURVES if fields.get(tag) is None}
+
+
 def test_metrics_and_curves_are_written_anew_from_the_journal(folder):
     """Leftovers of a crash in the last round are removed, and the lines that it did not write are added."""
     folder.on_round_committed(record(0))

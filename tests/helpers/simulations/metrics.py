@@ -37,6 +37,7 @@ def record(round_number: int, clients: Sequence[dict[str, Any]], **changes: Any)
         "test_loss": 2.7 - 0.1 * round_number,
         "test_accuracy": 0.07 + 0.02 * round_number,
         "aggregation_error": 3e-16 if trained else None,
+        "agreement": 0.8 if trained else None,
         "residual": 0.01 * round_number,
         "dropped": 0.0,
         "rank_global": 16 * round_number,

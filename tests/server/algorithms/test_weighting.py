@@ -1,5 +1,7 @@
 """Shares: by each rule, capped, and never a node's own choice."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -133,6 +135,11 @@ def test_every_rule_of_an_algorithm_is_known():
 def test_an_unknown_rule_is_named_with_the_nearest():
     with pytest.raises(ConfigError, match=r"\[server\] weights = 'exmaples' is unknown.*'examples'"):
         weighting_named("exmaples")
+
+
+def test_the_noise_of_a_gradient_is_clipped_with_it():
+    update = ClientUpdate("ada", 1, 1, 1, {}, noise=8.0)
+    assert [replace(update, clip=clip).weighted(1.0).noise for clip in (1.0, 0.5)] == [8.0, 2.0]
 
 
 def test_no_updates_have_no_shares():

@@ -27,6 +27,19 @@ def test_an_honest_round_warns_of_nothing(tmp_path, caplog):
     assert warnings(tmp_path, fresh(), caplog) == []
 
 
+def test_a_committed_round_has_its_numbers(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "server"):
+        entries = run(tmp_path, fresh(), plan(1), ConsoleLog(logging.getLogger("server")))
+    first, second = (each for each in caplog.records if getattr(each, "event", "") == "round-committed")
+    numbers = entries[1]["metrics"]
+    assert (
+        f"aggregation error {numbers['aggregation_error']:.1e}, agreement {numbers['agreement']:.2f}, "
+        in second.getMessage()
+    )
+    assert second.fields == {key: numbers[key] for key in ("round", "seconds", "aggregation_error", "agreement")}
+    assert (first.fields["agreement"], "agreement" in first.getMessage()) == (None, False)
+
+
 def test_a_node_that_comes_and_goes_all_the_time_does_not_fill_the_log(caplog):
     console, now = ConsoleLog(logging.getLogger("server")), [0.0]
     console._sparing = Sparing(most=10, clock=lambda: now[0])

@@ -19,7 +19,8 @@ from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode, Rec
 from tests.helpers.server.runs import FOUR, Each, clients, fresh, hashes, plan, run
 
 FIELDS = (
-    "round seconds test_loss test_accuracy aggregation_error residual dropped rank_global bytes_up bytes_down clients"
+    "round seconds test_loss test_accuracy aggregation_error residual dropped rank_global agreement "
+    "bytes_up bytes_down clients"
 )
 CLIENT = "name rank rows predictions examples tokens loss_before loss_after bytes_up bytes_down share update"
 CLIENT += " norm clip same_as status reason"

@@ -44,7 +44,7 @@ def test_the_check_of_references_sees_one():
 
 
 def test_elements_nest_and_ids_are_unique_over_all_figures(page):
-    assert page.tags.count("svg") == 8
+    assert page.tags.count("svg") == 9
     assert page.misnested == []
     assert len(page.ids) == len(set(page.ids)) > 100
 
@@ -123,6 +123,13 @@ def test_a_run_that_measured_nothing(tmp_path):
 
 def test_aggregation_errors_of_zero_stand_on_the_logarithmic_axis(tmp_path):
     assert "Aggregation error of each round" in report(tmp_path, rounds(2, aggregation_error=0.0)).text
+
+
+def test_the_agreement_of_the_clients_is_drawn_where_it_was_measured(tmp_path):
+    page = report(tmp_path, rounds(2))
+    assert "1 / K: the clients cancel" in page.text
+    assert 'prefer [server] algorithm = "fedsgd"' in page.text
+    assert "1 / K: the clients cancel" not in report(tmp_path, rounds(2, agreement=None)).text
 
 
 def test_a_run_that_cannot_be_read_leaves_no_page(tmp_path):

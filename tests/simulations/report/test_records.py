@@ -12,6 +12,11 @@ def test_reads_back_what_was_written(tmp_path):
     assert read_records(write_run(tmp_path, written)) == written
 
 
+def test_a_number_that_earlier_releases_did_not_measure_reads_as_missing(tmp_path):
+    earlier = [{key: value for key, value in each.items() if key != "agreement"} for each in rounds(1)]
+    assert read_records(write_run(tmp_path, earlier)) == [each | {"agreement": None} for each in earlier]
+
+
 def test_numbers_that_are_not_finite_read_as_missing(tmp_path):
     run = write_run(tmp_path, [record(0, [], test_loss=math.nan, residual=math.inf)])
     assert "NaN" in (run / "metrics.jsonl").read_text()
