@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,16 @@ from client.held_buffers import read_parts
 from client.model.base_model import BaseModel
 from client.model.lora import Lora
 from client.node import LocalNode, attach_lora, describe_node, fingerprint_node, load_node
-from client.policy import TrainingHistory, TrainingRequest, evaluation_violation, outgoing_values, training_violation
+from client.objectives.examples import different_rows
+from client.policy import (
+    TrainingHistory,
+    TrainingRequest,
+    evaluation_violation,
+    gradient_violation,
+    outgoing_values,
+    rows_violation,
+    training_violation,
+)
 from client.settings import read_node
 from client.training.evaluate import evaluate
 from client.training.progress import TrainingLog
@@ -119,6 +128,8 @@ def _node_file(context: Context) -> Path:
 def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
     with _reading():
         targets, base = _targets(asked.values["targets"]), asked.values.get("base")
+        if kind := asked.values.get("gradients"):
+            _decline(file, gradient_violation(_policy(file), kind))
     announced = describe_node(load_node(file), targets)
     if base not in (None, announced.model.fingerprint):
         log.error(
@@ -148,6 +159,8 @@ def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
         stated = asked.values.get("cohort", 0), asked.values.get("phases", 1)
         _check_policy(file, TrainingRequest(round_id, assignment, training, *stated))
     node = load_node(file)
+    rows = partial(different_rows, node.train, assignment, training, node.settings.name)
+    _decline(file, rows_violation(_policy(file), rows))
     skeleton, lora = _attach(node, round_id, assignment.start)
     _log_start(round_id, training, assignment, node.settings.rank)
     # Recorded before the training, so that the policy also counts one that is abandoned.

@@ -80,5 +80,10 @@ def _refusals(node: LocalNode, announced: Announcement) -> Iterator[str]:
         yield f"[policy] base = {policy.base!r}, but the node's own is {announced.model.fingerprint!r}; set that"
     if outside := [name for name in announced.model.shapes if policy.targets and not matches_any(name, policy.targets)]:
         yield f"[policy] targets = {list(policy.targets or ())} leaves out {outside[0]!r}, which a run trains; add it"
+    if policy.min_examples is not None and policy.min_examples > len(node.train):
+        yield (
+            f"[policy] min_examples = {policy.min_examples}, but the node has {len(node.train)} rows to train on: "
+            "it would decline every request; lower the limit, or add rows"
+        )
     if policy.max_rank is not None and announced.rank > policy.max_rank:
         yield f"rank = {announced.rank} is above [policy] max_rank = {policy.max_rank}; lower it, or raise the limit"

@@ -1,6 +1,6 @@
 """A node's policy, checked before a base is loaded and before any step, and the list of values that may leave it."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from math import inf
@@ -15,6 +15,8 @@ FLOAT32 = 4
 """Bytes of one trained number."""
 WITH_STATE = 4
 """Numbers in memory for each trained one: itself, its gradient and the two moments of AdamW."""
+_GRADIENT = "gradient"
+"""The name among a policy's `terms` of a gradient in place of an update."""
 WITH_MEMORY = 6
 """The same where gradients are compressed: itself, its gradient, two sums, what was not sent and what will not be."""
 
@@ -90,6 +92,29 @@ def training_violation(policy: Policy, request: TrainingRequest, history: Traini
     return next(_violations(policy, request, history), None)
 
 
+def gradient_violation(policy: Policy, returns: Any) -> str | None:
+    """Return the limit that a request for a gradient of this kind exceeds, or None.
+
+    `terms` named fedlin's gradient before there was `gradients`, and where it does this is still allowed.
+    """
+    named = policy.terms is not None and _GRADIENT in policy.terms
+    if policy.terms is not None and not named:
+        return f"[policy] terms = {list(policy.terms)}, requested is {_GRADIENT!r}"
+    if policy.gradients or (named and returns == _GRADIENT):
+        return None
+    return (
+        "[policy] gradients = false, requested is a gradient, which tells more of few rows than an update of many "
+        "steps (docs/threat-model.md)"
+    )
+
+
+def rows_violation(policy: Policy, count: Callable[[], int]) -> str | None:
+    """Return the limit that a request is below that would train on `count()` different rows, or None."""
+    if policy.min_examples is None or (rows := count()) >= policy.min_examples:
+        return None
+    return f"[policy] min_examples = {policy.min_examples}, requested is a training on {rows} different rows"
+
+
 def evaluation_violation(policy: Policy, round_id: RoundId, adapter: Adapter) -> str | None:
     """Return the first limit that a request to evaluate an adapter exceeds, or None."""
     size = FLOAT32 * sum(array.size for array in adapter.arrays().values())
@@ -106,15 +131,16 @@ def _violations(policy: Policy, request: TrainingRequest, history: TrainingHisto
 
 
 def _beyond_terms(policy: Policy, assignment: Assignment) -> Iterator[str]:
-    # A gradient in place of an update is one of them: it tells more of few rows than an update of many steps.
-    names = [*(term.name for term in assignment.terms), *(["gradient"] if assignment.returns != "update" else [])]
+    if assignment.returns not in get_args(Returns) or assignment.trains not in get_args(Trains):
+        yield f"requested is to train {assignment.trains!r} and to return {assignment.returns!r}, which is unknown"
+    if assignment.returns != "update" and (text := gradient_violation(policy, assignment.returns)):
+        yield text
+    names = [term.name for term in assignment.terms]
     for name in names:
         if policy.terms is not None and name not in policy.terms:
             yield f"[policy] terms = {list(policy.terms)}, requested is {name!r}"
     if len(set(names)) < len(names):
         yield f"no term may be requested twice, requested are {names[:9]}"
-    if assignment.returns not in get_args(Returns) or assignment.trains not in get_args(Trains):
-        yield f"requested is to train {assignment.trains!r} and to return {assignment.returns!r}, which is unknown"
 
 
 def _beyond_phases(policy: Policy, round_id: RoundId, history: TrainingHistory) -> Iterator[str]:
@@ -152,6 +178,8 @@ def _beyond_numbers(policy: Policy, request: TrainingRequest, history: TrainingH
     least: dict[str, Sequence[float]] = {
         "min_lr": rates,
         "min_cohort": [request.cohort],
+        # Before the rows are read; how many different ones there are is counted when they are (`rows_violation`).
+        "min_examples": [request.training.rows],
         "min_seconds": [] if history.is_followed_by(request.round_id) else [history.seconds],
     }
     for key, asked in (most | least).items():

@@ -15,13 +15,14 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from client.data.batch_order import Indices, batches_by_length, bucketed_epochs
+from client.data.batch_order import Indices, batches_by_length, bucketed_epochs, epoch_rows
 from client.data.batches import Batch
 from client.data.rows import Row
 from client.data.tokens import padding_id
 from client.objectives import create_objective
 from client.objectives.base import Encoded, Objective
 from common.errors import DataError
+from common.protocol.assignment import Assignment, Training
 from common.seeding import rng
 from common.settings.node import NodeData
 
@@ -85,6 +86,18 @@ def batches(
     """
     order = bucketed_epochs(examples.lengths, batch, rng("batches", *key))
     return chosen_batches(examples, islice(order, count), pin)
+
+
+def different_rows(examples: Examples, assignment: Assignment, training: Training, name: str) -> int:
+    """Return how many different rows a node of this name would read for its reply."""
+    count = len(examples)
+    if assignment.returns == "compressed-gradient":
+        if training.rows >= 2 * count:  # a whole epoch, wherever it begins
+            return count
+        return len(np.unique(epoch_rows(count, training.begin, training.rows, (training.seed, name))))
+    order = bucketed_epochs(examples.lengths, training.batch, rng("batches", *training.stream_key(name)))
+    passes = len(training.learning_rates) * training.accumulate
+    return min(sum(map(len, islice(order, min(passes, count)))), count)  # A first epoch has each row once.
 
 
 def eval_batches(examples: Examples, batch: int, pin: bool = False) -> Iterator[Batch]:

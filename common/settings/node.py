@@ -12,7 +12,7 @@ from common.settings.types import _STRICT, AddressIfAny, Count, Dtype, Name, Nam
 
 @dataclass(frozen=True, config=_STRICT)
 class Policy:
-    """[policy] Limits on the requests of a server. A key that is not set allows anything.
+    """[policy] Limits on the requests of a server. A key that is not set allows anything, but for `gradients`.
 
     Args:
         base: fingerprint of the base model, tokenizer, targets and task that the node trains on.

@@ -151,9 +151,9 @@ class Rule:
         optimizer: of the server under `fedsgd`, which steps along the summed gradient: `adam` or `sgd`; `adam` if not
             set.
         betas: decay of Adam's two moments under `fedsgd`; 0.9 and 0.99 if not set.
-        hold: rounds for which A is held in mode `b` under `increments` and `fedlin` with `a = "warm"`, and in any mode
-            under `fedsgd`; then A is drawn anew, and `fedsgd` folds B A into the frozen global update. `auto` is never
-            under `fedsgd`, and 1 under the others.
+        hold: rounds after which clients get new directions, or `never`. Under `increments` and `fedlin`, in mode `b`
+            with `a = "warm"`, half of A's rows are then drawn anew, and `auto` is 1. Under `fedsgd`, which holds A
+            until then, B A is folded into the frozen global update and all of A is drawn anew; `auto` is `never`.
         weights: what a client's share of the sum is proportional to: the `examples` or `tokens` that it trained on in
             the round; the `rows` that it announced, or their tokens with loss for a language model; `norm`, the norm of
             its update; or `uniform`, nothing. If not set, `rows` under `fedsgd`, and `examples` under the others;

@@ -7,7 +7,7 @@ from math import sqrt
 from typing import Protocol
 
 from common.adapters.adapter import Adapter, Factors, Shapes
-from common.protocol.assignment import Assignment, RankPattern, Term
+from common.protocol.assignment import Assignment, RankPattern, Returns, Term
 from common.settings.recipe import LoraSettings, Server, Train
 from server.algorithms.state import State
 
@@ -103,8 +103,8 @@ class Algorithm(Protocol):
     """The weighting rule where [server] weights is not set."""
     keys: frozenset[str] = frozenset()
     """Keys of [server] that not every algorithm has, and this one has."""
-    asks_gradients: bool = False
-    """Nodes are asked for gradients, which a node's policy may not let leave."""
+    asks_gradients: Returns | None = None
+    """The kind of gradient that nodes are asked for, which a node's policy may not let leave; None for none."""
     one_rank: bool = False
     """All nodes train at the run's largest rank."""
     phases: int = 1

@@ -30,6 +30,7 @@ class FedLin(Increments):
     """Increments of B with the gradient of the cohort as control variate."""
 
     phases = 2
+    asks_gradients = "gradient"
 
     def __init__(self, settings: AlgorithmSettings) -> None:
         if settings.server.mode != "b":

@@ -56,7 +56,7 @@ class FedSGD(Algorithm):
 
     default_weights = "rows"
     keys = frozenset({"rank_shared", "optimizer", "betas", "hold"})
-    asks_gradients = True
+    asks_gradients = "compressed-gradient"
 
     def __init__(self, settings: AlgorithmSettings) -> None:
         server = settings.server

@@ -7,8 +7,10 @@ and returns when it grows: error feedback without a second state. Ranks may diff
 
 The next A is `warm` (right-singular vectors of Delta_t, completed by fresh directions), `fresh` (orthonormal) or
 `gaussian` (LoRA, arXiv 2106.09685, section 4.1). Mode `b` trains B alone under a common A, so that Delta is one plain
-sum of B's (FFA-LoRA, arXiv 2403.12313; a new A each round as RAC-LoRA, arXiv 2410.08305). Parts of the idea: FLoRA
-(arXiv 2409.05976, exact stacking), FLoRIST (arXiv 2506.09199, truncation of the stack on factors).
+sum of B's (FFA-LoRA, arXiv 2403.12313; a new A each round as RAC-LoRA, arXiv 2410.08305). The right-singular vectors of
+such a sum span what A spans, so a warm A would never leave its first span: after every `hold` rounds half of its rows
+are fresh, beside the half in which the clients moved most. Parts of the idea: FLoRA (arXiv 2409.05976, exact stacking),
+FLoRIST (arXiv 2506.09199, truncation of the stack on factors).
 
 S itself is capped at rank_kept; what that drops is kept for one round, so that the aggregation error accounts for it.
 
@@ -23,8 +25,10 @@ import numpy as np
 
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Array, Factors, Shapes, zeros
+from common.errors import ConfigError
 from common.protocol.assignment import Assignment, RankPattern
 from common.seeding import rng
+from common.settings.recipe import Server
 from server.algorithms.base import Algorithm, AlgorithmSettings, StoreModules, WeightedUpdate, store_in_memory
 from server.algorithms.state import State
 
@@ -35,8 +39,10 @@ THREADS = 2
 class Increments(Algorithm):
     """The default algorithm."""
 
+    keys = frozenset({"hold"})
+
     def __init__(self, settings: AlgorithmSettings) -> None:
-        self.settings = settings
+        self.settings, self._hold = settings, _rounds_of_a_span(settings.server)
         self.rank_global = settings.server.rank_global or 4 * settings.max_rank
         self.rank_kept = settings.server.rank_kept or 4 * self.rank_global
 
@@ -99,9 +105,34 @@ class Increments(Algorithm):
         if self.settings.server.a == "gaussian":
             a = draws / np.sqrt(k)
         else:
-            warm = self.settings.server.a == "warm"
-            a = _complete(lowrank.svd(delta)[2][:rank] if warm else np.zeros((0, k)), draws)
+            warm = self._warm_rows(rank, number)
+            a = _complete(lowrank.svd(delta)[2][:warm] if warm else np.zeros((0, k)), draws)
         return Factors((a * self.settings.row_norm(name, k)).astype("f4"), np.zeros((d, rank), "f4"))
+
+    def _warm_rows(self, rank: int, number: int) -> int:
+        """Return how many of the first rows of the A of round `number` point where clients moved in the last one."""
+        if self.settings.server.a != "warm":
+            return 0
+        return rank // 2 if self._hold and (number - 1) % self._hold == 0 else rank
+
+
+def _rounds_of_a_span(server: Server) -> int | None:
+    """Return after how many rounds a warm A leaves its span; None for an A that has to leave none.
+
+    Raises:
+        ConfigError: `hold` is set where A is trained, or new in every round.
+    """
+    if server.mode == "b" and server.a == "warm":
+        return {"auto": 1, "never": None}[server.hold] if isinstance(server.hold, str) else server.hold
+    if not isinstance(server.hold, str):
+        why, instead = 'mode = "both" trains it', 'mode = "b"'
+        if server.a != "warm":
+            why, instead = f'a = "{server.a}" draws a new one in each round', 'a = "warm"'
+        raise ConfigError(
+            f"[server] hold = {server.hold} is for a warm A that is not trained, but {why}; "
+            f"remove hold, or set {instead}"
+        )
+    return None
 
 
 def _plain_sum(terms: Sequence[tuple[float, Factors]]) -> Factors:

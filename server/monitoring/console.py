@@ -20,6 +20,7 @@ _MEANINGS = {
     "refused: rows": "its rows cannot be used; its own log says why",
     "refused: model": "its base model cannot be loaded; its own log says why",
     "refused: settings": "its settings are wrong; its own log says why",
+    "refused: policy": "its owner lets no gradient leave, and this algorithm asks for one; its own log has the remedy",
     "refused: failed": "an error at the node; its own log says which",
 }
 """Meaning of a node's state for the operator."""

@@ -73,8 +73,8 @@ class RoundLoop:
         self._test: Test = test or (lambda adapter: TestScore())
         _check_first(journal.entries, settings, model)
         self._algorithm = algorithm_of(settings, model)
-        one_rank = self._algorithm.one_rank
-        self._participants = Participants(messenger, model, settings.lora.targets, one_rank)
+        asks = self._algorithm.one_rank, self._algorithm.asks_gradients
+        self._participants = Participants(messenger, model, settings.lora.targets, *asks)
         self._limits = RecordedLimits(limit)
         phases = self._algorithm.phases
         self._silence = quorum.Silence(self._participants, settings, observer)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from common.adapters.adapter import Shapes
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
+from common.protocol.assignment import Returns
 from common.protocol.messages import RejectionReason
 from common.protocol.payload import Payload
 from common.seeding import rng
@@ -35,17 +36,25 @@ class Participants:
         model: of the run.
         targets: as [lora] targets.
         one_rank: nodes of a lower rank than the run's largest are refused, since the algorithm needs one of all.
+        gradients: the kind of gradient that nodes will be asked for, so that one whose owner lets none leave is refused
+            before the first round; None for none.
 
     `nodes` and `ids` have the announcement and Flower's number of each ready node, by name; `refused` has the name and
     the reason word of each refused one, by number. `resting` has the round in which a silent node is asked again.
     """
 
     def __init__(
-        self, messenger: Messenger, model: RunModel, targets: str | Sequence[str], one_rank: bool = False
+        self,
+        messenger: Messenger,
+        model: RunModel,
+        targets: str | Sequence[str],
+        one_rank: bool = False,
+        gradients: Returns | None = None,
     ) -> None:
         self.model, self._messenger, self._one_rank = model, messenger, one_rank
-        question = {"targets": targets if isinstance(targets, str) else list(targets)}
-        self._question = Payload({**question, "base": model.description.fingerprint})
+        asked = {"targets": targets if isinstance(targets, str) else list(targets)}
+        asked |= {"gradients": gradients} if gradients else {}
+        self._question = Payload({**asked, "base": model.description.fingerprint})
         self.nodes: dict[str, Announcement] = {}
         self.ids: dict[str, int] = {}
         self.refused: dict[int, tuple[ClientMetrics, RejectionReason]] = {}
@@ -128,7 +137,7 @@ class Participants:
         return mismatch(announced, self.nodes, self.model.description) or ("rank" if too_low else None)
 
 
-_FINAL = ("base", "shape", "name", "rank")
+_FINAL = ("base", "shape", "name", "rank", "policy")
 """Reasons that another announcement of the same connection would not change."""
 
 

@@ -1,7 +1,7 @@
 """A node's own file decides what a server may ask; beyond it the node makes no step and says one word."""
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import nextafter
 
 import pytest
@@ -10,11 +10,11 @@ import client.app
 from client.policy import needed_bytes
 from common.adapters.codec import encode_adapter
 from common.protocol.assignment import Term
-from common.protocol.messages import pack_assignment
+from common.protocol.messages import assignment_values, pack_assignment
 from server.rounds.loop import adapter_hash
 from tests.helpers.client.nodes import write_node
 from tests.helpers.client.server import Server, ask, reason_of, values_of
-from tests.helpers.client.training import gradients
+from tests.helpers.client.training import PLAIN, gradients
 from tests.helpers.common.models import random_adapter
 
 CANARY = "canary-4711"
@@ -26,6 +26,7 @@ AT_AND_BEYOND = {
     "min_lr": lambda server: (1e-2, nextafter(1e-2, 1)),
     "max_lr": lambda server: (1e-2, nextafter(1e-2, 0)),
     "min_cohort": lambda server: (3, 4),
+    "min_examples": lambda server: (11, 12),  # of 22 rows in even batches of at most 4
     "max_bytes": lambda server: (needed_bytes(server.assignment), needed_bytes(server.assignment) - 1),
 }
 
@@ -70,11 +71,37 @@ def test_a_term_that_the_owner_does_not_allow_is_refused_before_any_step_and_nam
     values_of(allowed.train())  # control
 
 
-def test_a_gradient_is_refused_by_that_name(tmp_path, trained):
-    server = limited(tmp_path, terms=["control-variate"])
-    server.assignment = replace(server.assignment, trains="b", returns="gradient")
+@pytest.mark.parametrize("policy", [{}, {"terms": ["control-variate"], "gradients": True}])
+def test_a_gradient_is_refused_unless_the_owner_allows_it(policy, tmp_path, trained):
+    server, allowed = limited(tmp_path / "a", **policy), limited(tmp_path / "b", gradients=True)
+    for each in (server, allowed):
+        each.assignment = replace(each.assignment, trains="b", returns="gradient")
     assert reason_of(server.train()) == "policy"
     assert trained == []
+    values_of(allowed.train())  # control
+
+
+@pytest.mark.parametrize("kind", ["gradient", "compressed-gradient"])
+def test_a_node_that_sends_no_gradients_says_so_as_it_is_first_asked(kind, tmp_path, caplog):
+    asked = {"targets": "query-value", "gradients": kind}
+    server = limited(tmp_path / "a")  # control: it announces itself where none are asked for
+    with caplog.at_level(logging.ERROR, "client.app"):
+        assert reason_of(ask(server.file, "query", asked)) == "policy"
+    assert f"{server.file}: [policy] gradients = false, requested is a gradient" in caplog.text
+    assert "change the limit there" in caplog.text
+    assert "Traceback" not in caplog.text
+    values_of(ask(limited(tmp_path / "b", gradients=True).file, "query", asked))  # control
+
+
+def test_a_training_on_fewer_different_rows_than_the_owner_allows_is_refused(tmp_path, trained):
+    """The node has 24 rows and trains on 22 of them; a request for many reads none of them twice before all."""
+    at, beyond = (limited(tmp_path / str(limit), min_examples=limit) for limit in (22, 23))
+    many = replace(PLAIN, learning_rates=(1e-2,) * 30)
+    values = assignment_values(at.assignment, many) | {"cohort": 3} | asdict(at.order)
+    for server, reason in ((at, None), (beyond, "policy")):
+        reply = ask(server.file, "train", values, pack_assignment(server.assignment), server.parts)
+        assert (reason_of(reply) if reason else values_of(reply)["examples"] > 22) == (reason or True)
+    assert trained == ["clinic"]
 
 
 def test_a_round_of_more_phases_than_the_owner_allows_is_refused_at_its_first(tmp_path, trained):

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from client.policy import MAY_LEAVE, TrainingHistory, TrainingRequest, needed_bytes, outgoing_values, training_violation
+from client.policy import (
+    MAY_LEAVE,
+    TrainingHistory,
+    TrainingRequest,
+    gradient_violation,
+    needed_bytes,
+    outgoing_values,
+    rows_violation,
+    training_violation,
+)
 from common.huggingface.model_description import ModelDescription
 from common.huggingface.new_head import HeadModule
 from common.protocol.announcement import Announcement
@@ -40,6 +49,7 @@ LIMITS = [
     ("min_cohort", 3, 4),
     ("min_seconds", 30.0, nextafter(30.0, inf)),
     ("max_bytes", BYTES, BYTES - 1),
+    ("min_examples", 24, 25),
     ("base", "base", "other"),
     ("targets", ("q_proj", "v_proj"), ("q_proj",)),
     ("targets", ("layers.0.q_proj", "0.v_proj"), ("layers.0.q_proj", "layers.1.v_proj")),
@@ -68,7 +78,7 @@ def test_the_text_says_what_was_asked(key, beyond, asked):
 
 
 def test_every_key_of_a_policy_is_tried():
-    assert {key for key, *_ in LIMITS} == set(vars(Policy()))
+    assert {key for key, *_ in LIMITS} | {"gradients"} == set(vars(Policy()))
 
 
 @pytest.mark.parametrize("key", ["min_lr", "max_lr"])
@@ -114,10 +124,35 @@ def test_a_phase_that_is_none_is_declined(phase):
     assert "phases are counted from 1" in training_violation(Policy(), ask, PAST)
 
 
-def test_a_gradient_is_among_the_terms():
-    gradient = replace(ASK, assignment=replace(ASK.assignment, returns="gradient", terms=()))
-    assert training_violation(Policy(terms=("gradient",)), gradient, PAST) is None
-    assert training_violation(Policy(terms=()), gradient, PAST) == "[policy] terms = [], requested is 'gradient'"
+@pytest.mark.parametrize("kind", ["gradient", "compressed-gradient"])
+def test_no_gradient_leaves_unless_the_owner_says_so(kind):
+    asked = replace(ASK, assignment=replace(ASK.assignment, returns=kind, terms=()))
+    for policy, ask in ((Policy(gradients=True), asked), (Policy(), ASK)):  # the second is for an update
+        assert training_violation(policy, ask, PAST) is None
+    text = training_violation(Policy(), asked, PAST)
+    assert text == gradient_violation(Policy(), kind)
+    assert text.startswith("[policy] gradients = false, requested is a gradient, ")
+
+
+def test_terms_that_name_a_gradient_allow_the_one_that_there_was_before():
+    named = Policy(terms=("gradient",))
+    assert gradient_violation(named, "gradient") is None
+    assert "gradients = false" in gradient_violation(named, "compressed-gradient")
+    assert "gradients = false" in gradient_violation(named, True)  # a kind of another release
+    assert gradient_violation(replace(named, gradients=True), "compressed-gradient") is None
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_terms_without_a_gradient_allow_none(gradients):
+    policy = Policy(terms=(), gradients=gradients)
+    assert gradient_violation(policy, "gradient") == "[policy] terms = [], requested is 'gradient'"
+
+
+def test_rows_are_counted_only_where_the_owner_has_a_limit():
+    assert rows_violation(Policy(), lambda: pytest.fail("counted")) is None
+    assert rows_violation(Policy(min_examples=7), lambda: 7) is None
+    text = "[policy] min_examples = 7, requested is a training on 6 different rows"
+    assert rows_violation(Policy(min_examples=7), lambda: 6) == text
 
 
 def test_no_term_is_requested_twice_and_its_memory_counts():

@@ -188,6 +188,7 @@ def test_a_check_says_what_the_roster_and_the_policy_would_refuse(project):
         "rank = 32, but the roster allows 16": {"rank": 32},
         "[policy] targets = ['query'] leaves out": {"policy": {"targets": ["query"]}},
         "[policy] max_rank = 2": {"policy": {"max_rank": 2}},
+        "[policy] min_examples = 9999": {"policy": {"min_examples": 9999}},
         "[policy] base = 'abc'": {"policy": {"base": "abc"}},
     }.items():
         file = project.node_file(name, like=name, stem=f"{name}-{zlib.crc32(told.encode())}", **change)

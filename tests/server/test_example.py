@@ -4,7 +4,10 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
+import pytest
+
 import server
+from common.errors import ConfigError
 from common.settings.reader import read_toml
 from common.settings.recipe import LoraSettings, Rule, Steps
 from common.settings.server import RunBase, ServerFile
@@ -15,10 +18,12 @@ EXAMPLE = Path(server.__file__).with_name("example.toml")
 TABLES = {"base": RunBase, "lora": LoraSettings, "train": Steps, "server": Rule}
 
 
-def uncommented(folder):
-    """Return the example with every key set."""
+def uncommented(folder, algorithm="fedsgd"):
+    """Return the example with every key set, and the algorithm that has them all."""
     file = folder / "whole.toml"
-    file.write_text(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text()))
+    text = re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text())
+    assert '\nalgorithm = "increments"' in text
+    file.write_text(text.replace('\nalgorithm = "increments"', f'\nalgorithm = "{algorithm}"'))
     return file
 
 
@@ -32,6 +37,12 @@ def test_it_shows_every_key_and_each_can_be_used(tmp_path):
     assert {field.name for field in fields(ServerFile)} == tables.keys()
     for name, kind in TABLES.items():
         assert {field.name for field in fields(kind)} == tables[name].keys()
+
+
+def test_it_asks_for_no_gradients_as_it_stands(tmp_path):
+    assert read_server(EXAMPLE).server.algorithm == "increments"
+    with pytest.raises(ConfigError, match='rank_shared = 16, but algorithm = "increments" has no such setting'):
+        read_server(uncommented(tmp_path, "increments"))  # control: fedsgd's keys are not for it
 
 
 def test_what_it_calls_a_default_is_one(tmp_path):
@@ -50,6 +61,11 @@ def test_what_it_calls_a_default_is_one(tmp_path):
         "metrics",
     }  # paths are relative to the file
     assert {f.name for f in fields(Rule) if getattr(shown.server, f.name) != getattr(default.server, f.name)} == {
+        "algorithm",
         "rank_global",
         "rank_kept",
+        "rank_shared",
+        "optimizer",
+        "betas",
+        "weights",
     }

@@ -8,6 +8,7 @@ import tomli_w
 from common.errors import ConfigError
 from common.settings.reader import to_tables
 from server.settings import read_server
+from tests.helpers.server.refused_rules import ILL_FORMED, MEANINGLESS
 
 LEAST = {"project": "cardio", "run": "first", "rounds": 4}
 
@@ -75,3 +76,17 @@ def test_a_begun_run_takes_unset_keys_from_its_own_config(tmp_path):
 def test_a_rule_that_cannot_run_is_told_before_any_node_connects(server, said, tmp_path):
     with pytest.raises(ConfigError, match=said):
         read_server(written(tmp_path, server=server))
+
+
+@pytest.mark.parametrize(("server", "said"), MEANINGLESS + ILL_FORMED)
+def test_keys_that_mean_nothing_together_are_told_before_any_node_connects(server, said, tmp_path):
+    with pytest.raises(ConfigError) as refused:
+        read_server(written(tmp_path, server=server))
+    assert all(words in str(refused.value) for words in said)
+
+
+@pytest.mark.parametrize(
+    "server", [{"hold": 3, "mode": "b"}, {"hold": "never"}, {"algorithm": "fedsgd", "hold": 3, "betas": [0.9, 0.99]}]
+)
+def test_control_keys_that_mean_something_together_are_read(server, tmp_path):
+    assert read_server(written(tmp_path, server=server)).server.hold == server["hold"]

@@ -5,6 +5,7 @@ import pytest
 
 from simulations.tiny_base import tiny_base
 from tests.helpers.end_to_end.command import TINY, call, end, refusal, settings, start
+from tests.helpers.server.refused_rules import ILL_FORMED, MEANINGLESS
 from tests.helpers.simulations.runs import BRIEF, toy_rows, write_recipe
 
 
@@ -64,6 +65,18 @@ def test_in_a_process_of_its_own(tmp_path):
 def test_a_wrong_setting_is_named_with_its_remedy(tmp_path, assignment, said):
     message = refused(tmp_path, assignment)
     assert all(part in message for part in said), message
+
+
+@pytest.mark.parametrize(("server", "said"), MEANINGLESS + ILL_FORMED)
+def test_keys_of_a_rule_that_mean_nothing_are_named_with_their_remedy(tmp_path, server, said):
+    message = refused(tmp_path, *(f"server.{key}={json.dumps(value)}" for key, value in server.items()))
+    assert all(part in message for part in said), message
+
+
+def test_a_shared_rank_below_that_of_a_client_is_refused(tmp_path):
+    asked = "server.algorithm=fedsgd", "clients.ranks=[4, 16]"
+    message = refused(tmp_path, *asked, "server.rank_shared=8")
+    assert "[server] rank_shared = 8 is below the largest rank of a node, 16; raise rank_shared" in message
 
 
 def test_every_wrong_key_is_named_at_once(tmp_path):

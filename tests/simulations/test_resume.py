@@ -165,3 +165,21 @@ def test_the_comparison_sees_a_changed_bit(copy, undisturbed):
     (copy / "metrics.jsonl").write_text("\n".join([*lines[:-1], json.dumps(changed)]) + "\n")
     assert not same_result(copy, undisturbed)
     assert [entry["round"] for entry in entries(copy)] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_run_that_began_before_directions_were_new_goes_on_in_its_first_span(tmp_path):
+    """As an earlier release left it: without the key, and with what is now `hold = "never"`."""
+    asked = (*RESUMED, "server.mode=b", "server.hold=never")
+    whole = run_tiny(tmp_path, *asked, name="whole")
+    process = start("simulate", TINY, "--out", tmp_path, "--name", "run", *settings(*asked))
+    run = tmp_path / "run"
+    wait_for_line(process, run / "journal" / "log.jsonl", 3)
+    process.kill()
+    end(process)
+    config = run / "config.toml"
+    lines = config.read_text().splitlines(keepends=True)
+    config.write_text("".join(line for line in lines if not line.startswith("hold = ")))
+    assert len(config.read_text()) < sum(map(len, lines))
+    assert 2 < len(hashes(run)) < len(hashes(whole))
+    assert call("simulate", TINY, "--resume", run, *settings(*RESUMED, "server.mode=b")).status == 0
+    assert same_result(run, whole)

@@ -63,11 +63,29 @@ def test_a_wrong_value_has_its_word(name, value, word):
     assert invalid.value.reason == word
 
 
-@pytest.mark.parametrize("field", [field.name for field in fields(TrainReply)])
+OPTIONAL = {"noise"}
+"""Fields that earlier releases do not send."""
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(TrainReply) if field.name not in OPTIONAL])
 def test_no_value_may_be_missing(field):
     """Not even one with a default: the round is what the server asked for, repeated."""
     with pytest.raises(InvalidValue, match=field):
         TrainReply.from_values({name: value for name, value in REPLY.to_values().items() if name != field})
+
+
+def without(message, *names):
+    return {name: value for name, value in message.to_values().items() if name not in names}
+
+
+def test_what_earlier_releases_do_not_send_has_its_default():
+    assert TrainReply.from_values(without(REPLY, *OPTIONAL)) == REPLY
+    training = Training((0.1, 0.2), 4)
+    assert Training.from_values(without(training, "draw", "begin")) == training
+    with pytest.raises(InvalidValue, match="noise"):
+        TrainReply.from_values(REPLY.to_values() | {"noise": -1.0})  # control: it is checked where it is there
+    with pytest.raises(InvalidValue, match="batch"):
+        Training.from_values(without(training, "batch"))
 
 
 def test_a_reply_belongs_to_one_round_and_phase():

@@ -43,8 +43,8 @@ def test_a_nodes_file_holds_base_and_data_as_values_and_gives_them_back():
 
 
 def test_settings_without_the_keys_of_later_tasks_have_the_hash_of_the_first_release():
-    """Shares and norms had no bound then, which is not the default any more."""
-    before = {"server": {"max_share": 1.0, "norm_bound": 0.0}}
+    """Shares and norms had no bound then, A had no term and weights had one default, which is not so any more."""
+    before = {"server": {"max_share": 1.0, "norm_bound": 0.0, "hold": "never", "weights": "examples"}}
     recipe = parse_settings(Recipe, LEAST | before, "r.toml")
     other = parse_settings(Recipe, with_keys(data={"beta": 0.2}) | before, "r.toml")
     assert config_hash(recipe) == "b2622eeb1629945d79d27b8ce1a7c6c2d2a0bbd585ccb39e4954c02d7a7dee5f"

@@ -5,6 +5,7 @@ import pytest
 
 from common.adapters import lowrank
 from common.adapters.codec import encode_adapter
+from common.errors import ConfigError
 from common.protocol.assignment import RankPattern, Update
 from common.protocol.messages import pack_update
 from common.settings.recipe import LoraSettings
@@ -149,3 +150,73 @@ def test_the_scale_of_an_assignment_is_alpha_over_rank():
         state = algorithm.initial(SHAPES)
         assert [algorithm.assign(state, "ada", RankPattern(rank)).scaling for rank in (4, 8)] == [4.0, 2.0]
     assert LoraSettings().scaling(4) == 1.0
+
+
+# --- new directions where A is not trained ---
+
+
+def row_space(algorithm, state, name="square"):
+    """Return the rank of the global update: its row space is all that clients have ever moved in."""
+    return np.linalg.matrix_rank(dense(algorithm.total_update(state)[name]), tol=1e-6)
+
+
+def after_b(count, **options):
+    return after_rounds(count, ranks=(2, 5, 8), cohort=(2, 5, 8), mode="b", **options)
+
+
+@pytest.mark.parametrize("algorithm", ["increments", "fedlin"])
+@pytest.mark.parametrize(("hold", "redrawn_twice"), [("auto", 3), (1, 3), (2, 5), (3, 7)])
+def test_after_two_redraws_the_row_space_is_more_than_one_a(algorithm, hold, redrawn_twice):
+    held = after_b(redrawn_twice - 1 if hold in ("auto", 1) else hold, algorithm=algorithm, hold=hold)
+    assert row_space(*held[:2]) == (8 + 4 if hold in ("auto", 1) else 8)
+    assert row_space(*after_b(redrawn_twice, algorithm=algorithm, hold=hold)[:2]) == 8 + 2 * 4
+
+
+def test_control_a_warm_a_that_is_never_redrawn_keeps_its_first_span():
+    algorithm, state, _ = after_b(6, hold="never")
+    assert row_space(algorithm, state) == 8
+    first, last = (start(algorithm, each, 8)["square"].a for each in (algorithm.initial(SHAPES), state))
+    assert np.linalg.svd(first @ last.T)[1].min() == pytest.approx(1, abs=1e-5)  # cosines between the spans
+
+
+def test_half_of_a_redrawn_a_is_where_the_last_sum_pointed():
+    algorithm, state, sent = after_b(2, hold=2)
+    a = start(algorithm, state, 8)["square"].a
+    assert orthonormal(a)
+    inside = np.linalg.norm(a @ np.linalg.svd(delta(sent, "square"))[2][:8].T, axis=1)
+    assert np.allclose(inside[:4], 1, atol=1e-5)
+    assert np.all(inside[4:] < 0.9)
+
+
+def test_an_a_of_one_row_is_new_at_each_redraw():
+    algorithm, state, _ = after_rounds(3, ranks=(1,), cohort=(1, 1), mode="b")
+    assert row_space(algorithm, state) == 3
+    algorithm, state, _ = after_rounds(3, ranks=(1,), cohort=(1, 1), mode="b", hold="never")
+    assert row_space(algorithm, state) == 1  # control
+
+
+@pytest.mark.parametrize("mode", ["both", "b"])
+@pytest.mark.parametrize("a", ["warm", "fresh", "gaussian"])
+def test_hold_is_as_if_it_was_never_there_but_for_a_warm_a_that_is_not_trained(mode, a):
+    auto, never = (after_rounds(3, mode=mode, a=a, hold=hold)[1].parts for hold in ("auto", "never"))
+    same = all(f.a.tobytes() == never["next"][name].a.tobytes() for name, f in auto["next"].items())
+    assert same == ((mode, a) != ("b", "warm"))
+
+
+@pytest.mark.parametrize("algorithm", ["increments", "fedlin"])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"mode": "both"},
+            'hold = 3 is for a warm A that is not trained, but mode = "both" trains it; remove hold',
+        ),
+        ({"mode": "b", "a": "fresh"}, 'but a = "fresh" draws a new one in each round; remove hold, or set a = "warm"'),
+        ({"mode": "b", "a": "gaussian"}, 'but a = "gaussian" draws a new one'),
+    ],
+)
+def test_a_hold_that_means_nothing_is_refused(algorithm, options, said):
+    with pytest.raises(ConfigError, match=said if algorithm == "increments" or options["mode"] == "b" else "fedlin"):
+        make(algorithm, hold=3, **options)
+    make(algorithm, hold="auto", **{"mode": "b"} | {k: v for k, v in options.items() if k == "a"})  # control
+    make(algorithm, hold=3, mode="b")  # control

@@ -121,6 +121,23 @@ def test_whoever_was_turned_away_for_good_is_not_asked_again():
     assert refused(participants) == {("dan", "base")}
 
 
+class Owned(NumpyNode):
+    """A node whose owner lets no gradient leave."""
+
+    def answer(self, kind, payload):
+        return "policy" if "gradients" in payload.values else super().answer(kind, payload)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "compressed-gradient", None])
+def test_a_node_that_sends_no_gradients_is_refused_by_name_before_the_first_round(kind):
+    messenger = MemoryExchange([ADA, Owned("own", 4)])
+    participants = joined(messenger, Participants(messenger, RunModel(described(), 4), "query-value", gradients=kind))
+    assert participants.states() == {"ada": "ready", "own": "refused: policy" if kind else "ready"}
+    assert refused(participants) == ({("own", "policy")} if kind else set())
+    joined(messenger, participants)
+    assert asked(messenger) == [["ada", "own"]]  # its owner's file is read once
+
+
 def nonsense(**changes):
     def change(values: Mapping[str, object]):
         return {key: value for key, value in (dict(values) | changes).items() if value is not None}
