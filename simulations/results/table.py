@@ -1,0 +1,58 @@
+"""The Markdown table of a comparison."""
+
+from collections.abc import Iterable, Sequence
+
+from simulations.results.records import Records
+from simulations.results.statistics import Estimate, Line, lines
+from simulations.results.tasks import Task, Trial
+
+_HEAD = (
+    "| rule | exchanges x batches | rate | each seed | accuracy | beyond {reference} | gap closed | MB up | down |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+)
+
+
+def lines_of(task: Task, chosen: Iterable[Trial], records: Records) -> list[Line]:
+    """Return a line for each way to run a method that has records; none before both references have."""
+    ways = [
+        {record.seed: record for record in records if (record.method, record.steps, record.rate) == trial.key[:3]}
+        for trial in chosen
+    ]
+    named = {(record.method, record.steps): way for way in ways for record in way.values()}
+    pooled, reference = (named.get((method.name, method.steps[0])) for method in task.methods[:2])
+    return lines(ways, pooled, reference) if pooled and reference else []
+
+
+def page(task: Task, found: Sequence[Line], command: str, picture: str) -> str:
+    """Return the page: title, how it was made, figure and table."""
+    head = [each.format(reference=task.methods[1].name) for each in _HEAD]
+    how = (
+        f"{task.batches} batches a client in every row; the rate is the best of three on {task.valid_rows} "
+        f"validation rows of seed 1; accuracy on {task.test_rows} further rows, a mean over the seeds. In brackets the "
+        "95 % interval of a paired bootstrap over rows within seeds."
+    )
+    body = [f"# {task.title}", "", f"`{command}`", "", how, "", f"![{task.title}]({picture})", ""]
+    return "\n".join([*body, *head, *map(_row, found), ""])
+
+
+def _row(line: Line) -> str:
+    first, own = line.records[0], line.records
+    each = " / ".join(f"{record.accuracy:.3f}" for record in own)
+    up, down = (sum(getattr(record, way) for record in own) / len(own) / 1e6 for way in ("up", "down"))
+    cells = (
+        first.method,
+        f"{first.exchanges} x {first.steps}",
+        f"{first.rate:g}",
+        each,
+        f"{line.accuracy:.3f}",
+        _spell(line.gain, "+.3f", 1),
+        _spell(line.closed, ".0f", 100),
+        f"{up:.1f}",
+        f"{down:.1f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def _spell(each: Estimate, form: str, scale: float) -> str:
+    value, low, high = (format(scale * number, form) for number in (each.value, each.low, each.high))
+    return f"{value} [{low}, {high}]" + (" %" if scale == 100 else "")

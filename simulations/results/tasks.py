@@ -1,0 +1,111 @@
+"""The comparisons as data: a task, the methods that compete on it, and one trial of a method."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.settings.recipe import Recipe
+from server.algorithms import algorithm_named
+from simulations.recipe import read_recipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+Key = tuple[str, int, float, int]
+"""Method, batches between two exchanges, learning rate and seed."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Args:
+        name: of the row.
+        settings: overrides of the recipe, KEY=VALUE.
+        steps: batches of a client from one exchange to the next, one number for each way to run the method.
+        rates: the learning rates that it may choose from.
+        pooled: one client has the rows of all, and computes as much as all.
+    """
+
+    name: str
+    settings: tuple[str, ...]
+    steps: tuple[int, ...]
+    rates: tuple[float, ...]
+    pooled: bool = False
+
+
+@dataclass(frozen=True)
+class Task:
+    """A comparison at equal client compute.
+
+    Args:
+        title: of its table and figure.
+        recipe: its file, in `simulations/recipes`.
+        settings: overrides of the recipe, KEY=VALUE.
+        methods: that compete; the first two are pooled training and what the others are compared with.
+        batches: that each client computes in a trial, whatever the method is.
+        test_rows: rows that a trial is tested on.
+        valid_rows: further held-out rows, on which rates are chosen.
+    """
+
+    title: str
+    recipe: str
+    settings: tuple[str, ...]
+    methods: tuple[Method, ...]
+    batches: int = 96
+    test_rows: int = 2000
+    valid_rows: int = 500
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a method; its key names its record."""
+
+    method: Method
+    steps: int
+    rate: float
+    seed: int
+
+    @property
+    def key(self) -> Key:
+        """Return method, steps, rate and seed."""
+        return self.method.name, self.steps, self.rate, self.seed
+
+    def recipe(self, task: Task) -> Recipe:
+        """Return the recipe of this trial, with as many rounds as the task's compute allows."""
+        own = [*task.settings, *self.method.settings, f"train.steps={self.steps}", f"train.lr={self.rate}"]
+        own += [f"data.test_rows={task.test_rows + task.valid_rows}", f"seed={self.seed}", "train.rounds=1"]
+        recipe = read_recipe(RECIPES / task.recipe, own)
+        rounds = task.batches // (self.steps * algorithm_named(recipe.server.algorithm).phases)
+        return read_recipe(RECIPES / task.recipe, [*own, f"train.rounds={rounds}"])
+
+
+def first_trials(methods: Sequence[Method]) -> list[Trial]:
+    """Return the trials on which rates are chosen: every method at each of its rates, on the first seed."""
+    return [Trial(m, steps, rate, 1) for m in methods for steps in m.steps for rate in m.rates]
+
+
+_FEDSGD = ("server.algorithm=fedsgd",)
+_MILD_RATES = 0.005, 0.01, 0.02
+_SGD_RATES = 0.01, 0.02, 0.04
+
+SKEW = (
+    # One client computes what eight do: batches of 128 rows, in eight passes of 16.
+    Method("pooled", (*_FEDSGD, "train.accumulate=8"), (1,), _MILD_RATES, pooled=True),
+    Method("increments", (), (8, 4), _MILD_RATES),
+    Method("HetLoRA", ("server.algorithm=hetlora",), (8,), _MILD_RATES),
+    Method("FedIT, rank 8", ("server.algorithm=fedit", "clients.ranks=[8]"), (8,), _MILD_RATES),
+    Method("FLoRA-like", ("server.a=gaussian", "server.rank_global=384"), (8,), _MILD_RATES),
+    Method("FedProx", ("server.proximal=0.1",), (8,), _MILD_RATES),
+    Method("fedlin", ("server.algorithm=fedlin", "server.mode=b"), (4,), _MILD_RATES),
+    Method("fedsgd", _FEDSGD, (8, 4, 2, 1), _SGD_RATES),
+    Method("fedsgd, B alone", (*_FEDSGD, "server.mode=b"), (2, 1), _SGD_RATES),
+)
+"""The rules of the project and of the literature, on labels that hardly overlap between clients."""
+
+_RANKS = "clients.ranks=[1,2,4,4,8,8,16,16]"
+_LEADERS = tuple(method for method in SKEW if method.name in ("pooled", "increments", "fedlin", "fedsgd"))
+
+TASKS: Mapping[str, Task] = {
+    "skew": Task("Library docs, Dirichlet 0.1", "docs.toml", ("clients.beta=0.1",), SKEW),
+    "mild": Task("Library docs, Dirichlet 1.0", "docs.toml", (), _LEADERS),
+    "banking": Task("Banking77, Dirichlet 0.1", "banking.toml", ("clients.beta=0.1", "clients.count=8", _RANKS), _LEADERS),
+}
