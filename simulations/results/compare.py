@@ -46,7 +46,7 @@ def choose_rates(first: Iterable[Trial], records: Records) -> list[Trial]:
 def run_trial(task: Task, trial: Trial) -> Record:
     """Train and test."""
     recipe = trial.recipe(task)
-    nodes = load_nodes(recipe, task.valid_rows, trial.method.pooled)
+    nodes = load_nodes(recipe, task.valid_rows, trial.method.pooled, trial.method.calibrated)
     began = time.monotonic()
     adapter, traffic = train_rounds(recipe, nodes)
     seconds, node = time.monotonic() - began, next(iter(nodes.nodes.values()))

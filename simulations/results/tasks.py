@@ -23,6 +23,7 @@ class Method:
         steps: batches of a client from one exchange to the next, one number for each way to run the method.
         rates: the learning rates that it may choose from.
         pooled: one client has the rows of all, and computes as much as all.
+        calibrated: clients train logits that are calibrated by their own label counts.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Method:
     steps: tuple[int, ...]
     rates: tuple[float, ...]
     pooled: bool = False
+    calibrated: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ SKEW = (
     Method("FedIT, rank 8", ("server.algorithm=fedit", "clients.ranks=[8]"), (8,), _MILD_RATES),
     Method("FLoRA-like", ("server.a=gaussian", "server.rank_global=384"), (8,), _MILD_RATES),
     Method("FedProx", ("server.proximal=0.1",), (8,), _MILD_RATES),
+    Method("increments, calibrated", (), (8,), _MILD_RATES, calibrated=True),
     Method("fedlin", ("server.algorithm=fedlin", "server.mode=b"), (4,), _MILD_RATES),
     Method("fedsgd", _FEDSGD, (8, 4, 2, 1), _SGD_RATES),
     Method("fedsgd, B alone", (*_FEDSGD, "server.mode=b"), (2, 1), _SGD_RATES),
@@ -107,5 +110,7 @@ _LEADERS = tuple(method for method in SKEW if method.name in ("pooled", "increme
 TASKS: Mapping[str, Task] = {
     "skew": Task("Library docs, Dirichlet 0.1", "docs.toml", ("clients.beta=0.1",), SKEW),
     "mild": Task("Library docs, Dirichlet 1.0", "docs.toml", (), _LEADERS),
-    "banking": Task("Banking77, Dirichlet 0.1", "banking.toml", ("clients.beta=0.1", "clients.count=8", _RANKS), _LEADERS),
+    "banking": Task(
+        "Banking77, Dirichlet 0.1", "banking.toml", ("clients.beta=0.1", "clients.count=8", _RANKS), _LEADERS
+    ),
 }

@@ -10,9 +10,9 @@ from tests.helpers.simulations.runs import BRIEF, hashes, records, run_tiny
 FEDSGD = "server.algorithm=fedsgd"
 
 
-def trained(*settings, pooled=False):
+def trained(*settings, **kind):
     recipe = read_recipe(TINY, [*BRIEF, *settings])
-    return train_rounds(recipe, load_nodes(recipe, 5, pooled))
+    return train_rounds(recipe, load_nodes(recipe, 5, **kind))
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,15 @@ def test_pooled_training_reads_as_many_rows_as_all_clients_do():
     apart, pooled = trained(FEDSGD), trained(FEDSGD, "train.accumulate=4", pooled=True)
     assert pooled[1].rows == 2 * 3 * 4 * 16
     assert abs(apart[1].rows - pooled[1].rows) <= 4 * 2 * 3
+
+
+def test_calibrated_clients_learn_something_else():
+    assert adapter_hash(trained(calibrated=True)[0]) != adapter_hash(trained()[0])
+
+
+def test_calibration_adds_the_logarithm_of_each_label_s_share():
+    nodes = load_nodes(read_recipe(TINY, [*BRIEF]), 5, calibrated=True).nodes
+    for node in nodes.values():
+        prior, labels = node.train.objective.prior, [row.targets for row in node.train.rows]
+        assert prior.exp().sum() == pytest.approx(1)
+        assert prior.argmax() == max(set(labels), key=labels.count)
