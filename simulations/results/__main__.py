@@ -48,7 +48,7 @@ def _write(name: str, task: Task, records: Records) -> None:
     if not found:
         first, second = task.methods[:2]
         raise ConfigError(f"there are no records of {first.name} and {second.name} yet; run it with --workers 1")
-    text = page(task, found, f"python -m simulations.results {name}", f"{name}.svg")
+    text = page(task, found, records, f"python -m simulations.results {name}", f"{name}.svg")
     (HERE / f"{name}.md").write_text(text, encoding="utf-8")
     draw(task.title, found, HERE / f"{name}.svg")
     print(text)

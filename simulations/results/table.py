@@ -1,6 +1,7 @@
 """The Markdown table of a comparison."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from simulations.results.records import Records
 from simulations.results.statistics import Estimate, Line, lines
@@ -23,26 +24,35 @@ def lines_of(task: Task, chosen: Iterable[Trial], records: Records) -> list[Line
     return lines(ways, pooled, reference) if pooled and reference else []
 
 
-def page(task: Task, found: Sequence[Line], command: str, picture: str) -> str:
-    """Return the page: title, how it was made, figure and table."""
+def page(task: Task, found: Sequence[Line], records: Records, command: str, picture: str) -> str:
+    """Return the page: title, how it was made, figure and table.
+
+    Args:
+        task: of the comparison.
+        found: its lines.
+        records: all that there are, which tell how many rates were tried.
+        command: that made the page.
+        picture: file of the figure.
+    """
+    tried = Counter((record.method, record.steps) for record in records if record.seed == 1)
     head = [each.format(reference=task.methods[1].name) for each in _HEAD]
     how = (
-        f"{task.batches} batches a client in every row; the rate is the best of three on {task.valid_rows} "
-        f"validation rows of seed 1; accuracy on {task.test_rows} further rows, a mean over the seeds. In brackets the "
-        "95 % interval of a paired bootstrap over rows within seeds."
+        f"{task.batches} batches a client in every row. The rate is the best of those tried, on {task.valid_rows} "
+        f"validation rows of seed 1; accuracy is on {task.test_rows} further rows, a mean over the seeds. In brackets "
+        f"the 95 % interval of a paired bootstrap over rows within seeds. Settings: {', '.join(task.settings)}."
     )
     body = [f"# {task.title}", "", f"`{command}`", "", how, "", f"![{task.title}]({picture})", ""]
-    return "\n".join([*body, *head, *map(_row, found), ""])
+    return "\n".join([*body, *head, *(_row(line, tried) for line in found), ""])
 
 
-def _row(line: Line) -> str:
+def _row(line: Line, tried: Mapping[tuple[str, int], int]) -> str:
     first, own = line.records[0], line.records
     each = " / ".join(f"{record.accuracy:.3f}" for record in own)
     up, down = (sum(getattr(record, way) for record in own) / len(own) / 1e6 for way in ("up", "down"))
     cells = (
         first.method,
         f"{first.exchanges} x {first.steps}",
-        f"{first.rate:g}",
+        f"{first.rate:g}, of {tried[first.method, first.steps]}",
         each,
         f"{line.accuracy:.3f}",
         _spell(line.gain, "+.3f", 1),

@@ -58,7 +58,7 @@ def test_the_table_has_a_row_for_each_way(tmp_path):
     records, trials = Records(tmp_path / "a"), first_trials(TASK.methods)
     for trial in trials:
         records.add(record(trial, right="11" if trial.method is POOLED else "01"))
-    text = page(TASK, lines_of(TASK, choose_rates(trials, records), records), "command", "a.svg")
+    text = page(TASK, lines_of(TASK, choose_rates(trials, records), records), records, "command", "a.svg")
     assert [line.split(" | ")[0] for line in text.splitlines() if line.startswith("| ")][2:] == [
         "| pooled",
         "| increments",
