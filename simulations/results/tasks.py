@@ -86,21 +86,21 @@ def first_trials(methods: Sequence[Method]) -> list[Trial]:
 
 
 _FEDSGD = ("server.algorithm=fedsgd",)
-_MILD_RATES = 0.005, 0.01, 0.02
-_SGD_RATES = 0.01, 0.02, 0.04
+_LOCAL_RATES = 0.002, 0.005, 0.01
+_SUM_RATES = 0.005, 0.01, 0.02
 
 SKEW = (
     # One client computes what eight do: batches of 128 rows, in eight passes of 16.
-    Method("pooled", (*_FEDSGD, "train.accumulate=8"), (1,), _MILD_RATES, pooled=True),
-    Method("increments", (), (8, 4), _MILD_RATES),
-    Method("HetLoRA", ("server.algorithm=hetlora",), (8,), _MILD_RATES),
-    Method("FedIT, rank 8", ("server.algorithm=fedit", "clients.ranks=[8]"), (8,), _MILD_RATES),
-    Method("FLoRA-like", ("server.a=gaussian", "server.rank_global=384"), (8,), _MILD_RATES),
-    Method("FedProx", ("server.proximal=0.1",), (8,), _MILD_RATES),
-    Method("increments, calibrated", (), (8,), _MILD_RATES, calibrated=True),
-    Method("fedlin", ("server.algorithm=fedlin", "server.mode=b"), (4,), _MILD_RATES),
-    Method("fedsgd", _FEDSGD, (8, 4, 2, 1), _SGD_RATES),
-    Method("fedsgd, B alone", (*_FEDSGD, "server.mode=b"), (2, 1), _SGD_RATES),
+    Method("pooled", (*_FEDSGD, "train.accumulate=8"), (1,), _SUM_RATES, pooled=True),
+    Method("increments", (), (8, 4), _LOCAL_RATES),
+    Method("HetLoRA", ("server.algorithm=hetlora",), (8,), _LOCAL_RATES),
+    Method("FedIT, rank 8", ("server.algorithm=fedit", "clients.ranks=[8]"), (8,), _LOCAL_RATES),
+    Method("FLoRA-like", ("server.a=gaussian", "server.rank_global=384"), (8,), _LOCAL_RATES),
+    Method("FedProx", ("server.proximal=0.1",), (8,), _LOCAL_RATES),
+    Method("increments, calibrated", (), (8,), _LOCAL_RATES, calibrated=True),
+    Method("fedlin", ("server.algorithm=fedlin", "server.mode=b"), (4,), _LOCAL_RATES),
+    Method("fedsgd", _FEDSGD, (8, 4, 2, 1), _SUM_RATES),
+    Method("fedsgd, B alone", (*_FEDSGD, "server.mode=b"), (2, 1), _SUM_RATES),
 )
 """The rules of the project and of the literature, on labels that hardly overlap between clients."""
 
