@@ -44,7 +44,7 @@ def _open(file: Path) -> Records:
 
 
 def _write(name: str, task: Task, records: Records) -> None:
-    found = lines_of(task, choose_rates(first_trials(task.methods), records), records)
+    found = lines_of(task, choose_rates(first_trials(task), records), records)
     if not found:
         first, second = task.methods[:2]
         raise ConfigError(f"there are no records of {first.name} and {second.name} yet; run it with --workers 1")

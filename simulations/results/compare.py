@@ -27,10 +27,10 @@ def compare(task: Task, records: Records, seeds: int, workers: int, tell: Tell) 
         workers: processes, each with one thread.
         tell: gets a line for each new record.
     """
-    first = first_trials(task.methods)
-    _run(task, first, records, workers, tell)
+    first = first_trials(task)
+    _run(first, records, workers, tell)
     chosen = choose_rates(first, records)
-    _run(task, [replace(t, seed=seed) for seed in range(2, seeds + 1) for t in chosen], records, workers, tell)
+    _run([replace(t, seed=seed) for seed in range(2, seeds + 1) for t in chosen], records, workers, tell)
 
 
 def choose_rates(first: Iterable[Trial], records: Records) -> list[Trial]:
@@ -43,9 +43,9 @@ def choose_rates(first: Iterable[Trial], records: Records) -> list[Trial]:
     return list(best.values())
 
 
-def run_trial(task: Task, trial: Trial) -> Record:
+def run_trial(trial: Trial) -> Record:
     """Train and test."""
-    recipe = trial.recipe(task)
+    recipe, task = trial.recipe, trial.task
     nodes = load_nodes(recipe, task.valid_rows, trial.method.pooled, trial.method.calibrated)
     began = time.monotonic()
     adapter, traffic = train_rounds(recipe, nodes)
@@ -56,10 +56,10 @@ def run_trial(task: Task, trial: Trial) -> Record:
     return Record(*trial.key, task.batches // trial.steps, *measured, *sent, round(seconds, 1))
 
 
-def _run(task: Task, trials: Iterable[Trial], records: Records, workers: int, tell: Tell) -> None:
+def _run(trials: Iterable[Trial], records: Records, workers: int, tell: Tell) -> None:
     left = [trial for trial in trials if trial.key not in records]
     with ProcessPoolExecutor(workers, get_context("spawn"), _begin) as pool:
-        running = [pool.submit(run_trial, task, trial) for trial in left]
+        running = [pool.submit(run_trial, trial) for trial in left]
         try:
             for done, future in enumerate(as_completed(running), 1):
                 records.add(record := future.result())

@@ -18,6 +18,7 @@ class Record:
         steps: batches of a client from one exchange to the next.
         rate: learning rate.
         seed: of every random stream.
+        settings: hash of all settings.
         exchanges: of the trial.
         right: a bit a test row.
         loss: mean of the test rows, in nats.
@@ -33,6 +34,7 @@ class Record:
     steps: int
     rate: float
     seed: int
+    settings: str
     exchanges: int
     right: str
     loss: float
@@ -46,7 +48,7 @@ class Record:
     @property
     def key(self) -> Key:
         """Return what names the trial."""
-        return self.method, self.steps, self.rate, self.seed
+        return self.method, self.steps, self.rate, self.seed, self.settings
 
     @property
     def accuracy(self) -> float:

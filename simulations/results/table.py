@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from simulations.results.records import Records
 from simulations.results.statistics import Estimate, Line, lines
-from simulations.results.tasks import Task, Trial
+from simulations.results.tasks import Task, Trial, first_trials
 
 _HEAD = (
     "| rule | exchanges x batches | rate | each seed | accuracy | beyond {reference} | gap closed | MB up | down |",
@@ -15,10 +16,9 @@ _HEAD = (
 
 def lines_of(task: Task, chosen: Iterable[Trial], records: Records) -> list[Line]:
     """Return a line for each way to run a method that has records; none before both references have."""
-    ways = [
-        {record.seed: record for record in records if (record.method, record.steps, record.rate) == trial.key[:3]}
-        for trial in chosen
-    ]
+    seeds = sorted({record.seed for record in records})
+    keys = [{seed: replace(trial, seed=seed).key for seed in seeds} for trial in chosen]
+    ways = [{seed: records[key] for seed, key in each.items() if key in records} for each in keys]
     named = {(record.method, record.steps): way for way in ways for record in way.values()}
     pooled, reference = (named.get((method.name, method.steps[0])) for method in task.methods[:2])
     return lines(ways, pooled, reference) if pooled and reference else []
@@ -34,7 +34,7 @@ def page(task: Task, found: Sequence[Line], records: Records, command: str, pict
         command: that made the page.
         picture: file of the figure.
     """
-    tried = Counter((record.method, record.steps) for record in records if record.seed == 1)
+    tried = Counter((t.method.name, t.steps) for t in first_trials(task) if t.key in records)
     head = [each.format(reference=task.methods[1].name) for each in _HEAD]
     how = (
         f"{task.batches} batches a client in every row. The rate is the best of those tried, on {task.valid_rows} "

@@ -1,16 +1,18 @@
 """The comparisons as data: a task, the methods that compete on it, and one trial of a method."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from common.settings.recipe import Recipe
+from common.settings.resume import config_hash
 from server.algorithms import algorithm_named
 from simulations.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-Key = tuple[str, int, float, int]
-"""Method, batches between two exchanges, learning rate and seed."""
+Key = tuple[str, int, float, int, str]
+"""Method, batches between two exchanges, learning rate, seed, and the hash of all settings."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a method; its key names its record."""
+    """One run of a method; its key names its record, which belongs to no other settings."""
 
+    task: Task
     method: Method
     steps: int
     rate: float
@@ -68,21 +71,27 @@ class Trial:
 
     @property
     def key(self) -> Key:
-        """Return method, steps, rate and seed."""
-        return self.method.name, self.steps, self.rate, self.seed
+        """Return what names the trial."""
+        return self.method.name, self.steps, self.rate, self.seed, config_hash(self.recipe)
 
-    def recipe(self, task: Task) -> Recipe:
+    @property
+    def recipe(self) -> Recipe:
         """Return the recipe of this trial, with as many rounds as the task's compute allows."""
-        own = [*task.settings, *self.method.settings, f"train.steps={self.steps}", f"train.lr={self.rate}"]
-        own += [f"data.test_rows={task.test_rows + task.valid_rows}", f"seed={self.seed}", "train.rounds=1"]
-        recipe = read_recipe(RECIPES / task.recipe, own)
-        rounds = task.batches // (self.steps * algorithm_named(recipe.server.algorithm).phases)
-        return read_recipe(RECIPES / task.recipe, [*own, f"train.rounds={rounds}"])
+        return _recipe(self)
 
 
-def first_trials(methods: Sequence[Method]) -> list[Trial]:
+@cache
+def _recipe(trial: Trial) -> Recipe:
+    task, file = trial.task, RECIPES / trial.task.recipe
+    own = [*task.settings, *trial.method.settings, f"train.steps={trial.steps}", f"train.lr={trial.rate}"]
+    own += [f"data.test_rows={task.test_rows + task.valid_rows}", f"seed={trial.seed}"]
+    phases = algorithm_named(read_recipe(file, own).server.algorithm).phases
+    return read_recipe(file, [*own, f"train.rounds={task.batches // (trial.steps * phases)}"])
+
+
+def first_trials(task: Task) -> list[Trial]:
     """Return the trials on which rates are chosen: every method at each of its rates, on the first seed."""
-    return [Trial(m, steps, rate, 1) for m in methods for steps in m.steps for rate in m.rates]
+    return [Trial(task, m, steps, rate, 1) for m in task.methods for steps in m.steps for rate in m.rates]
 
 
 _FEDSGD = ("server.algorithm=fedsgd",)

@@ -15,7 +15,7 @@ def right(share, rows, shift):
 
 
 def record(bits, seed):
-    return Record("a", 1, 0.1, seed, 96, bits, 0.0, bits, 0.0, 0, 0, 0, 0.0)
+    return Record("a", 1, 0.1, seed, "", 96, bits, 0.0, bits, 0.0, 0, 0, 0, 0.0)
 
 
 def test_the_share_of_the_gap_that_is_closed():
