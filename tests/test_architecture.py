@@ -65,6 +65,7 @@ INSIDE = {
     "server/monitoring": ("server/rounds", "server/transport", "server/settings"),
     "simulations/corpora": ("simulations/cache",),
     "simulations/report": (),
+    "simulations/results": ("simulations/*", "simulations/corpora"),
     "simulations/bench/training": ("simulations/bench", "simulations/*"),
     "simulations/bench/transport": ("simulations/bench", "simulations/*"),
     "simulations/bench": ("simulations/*",),

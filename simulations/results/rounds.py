@@ -1,0 +1,91 @@
+"""The rounds of a trial: the product's rule, shares, bounds, checks and client code, without grid, journal and tests.
+
+A simulation also measures each round on every node's own rows, which would cost more than many a round trains here.
+"""
+
+import tempfile
+from pathlib import Path
+
+from common.adapters.adapter import Adapter
+from common.protocol.assignment import CountedReply, RankPattern, Training
+from common.protocol.messages import RoundId
+from common.settings.recipe import Recipe
+from server.algorithms import AlgorithmSettings, WeightedUpdate, algorithm_named, create_algorithm, weights_of
+from server.algorithms.base import Phase
+from server.algorithms.weighting import ClientUpdate, find_shares, weighting_named
+from server.clipping.clip import NormBound
+from server.rounds.run_settings import RunSettings
+from server.rounds.validation import validate_reply
+from simulations.results.clients import Clients, Traffic
+from simulations.results.nodes import Nodes, announced
+
+
+def train_rounds(recipe: Recipe, nodes: Nodes) -> tuple[Adapter, Traffic]:
+    """Return the global update after the last round of a recipe, and what was sent for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        clients = Clients(nodes.nodes, Path(folder), recipe.server.codec)
+        return _Rounds(recipe, nodes, clients).run(), clients.traffic
+
+
+class _Rounds:
+    """The server of a trial, which hears all clients in every round."""
+
+    def __init__(self, recipe: Recipe, nodes: Nodes, clients: Clients) -> None:
+        self._settings, self._clients, self._model = RunSettings.from_recipe(recipe), clients, nodes.model
+        head = frozenset(module.name for module in nodes.model.head)
+        self._nodes, largest = nodes.nodes, max(node.settings.rank for node in nodes.nodes.values())
+        server = recipe.server
+        own = AlgorithmSettings(recipe.seed, (largest,), recipe.lora, server, head, recipe.train)
+        self._algorithm = create_algorithm(own)
+        self._rule = weighting_named(weights_of(server))
+        self._bound = NormBound(server.norm_bound, algorithm_named(server.algorithm).averages_apart)
+        self._rows = {name: announced(node) for name, node in nodes.nodes.items()}
+        self._norms: dict[int, list[float]] = {}
+        self._counted: dict[str, CountedReply] = {}
+        self._begun = dict.fromkeys(nodes.nodes, 0)
+
+    def run(self) -> Adapter:
+        """Return the global update after the last round."""
+        state = self._algorithm.initial(self._model.shapes)
+        while state.round < self._settings.train.rounds:
+            phases, number = self._algorithm.round(state), 1
+            phase = next(phases)
+            try:
+                while True:
+                    updates = self._exchange(phase, state.round + 1, number)
+                    phase, number = phases.send(updates), number + 1
+            except StopIteration as end:
+                state = end.value
+        return self._algorithm.broadcast_update(state)
+
+    def _exchange(self, phase: Phase, number: int, place: int) -> list[WeightedUpdate]:
+        round_id = RoundId(self._settings.config, number, "", self._model.fingerprint, phase=place)
+        trainings = self._trainings(phase, number, place)
+        updates = [self._ask(name, phase, round_id, trainings[name]) for name in sorted(self._nodes)]
+        rates, earlier = self._settings.training(number).learning_rates, self._norms.setdefault(place, [])
+        clipped = self._bound.clip(updates, rates, earlier)
+        earlier += [update.norm for update in updates]
+        self._counted |= {each.name: CountedReply(number, each.update, each.clip) for each in clipped}
+        shares = find_shares(clipped, self._rule, self._settings.server.max_share)
+        return [update.weighted(share) for update, share in zip(clipped, shares, strict=True)]
+
+    def _trainings(self, phase: Phase, number: int, place: int) -> dict[str, Training]:
+        """Return each client's settings; of an exchange of gradients, by the rows that the clients have."""
+        if phase.memory_begins is None:
+            common = self._settings.training(number)
+            return dict.fromkeys(self._nodes, Training(**vars(common) | {"phase": place}))
+        rows = {name: 1 if self._rule is weighting_named("uniform") else n for name, (n, _) in self._rows.items()}
+        return dict(self._settings.exchange(number, rows, lambda name: None, self._begun))
+
+    def _ask(self, name: str, phase: Phase, round_id: RoundId, training: Training) -> ClientUpdate:
+        rank = self._nodes[name].settings.rank
+        assignment = phase.assign(name, RankPattern.fitting(rank, self._model.shapes))
+        last = self._counted.get(name, CountedReply())
+        fresh = phase.memory_begins is not None and last.counted_round <= phase.memory_begins
+        reply = self._clients.answer(name, round_id, assignment, training, CountedReply() if fresh else last)
+        valid = validate_reply(reply, round_id, assignment, training)
+        self._begun[name] += valid.values.examples
+        values, own = valid.values, (name, rank, valid.values.examples, valid.values.tokens, valid.adapter)
+        return ClientUpdate(
+            *own, assignment, valid.norm, update=reply.blob_hash, predictions=self._rows[name][1], noise=values.noise
+        )

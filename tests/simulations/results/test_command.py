@@ -1,0 +1,26 @@
+import pytest
+from typer import Typer
+from typer.testing import CliRunner
+
+from simulations.results.__main__ import main
+
+APP = Typer()
+APP.command()(main)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["skwe"], "error: TASK = 'skwe' is unknown; did you mean 'skew'?"),
+        (
+            ["skew", "--workers", "0"],
+            "error: there are no records of pooled and increments yet; run it with --workers 1",
+        ),
+        (["skew", "--folder", "/dev/null/a"], "error: cannot make /dev/null/a: Not a directory; set another --folder"),
+    ],
+)
+def test_bad_input_ends_with_status_2(tmp_path, words, error):
+    folder = [] if "--folder" in words else ["--folder", str(tmp_path)]
+    ended = CliRunner().invoke(APP, [*words, *folder])
+    assert ended.exit_code == 2
+    assert ended.stderr.startswith(error.replace("'skew'?", ""))
