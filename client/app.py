@@ -33,6 +33,7 @@ from client.policy import (
     training_violation,
 )
 from client.settings import read_node
+from client.training.error_memory import ErrorMemory
 from client.training.evaluate import evaluate
 from client.training.progress import TrainingLog
 from client.training.terms import term_fault
@@ -130,7 +131,10 @@ def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
         targets, base = _targets(asked.values["targets"]), asked.values.get("base")
         if kind := asked.values.get("gradients"):
             _decline(file, gradient_violation(_policy(file), kind))
-    announced = describe_node(load_node(file), targets)
+    node = load_node(file)
+    if kind == "compressed-gradient":
+        ErrorMemory(file, node.settings.name, "").check_writable()
+    announced = describe_node(node, targets)
     if base not in (None, announced.model.fingerprint):
         log.error(
             "the server will refuse this node: the run's base model, tokenizer, targets, labels or max_length have "

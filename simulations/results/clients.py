@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from client.node import LocalNode, attach_lora
 from client.training.exchange import Exchange, answer_exchange
+
+from client.node import LocalNode, attach_lora
 from client.training.progress import ignore
 from client.training.train import train
 from common.adapters.codec import encode_adapter
