@@ -213,11 +213,18 @@ def verify(run: Run) -> None:
 
 @app.command()
 def algorithms() -> None:
-    """List the aggregation rules, each with a one-line description."""
+    """List the aggregation rules, each with a line on what it does, what travels, and what node and server keep."""
     from server.algorithms import ALGORITHMS
 
     for name, algorithm in ALGORITHMS.items():
         print(f"{name:12} {(sys.modules[algorithm.__module__].__doc__ or '').splitlines()[0]}")
+        told = {
+            "travels": algorithm.travels,
+            "node keeps": algorithm.node_keeps,
+            "server keeps": algorithm.server_keeps,
+        }
+        for what, text in told.items():
+            print(f"{'':12} {what + ':':13} {text}")
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ from server.algorithms.state import State
 class FactorAveraging(Algorithm):
     """The state of an averaging rule; `assign` and `reduce` are each rule's own."""
 
+    travels = "to a node the averaged factors at its rank; back the trained ones"
+    server_keeps = "the averaged factors"
     averages_apart = True
 
     def __init__(self, settings: AlgorithmSettings) -> None:

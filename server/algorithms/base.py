@@ -103,6 +103,12 @@ class Algorithm(Protocol):
     """The weighting rule where [server] weights is not set."""
     keys: frozenset[str] = frozenset()
     """Keys of [server] that not every algorithm has, and this one has."""
+    travels: str
+    """What goes to a node and back in a round."""
+    node_keeps: str = "nothing from one round to the next"
+    """What a node keeps from one round to the next."""
+    server_keeps: str
+    """What the server keeps from one round to the next."""
     asks_gradients: Returns | None = None
     """The kind of gradient that nodes are asked for, which a node's policy may not let leave; None for none."""
     one_rank: bool = False

@@ -29,6 +29,7 @@ from server.algorithms.state import State
 class FedLin(Increments):
     """Increments of B with the gradient of the cohort as control variate."""
 
+    travels = "two exchanges: G and A, back the gradient by B; then the correction of the node, back its trained B"
     phases = 2
     asks_gradients = "gradient"
 

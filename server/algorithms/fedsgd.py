@@ -54,6 +54,9 @@ BETAS = (0.9, 0.99)
 class FedSGD(Algorithm):
     """Exact sums of gradients of shared factors, and the optimizer at the server."""
 
+    travels = "to a node G and the shared A and B; back the gradient by B, or by both, compressed to its rank"
+    node_keeps = "what it has not sent of its gradients since A was drawn, in NODE.state beside its file"
+    server_keeps = "S, its truncation G, the shared A and B, the optimizer's moments and step"
     default_weights = "rows"
     keys = frozenset({"rank_shared", "optimizer", "betas", "hold"})
     asks_gradients = "compressed-gradient"

@@ -39,6 +39,8 @@ THREADS = 2
 class Increments(Algorithm):
     """The default algorithm."""
 
+    travels = "to a node G and the first r rows of the next A; back its trained B, in mode `both` with A"
+    server_keeps = "S, its truncation G, and the next A"
     keys = frozenset({"hold"})
 
     def __init__(self, settings: AlgorithmSettings) -> None:

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from client.training.exchange import Exchange, answer_exchange
-
+from client.exchange import Exchange, answer_exchange
 from client.node import LocalNode, attach_lora
 from client.training.progress import ignore
 from client.training.train import train

@@ -18,6 +18,7 @@ NODES = [NumpyNode("ada", 4), NumpyNode("bob", 8), NumpyNode("cyd", 16)]
 EQUAL = [NumpyNode(node.name, 16) for node in NODES]
 RULES = {
     "increments": {},
+    "fedsgd": {"algorithm": "fedsgd"},
     "fedlin": {"algorithm": "fedlin", "mode": "b"},
     "hetlora": {"algorithm": "hetlora"},
     "fedit": {"algorithm": "fedit"},
