@@ -68,8 +68,11 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, words):
 
 def test_algorithms_are_listed_with_what_they_are():
     lines = call("algorithms").out.splitlines()
-    assert [line.split()[0] for line in lines] == list(ALGORITHMS)
-    assert all(len(line.split()) > 4 for line in lines)
+    assert [line.split()[0] for line in lines[::4]] == list(ALGORITHMS)
+    assert all(len(line.split()) > 4 for line in lines[::4])
+    for place, what in enumerate(("travels:", "node keeps:", "server keeps:"), 1):
+        assert all(line.strip().startswith(what) for line in lines[place::4])
+    assert sum("nothing from one round to the next" in line for line in lines) == len(ALGORITHMS) - 1
 
 
 @pytest.mark.parametrize(("room", "read"), [("server", read_server), ("client", read_node)])
