@@ -82,17 +82,3 @@ def test_a_node_that_is_killed_in_a_round_comes_back_to_the_same_bits(project, t
     again = start("client", own.shards / "nodes" / "client-00.own.toml")
     assert [end(each).status for each in (server, again, *others)] == [0] * 4
     assert hashes(own.run) == hashes(project.run)
-
-
-def test_a_node_that_lost_its_memory_says_so_and_goes_on(project, tmp_path):
-    own = made(tmp_path / "own")
-    server, (killed, *others) = own.server(), own.clients()
-    wait_for_line(server, own.run / "metrics.jsonl", 2)
-    killed.send_signal(signal.SIGKILL)
-    end(killed)
-    (own.shards / "nodes" / "client-00.own.state" / MEMORY).unlink()
-    again = start("client", own.shards / "nodes" / "client-00.own.toml")
-    ended = [end(each) for each in (server, again, *others)]
-    assert [each.status for each in ended] == [0] * 4
-    assert "what this node had not sent of its gradients is lost" in ended[1].err
-    assert hashes(own.run) != hashes(project.run)
