@@ -11,6 +11,7 @@ from client.model.lora import Lora
 from client.node import LocalNode
 from client.training.error_memory import ErrorMemory, Reply
 from client.training.gradient_exchange import exchange_gradient
+from client.training.passes import Passes
 from client.training.progress import Watch
 from common.protocol.assignment import Assignment, CountedReply, Training
 from common.protocol.messages import RoundId, pack_gradient, reply_form
@@ -43,7 +44,8 @@ def answer_exchange(
     name, round_id = node.settings.name, asked.round_id
     memory = ErrorMemory(file, name, round_id.run)
     start = memory.recall(asked.counted, reply_form(asked.assignment).shapes)
-    found = exchange_gradient(base, lora, asked.assignment, name, node.train, asked.training, start, watch)
+    passes = Passes(base, lora, asked.assignment, name, node.train, asked.training, start.scale, watch)
+    found = exchange_gradient(passes, asked.assignment.reply_rank, start.unsent)
     blob = pack_gradient(found.gradient)
     memory.keep(asked.counted, start, Reply(round_id.round, sha256(blob).hexdigest(), found.gradient, found.memory))
     reply = TrainReply(

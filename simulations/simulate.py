@@ -80,16 +80,19 @@ def simulate(
         single = prepare_pooled(recipe, len(prepared.nodes), resume) if pooled else None
     with closed_to_others():
         folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
-        # The command to resume repeats the overrides: a run resumes only with the settings that it started with.
-        again = ["fedlora", "simulate", str(file), "--resume", str(folder.path)]
-        again += [word for assignment in assignments for word in ("--set", assignment)]
-        again += ["--pooled"] if pooled else []
-        with _naming(shlex.join(again)):
+        with _naming(_command_to_resume(file, assignments, folder.path, pooled)):
             _fill(recipe, prepared, folder, console, prepare_only)
             if single:
                 _pool(*single, folder, console)
                 _report(recipe, prepared, folder)
     return folder.path
+
+
+def _command_to_resume(file: Path, assignments: Sequence[str], run: Path, pooled: bool) -> str:
+    """Return the command with the overrides: a run resumes only with the settings that it started with."""
+    overrides = [word for assignment in assignments for word in ("--set", assignment)]
+    last = ["--pooled"] if pooled else []
+    return shlex.join(["fedlora", "simulate", str(file), "--resume", str(run), *overrides, *last])
 
 
 @contextmanager

@@ -10,16 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.model.base_model import BaseModel
-from client.model.lora import Lora
-from client.objectives.examples import Examples
-from client.training.checkpointing import checkpoint_activations
 from client.training.error_memory import Matrices, Memory
 from client.training.passes import Passes, Sums
-from client.training.progress import Watch, ignore
 from common.adapters.adapter import Adapter
 from common.adapters.gradient import compress
-from common.protocol.assignment import Assignment, Training
 
 
 @dataclass(frozen=True)
@@ -43,38 +37,22 @@ class GradientReply:
     memory: Memory
 
 
-def exchange_gradient(
-    base: BaseModel,
-    lora: Lora,
-    assignment: Assignment,
-    name: str,
-    examples: Examples,
-    training: Training,
-    memory: Memory,
-    watch: Watch = ignore,
-) -> GradientReply:
-    """Return the gradient of the mean loss over the rows of an exchange.
+def exchange_gradient(passes: Passes, rank: int, unsent: Matrices) -> GradientReply:
+    """Return the gradient of the mean loss over the rows of an exchange, with what was not sent before.
 
     Args:
-        base: the frozen model.
-        lora: adapters attached to `base`; its lanes are overwritten.
-        assignment: the shared factors, and the rank of the reply.
-        name: of the node; it keys the order of its rows and the dropout masks.
-        examples: of the node, with their objective.
-        training: rows of the exchange, and where they begin.
-        memory: what the node has not sent yet, and the loss scale of its float16.
-        watch: called as each step's share of the rows is done.
+        passes: over these rows.
+        rank: of the reply.
+        unsent: by side; one that is absent is 0.
     """
-    passes = Passes(base, lora, assignment, name, examples, training, memory.scale, watch)
-    with checkpoint_activations(base.model, training.checkpointing):
-        halves = passes.half(0), passes.half(1)
+    halves = passes.halves()
     both = halves[0] + halves[1]
     own = passes.as_matrices(both)
-    whole = {side: matrix + memory.unsent[side] if side in memory.unsent else matrix for side, matrix in own.items()}
-    sent = Adapter({side: compress(matrix, assignment.reply_rank) for side, matrix in whole.items()})
+    whole = {side: matrix + unsent[side] if side in unsent else matrix for side, matrix in own.items()}
+    sent = Adapter({side: compress(matrix, rank) for side, matrix in whole.items()})
     kept = Memory(left_out(whole, sent), passes.scale)
     loss = both.loss / max(both.count, 1)
-    return GradientReply(sent, training.rows, both.count, loss, batch_noise(passes, *halves), kept)
+    return GradientReply(sent, passes.rows, both.count, loss, batch_noise(passes, *halves), kept)
 
 
 def left_out(whole: Matrices, sent: Adapter) -> Matrices:

@@ -12,7 +12,8 @@ from client.model.base_model import BaseModel
 from client.model.lora import Branch, Lane, Lora, frozen_lane
 from client.objectives.examples import Examples, chosen_batches
 from client.training.adapted_model import AdaptedModel
-from client.training.progress import Watch
+from client.training.checkpointing import checkpoint_activations
+from client.training.progress import Watch, ignore
 from client.training.train import pass_dropout, trainable
 from common.adapters.adapter import Array
 from common.adapters.gradient import gradient_of
@@ -42,7 +43,18 @@ class Sums:
 
 
 class Passes:
-    """Forward and backward passes of one exchange; `scale` is the loss scale, which overflows of float16 halve."""
+    """Forward and backward passes of one exchange; `scale` is the loss scale, which overflows of float16 halve.
+
+    Args:
+        base: the frozen model.
+        lora: adapters attached to `base`; its lanes are overwritten.
+        assignment: the shared factors.
+        name: of the node; it keys the order of its rows and the dropout masks.
+        examples: of the node, with their objective.
+        training: rows of the exchange, and where they begin.
+        scale: loss scale that float16 begins with.
+        watch: called as each step's share of the rows is done.
+    """
 
     def __init__(
         self,
@@ -53,7 +65,7 @@ class Passes:
         examples: Examples,
         training: Training,
         scale: float,
-        watch: Watch,
+        watch: Watch = ignore,
     ) -> None:
         self._trained = trainable(assignment, base.device)
         self._frozen = frozen_lane(assignment.frozen, base.device).frozen
@@ -64,8 +76,18 @@ class Passes:
         self.scale = scale if self._is_half_precision else 1.0
         self._rows = epoch_rows(len(examples), training.begin, training.rows, (training.seed, name))
 
-    def half(self, number: int) -> Sums:
-        """Return the sums over every other row of the exchange: a random half, as an epoch's order is random."""
+    @property
+    def rows(self) -> int:
+        """Number of rows of the exchange, with repetition."""
+        return len(self._rows)
+
+    def halves(self) -> tuple[Sums, Sums]:
+        """Return the sums over two random halves of the rows."""
+        with checkpoint_activations(self._model.base.model, self._training.checkpointing):
+            return self._half(0), self._half(1)
+
+    def _half(self, number: int) -> Sums:
+        # Every other row is a random half, as the order of an epoch is random.
         sums, device = Sums([torch.zeros_like(p) for p in self._parameters]), self._model.base.device
         for part, batch in enumerate(self._batches(self._rows[number::2])):
             dropout = pass_dropout(self._training, self._name, number, part)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
@@ -42,8 +43,7 @@ def write_report(
     """
     records, pooled, config = read_records(run), read_pooled(run), read_toml(run / "config.toml", links=False)
     nodes = list_nodes(records)
-    task = TASKS.get(config.get("data", {}).get("task", ""))
-    language = task is not None and task.perplexity
+    language = _has_perplexity(config)
     drawn = draw(records, pooled, nodes, spectrum, chance, perplexity=language)
     page = _template().render(
         name=run.resolve().name,
@@ -60,6 +60,11 @@ def write_report(
     path = run / "report.html"
     write_file(path, page.encode())
     return path
+
+
+def _has_perplexity(config: Mapping[str, Any]) -> bool:
+    task = TASKS.get(config.get("data", {}).get("task", ""))
+    return task is not None and task.perplexity
 
 
 def _template() -> Template:

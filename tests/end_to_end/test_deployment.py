@@ -9,14 +9,11 @@ import pytest
 import tomli_w
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-import client.app
 from common.identity.credentials import load_node_credentials
 from common.identity.documents import signatures
 from common.identity.documents.signatures import Receipt
 from common.protocol.channel import SERVICE
 from common.settings.reader import read_toml
-from server.app import make_app
-from simulations.grid import InProcessGrid
 from simulations.tiny_base import tiny_base
 from tests.helpers.end_to_end.command import call, end, refusal
 from tests.helpers.end_to_end.deployment import NODES, Project
@@ -42,10 +39,7 @@ def test_a_server_and_three_nodes_end_by_themselves_and_learn(project):
 
 
 def test_the_update_is_that_of_the_grid_in_one_process_to_the_bit(project):
-    files = [project.shards / "nodes" / f"{name}.toml" for name in NODES]
-    with InProcessGrid(client.app.app, files, workers=2, threads=1) as grid:
-        grid.serve(make_app(), project.shards)
-    assert hashes(project.run) == hashes(project.shards)
+    assert hashes(project.run) == hashes(project.run_in_one_process())
     assert len(set(hashes(project.run))) == 4  # control
 
 

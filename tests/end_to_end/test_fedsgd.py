@@ -5,9 +5,6 @@ import signal
 
 import pytest
 
-import client.app
-from server.app import make_app
-from simulations.grid import InProcessGrid
 from tests.helpers.end_to_end.command import call, end, start
 from tests.helpers.end_to_end.deployment import NODES, Project
 from tests.helpers.simulations.runs import entries, hashes, records, wait_for_line
@@ -39,10 +36,7 @@ def test_a_server_and_three_nodes_of_ranks_4_to_16_end_by_themselves(project):
 
 
 def test_the_update_is_that_of_the_grid_in_one_process_to_the_bit(project):
-    files = [project.shards / "nodes" / f"{name}.toml" for name in NODES]
-    with InProcessGrid(client.app.app, files, workers=2, threads=1) as grid:
-        grid.serve(make_app(), project.shards)
-    assert hashes(project.run) == hashes(project.shards)
+    assert hashes(project.run) == hashes(project.run_in_one_process())
     assert len(set(hashes(project.run))) == 4  # control
 
 

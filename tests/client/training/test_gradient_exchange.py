@@ -8,7 +8,7 @@ import torch
 
 from client.training.error_memory import Memory
 from client.training.gradient_exchange import exchange_gradient
-from client.training.passes import LEAST_SCALE
+from client.training.passes import LEAST_SCALE, Passes
 from common.adapters.adapter import Adapter
 from common.protocol.assignment import RankPattern, Training
 from common.settings.recipe import Train
@@ -29,7 +29,9 @@ def asked(where, trains="both", rank=WHOLE, scaling=0.5, seed=0, b=True):
 
 def exchange(where, assignment, rows, draw, begin=0, memory=None, name="clinic", **settings):
     training = Training((1e-2,), batch=4, draw=draw, begin=begin, **settings)
-    return exchange_gradient(where.base, where.lora, assignment, name, rows, training, memory or Memory())
+    memory = memory or Memory()
+    passes = Passes(where.base, where.lora, assignment, name, rows, training, memory.scale)
+    return exchange_gradient(passes, assignment.reply_rank, memory.unsent)
 
 
 def matrices(adapter: Adapter):
@@ -204,16 +206,8 @@ def test_checkpointing_gives_the_same_gradient():
 def test_the_steps_that_are_done_are_reported_once_each():
     where, seen = bench(), []
     training = Training((1e-2,) * 3, batch=2, draw=5)
-    exchange_gradient(
-        where.base,
-        where.lora,
-        asked(where),
-        "clinic",
-        where.rows,
-        training,
-        Memory(),
-        lambda step, loss: seen.append(step),
-    )
+    watch = lambda step, _: seen.append(step)  # noqa: E731
+    Passes(where.base, where.lora, asked(where), "clinic", where.rows, training, 1.0, watch).halves()
     assert seen == [0, 1, 2]
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import tomli_w
 
+import client.app
 from common.identity import project_files
 from common.settings.reader import read_toml
+from server.app import make_app
+from simulations.grid import InProcessGrid
 from simulations.simulate import simulate
 from tests.helpers.end_to_end.command import TINY, call, end, start
 
@@ -87,6 +90,13 @@ class Project:
         return [
             end(process) for process in (server, *nodes, *(start("client", file, "--fail-fast") for file in others))
         ]
+
+    def run_in_one_process(self) -> Path:
+        """Run the prepared simulation of the same nodes, and return its folder."""
+        files = [self.shards / "nodes" / f"{name}.toml" for name in NODES]
+        with InProcessGrid(client.app.app, files, workers=2, threads=1) as grid:
+            grid.serve(make_app(), self.shards)
+        return self.shards
 
     def write_server(self, quorum: int = 3, run: str = "first", **server: object) -> None:
         """Write the server's file, with these keys of [server]."""
