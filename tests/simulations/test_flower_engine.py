@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tomli_w
 
+from common.adapters.joined import stack_adapters
 from common.settings.reader import read_toml
 from server.storage.journal import Journal
 from simulations.bench.flower import flower_engine
@@ -52,10 +53,11 @@ def remove_after_round_1(run, base, away):
 
 
 def update(run):
-    """Return the sum of all rounds, dense, and its norm, by module."""
+    """Return the sum of all rounds, with the factors that are shared if there are such, dense by module."""
     with Journal.open(run / "journal") as journal:
         assert len(journal.entries) == 1 + ROUNDS
-        mass = journal.last_state().parts["mass"]
+        parts = journal.last_state().parts
+    mass = stack_adapters(parts["mass"], parts["shared"], "f8") if "shared" in parts else parts["mass"]
     return {name: factors.b.astype(float) @ factors.a.astype(float) for name, factors in mass.items()}
 
 
@@ -101,3 +103,16 @@ def test_nodes_of_another_number_are_refused(tmp_path):
     assert "0 of 1 nodes are ready" in log
     assert log.count("refused: settings") >= CLIENTS - 1
     assert not (run / "adapter").exists()
+
+
+def test_ray_actors_find_what_nodes_have_not_sent_of_their_gradients(tmp_path):
+    settings = ["server.algorithm=fedsgd", "server.optimizer=sgd", "train.lr=0.3", "train.warmup=0"]
+    run = simulate(RECIPE, settings, "ray", tmp_path, None, prepare_only=True)
+    with flower_engine(tmp_path / "home", run / "nodes") as engine:
+        log = engine.run(run, CLIENTS)
+    here = simulate(RECIPE, settings, "here", tmp_path, None)
+    assert distance(update(here), update(run)) <= 1e-5
+    assert "what this node had not sent" not in log
+    for folder in (run, here):
+        kept = list((folder / "nodes").glob("*.state/gradient-memory"))
+        assert len(kept) == CLIENTS

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from client.objectives.examples import Examples, different_rows
-from client.training.error_memory import Memory
 from client.training.gradient_exchange import exchange_gradient
+from client.training.passes import Passes
 from common.protocol.assignment import Training
 from tests.helpers.client.training import bench
 
@@ -34,7 +34,8 @@ def read(training, returns="update"):
     counted = different_rows(rows, assignment, training, "clinic")
     assert not rows.read
     if returns == "compressed-gradient":
-        exchange_gradient(BENCH.base, BENCH.lora, assignment, "clinic", rows, training, Memory())
+        passes = Passes(BENCH.base, BENCH.lora, assignment, "clinic", rows, training, scale=1.0)
+        exchange_gradient(passes, assignment.reply_rank, {})
     else:
         BENCH.train(assignment, training, rows=rows)
     return len(rows.read), counted

@@ -17,8 +17,8 @@ from client.model.targets import find_targets
 from client.node import attach_lora, load_node_base, read_examples
 from client.objectives.examples import subset
 from client.settings import read_node
-from client.training.error_memory import Memory
 from client.training.gradient_exchange import exchange_gradient
+from client.training.passes import Passes
 from client.training.train import train
 from common.adapters.adapter import Adapter, Array, Factors
 from common.protocol.assignment import Assignment, Training
@@ -62,7 +62,8 @@ class Attack:
         asked = replace(self._start(), returns="compressed-gradient", reply_rank=RANK)
         rows = subset(self.candidates, members)
         training = Training((RATE,), 16, draw=len(members))
-        reply = exchange_gradient(self._base, self._lora, asked, "node", rows, training, Memory())
+        passes = Passes(self._base, self._lora, asked, "node", rows, training, scale=1.0)
+        reply = exchange_gradient(passes, RANK, {})
         return _flat({name: factors.b for name, factors in reply.gradient.items()})
 
     def increment(self, members: list[int], steps: int) -> Array:

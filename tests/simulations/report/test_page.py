@@ -11,7 +11,10 @@ from tests.helpers.simulations.page import Page, read_page
 MODULES = [f"bert.encoder.layer.{n}.attention.self.{part}" for n in range(6) for part in ("query", "value")]
 EVIL = "<script>alert('&')</script>"
 
-pytestmark = pytest.mark.filterwarnings("error")  # a glyph without a font, a limit that is no number
+pytestmark = [
+    pytest.mark.filterwarnings("error"),  # a glyph without a font, a limit that is no number
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # of other tests, when their garbage is collected here
+]
 
 
 def report(tmp_path, records, task="classification", modules=(), **more):
