@@ -97,9 +97,9 @@ class LiveLine(RunObserver):
         self._show(now="evaluating")
 
     def on_round_committed(self, record: Record) -> None:
-        """Show the round's scores on the line, and print rejections above it."""
-        scores, left = " ".join(_scores(record)), " ".join(self._clock.remaining(record))
-        self._show(completed=record["round"], now="", scores=scores, left=left)
+        """Show the last scores on the line, and print rejections above it."""
+        scores = {"scores": " ".join(found)} if (found := _scores(record)) else {}
+        self._show(completed=record["round"], now="", left=" ".join(self._clock.remaining(record)), **scores)
         for rejection in _rejections(record):
             self._bar.console.print(f"round {record['round']}: {rejection}", markup=False, highlight=False)
 

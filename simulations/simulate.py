@@ -29,6 +29,7 @@ from common.settings.recipe import Recipe
 from common.settings.tasks import TASKS
 from common.signals import STOPS, exit_on_signal
 from server.app import make_app
+from server.rounds.loop import Test
 from server.rounds.metrics import TestScore
 from server.run_folder import RunFolder
 from server.storage.journal_reader import verify_journal
@@ -149,8 +150,13 @@ def _flower_command(run: Path, clients: int) -> str:
 
 def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder, files: Sequence[Path]) -> None:
     with progress() as display, InProcessGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
-        test = partial(_test, grid, *load_test_rows(folder.path)) if prepared.test_rows else None
+        test = _test_rows(grid, folder) if prepared.test_rows else None
         grid.serve(make_app(display, test, prepared.nodes[0].base.path), folder.path)
+
+
+def _test_rows(grid: InProcessGrid, folder: RunFolder) -> Test:
+    node, rows = load_test_rows(folder.path)
+    return Test(len(rows), partial(_test, grid, node, rows))
 
 
 def _test(grid: InProcessGrid, node: Node, rows: Examples, adapter: Adapter) -> TestScore:

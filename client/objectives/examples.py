@@ -24,6 +24,7 @@ from client.objectives.base import Encoded, Objective
 from common.errors import DataError
 from common.protocol.assignment import Assignment, Training
 from common.seeding import rng
+from common.settings.evaluation import held_out_count
 from common.settings.node import NodeData
 
 
@@ -58,8 +59,8 @@ def encode_rows(rows: Sequence[Row], data: NodeData, tokenizer: PreTrainedTokeni
     return Examples(objective.encode(rows, tokenizer, file), objective, padding_id(tokenizer))
 
 
-def split_held_out(examples: Examples, name: str, share: float = 0.1, cap: int = 64) -> tuple[Examples, Examples]:
-    """Split the rows into (train, held) by the node's name alone; `held` gets at least one row, and at most `cap`.
+def split_held_out(examples: Examples, name: str) -> tuple[Examples, Examples]:
+    """Split the rows into (train, held) by the node's name alone.
 
     Raises:
         DataError: there are fewer than two rows.
@@ -69,7 +70,7 @@ def split_held_out(examples: Examples, name: str, share: float = 0.1, cap: int =
         raise DataError(
             f"node {name} has {count} row of data, but needs 2: one to train on, one to evaluate on; add rows"
         )
-    held = min(max(1, round(share * count)), cap, count - 1)
+    held = held_out_count(count)
     order = rng("hold out", name).permutation(count)
     return subset(examples, order[held:]), subset(examples, order[:held])
 

@@ -166,6 +166,9 @@ class Rule:
         proximal: mu of FedProx's term (mu / 2) ||w - w_0||^2 in every client's loss; 0 for none.
         codec: the form of factors on the way to a client: `by-hash`, which does not send again what the client holds,
             or `plain`.
+        evaluate_every: rounds from one evaluation of the global update to the next; round 0 and the last are always
+            evaluated. `auto` spends at most 15 % of the rows that the run passes through the model on it, each row
+            that is trained on counting twice.
         keep_updates: the last rounds whose updates are kept in the run's folder, with the state before each, so that
             `fedlora verify` recomputes them and `fedlora server --from-round` can go back to them: a number of rounds,
             `all`, or `none`. Updates can reveal rows that nodes trained on, and each round needs the disk space of its
@@ -186,6 +189,7 @@ class Rule:
     norm_bound: Annotated[Literal["auto"] | Annotated[float, Field(ge=0)], AddedLater(before=0.0)] = "auto"
     proximal: Annotated[float, Field(ge=0), AddedLater(before=0.0)] = 0.0
     codec: Annotated[str, OPERATIONAL] = "by-hash"
+    evaluate_every: Annotated[Literal["auto"] | Count, OPERATIONAL] = "auto"
     keep_updates: Annotated[KeepUpdates, OPERATIONAL] = "none"
 
 

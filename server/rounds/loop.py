@@ -7,6 +7,7 @@ every random stream is keyed by names, the round and its phase, and the reductio
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
@@ -18,6 +19,7 @@ from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.protocol.messages import FROZEN, RoundId
 from common.protocol.payload import Payload
+from common.settings.evaluation import evaluation_interval
 from server.algorithms import Algorithm, AlgorithmSettings, create_algorithm
 from server.algorithms.state import State
 from server.algorithms.weighting import Limit
@@ -32,8 +34,18 @@ from server.rounds.phases import Accepted, PhaseRunner
 from server.rounds.run_settings import RunSettings
 from server.storage.journal import Journal
 
-Test = Callable[[Adapter], TestScore]
-"""Loss and accuracy of a global update on test rows that the run's owner holds."""
+
+@dataclass(frozen=True)
+class Test:
+    """The test rows that the run's owner holds.
+
+    Args:
+        rows: number of them.
+        measure: returns loss and accuracy of a global update on them.
+    """
+
+    rows: int = 0
+    measure: Callable[[Adapter], TestScore] = lambda adapter: TestScore()
 
 
 class Publisher(Protocol):
@@ -70,7 +82,7 @@ class RoundLoop:
         """
         self._settings, self._model, self._journal, self._observer = settings, model, journal, observer
         self._publisher, self._links = publisher, Links(messenger, settings.server.codec)
-        self._test: Test = test or (lambda adapter: TestScore())
+        self._test = test or Test()
         _check_first(journal.entries, settings, model)
         self._algorithm = algorithm_of(settings, model)
         asks = self._algorithm.one_rank, self._algorithm.asks_gradients
@@ -161,12 +173,15 @@ class RoundLoop:
         began: float,
         accepted: Sequence[Accepted] = ([],),
     ) -> State:
-        """Measure the new global update on held-out rows and test rows, write the state, and return it."""
-        following = self._cohort(state.round + 1) if state.round < self._settings.train.rounds else {}
-        self._losses = self._evaluate(state, {*clients, *following}, clients)
+        """Evaluate the new global update where it is its turn, write the state, and return it."""
+        tested = TestScore()
+        self._losses = {}
+        if self._is_evaluated(state.round):
+            following = self._cohort(state.round + 1) if state.round < self._settings.train.rounds else {}
+            self._losses = self._evaluate(state, {*clients, *following}, clients)
+            tested = self._test.measure(self._algorithm.broadcast_update(state))
         for client in clients.values():
             client.loss_after = self._losses.get(client.name)
-        tested = self._test(self._algorithm.broadcast_update(state))
         everyone = [*clients.values(), *self._participants.rejected_metrics()]
         record = round_metrics(state.round, time.monotonic() - began, tested, exact, everyone)
         entry = {
@@ -185,6 +200,12 @@ class RoundLoop:
         committed = self._load_committed()
         self._observer.on_round_committed(record)
         return committed
+
+    def _is_evaluated(self, number: int) -> bool:
+        train, server, phases = self._settings.train, self._settings.server, self._algorithm.phases
+        rows = [node.rows for node in self.nodes.values()]
+        interval = evaluation_interval(train, server, rows, self._test.rows, phases)
+        return number % interval == 0 or number == train.rounds
 
     def _evaluate(self, state: State, names: set[str], clients: Mapping[str, ClientMetrics]) -> dict[str, float]:
         round_id = self._round_id(state, state.round)

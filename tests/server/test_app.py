@@ -10,6 +10,7 @@ from common.huggingface.peft_folder import read_peft_folder
 from common.settings.reader import parse_settings, to_tables
 from common.settings.recipe import Recipe
 from server.app import make_app
+from server.rounds.loop import Test
 from server.rounds.metrics import TestScore
 from server.rounds.observer import RunObserver
 from server.run_folder import RunFolder
@@ -59,7 +60,7 @@ def test_it_runs_to_the_end(folder):
 def test_whoever_starts_it_may_watch_and_test(folder):
     observer, rounds = RunObserver(), []
     observer.on_round_committed = lambda record: rounds.append(record["round"])
-    serve(folder, observer=observer, test=lambda adapter: TestScore(adapter.rank, 0.5))
+    serve(folder, observer=observer, test=Test(0, lambda adapter: TestScore(adapter.rank, 0.5)))
     assert rounds == [0, 1, 2, 3]
     assert [line["test_loss"] for line in metrics(folder)] == [0, 6, 6, 6]
 

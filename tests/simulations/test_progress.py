@@ -143,3 +143,12 @@ def test_an_error_passes_and_the_cursor_comes_back():
         raise KeyboardInterrupt
     hidden, shown = (console.file.getvalue().rfind(f"\x1b[?25{sign}") for sign in "lh")
     assert -1 < hidden < shown
+
+
+def test_the_last_scores_stay_on_the_line_after_a_round_that_is_not_evaluated():
+    console = terminal(200)
+    records = [*rounds(1), record(2, [client(0, 2)], test_loss=None, test_accuracy=None)]
+    records[-1]["clients"][0]["loss_after"] = None
+    play(LiveLine(console), records, total=3)
+    assert "round 2/3" in last_line(console)
+    assert "loss 2.600 accuracy 0.090" in last_line(console)

@@ -191,8 +191,8 @@ def test_a_hold_out_depends_on_the_name_alone() -> None:
     assert held("clinic") != held("hospital")
 
 
-def test_a_large_share_still_leaves_a_row_to_train_on() -> None:
-    train, held = split_held_out(numbered([1, 1]), "clinic", share=0.9)
+def test_a_row_is_left_to_train_on() -> None:
+    train, held = split_held_out(numbered([1, 1]), "clinic")
     assert (len(train), len(held)) == (1, 1)
 
 

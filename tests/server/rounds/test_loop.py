@@ -11,7 +11,7 @@ from common.adapters.adapter import zeros
 from common.adapters.codec import decode_adapter
 from common.adapters.joined import split_adapters
 from common.settings.recipe import Train
-from server.rounds.loop import adapter_hash
+from server.rounds.loop import Test, adapter_hash
 from server.rounds.metrics import TestScore
 from server.rounds.observer import RunObserver
 from server.rounds.run_settings import learning_rates
@@ -116,10 +116,39 @@ def test_test_rows_are_measured_on_each_broadcast(tmp_path):
         seen.append(adapter_hash(adapter))
         return TestScore(len(seen) / 10, 0.5)
 
-    entries = run(tmp_path, fresh(), plan(2), test=measure)
+    entries = run(tmp_path, fresh(), plan(2), test=Test(0, measure))
     assert seen == hashes(entries)
     assert [entry["metrics"]["test_loss"] for entry in entries] == [0.1, 0.2, 0.3]
     assert {entry["metrics"]["test_accuracy"] for entry in entries} == {0.5}
+
+
+def test_rounds_between_evaluations_have_no_losses_and_the_same_updates(tmp_path):
+    messenger, measured = fresh(), []
+    test = Test(0, lambda adapter: measured.append(adapter_hash(adapter)) or TestScore(0.5))
+    entries = run(tmp_path / "some", messenger, plan(5, evaluate_every=2), test=test)
+    every = run(tmp_path / "every", fresh(), plan(5, evaluate_every=1))
+    assert hashes(entries) == hashes(every)
+    asked = {number for kind, number, _ in messenger.asked if kind == "evaluate"}
+    assert asked == {0, 2, 4, 5}
+    assert measured == [hashes(entries)[number] for number in (0, 2, 4, 5)]
+    for entry in entries:
+        record, number = entry["metrics"], entry["metrics"]["round"]
+        losses = [client["loss_after"] for client in record["clients"]]
+        assert {loss is None for loss in losses} == {record["test_loss"] is None} == {number in (1, 3)}
+    befores = [entry["metrics"]["clients"][0]["loss_before"] is None for entry in entries]
+    assert befores == [True, False, True, False, True, False]
+
+
+def test_a_run_evaluated_at_other_rounds_resumes_to_the_same_updates(tmp_path):
+    def stop(number):
+        if number == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        run(tmp_path / "cut", fresh(), plan(5, evaluate_every=1), Each(committed=stop))
+    resumed = run(tmp_path / "cut", fresh(), plan(5, evaluate_every=3))
+    assert hashes(resumed) == hashes(run(tmp_path / "whole", fresh(), plan(5)))
+    assert [entry["metrics"]["clients"][0]["loss_after"] is None for entry in resumed] == [False] * 4 + [True, False]
 
 
 def test_a_loss_that_is_not_finite_is_left_out(tmp_path):
