@@ -33,6 +33,8 @@ alpha = 16
 [train]
 steps = ${STEPS:-12}
 lr = 5e-3
+[server]
+algorithm = "increments"
 END
 fedlora server server.toml & server=$!
 for name in $nodes; do fedlora client shards/nodes/$name.toml & done

@@ -167,8 +167,8 @@ class Rule:
         codec: the form of factors on the way to a client: `by-hash`, which does not send again what the client holds,
             or `plain`.
         evaluate_every: rounds from one evaluation of the global update to the next; round 0 and the last are always
-            evaluated. `auto` spends at most 15 % of the rows that the run passes through the model on it, each row
-            that is trained on counting twice.
+            evaluated. `auto` spends at most 15 % of the run on it, where a row that is trained on counts one and a
+            half times.
         keep_updates: the last rounds whose updates are kept in the run's folder, with the state before each, so that
             `fedlora verify` recomputes them and `fedlora server --from-round` can go back to them: a number of rounds,
             `all`, or `none`. Updates can reveal rows that nodes trained on, and each round needs the disk space of its

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -21,20 +21,10 @@ class ArrayLocation:
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
 
-    def read(self, file: Path) -> Array:
-        """Read the array.
-
-        Raises:
-            RunError: the file cannot be read, or no longer has these bytes.
-        """
-        count = int(np.prod(self.shape))
-        try:
-            with open_plain(file) as stream:
-                return np.fromfile(stream, self.dtype, count, offset=self.offset).reshape(self.shape)
-        except (OSError, ValueError) as error:
-            raise RunError(
-                f"{file} cannot be read back ({error}); the last committed round is intact: fix the cause"
-            ) from error
+    def read(self, stream: IO[bytes]) -> Array:
+        """Read the array; raise OSError or ValueError where the file no longer has these bytes."""
+        stream.seek(self.offset)
+        return np.fromfile(stream, self.dtype, int(np.prod(self.shape))).reshape(self.shape)
 
 
 Side = Array | ArrayLocation
@@ -48,7 +38,14 @@ class DiskAdapter(Adapter):
         self._file, self._sides = file, dict(sorted(sides.items()))
 
     def __getitem__(self, name: str) -> Factors:
-        a, b = (side.read(self._file) if isinstance(side, ArrayLocation) else side for side in self._sides[name])
+        """Read a module's factors.
+
+        Raises:
+            RunError: the file cannot be read, or no longer has these bytes.
+        """
+        a, b = self._sides[name]
+        if isinstance(a, ArrayLocation) or isinstance(b, ArrayLocation):
+            a, b = self._read(a, b)
         return Factors(a, b)
 
     def __iter__(self) -> Iterator[str]:
@@ -56,6 +53,15 @@ class DiskAdapter(Adapter):
 
     def __len__(self) -> int:
         return len(self._sides)
+
+    def _read(self, *sides: Side) -> list[Array]:
+        try:
+            with open_plain(self._file) as stream:
+                return [side.read(stream) if isinstance(side, ArrayLocation) else side for side in sides]
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"{self._file} cannot be read back ({error}); the last committed round is intact: fix the cause"
+            ) from error
 
 
 def back_by_file(file: Path, buffer: bytes | mmap, adapter: Adapter) -> DiskAdapter:

