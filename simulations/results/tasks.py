@@ -110,6 +110,7 @@ SKEW = (
     Method("fedlin", ("server.algorithm=fedlin", "server.mode=b"), (4,), _LOCAL_RATES),
     Method("fedsgd", _FEDSGD, (8, 4, 2, 1), _SUM_RATES),
     Method("fedsgd, warm-up 8", (*_FEDSGD, "train.warmup=8"), (2, 1), _SUM_RATES),
+    Method("fedsgd, warm-up 8, hold 16", (*_FEDSGD, "train.warmup=8", "server.hold=16"), (2,), _SUM_RATES),
     Method("fedsgd, B alone", (*_FEDSGD, "server.mode=b"), (2, 1), _SUM_RATES),
 )
 """The rules of the project and of the literature, on labels that hardly overlap between clients."""

@@ -125,6 +125,7 @@ def test_it_can_be_trained_after_the_run(run, tmp_path):
     assert LINE in read_page(later / "report.html").text
 
 
+@pytest.mark.slow
 def test_interrupted_it_names_the_command_that_goes_on_to_the_same_bits(run, tmp_path):
     begun, committed = interrupted(tmp_path)
     assert 1 <= len(committed) < 5

@@ -84,6 +84,7 @@ def test_a_record_of_other_settings_is_not_taken(tmp_path):
     assert [trial.key in records for trial in first_trials(changed)] == [False, False]
 
 
+@pytest.mark.slow
 def test_a_comparison_runs_each_trial_once_and_the_other_seeds_at_the_chosen_rates(tmp_path):
     brief = replace(TASK, settings=("train.batch=4",), batches=8, test_rows=20, valid_rows=10)
     records, told = Records(tmp_path / "a"), []

@@ -17,6 +17,7 @@ def projects(tmp_path):
     return ours, theirs
 
 
+@pytest.mark.slow
 def test_each_stranger_sends_all_and_gets_nothing(projects):
     rows = compare(*projects, 2**20)
     assert len(rows) == 3
