@@ -9,8 +9,9 @@ from simulations.results.statistics import Estimate, Line, lines
 from simulations.results.tasks import Task, Trial, first_trials
 
 _HEAD = (
-    "| rule | exchanges x batches | rate | each seed | accuracy | beyond {reference} | gap closed | MB up | down |",
-    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    "| rule | exchanges x batches | rate | each seed | accuracy | loss | beyond {reference} | gap closed "
+    "| MB up | down |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
 )
 
 
@@ -38,8 +39,9 @@ def page(task: Task, found: Sequence[Line], records: Records, command: str, pict
     head = [each.format(reference=task.methods[1].name) for each in _HEAD]
     how = (
         f"{task.batches} batches a client in every row. The rate is the best of those tried, on {task.valid_rows} "
-        f"validation rows of seed 1; accuracy is on {task.test_rows} further rows, a mean over the seeds. In brackets "
-        f"the 95 % interval of a paired bootstrap over rows within seeds. Settings: {', '.join(task.settings)}."
+        f"validation rows of seed 1; accuracy and loss (nats) are means over the {task.predictions}, of {task.test_rows} "
+        "rows, and over the seeds. In brackets the 95 % interval of a paired bootstrap over the "
+        f"{task.predictions} within seeds. Settings: {', '.join(task.settings)}."
     )
     body = [f"# {task.title}", "", f"`{command}`", "", how, "", f"![{task.title}]({picture})", ""]
     return "\n".join([*body, *head, *(_row(line, tried) for line in found), ""])
@@ -55,6 +57,7 @@ def _row(line: Line, tried: Mapping[tuple[str, int], int]) -> str:
         f"{first.rate:g}, of {tried[first.method, first.steps]}",
         each,
         f"{line.accuracy:.3f}",
+        f"{sum(record.loss for record in own) / len(own):.3f}",
         _spell(line.gain, "+.3f", 1),
         _spell(line.closed, ".0f", 100),
         f"{up:.1f}",

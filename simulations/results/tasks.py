@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from common.settings.recipe import Recipe
 from common.settings.resume import config_hash
@@ -48,6 +49,7 @@ class Task:
         batches: that each client computes in a trial, whatever the method is.
         test_rows: rows that a trial is tested on.
         valid_rows: further held-out rows, on which rates are chosen.
+        predictions: what is right or wrong.
     """
 
     title: str
@@ -57,6 +59,7 @@ class Task:
     batches: int = 96
     test_rows: int = 2000
     valid_rows: int = 500
+    predictions: str = "test rows"
 
 
 @dataclass(frozen=True)
@@ -122,10 +125,25 @@ _LEADERS = tuple(
 
 # bfloat16 takes half the time of float32 on a processor with AMX; accuracies differ by a point or less.
 _COMMON = "base.dtype=bfloat16", "server.algorithm=increments", "train.warmup=2"
+
+
+def _language(clients: int) -> tuple[Method, ...]:
+    """Return the rules of the project for a language model, in rounds of four batches or of one."""
+    return (
+        Method("pooled", (*_FEDSGD, f"train.accumulate={clients}"), (1,), _TOKEN_RATES, pooled=True),
+        Method("increments", (), (4, 1), _TOKEN_RATES),
+        Method("fedsgd", _FEDSGD, (4, 1), _TOKEN_RATES),
+    )
+
+
+_TOKEN_RATES = 0.001, 0.003, 0.01
+_SMALL: Mapping[str, Any] = {"batches": 16, "test_rows": 240, "valid_rows": 60, "predictions": "tokens of test answers"}
 TASKS: Mapping[str, Task] = {
     "skew": Task("Library docs, Dirichlet 0.1", "docs.toml", ("clients.beta=0.1", *_COMMON), SKEW),
     "mild": Task("Library docs, Dirichlet 1.0", "docs.toml", _COMMON, _LEADERS),
     "banking": Task(
         "Banking77, Dirichlet 0.1", "banking.toml", ("clients.beta=0.1", "clients.count=8", _RANKS, *_COMMON), _LEADERS
     ),
+    "lm": Task("Docstrings, a client a library", "docs-lm.toml", _COMMON, _language(15), **_SMALL),
+    "medical": Task("Medical answers, a client an institute", "medical.toml", _COMMON, _language(9), **_SMALL),
 }
