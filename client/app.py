@@ -26,6 +26,7 @@ from client.objectives.examples import different_rows
 from client.policy import (
     TrainingHistory,
     TrainingRequest,
+    draw_violation,
     evaluation_violation,
     gradient_violation,
     outgoing_values,
@@ -164,7 +165,7 @@ def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
         _check_policy(file, TrainingRequest(round_id, assignment, training, *stated))
     node = load_node(file)
     rows = partial(different_rows, node.train, assignment, training, node.settings.name)
-    _decline(file, rows_violation(_policy(file), rows))
+    _decline(file, draw_violation(training, len(node.train) + len(node.held)) or rows_violation(_policy(file), rows))
     skeleton, lora = _attach(node, round_id, assignment.start)
     _log_start(round_id, training, assignment, node.settings.rank)
     # Recorded before the training, so that the policy also counts one that is abandoned.

@@ -20,6 +20,9 @@ _GRADIENT = "gradient"
 WITH_MEMORY = 6
 """The same where gradients are compressed: itself, its gradient, two sums, what was not sent and what will not be."""
 
+MOST_EPOCHS = 64
+"""Times that one request may read all rows of a node; a run that draws by rows is far below."""
+
 MAY_LEAVE: Mapping[str, Any] = {
     # the node's announcement
     "name": str,
@@ -106,6 +109,15 @@ def gradient_violation(policy: Policy, returns: Any) -> str | None:
         "[policy] gradients = false, requested is a gradient, which tells more of few rows than an update of many "
         "steps (docs/threat-model.md)"
     )
+
+
+def draw_violation(training: Training, rows: int) -> str | None:
+    """Return what is wrong with a request to read the node's `rows` more than `MOST_EPOCHS` times, or None.
+
+    Other limits are of batches, of which the size of a draw is free.
+    """
+    most = MOST_EPOCHS * max(rows, len(training.learning_rates) * training.batch * training.accumulate)
+    return f"requested is to read {training.rows} rows, at most {most} are read" if training.rows > most else None
 
 
 def rows_violation(policy: Policy, count: Callable[[], int]) -> str | None:

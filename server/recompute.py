@@ -40,7 +40,8 @@ class KeptReplies:
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         kept = kept_updates.kept_replies(folder, facts)
         self._files = {(phase, name): (update, values) for phase, name, update, values in kept}
-        self.ids = {name: number for number, name in enumerate(sorted({name for _, name in self._files}))}
+        asked = {name for _, name in self._files}.union(facts.get("asked", ()))
+        self.ids = {name: number for number, name in enumerate(sorted(asked))}
         self._names = list(self.ids)
 
     @property
@@ -157,7 +158,7 @@ class Recomputation:
         return state_of(entry, checkpoints.load_checkpoint(file))
 
     def _clients(self) -> dict[str, ClientMetrics]:
-        """Return new records of the nodes that replied in the first phase."""
+        """Return new records of the nodes that were asked; of an earlier log, of those that replied."""
         logged = {client["name"]: client for client in reversed(self._entry["metrics"]["clients"])}
         own = {name: logged[name] for name in self._replies().ids}
         return {name: ClientMetrics(name, c["rank"], c["rows"], c.get("predictions", 0)) for name, c in own.items()}

@@ -82,11 +82,11 @@ class ErrorMemory:
         """
         try:
             found = self._load()
+            memory = found.memory(counted) if found else None
         except (OSError, CodecError, ValueError, KeyError, TypeError) as error:
-            return self._lose(f"{self._path} cannot be used ({error})")
+            return self._lose(f"{self._path} cannot be used ({error!r})")
         if found is None or not counted.counted_round:
             return self._lose(f"{self._path} is not there") if counted.counted_round else Memory()
-        memory = found.memory(counted)
         if memory is None:
             return self._lose(f"{self._path} has nothing of the reply of round {counted.counted_round}")
         if any(shapes.get(side) != matrix.shape for side, matrix in memory.unsent.items()):

@@ -25,7 +25,7 @@ class GradientReply:
         examples: rows read, with repetition.
         tokens: predictions that carried loss.
         loss: their mean, in nats.
-        noise: variance of the gradient before it was compressed, summed over its numbers; 0 for a single row.
+        noise: variance of the gradient in the directions that are sent, summed over its numbers; 0 for a single row.
         memory: what the node keeps if the server counts this reply.
     """
 
@@ -52,7 +52,7 @@ def exchange_gradient(passes: Passes, rank: int, unsent: Matrices) -> GradientRe
     sent = Adapter({side: compress(matrix, rank) for side, matrix in whole.items()})
     kept = Memory(left_out(whole, sent), passes.scale)
     loss = both.loss / max(both.count, 1)
-    return GradientReply(sent, passes.rows, both.count, loss, batch_noise(passes, *halves), kept)
+    return GradientReply(sent, passes.rows, both.count, loss, batch_noise(passes, *halves, sent), kept)
 
 
 def left_out(whole: Matrices, sent: Adapter) -> Matrices:
@@ -61,11 +61,15 @@ def left_out(whole: Matrices, sent: Adapter) -> Matrices:
     return {side: (whole[side] - f.b.astype("f8") @ f.a.astype("f8")).astype("f4") for side, f in cut.items()}
 
 
-def batch_noise(passes: Passes, first: Sums, second: Sums) -> float:
-    """Return the variance of the mean gradient of two halves of c1 and c2 predictions: c1 c2 / C^2 ||g1 - g2||^2."""
+def batch_noise(passes: Passes, first: Sums, second: Sums, sent: Adapter) -> float:
+    """Return the variance of the mean gradient of two halves of c1 and c2 predictions: c1 c2 / C^2 ||(g1 - g2) V||^2.
+
+    V are the orthonormal directions of what is sent of a gradient.
+    """
     one, two = first.count, second.count
     if not one or not two:
         return 0.0
     others = passes.as_matrices(second)
-    gap = sum(float(np.sum((g - others[side]) ** 2, dtype="f8")) for side, g in passes.as_matrices(first).items())
+    gaps = {side: g - others[side] for side, g in passes.as_matrices(first).items()}
+    gap = sum(float(np.sum((each @ sent[side].a.T) ** 2, dtype="f8")) for side, each in gaps.items())
     return one * two / (one + two) ** 2 * gap

@@ -29,6 +29,8 @@ def compress(gradient: Array, rank: int) -> Factors:
     kept = sent_rank(rows, columns, rank)
     if kept == columns:
         return Factors(np.eye(columns, dtype="f4"), gradient.astype("f4"))
+    if not np.isfinite(gradient).all():  # The server refuses it by name; it has no directions.
+        return Factors(np.full((kept, columns), np.nan, "f4"), np.full((rows, kept), np.nan, "f4"))
     # By the eigenvectors of the small Gram matrix: R is far below n.
     _, vectors = np.linalg.eigh(gradient.astype("f8").T @ gradient.astype("f8"))
     directions = vectors[:, ::-1][:, :kept]

@@ -35,10 +35,12 @@ def evaluation_interval(train: Train, server: Server, rows: Collection[int], tes
         return server.evaluate_every
     cohort = min(len(rows), server.cohort or len(rows))
     trained = train.rounds * phases * cohort * train.steps * train.batch * train.accumulate
-    return affordable_interval(train.rounds, PASSES * trained, test_rows + sum(map(held_out_count, rows)))
+    # The nodes of a round and of the next evaluate its update.
+    share = min(1.0, 2 * cohort / max(len(rows), 1))
+    return affordable_interval(train.rounds, PASSES * trained, test_rows + share * sum(map(held_out_count, rows)))
 
 
-def affordable_interval(rounds: int, trained: float, evaluated: int) -> int:
+def affordable_interval(rounds: int, trained: float, evaluated: float) -> int:
     """Return the least interval at which the evaluations of a run cost at most `SHARE` of it.
 
     Round 0 and the last round are evaluated whatever that costs.

@@ -199,6 +199,11 @@ def _check(settings: AlgorithmSettings, rank: int) -> None:
         )
     if server.optimizer == "sgd" and server.betas:
         raise ConfigError('[server] betas are Adam\'s, but optimizer = "sgd"; remove betas, or set optimizer = "adam"')
+    if server.a != "warm":
+        raise ConfigError(
+            f'[server] a = "{server.a}" is for clients that train factors of their own, but under "fedsgd" all share '
+            "the server's; remove a"
+        )
     if server.proximal:
         raise ConfigError(
             f'[server] proximal = {server.proximal:g} needs local steps, and nodes take none under "fedsgd"; remove it'

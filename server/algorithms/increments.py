@@ -20,6 +20,7 @@ dropped in the last round (float64).
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 
 import numpy as np
 
@@ -108,11 +109,14 @@ class Increments(Algorithm):
             a = draws / np.sqrt(k)
         else:
             warm = self._warm_rows(rank, number)
-            a = _complete(lowrank.svd(delta)[2][:warm] if warm else np.zeros((0, k)), draws)
+            directions = lowrank.svd(delta)[2][:warm] if warm else np.zeros((0, k))
+            a = _complete(directions, draws)
+            if 0 < warm < rank:
+                a = a[_fresh_and_warm(len(directions), rank)]
         return Factors((a * self.settings.row_norm(name, k)).astype("f4"), np.zeros((d, rank), "f4"))
 
     def _warm_rows(self, rank: int, number: int) -> int:
-        """Return how many of the first rows of the A of round `number` point where clients moved in the last one."""
+        """Return how many rows of the A of round `number` point where clients moved in the last one."""
         if self.settings.server.a != "warm":
             return 0
         return rank // 2 if self._hold and (number - 1) % self._hold == 0 else rank
@@ -150,6 +154,12 @@ def _complete(directions: Array, draws: Array) -> Array:
     for _ in range(2):  # Twice, since one projection leaves rounding errors.
         missing = np.linalg.qr((missing - missing @ directions.T @ directions).T)[0].T
     return np.vstack([directions, missing])
+
+
+def _fresh_and_warm(warm: int, rank: int) -> list[int]:
+    """Return an order of `warm` rows and fresh ones after them in which they alternate, for nodes of any lower rank."""
+    pairs = zip_longest(range(warm, rank), range(warm))
+    return [row for pair in pairs for row in pair if row is not None]
 
 
 def orthonormal_rows(draws: Array) -> Array:

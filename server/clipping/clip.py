@@ -60,7 +60,8 @@ class NormBound:
 
     Args:
         bound: [server] norm_bound; 0 switches all of it off. A number takes the place of what the order and the other
-            replies allow the product; not of what the order allows each factor, nor of what they allow a gradient.
+            replies allow the product; not of what the order allows each factor, nor of what they allow the gradient
+            that `fedlin` asks for beside an update.
         apart: the algorithm averages A and B apart.
     """
 
@@ -90,7 +91,10 @@ class NormBound:
         gradient = update.order.returns != "update"
         if self.apart:
             return _clip_moves(update, order, others if self.bound == "auto" else self.bound)
-        bound = min(others, inf if gradient else order.norm) if self.bound == "auto" or gradient else self.bound
+        if self.bound == "auto" or update.order.returns == "gradient":
+            bound = min(others, inf if gradient else order.norm)
+        else:
+            bound = self.bound
         if update.norm <= bound:
             return update
         scale = bound / update.norm

@@ -196,7 +196,8 @@ class RoundLoop:
         }
         if state.round == 0:
             entry["model"] = self._model.description.to_values()
-        self._journal.commit(state, entry, {"limits": self._limits.asked, "model": self._model.description.to_values()})
+        facts = {"limits": self._limits.asked, "model": self._model.description.to_values(), "asked": sorted(clients)}
+        self._journal.commit(state, entry, facts)
         committed = self._load_committed()
         self._observer.on_round_committed(record)
         return committed

@@ -160,14 +160,13 @@ class PhaseRunner:
         return [update.weighted(share) for update, share in zip(updates, shares, strict=True)]
 
     def _predictions(self, client: ClientMetrics) -> int:
-        """Return the predictions that a node announced, of no more rows than the roster lets it have."""
-        if not self._weighting.by_announced_rows or not client.rows:
-            return client.predictions
-        return client.predictions * _capped(client.rows, self._limit(client.name)) // client.rows
+        """Return the predictions that a node announced, as far as the roster allows them."""
+        by_rows = self._weighting.by_announced_rows
+        return _capped(client.predictions, self._limit(client.name)) if by_rows else client.predictions
 
 
-def _capped(rows: int, limit: int | None) -> int:
-    return rows if limit is None else min(rows, limit)
+def _capped(count: int, limit: int | None) -> int:
+    return count if limit is None else min(count, limit)
 
 
 def _log(update: ClientUpdate, share: float) -> list[Any]:

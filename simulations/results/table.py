@@ -39,8 +39,8 @@ def page(task: Task, found: Sequence[Line], records: Records, command: str, pict
     head = [each.format(reference=task.methods[1].name) for each in _HEAD]
     how = (
         f"{task.batches} batches a client in every row. The rate is the best of those tried, on {task.valid_rows} "
-        f"validation rows of seed 1; accuracy and loss (nats) are means over the {task.predictions}, of {task.test_rows} "
-        "rows, and over the seeds. In brackets the 95 % interval of a paired bootstrap over the "
+        f"validation rows of seed 1; accuracy and loss (nats) are means over the {task.predictions}, of "
+        f"{task.test_rows} rows, and over the seeds. In brackets the 95 % interval of a paired bootstrap over the "
         f"{task.predictions} within seeds. Settings: {', '.join(task.settings)}."
     )
     body = [f"# {task.title}", "", f"`{command}`", "", how, "", f"![{task.title}]({picture})", ""]

@@ -12,6 +12,7 @@ from client.policy import (
     MAY_LEAVE,
     TrainingHistory,
     TrainingRequest,
+    draw_violation,
     gradient_violation,
     needed_bytes,
     outgoing_values,
@@ -75,6 +76,13 @@ def test_a_limit_holds_from_one_beyond_it(key, at, beyond):
 )
 def test_the_text_says_what_was_asked(key, beyond, asked):
     assert training_violation(Policy(**{key: beyond}), ASK, PAST).endswith(f"requested is {asked}")
+
+
+@pytest.mark.parametrize(("draw", "within"), [(0, True), (3200, True), (3201, False), (10**12, False)])
+def test_no_request_reads_the_rows_of_a_node_hundreds_of_times(draw, within):
+    text = draw_violation(Training((1e-3,) * 2, 8, draw=draw), 100)
+    assert (text is None) == within
+    assert within or text == f"requested is to read {2 * draw} rows, at most 6400 are read"
 
 
 def test_every_key_of_a_policy_is_tried():

@@ -96,6 +96,14 @@ def test_found_R4_where_enough_nodes_are_left_it_is_a_warning(tmp_path):
     assert has(project, "the roster allows fewer examples to bob (40)")()
 
 
+def test_found_R4_a_gradient_is_of_no_more_rows_than_the_roster_allows(tmp_path):
+    project = NumpyProject(tmp_path)
+    for node in HONEST:
+        project.admit(node.name, max_weight=10)
+    project.write_server({"algorithm": "fedsgd"}, train={"steps": 3, "batch": 8, "accumulate": 2, "lr": 0.1})
+    assert project.whole_run(HONEST).status == 0
+
+
 def test_found_R6_the_first_load_does_not_count_against_a_round(undisturbed, tmp_path):
     project = NumpyProject(tmp_path, deadline=1.0)
     assert project.whole_run(HONEST, dict.fromkeys(["ada", "bob", "cyd"], slow_to_load(3.0))).status == 0

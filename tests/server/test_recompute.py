@@ -109,6 +109,18 @@ def test_a_round_of_two_attempts_is_that_of_the_second(tmp_path):
     assert recompute(tmp_path, entries, 2, settings) == 0.0
 
 
+@pytest.mark.parametrize("reply", ["absent", "failed"])
+@pytest.mark.parametrize("away", ["ada", "bob"])
+def test_the_rows_that_were_asked_for_are_those_of_everybody_who_was_asked(tmp_path, away, reply):
+    """A node draws by its rows beside those of all, whoever of them replied."""
+    nodes = [NumpyNode("ada", 8, 400), NumpyNode("bob", 8, 20), NumpyNode("cyd", 8, 20)]
+    messenger, settings = fresh(nodes), settings_of("fedsgd")
+    messenger.tamper = lambda name, kind, number, own: reply if (name, kind, number) == (away, "train", 2) else own
+    entries = run(tmp_path, messenger, settings)
+    assert away not in {name for name, *_ in entries[2]["accepted"]}
+    assert [recompute(tmp_path, entries, number, settings) for number in (1, 2, 3)] == [0.0] * 3
+
+
 def test_a_node_that_counts_in_one_phase_alone_does_again(tmp_path):
     messenger = exchange_of("fedlin")
     messenger.tamper = lambda name, kind, number, reply: (

@@ -204,7 +204,16 @@ def replaced(path):
     path.mkdir()
 
 
-@pytest.mark.parametrize("damage", [remove, flip, cut, empty, replaced], ids=lambda damage: damage.__name__)
+def of_another_form(path):
+    """Keep the checksum right, as another release would."""
+    _, _, body = path.read_bytes().partition(b"\n")
+    body = body.replace(b'"start"', b'"begin"')
+    path.write_bytes(sha256(body).hexdigest().encode() + b"\n" + body)
+
+
+@pytest.mark.parametrize(
+    "damage", [remove, flip, cut, empty, replaced, of_another_form], ids=lambda damage: damage.__name__
+)
 def test_a_memory_that_is_lost_or_damaged_is_said_and_begins_from_nothing(damage, node, caplog):
     path = after_two(node)
     memory, said = lost(node, caplog)

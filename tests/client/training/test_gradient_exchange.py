@@ -151,6 +151,17 @@ def test_the_noise_of_two_halves_is_the_variance_of_the_gradient():
     assert exchange(where, order, rows, 1).noise == 0
 
 
+def test_the_noise_of_a_compressed_gradient_is_that_in_the_directions_it_is_sent_in():
+    where = bench()
+    rows, order = random_rows("classification", [6] * 12), asked(where, trains="b", rank=1)
+    found, whole = exchange(where, order, rows, 12), exchange(where, asked(where, trains="b"), rows, 12)
+    passes = Passes(where.base, where.lora, order, "clinic", rows, Training((1e-2,), 4, draw=12), 1.0)
+    one, two = (passes.as_matrices(half) for half in passes.halves())
+    gaps = {side: (one[side] - two[side]) @ found.gradient[side].a.T for side in one}
+    assert found.noise == pytest.approx(sum(np.sum(gap**2) for gap in gaps.values()) / 4, rel=1e-4)
+    assert found.noise < 0.9 * whole.noise
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_smaller_types_give_nearly_the_same_gradient(dtype):
     full, small = bench(), bench(dtype=dtype)

@@ -44,6 +44,17 @@ def test_it_is_whole_exactly_where_that_is_no_more_numbers(size):
         assert np.array_equal(product(compress(gradient, rank)), gradient)  # the same bits
 
 
+@pytest.mark.parametrize("rank", [1, 4])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_is_sent_as_such_in_its_form(rank, value):
+    """The server refuses it by name; a node of low rank has no directions to choose."""
+    gradient = np.ones((30, 4), "f4")
+    gradient[3, 2] = value
+    sent = compress(gradient, rank)
+    assert sent.rank == sent_rank(30, 4, rank)
+    assert not np.isfinite(sent.b).all()
+
+
 def test_a_gradient_of_zeros_is_sent_as_zeros():
     assert not product(compress(np.zeros((9, 4), "f4"), 2)).any()
 

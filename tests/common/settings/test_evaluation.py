@@ -40,6 +40,8 @@ def test_the_cost_is_that_of_all_clients_of_a_round_and_of_all_held_out_rows():
     assert evaluation_interval(train, Server(), ROWS, 300, phases=2) == 7
     assert evaluation_interval(train, Server(), ROWS, 0, phases=1) == 10
     assert evaluation_interval(train, Server(cohort=4), ROWS, 300, phases=1) == 48
+    # A cohort of 2 and the next one evaluate: 4 of 8 nodes.
+    assert evaluation_interval(train, Server(cohort=2), ROWS, 0, phases=1) == 24
     assert evaluation_interval(train, Server(cohort=9), ROWS, 300, phases=1) == 16
 
 

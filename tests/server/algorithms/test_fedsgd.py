@@ -234,6 +234,7 @@ def test_a_lower_rank_sends_less_of_the_same_gradient():
         ({"rank_shared": 3}, "rank_shared = 3 is below the largest rank of a node, 4"),
         ({"optimizer": "sgd", "betas": (0.9, 0.99)}, "betas are Adam's"),
         ({"proximal": 0.1}, "proximal = 0.1 needs local steps"),
+        ({"a": "gaussian"}, 'a = "gaussian" is for clients that train factors of their own'),
     ],
 )
 def test_settings_that_mean_nothing_here_are_refused(options, message):

@@ -184,8 +184,18 @@ def test_half_of_a_redrawn_a_is_where_the_last_sum_pointed():
     a = start(algorithm, state, 8)["square"].a
     assert orthonormal(a)
     inside = np.linalg.norm(a @ np.linalg.svd(delta(sent, "square"))[2][:8].T, axis=1)
-    assert np.allclose(inside[:4], 1, atol=1e-5)
-    assert np.all(inside[4:] < 0.9)
+    assert np.allclose(inside[1::2], 1, atol=1e-5)
+    assert np.all(inside[::2] < 0.9)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 4])
+def test_nodes_of_any_rank_leave_their_first_span(rank):
+    """Whatever the largest rank is that the run allows."""
+    found = [
+        after_rounds(5, ranks=(rank, 8), cohort=(rank,) * 3, mode="b", hold=hold)[:2] for hold in ("auto", "never")
+    ]
+    assert row_space(*found[0]) == rank + 4 * -(-rank // 2)
+    assert row_space(*found[1]) == rank  # control
 
 
 def test_an_a_of_one_row_is_new_at_each_redraw():

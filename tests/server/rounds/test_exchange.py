@@ -53,6 +53,24 @@ def test_the_roster_caps_the_rows_that_a_node_reads_and_its_weight(tmp_path):
     assert asked(messenger, 1, most[1], "draw")[0] * STEPS <= 6
 
 
+@pytest.mark.parametrize("rows", [0, 6])
+def test_the_roster_caps_a_node_s_weight_whatever_predictions_it_announces(tmp_path, rows):
+    messenger, announced = Recorded(FOUR), {"rows": rows, "predictions": 10**15}
+    messenger.tamper = lambda name, kind, number, reply: (
+        replace(reply, values={**reply.values, **announced}) if (name, kind) == ("ada", "query") else reply
+    )
+    entries = run(tmp_path, messenger, settings(1), limit={"ada": 6}.get)
+    total = 6 + sum(own for name, own in ROWS.items() if name != "ada")
+    assert clients(entries[1])["ada"]["share"] == pytest.approx(6 / total)
+
+
+def test_a_number_bounds_the_norm_of_a_gradient(tmp_path):
+    entries = run(tmp_path, Recorded(FOUR), plan(1, algorithm="fedsgd", norm_bound=0.5))
+    for record in clients(entries[1]).values():
+        assert record["clip"] * record["norm"] == pytest.approx(min(record["norm"], 0.5))
+        assert record["clip"] < 1
+
+
 def test_a_node_with_hardly_any_rows_still_draws_one():
     found = RunSettings(7, LoraSettings(), Train(rounds=2), Server(), "hash").exchange(
         1, {"ada": 1, "bob": 10**6}, {"ada": 3}.get, {"bob": 40}
