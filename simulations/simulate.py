@@ -74,11 +74,7 @@ def simulate(
         close_run(resume)
     torch.set_num_threads(recipe.threads)
     console = Console(stderr=True)
-    if not console.is_terminal:
-        console.print("reading base model and data")
-    with console.status("reading base model and data"):
-        prepared = prepare(recipe)
-        single = prepare_pooled(recipe, len(prepared.nodes), resume) if pooled else None
+    prepared, single = _prepare(recipe, resume, pooled, console)
     with closed_to_others():
         folder = RunFolder(resume) if resume else RunFolder.create(out / (name or _fresh_name(file)), to_tables(recipe))
         with _naming(_command_to_resume(file, assignments, folder.path, pooled)):
@@ -87,6 +83,19 @@ def simulate(
                 _pool(*single, folder, console)
                 _report(recipe, prepared, folder)
     return folder.path
+
+
+def _prepare(
+    recipe: Recipe, resume: Path | None, pooled: bool, console: Console
+) -> tuple[Prepared, tuple[Recipe, Prepared] | None]:
+    """Return what the run needs, and what pooled training needs if it is asked for."""
+    what = "reading base model and data"
+    # A library that is in the middle of its work may swallow a KeyboardInterrupt.
+    with exit_on_signal(*STOPS, message=f"interrupted while {what}"), console.status(what):
+        if not console.is_terminal:
+            console.print(what)
+        prepared = prepare(recipe)
+        return prepared, prepare_pooled(recipe, len(prepared.nodes), resume) if pooled else None
 
 
 def _command_to_resume(file: Path, assignments: Sequence[str], run: Path, pooled: bool) -> str:

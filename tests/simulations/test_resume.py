@@ -94,6 +94,7 @@ def test_ctrl_c_before_the_first_round_leaves_a_plain_end(tmp_path):
     ended = end(process)
     assert ended.status == 130
     assert "Traceback" not in ended.err
+    assert ended.err.endswith("interrupted while reading base model and data\n")
 
 
 @pytest.fixture
