@@ -16,10 +16,13 @@ RULES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param("docs", marks=ENCODER), pytest.param("banking", marks=[ENCODER, needs_data("banking77")])],
+    ("name", "rule"),
+    [
+        pytest.param("docs", "increments", marks=ENCODER),
+        pytest.param("docs", "fedsgd", marks=ENCODER),
+        pytest.param("banking", "increments", marks=[ENCODER, needs_data("banking77")]),
+    ],
 )
 def test_found_S5_no_honest_reply_is_clipped_in_any_round(monkeypatch, tmp_path, name, rule):
     monkeypatch.chdir(ROOT)
