@@ -29,6 +29,7 @@ def draw(title: str, found: Sequence[Line], file: Path) -> None:
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         axes = figure.subplots()
+        axes.set_prop_cycle(color=matplotlib.colormaps["tab20"](range(20)))
         axes.axhline(pooled.accuracy, color="black", linestyle="--", label="pooled training")
         for name in dict.fromkeys(line.records[0].method for line in others):
             own = sorted((line for line in others if line.records[0].method == name), key=_exchanges)
