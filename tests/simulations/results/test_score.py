@@ -19,12 +19,19 @@ from simulations.results.score import score
 SENTENCES = "a red fox runs", "the cat sleeps all day long", "one bird", "dogs bark at the moon tonight"
 
 
-def causal_recipe(folder):
-    rows = [{"prompt": f"{number} of them:", "completion": SENTENCES[number % 4]} for number in range(60)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+TASKS = {
+    "classification": ("tiny:bert", lambda number: {"text": f"{SENTENCES[number]} {number}", "label": str(number)}),
+    "causal-lm": ("tiny:llama", lambda number: {"prompt": f"{number} of them:", "completion": SENTENCES[number]}),
+}
+
+
+def recipe(folder, task):
+    """Return a recipe of two clients with sixty rows of a task."""
+    base, row = TASKS[task]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row(number % 4)) + "\n" for number in range(60)))
     tables = {
-        "base": {"path": "tiny:llama"},
-        "data": {"path": "rows.jsonl", "task": "causal-lm", "test_rows": 20},
+        "base": {"path": base},
+        "data": {"path": "rows.jsonl", "task": task, "test_rows": 20},
         "clients": {"count": 2, "partition": "iid", "ranks": [2, 4]},
         "train": {"rounds": 2, "steps": 4, "lr": 3e-2},
     }
@@ -32,22 +39,9 @@ def causal_recipe(folder):
     return read_recipe(folder / "recipe.toml", [])
 
 
-def class_recipe(folder):
-    rows = [{"text": f"{SENTENCES[number % 4]} {number}", "label": str(number % 4)} for number in range(60)]
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    tables = {
-        "base": {"path": "tiny:bert"},
-        "data": {"path": "rows.jsonl", "task": "classification", "test_rows": 20},
-        "clients": {"count": 2, "partition": "iid", "ranks": [2, 4]},
-        "train": {"rounds": 2, "steps": 4, "lr": 3e-2},
-    }
-    (folder / "recipe.toml").write_text(tomli_w.dumps(tables))
-    return read_recipe(folder / "recipe.toml", [])
-
-
-@pytest.mark.parametrize("recipe", [class_recipe, causal_recipe])
-def test_loss_and_right_predictions_are_those_of_the_objective(tmp_path, recipe):
-    nodes = load_nodes(read := recipe(tmp_path), 5)
+@pytest.mark.parametrize("task", TASKS)
+def test_loss_and_right_predictions_are_those_of_the_objective(tmp_path, task):
+    nodes = load_nodes(read := recipe(tmp_path, task), 5)
     adapter, _ = train_rounds(read, nodes)
     node, rows = nodes.nodes["client-00"], nodes.test
     found = score(node, adapter, rows)
