@@ -120,7 +120,7 @@ SKEW = (
 
 _RANKS = "clients.ranks=[1,2,4,4,8,8,16,16]"
 _LEADERS = tuple(
-    m for m in SKEW if m.name in ("pooled", "increments", "fedsgd", "fedsgd, warm-up 8", "fedsgd, B alone")
+    m for m in SKEW if m.name in ("pooled", "increments", "increments, calibrated", "fedsgd", "fedsgd, warm-up 8")
 )
 
 # bfloat16 takes half the time of float32 on a processor with AMX; accuracies differ by a point or less.
