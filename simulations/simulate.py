@@ -38,7 +38,7 @@ from simulations.pooled import prepare_pooled
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
 from simulations.recipe import read_recipe
-from simulations.report.page import write_report
+from simulations.report.page import Supplement, write_report
 from simulations.report.records import POOLED
 from simulations.report.samples import samples
 
@@ -198,4 +198,4 @@ def _report(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
     chance = 1 / len(labels) if labels else None
     full_bytes = sum(p.numel() * p.element_size() for p in parameters)
     answers = samples(folder.path) if TASKS[recipe.data.task].perplexity and prepared.test_rows else ()
-    write_report(folder.path, spectrum, facts, answers, chance=chance, full_bytes=full_bytes)
+    write_report(folder.path, Supplement(spectrum, facts, answers, chance, full_bytes))

@@ -17,7 +17,6 @@ from common.settings.reader import read_toml
 from simulations.tiny_base import tiny_base
 from tests.helpers.end_to_end.command import call, end, refusal
 from tests.helpers.end_to_end.deployment import NODES, Project
-from tests.helpers.promptness import PROMPT
 from tests.helpers.simulations.runs import hashes, records, wait_for_line
 
 pytestmark = pytest.mark.slow
@@ -114,7 +113,7 @@ def test_a_server_that_is_stopped_goes_on_where_it_was(project, tmp_path):
     server.send_signal(signal.SIGTERM)
     stopped = end(server)
     assert (stopped.status, "resume with: fedlora server" in stopped.err) == (0, True)
-    assert time.monotonic() - began < PROMPT
+    assert time.monotonic() - began < 10
     assert end(own.server()).status == 0
     assert [end(each).status for each in clients] == [0] * 3
     assert hashes(own.run) == hashes(project.run)

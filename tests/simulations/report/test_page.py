@@ -4,7 +4,7 @@ import re
 import pytest
 
 from common.errors import JournalError
-from simulations.report.page import write_report
+from simulations.report.page import Supplement, write_report
 from tests.helpers.simulations.metrics import client, record, rounds, spectrum, write_run
 from tests.helpers.simulations.page import Page, read_page
 
@@ -19,7 +19,7 @@ pytestmark = [
 
 def report(tmp_path, records, task="classification", modules=(), **more):
     run = write_run(tmp_path / "a-run", records, task)
-    return read_page(write_report(run, spectrum(modules), {"Base model": "tiny"}, **more))
+    return read_page(write_report(run, Supplement(spectrum(modules), {"Base model": "tiny"}, **more)))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def page(tmp_path_factory):
 
 def test_the_page_lies_in_the_run_folder_and_names_the_run(tmp_path):
     run = write_run(tmp_path / "a-run", rounds(0))
-    assert write_report(run, {}, {}) == run / "report.html"
+    assert write_report(run, Supplement({}, {})) == run / "report.html"
     assert "a-run" in read_page(run / "report.html").text
 
 
@@ -83,7 +83,8 @@ def test_whatever_comes_from_outside_is_escaped(tmp_path):
     run = write_run(tmp_path, records)
     (run / "config.toml").write_text(f'note = "{EVIL}config"\n')
     samples = [{EVIL + "heading": EVIL + "sample"}]
-    page = read_page(write_report(run, spectrum([EVIL + "module"]), {EVIL + "label": EVIL + "fact"}, samples))
+    beside = Supplement(spectrum([EVIL + "module"]), {EVIL + "label": EVIL + "fact"}, samples)
+    page = read_page(write_report(run, beside))
     shown = ("reason", "config", "heading", "sample", "module", "label", "fact")
     assert [place for place in shown if EVIL + place not in page.text] == []
     assert "script" not in page.tags
@@ -93,7 +94,7 @@ def test_equal_input_gives_equal_bytes_and_other_input_does_not(tmp_path):
     pages = []
     for side, residual in (("a", 0.1), ("b", 0.1), ("c", 0.2)):
         run = write_run(tmp_path / side / "run", rounds(1, residual=residual))
-        pages.append(write_report(run, spectrum(MODULES[:1]), {}).read_bytes())
+        pages.append(write_report(run, Supplement(spectrum(MODULES[:1]), {})).read_bytes())
     assert pages[0] == pages[1] != pages[2]
 
 
@@ -139,5 +140,5 @@ def test_a_run_that_cannot_be_read_leaves_no_page(tmp_path):
     run = write_run(tmp_path, rounds(1))
     (run / "metrics.jsonl").write_text(json.dumps(rounds(1)[0]) + "\nnonsense\n")
     with pytest.raises(JournalError, match=r"metrics\.jsonl:2"):
-        write_report(run, {}, {})
+        write_report(run, Supplement({}, {}))
     assert not (run / "report.html").exists()
