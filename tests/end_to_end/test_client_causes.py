@@ -15,6 +15,7 @@ from tests.helpers.end_to_end.command import end
 from tests.helpers.end_to_end.connect_proxy import ConnectProxy
 from tests.helpers.end_to_end.fake_servers import black_hole, closed_port, talker
 from tests.helpers.end_to_end.single_node_project import Clinic
+from tests.helpers.promptness import seconds_without_load
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("environment")]
 
@@ -30,7 +31,7 @@ def told(clinic, server, words, *options, rank=8):
     process = clinic.start(server, *options, rank=rank)
     while words not in said and (line := process.stderr.readline()):
         said += line
-    assert time.monotonic() - began < 5
+    assert 0 < seconds_without_load(process, began) < 5
     assert words in said
     assert "Traceback" not in said
     return process
