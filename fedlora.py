@@ -1,7 +1,6 @@
 """The command `fedlora`: each subcommand calls the package that implements it."""
 
 import gc
-import json
 import logging
 import os
 import sys
@@ -10,10 +9,13 @@ from typing import Annotated
 
 import typer
 
+from client.cli import Run
+from client.cli import app as finished
 from common.disk_errors import remedy
 from common.errors import FedloraError, printable
 from common.identity.cli import app as keys
 from common.log_format import LogFormat, last_line, log_to_stderr
+from simulations.starting.cli import app as starting
 
 # Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers; no line of gRPC's
 # own for each rejected handshake; NumPy on one thread, as the server's matrices are small and workers use the
@@ -38,10 +40,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(starting)
 app.add_typer(keys, name="keys")
-
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, as printed by its last line.")]
-Out = Annotated[Path, typer.Argument(metavar="OUT", help="New folder to write.")]
 
 
 @app.command()
@@ -119,6 +119,14 @@ def client(
             help="End with status 2 at the first certificate that cannot be trusted, instead of trying on for a day.",
         ),
     ] = False,
+    local: Annotated[
+        bool,
+        typer.Option(
+            "--local",
+            help="After a run, train alone too: on the node's own rows, as much as it did for the run. report.html in "
+            "the run's folder then shows what taking part was worth. Nothing is sent; Ctrl-C ends it.",
+        ),
+    ] = False,
 ) -> None:
     """Run a node: it connects to the server, trains on its own rows, and ends with the run."""
     path = _own_file(file, example, "client", log_format)
@@ -126,6 +134,8 @@ def client(
         raise typer.BadParameter("--describe and --targets need --check, which needs no server")
     if path and check and fail_fast:
         raise typer.BadParameter("--fail-fast is for a node that connects; --check needs no server")
+    if path and check and local:
+        raise typer.BadParameter("--local trains after a run that the node was in; --check is for before one")
     if path and check:
         from client.check import check_node
 
@@ -133,7 +143,7 @@ def client(
     elif path:
         from client.launch import run_node
 
-        run_node(path, fail_fast)
+        run_node(path, fail_fast, local)
 
 
 def _own_file(file: Path | None, example: bool, role: str, log_format: LogFormat) -> Path | None:
@@ -151,64 +161,48 @@ def _own_file(file: Path | None, example: bool, role: str, log_format: LogFormat
 def status(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The server's own TOML file.")],
     watch: Annotated[bool, typer.Option("--watch", help="Refresh it every two seconds, until Ctrl-C.")] = False,
-) -> None:
-    """Show the state of a server: round, nodes, bytes, rejections."""
-    from server.monitoring.status_view import show_status
-
-    show_status(file, watch)
-
-
-@app.command()
-def evaluate(run: Run) -> None:
-    """Evaluate a run's global update on its test rows, and print one JSON line."""
-    from client.finished_run import evaluate_run
-
-    result = evaluate_run(run)
-    print(json.dumps({"test_loss": result.loss, "test_accuracy": result.accuracy, "count": result.count}))
-
-
-@app.command()
-def export(
-    run: Run,
-    out: Out,
-    rank: Annotated[
-        int | None, typer.Option(help="Largest rank of each module except the head; by default the run's.")
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Serve it as a web page with the run's report, on this machine alone."),
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="With --page: port on 127.0.0.1; by default a free one.")
     ] = None,
 ) -> None:
-    """Write a run's global update as a PEFT adapter folder."""
-    from client.finished_run import export as export_adapter
+    """Show the state of a server: round, nodes, bytes, rejections."""
+    if page and watch:
+        raise typer.BadParameter("--page refreshes itself; leave out --watch")
+    if port is not None and not page:
+        raise typer.BadParameter("--port is of the page; add --page")
+    if page:
+        from server.monitoring.live_page import serve_page
 
-    adapter, head = export_adapter(run, out, rank)
-    whole = f", and the head, {len(head)} in full" if head else ""
-    print(f"{len(adapter)} modules, rank {adapter.rank}{whole}: {out}")
+        return serve_page(file, port or 0)
+    from server.monitoring.status_view import show_status
 
-
-@app.command()
-def merge(run: Run, out: Out) -> None:
-    """Add a run's global update to its base and write a plain Hugging Face folder."""
-    from client.finished_run import merge_into_base
-
-    print(f"largest logit gap to base + adapter: {merge_into_base(run, out):.2e}\nmerged: {out}")
-
-
-@app.command()
-def generate(
-    run: Run,
-    prompt: Annotated[str, typer.Option(help="Text to continue.")],
-    tokens: Annotated[int, typer.Option(min=1, help="Largest number of tokens to write.")] = 64,
-) -> None:
-    """Continue a prompt with a run's language model."""
-    from client.finished_run import generate as generate_text
-
-    print(printable(generate_text(run, prompt, tokens), "\n\t"))
+    return show_status(file, watch)
 
 
 @app.command()
 def verify(run: Run) -> None:
-    """Check a run's log, checkpoints and adapter, and recompute the rounds whose updates it keeps."""
-    from server.verify import verify_run
+    """Check a run's log, checkpoints and adapter, and recompute the rounds whose updates it keeps.
 
-    print("\n".join(map(printable, verify_run(run))))
+    Of a node's folder: its adapter, receipts, and the rounds that the server told it.
+    """
+    from client.results.folder import NodeFolder
+
+    if NodeFolder.is_at(run):
+        from client.results.receipts import verify_saved
+
+        lines = verify_saved(run)
+    else:
+        from server.verify import verify_run
+
+        lines = verify_run(run)
+    print("\n".join(map(printable, lines)))
+
+
+app.add_typer(finished)
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """Flower's ClientApp: announces the node, trains its assignments, and evaluates the updates that it receives.
 
 It takes one setting, `node`: the path of the node's own file (Flower's simulation passes a number instead). Everything
-else about the node comes from that file, never from the server.
+else about the node comes from that file, never from the server. A second one, `keep`, lets the node keep the global
+update on its disk; in a simulation its nodes end together.
 """
 
 import logging
@@ -18,12 +19,15 @@ from flwr.clientapp import ClientApp
 
 from client.exchange import Exchange, answer_exchange
 from client.flower_node_file import node_file
-from client.held_buffers import read_parts
+from client.head_exchange import HeadRequests, answer_for_head
+from client.memory.error_memory import ErrorMemory
+from client.memory.held_buffers import read_parts
 from client.model.base_model import BaseModel
 from client.model.lora import Lora
 from client.node import LocalNode, attach_lora, describe_node, fingerprint_node, load_node
 from client.objectives.examples import different_rows
 from client.policy import (
+    DeclinedRequest,
     TrainingHistory,
     TrainingRequest,
     draw_violation,
@@ -31,10 +35,14 @@ from client.policy import (
     gradient_violation,
     outgoing_values,
     rows_violation,
+    sums_violation,
     training_violation,
 )
+from client.results.earlier_run import complete_run
+from client.results.keeping import keep
+from client.results.report import begin_report
+from client.results.saving import saving_of
 from client.settings import read_node
-from client.training.error_memory import ErrorMemory
 from client.training.evaluate import evaluate
 from client.training.progress import TrainingLog
 from client.training.terms import term_fault
@@ -44,9 +52,19 @@ from common.adapters.codec import decode_adapter, encode_adapter
 from common.adapters.joined import stack_adapters
 from common.adapters.link_codecs import MissingBuffer
 from common.errors import CodecError, FedloraError, TransportError
+from common.heads.requests import ASKS
+from common.huggingface.fingerprint_parts import refusal_of
 from common.log_format import event
 from common.protocol.assignment import Assignment, CountedReply, Training
-from common.protocol.messages import FROZEN, RejectionReason, RoundId, fault_word, pack_update, unpack_assignment
+from common.protocol.messages import (
+    ENDED,
+    FROZEN,
+    RejectionReason,
+    RoundId,
+    fault_word,
+    pack_rounded,
+    unpack_assignment,
+)
 from common.protocol.payload import Payload
 from common.protocol.replies import LossReply, TrainReply
 from common.settings.node import Policy
@@ -76,14 +94,6 @@ def evaluate_round(message: Message, context: Context) -> Message:
     return _answer(message, context, _evaluate)
 
 
-class DeclinedRequest(Exception):
-    """A request that the node declines: a reason word for the server, and the full text for the node's owner."""
-
-    def __init__(self, reason: RejectionReason, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
 Values = Mapping[str, Any]
 Work = Callable[[Path, Payload], tuple[Values, bytes]]
 
@@ -91,9 +101,15 @@ Work = Callable[[Path, Payload], tuple[Values, bytes]]
 def _answer(message: Message, context: Context, work: Work) -> Message:
     """Return the reply to a message, or an error with the reason word."""
     try:
+        file, kind = _node_file(context), message.metadata.message_type
         with _reading():
-            payload = read_parts(Payload.from_message(message))
-        values, blob = work(_node_file(context), payload)
+            received = Payload.from_message(message)
+            payload = read_parts(received, kind, file)
+        values, blob = work(file, payload)
+        if context.node_config.get("keep"):
+            values = keep(file, kind, payload, values, str(context.node_config.get("project", "")))
+            if saving_of(file).take(kind, payload, values, len(blob), received.size):
+                begin_report(file)
         return Message(Payload(outgoing_values(values), blob).to_records(), reply_to=message)
     except Exception as error:  # Flower would send the text of an uncaught exception to the server.
         return _error_reply(message, error)
@@ -129,21 +145,19 @@ def _node_file(context: Context) -> Path:
 
 def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
     with _reading():
-        targets, base = _targets(asked.values["targets"]), asked.values.get("base")
+        targets = _targets(asked.values["targets"])
         if kind := asked.values.get("gradients"):
             _decline(file, gradient_violation(_policy(file), kind))
+        if asked.values.get("class_sums"):
+            _decline(file, sums_violation(_policy(file)))
     node = load_node(file)
     if kind == "compressed-gradient":
         ErrorMemory(file, node.settings.name, "").check_writable()
     announced = describe_node(node, targets)
-    if base not in (None, announced.model.fingerprint):
-        log.error(
-            "the server will refuse this node: the run's base model, tokenizer, targets, labels or max_length have "
-            "fingerprint %.12s, and this node's %.12s; compare %s with its operator's base.toml",
-            base,
-            announced.model.fingerprint,
-            file,
-        )
+    with _reading():
+        refusal = refusal_of(asked.values, announced.to_values())
+    if refusal:
+        log.error("the server will refuse this node: %s; compare %s with its operator's base.toml", refusal, file)
     return announced.to_values(), b""
 
 
@@ -177,7 +191,7 @@ def _train(file: Path, asked: Payload) -> tuple[Values, bytes]:
     (update,) = train(skeleton, lora, [assignment], [node.settings.name], [node.train], training, watch)
     own = round_id.to_values()
     reply = TrainReply(**own, examples=update.examples, tokens=update.tokens, loss=update.loss)
-    return reply.to_values(), pack_update(update, assignment.trains)
+    return reply.to_values(), pack_rounded(update, assignment, training.stream_key(node.settings.name))
 
 
 def _log_start(round_id: RoundId, training: Training, assignment: Assignment, own: int) -> None:
@@ -233,14 +247,31 @@ def _trainings(file: Path) -> list[tuple[float, RoundId]]:
 
 
 def _evaluate(file: Path, asked: Payload) -> tuple[Values, bytes]:
+    if ENDED in asked.values and FROZEN not in asked.parts:
+        with _reading():
+            round_id = RoundId.from_values(asked.values)
+        complete_run(file, round_id, asked)
+        return round_id.to_values(), b""
     with _reading():
         _check_frozen(asked)
         adapter, round_id = decode_adapter(asked.parts[FROZEN]), RoundId.from_values(asked.values)
         _decline(file, evaluation_violation(_policy(file), round_id, adapter))
     node = load_node(file)
     skeleton, lora = _attach(node, round_id, adapter)
+    if ENDED in asked.values:  # It is saved, not measured.
+        return round_id.to_values(), b""
+    if ASKS in asked.values:
+        _decline(file, sums_violation(_policy(file)) or _head_requests(file).violation(round_id))
+        _decline(file, rows_violation(_policy(file), lambda: len(node.train)))
+        return answer_for_head(node, skeleton, lora, adapter, round_id, asked)
     score = evaluate(skeleton, lora, adapter, node.held)
     return LossReply(**round_id.to_values(), loss=score.loss, count=score.count).to_values(), b""
+
+
+@cache
+def _head_requests(file: Path) -> HeadRequests:
+    """Return what this process has answered of requests for heads."""
+    return HeadRequests()
 
 
 def _attach(node: LocalNode, round_id: RoundId, adapter: Adapter) -> tuple[BaseModel, Lora]:

@@ -15,7 +15,7 @@ from common.protocol.announcement import Announcement
 from common.settings.node import Node
 from common.settings.reader import override, parse_settings
 from common.settings.recipe import LoraSettings
-from common.settings.tasks import TASKS
+from common.settings.tasks import shared_settings
 
 Targets = str | tuple[str, ...]
 
@@ -35,7 +35,7 @@ def check_node(file: Path, describe: Path | None, targets: str) -> list[str]:
     chosen = parse_settings(LoraSettings, override({}, [f"targets={targets}"]), "--targets").targets
     node = load_node(file)
     announced = describe_node(node, chosen)
-    if faults := list(_refusals(node, announced)):
+    if faults := list(refusals(node, announced)):
         raise ConfigError("\n".join(f"{file}: {fault}" for fault in faults))
     if describe:
         write_base_file(describe, describe_base(node.settings, chosen))
@@ -45,14 +45,14 @@ def check_node(file: Path, describe: Path | None, targets: str) -> list[str]:
 def describe_base(node: Node, targets: Targets) -> BaseFile:
     """Return the description of a node's base model, for the server's file."""
     data, base = node.data, load_node_base(node)
-    shared = {key: getattr(data, key) for key in TASKS[data.task].shared}
     return BaseFile.of(
         describe_model(node, targets),
         name=base.folder.name or "base",
         targets=targets,
         labels=data.labels,
         max_length=data.max_length,
-        **shared,
+        head="new" if base.replaced else None,
+        **shared_settings(data),
     )
 
 
@@ -63,10 +63,11 @@ def _summary(node: LocalNode, announced: Announcement) -> Iterator[str]:
     yield f"task {data.task}, max_length {data.max_length}" + (f", labels {list(data.labels)}" if data.labels else "")
     if cut := node.train.truncated + node.held.truncated:
         yield f"{cut} rows are longer than max_length and are cut"
+    yield from node.train.found.lines()
     yield f"fingerprint {announced.model.fingerprint}"
 
 
-def _refusals(node: LocalNode, announced: Announcement) -> Iterator[str]:
+def refusals(node: LocalNode, announced: Announcement) -> Iterator[str]:
     """Yield what the roster of the node's keys, if it has them, and its own policy would refuse."""
     policy, settings = node.settings.policy, node.settings
     if settings.keys:

@@ -6,10 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from client.memory.error_memory import ErrorMemory, Reply
 from client.model.base_model import BaseModel
 from client.model.lora import Lora
 from client.node import LocalNode
-from client.training.error_memory import ErrorMemory, Reply
 from client.training.gradient_exchange import exchange_gradient
 from client.training.passes import Passes
 from client.training.progress import Watch
@@ -45,8 +45,8 @@ def answer_exchange(
     memory = ErrorMemory(file, name, round_id.run)
     start = memory.recall(asked.counted, reply_form(asked.assignment).shapes)
     passes = Passes(base, lora, asked.assignment, name, node.train, asked.training, start.scale, watch)
-    found = exchange_gradient(passes, asked.assignment.reply_rank, start.unsent)
-    blob = pack_gradient(found.gradient)
+    found = exchange_gradient(passes, start.unsent)
+    blob = pack_gradient(found.gradient, asked.assignment.wire)
     memory.keep(asked.counted, start, Reply(round_id.round, sha256(blob).hexdigest(), found.gradient, found.memory))
     reply = TrainReply(
         **round_id.to_values(), examples=found.examples, tokens=found.tokens, loss=found.loss, noise=found.noise

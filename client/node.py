@@ -1,27 +1,32 @@
 """A node, as described by its own file: its data, tokenised once, and the frozen base that it trains on."""
 
+import copy
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from client.data.rows import Row, read_rows
+from client.data.files.source import open_rows
+from client.data.reading_progress import watching
+from client.data.rows import Chunk, Row, in_chunks
 from client.model.base_model import BaseModel, load_base
 from client.model.lora import Lora
 from client.model.targets import find_targets
-from client.objectives.examples import Examples, count_predictions, encode_rows, split_held_out
-from client.settings import read_node
+from client.objectives.examples import Examples, count_predictions, encode_pieces, eval_batches, split_held_out
+from client.settings import read_node, read_saved_node
 from common.adapters.adapter import Shapes
-from common.errors import ConfigError
+from common.errors import ConfigError, DataError
 from common.huggingface.fingerprint import fingerprint
+from common.huggingface.fingerprint_parts import folder_parts, settings_parts
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.settings.node import Node
-from common.settings.tasks import TASKS
+from common.settings.tasks import shared_settings
 
 _THREAD = threading.local()
 _TOKENIZING = threading.Lock()
@@ -48,41 +53,75 @@ class LocalNode:
 
 
 @cache
-def load_node(file: Path) -> LocalNode:
-    """Load the node of a `client.toml`, once per process.
+def load_node(file: Path, saved: bool = False) -> LocalNode:
+    """Load the node of a `client.toml`, once per process; `saved`: it is one that a run has kept.
 
     Raises:
         ConfigError, ModelError, DataError: a setting, the base model or a row is wrong.
     """
-    settings = read_node(file)
+    settings = read_saved_node(file) if saved else read_node(file)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    data = Path(settings.data.path)
-    return LocalNode(settings, *split_held_out(read_examples(settings, read_rows(data), data), settings.name))
+    return LocalNode(settings, *split_held_out(read_own_examples(settings), settings.name))
+
+
+def read_own_examples(node: Node) -> Examples:
+    """Turn the rows that the node's file names into examples for its base model, and raise as `encode_for`."""
+    file = Path(node.data.path)
+    load_node_base(node)
+    with watching(file) as watch:
+        return encode_for(node, open_rows(file, node.data.encoding).chunks(watch), file)
 
 
 def read_examples(node: Node, rows: Sequence[Row], file: Path) -> Examples:
-    """Turn the rows of a file into examples for the node's base model.
+    """Turn rows of a file that are in memory into examples for the node's base model, and raise as `encode_for`."""
+    return encode_for(node, in_chunks(rows, file), file)
+
+
+def encode_for(node: Node, chunks: Iterable[Chunk], file: Path) -> Examples:
+    """Turn the rows of a file, piece by piece, into examples for the node's base model.
 
     Raises:
-        DataError: a row cannot be used.
+        DataError: a row cannot be used, and none is to be skipped.
         ConfigError: a row is longer than the model has positions.
     """
     base = load_node_base(node)
     with _TOKENIZING:
-        examples = encode_rows(rows, node.data, base.tokenizer, file)
+        examples = encode_pieces(chunks, node.data, base.tokenizer, file)
     longest = max(examples.lengths, default=0)
     if base.positions is not None and longest > base.positions:
         raise ConfigError(
             f"max_length = {node.data.max_length} allows a row of {longest} tokens, but {base.folder} has only "
             f"{base.positions} positions; set max_length = {base.positions} (in a recipe: [data] max_length)"
         )
+    _check_ids(examples, base, file)
     return examples
 
 
+def _check_ids(examples: Examples, base: BaseModel, file: Path) -> None:
+    rows = base.model.get_input_embeddings().weight.shape[0]
+    if len(base.tokenizer) <= rows:
+        return
+    last = max((int(batch.input_ids.max()) for batch in eval_batches(examples, 64)), default=0)
+    if last >= rows:
+        raise DataError(
+            f"{file} contains the token {base.tokenizer.convert_ids_to_tokens(last)!r} ({last}), for which the "
+            f"embedding of {base.folder}, of {rows} rows, has none; take it out of the texts"
+        )
+
+
 def load_node_base(node: Node) -> BaseModel:
-    """Load the node's base model, once per process."""
-    return load_base(node.base.path, node.data.task, node.data.labels, node.base.dtype, node.base.device)
+    """Load the node's base model, once per process; its tokenizer has the node's chat template, if that names one."""
+    own, data = node.base, node.data
+    base = load_base(own.path, data.task, data.labels, own.dtype, own.device, own.head)
+    return base if data.chat_template is None else _with_template(base, data.chat_template)
+
+
+@lru_cache(maxsize=4)
+def _with_template(base: BaseModel, template: str) -> BaseModel:
+    tokenizer = copy.deepcopy(base.tokenizer)
+    tokenizer.chat_template = template
+    return replace(base, tokenizer=tokenizer)
 
 
 def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announcement:
@@ -95,7 +134,8 @@ def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announceme
     model = describe_model(settings, targets)
     check_rank(settings.rank, model.shapes)
     rows = len(node.train) + len(node.held)
-    return Announcement(settings.name, settings.rank, rows, model, node.predictions)
+    skipped = len(node.train.found.skipped)
+    return Announcement(settings.name, settings.rank, rows, model, node.predictions, skipped=skipped)
 
 
 def describe_model(node: Node, targets: str | tuple[str, ...]) -> ModelDescription:
@@ -108,7 +148,14 @@ def describe_model(node: Node, targets: str | tuple[str, ...]) -> ModelDescripti
     base = load_node_base(node)
     shapes = attach_lora(base, find_targets(base, targets))[1].shapes
     embeddings = tuple(name for name in shapes if isinstance(base.model.get_submodule(name), nn.Embedding))
-    return ModelDescription(fingerprint_node(node, tuple(shapes)), node.data.task, shapes, base.head, embeddings)
+    parts = {**folder_parts(base.folder), **settings_parts(shapes, *_shared_settings(node))}
+    return ModelDescription(fingerprint_node(node, tuple(shapes)), node.data.task, shapes, base.head, embeddings, parts)
+
+
+def _shared_settings(node: Node) -> tuple[str, tuple[str, ...], int, dict[str, Any]]:
+    """Return task, labels, max_length, and the further settings of the task that all nodes share."""
+    data, replaced = node.data, {"head": "new"} if load_node_base(node).replaced else {}
+    return data.task, data.labels, data.max_length, shared_settings(data) | replaced
 
 
 @cache
@@ -118,10 +165,10 @@ def fingerprint_node(node: Node, modules: tuple[str, ...]) -> str:
     Raises:
         ModelError: the base lacks such a module, or one of its files is damaged.
     """
-    data, base = node.data, load_node_base(node)
+    base = load_node_base(node)
     shapes = attach_lora(base, modules)[1].shapes
-    shared = {key: getattr(data, key) for key in TASKS[data.task].shared}
-    return fingerprint(base.folder, shapes, data.task, data.labels, data.max_length, **shared)
+    task, labels, max_length, shared = _shared_settings(node)
+    return fingerprint(base.folder, shapes, task, labels, max_length, **shared)
 
 
 def check_rank(rank: int, shapes: Shapes) -> None:

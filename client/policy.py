@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from common.adapters.adapter import Adapter
 from common.protocol.assignment import Assignment, Returns, Training, Trains
-from common.protocol.messages import RoundId
+from common.protocol.messages import RejectionReason, RoundId
 from common.settings.node import Policy
 
 FLOAT32 = 4
@@ -29,7 +29,14 @@ MAY_LEAVE: Mapping[str, Any] = {
     "rank": int,
     "rows": int,
     "predictions": int,
+    "held": str,
+    "held_ranks": list[int],
+    "saves": bool,
+    "unfinished": list[str],
+    "skipped": int,
     "fingerprint": str,
+    "parts": list[str],
+    "part_values": list[str],
     "task": str,
     "modules": list[str],
     "d": list[int],
@@ -51,8 +58,19 @@ MAY_LEAVE: Mapping[str, Any] = {
     "loss": float,
     "noise": float,
     "count": int,
+    # for a head in closed form
+    "left_out": int,
+    "losses": list[float],
 }
 """Name and type of each value that may leave a node besides factors, signatures and the word for an error."""
+
+
+class DeclinedRequest(Exception):
+    """A request that the node declines: a reason word for the server, and the full text for the node's owner."""
+
+    def __init__(self, reason: RejectionReason, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,16 @@ def gradient_violation(policy: Policy, returns: Any) -> str | None:
     return (
         "[policy] gradients = false, requested is a gradient, which tells more of few rows than an update of many "
         "steps (docs/threat-model.md)"
+    )
+
+
+def sums_violation(policy: Policy) -> str | None:
+    """Return the limit that a request for class sums exceeds, or None."""
+    if policy.class_sums:
+        return None
+    return (
+        "[policy] class_sums = false, requested are sums of features by class, which tell of the rows of a small class "
+        "what they are (docs/threat-model.md)"
     )
 
 

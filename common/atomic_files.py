@@ -71,6 +71,53 @@ def make_atomically(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def move_folder(made: Path, path: Path) -> None:
+    """Move a folder that is complete to a new name beside it, with all of its files on the disk.
+
+    Raises:
+        OSError: it was not moved, as to a folder with files, which is never replaced.
+    """
+    for each in (*made.rglob("*"), made):
+        _sync(each)
+    made.replace(path)
+    _sync(path.parent)
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Yield a free name; the folder that the block makes there takes the place of one at `path`, complete.
+
+    Nobody ever finds files of both there. Killed between two moves, there is none, until `restore_folder` is called.
+
+    Raises:
+        OSError: it was not moved.
+    """
+    with _beside(path) as temporary:
+        yield temporary
+        for made in (*temporary.rglob("*"), temporary):
+            _sync(made)
+        _remove(_old(path))
+        if path.exists():
+            path.replace(_old(path))
+        temporary.replace(path)
+    _remove(_old(path))
+    _sync(path.parent)
+
+
+def restore_folder(path: Path) -> None:
+    """Bring back a folder that was about to be replaced when the process was killed; only while no other writes there.
+
+    Raises:
+        OSError: it cannot be moved.
+    """
+    if not path.exists() and _old(path).exists():
+        _old(path).replace(path)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(f"{path.name}.old")
+
+
 def link_or_copy(path: Path, source: Path) -> None:
     """Let a new file have the content of another that is never changed in place, if possible without more space.
 

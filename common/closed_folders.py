@@ -64,6 +64,22 @@ def _tell(opened: Sequence[tuple[Path, int]]) -> None:
     log.warning(what, place, mode, more, extra=extra)
 
 
+def check_named(run: Path) -> None:
+    """Check that what a user names as the folder of a run is a folder; without a word for one that cannot be read.
+
+    Raises:
+        JournalError: it does not exist, or is something else, such as a PEFT folder.
+    """
+    given = "give the folder of a run, as printed by `run: PATH`"
+    if not os.path.isdir(run):  # noqa: PTH112  # For a name that is too long, Path raises.
+        fault = "is not a folder" if os.path.lexists(run) else "does not exist"
+        raise JournalError(f"{run} {fault}; {given}")
+    if (run / "adapter_config.json").is_file():
+        raise JournalError(f"{run} is an adapter in PEFT's format, not a run; {given}, which contains it")
+    if (run / "config.json").is_file():
+        raise JournalError(f"{run} is a model, not a run; {given}")
+
+
 def check_run(run: Path) -> None:
     """Check that a run's folder contains only folders and plain files, and that its path is the user's.
 

@@ -13,8 +13,9 @@ from flwr.serverapp import Grid, ServerApp
 
 from common.closed_folders import close_run, closed_to_others
 from common.errors import ConfigError
-from common.huggingface.base_folder import resolve_base
-from common.settings.recipe import Recipe
+from common.huggingface.base_folder import public_name
+from common.settings.reader import values_of
+from common.settings.recipe import Recipe, StartSettings
 from common.settings.resume import read_run_settings
 from common.settings.server import RunBase
 from server.monitoring.console import ConsoleLog
@@ -31,13 +32,12 @@ DEADLINE = 86_400.0
 """Seconds that a node has for each reply."""
 
 
-def make_app(observer: RunObserver | None = None, test: Test | None = None, base: str | None = None) -> ServerApp:
+def make_app(observer: RunObserver | None = None, test: Test | None = None) -> ServerApp:
     """Make the app.
 
     Args:
         observer: notified of each event.
         test: measures each global update on rows of the run's owner.
-        base: path of the base model, for the exported adapter; the recipe's path by default.
     """
     app = ServerApp()
 
@@ -50,7 +50,8 @@ def make_app(observer: RunObserver | None = None, test: Test | None = None, base
 
     def run(grid: Grid, folder: RunFolder) -> None:
         recipe = read_run_settings(Recipe, folder.config)
-        named = RunBase(file=_base_file(folder), name=str(resolve_base(base or recipe.base.path)))
+        start, name = values_of(StartSettings, recipe.base), recipe.base.name or public_name(recipe.base.path)
+        named = RunBase(file=_base_file(folder), name=name, **start)
         with Journal.open(folder.journal, recipe.server.keep_updates) as journal:
             model, name = find_model(named, recipe.lora, journal, folder.adapter, recipe.clients.ranks)
             folder.restore(journal.entries)

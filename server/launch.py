@@ -2,13 +2,17 @@
 
 import logging
 import shlex
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from common.adapters.link_codecs import forms_of
 from common.closed_folders import close_run, closed_to_others
 from common.errors import IdentityError, JournalError, naming_command
 from common.hash_chain import Entry
+from common.huggingface.start_adapter import pin_adapter
 from common.identity.credentials import ServerCredentials, load_server_credentials
 from common.identity.documents.signatures import Return, sign
 from common.identity.keys.files import prefix_errors
@@ -16,10 +20,13 @@ from common.log_format import event
 from common.settings.server import ServerFile
 from common.signals import STOPS, exit_on_signal
 from server.algorithms import weights_of
-from server.farewell import await_farewell
+from server.farewell.earlier_endings import EarlierEndings
+from server.farewell.farewell import Farewell
+from server.farewell.last_update import LastUpdate
 from server.limits import check_limits
 from server.monitoring.console import ConsoleLog
 from server.monitoring.metrics_endpoint import RunMetrics, serving_metrics
+from server.monitoring.run_pages import RunPages
 from server.monitoring.status import ServerStatus
 from server.notifications import NoticeBroadcaster, Notices
 from server.rounds.loop import Publisher, RoundLoop, algorithm_of, load_published
@@ -55,12 +62,19 @@ def serve(file: Path, from_round: int | None = None) -> Path:
         FedloraError: a setting or key is wrong, another server uses the folder or the port, or a round failed.
     """
     raise_open_file_limit()
-    settings = read_server(file)
+    settings = _read_settings(file)
     credentials = _credentials(settings)
     with closed_to_others():
         close_run(Path(settings.folder))
         _serve(file, settings, credentials, from_round)
     return Path(settings.folder)
+
+
+def _read_settings(file: Path) -> ServerFile:
+    """Return a server's settings, with the hash of the adapter that the run begins with."""
+    settings = read_server(file)
+    begun = has_begun(Path(settings.folder) / "journal")
+    return replace(settings, base=pin_adapter(settings.base, begun))
 
 
 def _serve(file: Path, settings: ServerFile, credentials: ServerCredentials, from_round: int | None) -> None:
@@ -119,16 +133,17 @@ def _run(settings: ServerFile, credentials: ServerCredentials) -> None:
         folder = open_run_folder(settings, begun=bool(journal.entries))
         folder.restore(journal.entries)
         publisher = folder.publisher(name)
-        if len(journal.entries) > settings.rounds:
-            what = "all %s rounds are done; set another `run` to train more"
-            log.info(what, settings.rounds, extra=event("run-done", rounds=settings.rounds))
-            if folder.has_told:  # Nobody waits for this server any more.
-                run = RunSettings.from_server_file(settings)
-                load_published(algorithm_of(run, model), model, journal, publisher)
-                return
-        else:
-            folder.unmark_told()
-        _serve_rounds(settings, credentials, keep, journal, folder, model, publisher)
+        with (pages := RunPages(folder.path)).making():
+            if len(journal.entries) > settings.rounds:
+                what = "all %s rounds are done; set another `run` to train more"
+                log.info(what, settings.rounds, extra=event("run-done", rounds=settings.rounds))
+                if folder.has_told and time.time() >= _stays_until(settings, folder):  # Nobody waits for this server.
+                    run = RunSettings.from_server_file(settings)
+                    load_published(algorithm_of(run, model), model, journal, publisher)
+                    return
+            else:
+                folder.unmark_told()
+            _serve_rounds(settings, credentials, keep, journal, folder, model, publisher, pages)
 
 
 def _keep_roster(settings: ServerFile, credentials: ServerCredentials) -> Keep:
@@ -147,12 +162,15 @@ def _serve_rounds(
     folder: RunFolder,
     model: RunModel,
     publisher: Publisher,
+    pages: RunPages,
 ) -> None:
     own, weights = credentials, weights_of(settings.server)
     guard = RosterGuard(Path(settings.keys), own.roster, own.roster_bytes, weights, keep)
     notices = Notices(journal, guard, credentials)
     checks = guard.authorize_node, guard.authorize_reply
-    node_guard = NodeGuard(*checks, notices.on_connect, NodeQuota(), settings.server.codec)
+    rule = settings.server
+    forms = forms_of(rule.codec, rule.wire, shares_a=rule.algorithm == "fedsgd" and rule.mode == "b")
+    node_guard = NodeGuard(*checks, notices.on_connect, NodeQuota(), forms)
     with GrpcGrid(settings.listen, credentials, node_guard, folder.journal, settings.health) as grid:
         health = f"127.0.0.1:{grid.health_port}"
         extra = event("listening", address=settings.listen, health=health)
@@ -162,14 +180,23 @@ def _serve_rounds(
         metrics = RunMetrics(grid, guard.member_names)
         metrics.restore(journal.entries)
         console, broadcaster = ConsoleLog(log, guard.member_names), NoticeBroadcaster(grid, notices)
-        observers = Observers([folder, status, metrics, console, broadcaster])
         messenger = FlowerMessenger(grid, settings.deadline, grid.name, grid)
         run = RunSettings.from_server_file(settings)
+        earlier = EarlierEndings(folder.path, run.config, own, messenger, guard.member_names)
+        observers = Observers([folder, status, metrics, console, broadcaster, pages, earlier])
         with status.heartbeat(), serving_metrics(settings.metrics, metrics) as metrics_port:
             if metrics_port is not None:
                 log.info(
                     "metrics at http://127.0.0.1:%s/metrics", metrics_port, extra=event("metrics", port=metrics_port)
                 )
-            RoundLoop(messenger, run, model, journal, observers, publisher, limit=guard.max_weight).run()
-            await_farewell(grid.names, journal.entries[-1])
-    folder.mark_told()
+            loop = RoundLoop(messenger, run, model, journal, observers, publisher, limit=guard.max_weight)
+            loop.run()
+            farewell = Farewell(loop, grid.names, lambda: LastUpdate.sign(*loop.last_update(), own), earlier)
+            farewell.wait_for(journal.entries[-1])
+            folder.mark_told()
+            farewell.stay(_stays_until(settings, folder), guard.member_names)
+
+
+def _stays_until(settings: ServerFile, folder: RunFolder) -> float:
+    """Return the time, in seconds of the epoch, until which the server of an ended run sends the adapter."""
+    return (folder.journal / "log.jsonl").stat().st_mtime + settings.keep_days * 86_400

@@ -11,7 +11,7 @@ from typing import Any
 
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
-from common.errors import JournalError
+from common.errors import CodecError, JournalError
 from common.hash_chain import Entry
 from common.huggingface.model_description import ModelDescription
 from common.plain_files import read_plain
@@ -19,9 +19,11 @@ from common.protocol.messages import RejectionReason, RoundId
 from common.protocol.payload import Kind, Payload
 from server.algorithms import Algorithm
 from server.algorithms.state import State
+from server.heads.recorded import head_from_facts
+from server.links.links import Links
 from server.rounds.exactness import measure_exactness
-from server.rounds.loop import adapter_hash, algorithm_of
-from server.rounds.messenger import Links
+from server.rounds.log_line import adapter_hash
+from server.rounds.loop import algorithm_of
 from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel
@@ -126,7 +128,7 @@ class Recomputation:
             if reduced is None:
                 raise self._fault("no kept reply counts")
             self._compare_clients(clients, TOLERANCE)
-            difference = self._compare_states(algorithm, reduced.state, folder)
+            difference = self._compare_states(algorithm, self._with_head(algorithm, reduced.state), folder)
             tolerance = TOLERANCE if difference else 0.0
             exact = measure_exactness(algorithm, before, reduced.state, reduced.updates)
             self._compare_clients(clients, tolerance)
@@ -161,7 +163,10 @@ class Recomputation:
         """Return new records of the nodes that were asked; of an earlier log, of those that replied."""
         logged = {client["name"]: client for client in reversed(self._entry["metrics"]["clients"])}
         own = {name: logged[name] for name in self._replies().ids}
-        return {name: ClientMetrics(name, c["rank"], c["rows"], c.get("predictions", 0)) for name, c in own.items()}
+        keys = ("predictions", "skipped")
+        return {
+            name: ClientMetrics(name, c["rank"], c["rows"], *(c.get(key, 0) for key in keys)) for name, c in own.items()
+        }
 
     def _round_id(self, attempt: int) -> RoundId:
         entry, parent = self._entry, self.entries[self.number - 1]["adapter_hash"]
@@ -187,10 +192,21 @@ class Recomputation:
         if adapter_hash(algorithm.broadcast_update(logged)) != self._entry["adapter_hash"]:
             raise self._fault("adapter_hash is not that of the state")
         pairs = [(view(after), view(logged)) for view in (algorithm.total_update, algorithm.broadcast_update)]
-        difference = 0.0 if same else max(_distance(*pair) for pair in pairs)
+        difference = 0.0 if same else max(distance(*pair) for pair in pairs)
         if difference > TOLERANCE:
             raise self._fault(f"the kept replies give a state that differs by {difference:.1e}")
         return difference
+
+    def _with_head(self, algorithm: Algorithm, state: State) -> State:
+        """Return the state with the head in closed form that the round ended with, if any, made of its kept sums."""
+        record, last = self._entry.get("head"), algorithm.settings.last
+        if not record:
+            return state
+        try:
+            head = head_from_facts(record, self.facts, algorithm.broadcast_update(state)[last].shape)
+        except (KeyError, ValueError, CodecError):
+            raise self._fault("the class sums behind its head are not kept, or are none") from None
+        return algorithm.with_head(state, head) if head else state
 
     def _logged_state(self) -> State:
         """Load the state after the round, as it was committed."""
@@ -215,7 +231,7 @@ class Recomputation:
         )
 
 
-_NOT_RECOMPUTED = {"loss_before", "loss_after", "bytes_up", "bytes_down"}
+_NOT_RECOMPUTED = {"loss_before", "loss_after", "bytes_up", "bytes_down", "bytes_by_part"}
 """What nodes and the transport told of a client, beside its update."""
 
 
@@ -229,7 +245,7 @@ def _near(found: Any, logged: Any, tolerance: float) -> bool:
     return bool(found == logged)
 
 
-def _distance(update: Adapter, other: Adapter) -> float:
+def distance(update: Adapter, other: Adapter) -> float:
     """Return ||dW - dW'|| / ||dW'|| over all modules."""
     gaps = (_gap(update[name], other[name]) for name in other)
     size = lowrank.total_norm(other.values())

@@ -2,29 +2,48 @@
 
 import json
 import shutil
+import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.summary import scalar
 
 from common.atomic_files import remove_leftovers, write_file
 from common.disk_errors import naming_file
 from common.errors import ConfigError, JournalError
 from common.huggingface.base_file import BaseFile, write_base_file
 from common.plain_files import open_plain
+from common.report.records import with_current_keys
 from common.settings.reader import to_tables
 from common.settings.resume import config_hash, find_changes, read_run_settings
 from common.settings.server import ServerFile
-from server.rounds.metrics import with_current_keys
 from server.rounds.observer import RunObserver
 from server.storage.publication import AdapterFolder
+
+
+@contextmanager
+def _pytorch_hidden() -> Iterator[None]:
+    """Keep what the block imports from importing PyTorch, unless that is imported already."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
+# tensorboardX imports PyTorch where it finds it, for tensors. A server has none: that would be a second at its start
+# and 180 MB for nothing.
+with _pytorch_hidden():
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.summary import scalar
 
 CURVES = (
     "test_loss",

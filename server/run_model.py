@@ -1,17 +1,24 @@
 """The model of a run, decided before any node connects: by the operator's `base.toml`, or by a run that has begun."""
 
+import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError, JournalError
 from common.huggingface.base_file import BaseFile, read_base_file
+from common.huggingface.base_folder import public_name
 from common.huggingface.model_description import ModelDescription
+from common.huggingface.start_adapter import fit_start, load_start
+from common.log_format import event
 from common.settings.recipe import LoraSettings
 from common.settings.server import RunBase
 from server.earlier_runs import describe_earlier
 from server.rounds.participants import RunModel
 from server.storage.journal import Journal
+
+log = logging.getLogger(__name__)
 
 
 def find_model(
@@ -36,8 +43,8 @@ def find_model(
     begun = _begun_model(journal, adapter, file) if journal.entries else None
     if begun:
         _check_begun(begun, file, base)
-    model = begun or _new_model(file, base, list(ranks))
-    return model, base.name or (file.name if file else "") or base.path or "base"
+    name = base.name or (file.name if file else public_name(base.path or ""))
+    return begun or _with_start(_new_model(file, base, list(ranks)), base, name), name
 
 
 def _check_file(file: BaseFile, base: RunBase, lora: LoraSettings) -> None:
@@ -82,6 +89,17 @@ def _new_model(file: BaseFile | None, base: RunBase, ranks: Sequence[int]) -> Ru
             "the roster has no nodes yet, so the largest rank is unknown; admit nodes first, or set [base] max_rank"
         )
     return RunModel(file.description, base.max_rank or max(ranks))
+
+
+def _with_start(model: RunModel, base: RunBase, name: str) -> RunModel:
+    """Return the model of a new run with the update of [base] adapter."""
+    if not base.adapter:
+        return model
+    stored = load_start(base)
+    if not stored.base_hash and Path(stored.base_name).name not in ("", Path(name).name):
+        what = "[base] adapter = %r was made for the base model %r, and this run's is %r"
+        log.warning(what, base.adapter, stored.base_name, name, extra=event("warning"))
+    return replace(model, start=fit_start(stored, base.adapter, model.description))
 
 
 def _spell(value: Any) -> str:

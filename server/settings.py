@@ -48,4 +48,4 @@ def _resolved(base: RunBase, folder: Path) -> RunBase:
         # Absolute, since it is read again from the run's own config.toml.
         return path if not path or path.startswith("package:") else str((folder / user_path(path)).absolute())
 
-    return replace(base, file=absolute(base.file), path=absolute(base.path))
+    return replace(base, file=absolute(base.file), path=absolute(base.path), adapter=absolute(base.adapter))

@@ -4,18 +4,27 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from common.closed_folders import check_run
-from common.errors import CodecError, JournalError, RunError
+from common.adapters.adapter import Adapter
+from common.closed_folders import check_named, check_run
+from common.errors import CodecError, FedloraError, JournalError, RunError
 from common.hash_chain import Chain, Entry
+from common.huggingface.model_description import ModelDescription
+from common.huggingface.start_adapter import fit_start, load_start
 from common.published import check_published
 from common.settings.reader import read_toml
-from common.settings.recipe import Recipe
+from common.settings.recipe import Recipe, StartSettings
 from common.settings.resume import read_run_settings
 from common.settings.server import ServerFile
-from server.recompute import Recomputation
+from server.algorithms import Algorithm
+from server.recompute import TOLERANCE, Recomputation, distance
+from server.rounds.log_line import adapter_hash
+from server.rounds.loop import algorithm_of
+from server.rounds.participants import RunModel
 from server.rounds.run_settings import RunSettings
+from server.storage import checkpoints
+from server.storage.journal import state_of
 from server.storage.journal_reader import verify_chain
-from server.storage.kept_updates import kept_folder, read_kept
+from server.storage.kept_updates import checkpoint_before, kept_folder, read_kept
 
 
 def verify_run(run: Path) -> list[str]:
@@ -25,18 +34,20 @@ def verify_run(run: Path) -> list[str]:
         JournalError: a file was changed or is missing, or the log is not what the kept updates give; names file, round
             and remedy.
     """
+    check_named(run)
     check_run(run)
     chain = verify_chain(run / "journal")
     if not chain.entries:
         return ["intact: no round yet"]
     try:
         check_published(run)
-        differences, last = _recompute(run, chain.entries), chain.entries[-1]
+        start, differences = _compare_start(run, chain.entries), _recompute(run, chain.entries)
+        last = chain.entries[-1]
         whole = f"intact: rounds 0 to {last['round']}, last adapter {last['adapter_hash']}"
     except (KeyError, TypeError, AttributeError) as error:
         log = run / "journal" / "log.jsonl"
         raise JournalError(f"{log}: a line lacks what a release writes ({error!r}); restore it from a copy") from None
-    return [whole, *_report(chain, differences)]
+    return [whole, *start, *_report(chain, differences)]
 
 
 def _report(chain: Chain, differences: dict[int, float]) -> list[str]:
@@ -52,6 +63,45 @@ def _report(chain: Chain, differences: dict[int, float]) -> list[str]:
     ]
 
 
+def _compare_start(run: Path, entries: Sequence[Entry]) -> list[str]:
+    """Compare round 0 with the adapter that the run began at, if any, and say with what result."""
+    if not (run / "config.toml").is_file():
+        return []
+    first, (settings, base) = entries[0], _read_settings(run, entries[0])
+    if not base.adapter_hash:
+        return []
+    try:
+        stored = load_start(base)
+    except FedloraError:
+        return [f"round 0 checked by the log alone: its adapter {base.adapter_hash:.12} is not in {base.adapter}"]
+    if "head" in first:
+        return ["round 0 checked by the log alone: a head in closed form was made in it"]
+    description = ModelDescription.from_values(first["model"])
+    algorithm = algorithm_of(settings, RunModel(description, first["max_rank"]))
+    start = fit_start(stored, str(base.adapter), description)
+    begun = algorithm.broadcast_update(algorithm.initial(description.shapes, start))
+    if adapter_hash(begun) == first["adapter_hash"]:
+        return [f"round 0 begins at the adapter in {base.adapter}: same bits"]
+    return [_compare_bits(run, algorithm, begun, first)]
+
+
+def _compare_bits(run: Path, algorithm: Algorithm, begun: Adapter, first: Entry) -> str:
+    """Return how near round 0 is to the update that this build begins with.
+
+    Raises:
+        JournalError: it is another update.
+    """
+    journal = run / "journal"
+    for file in (checkpoints.checkpoint_path(journal, 0), checkpoint_before(journal, 1)):
+        if checkpoints.is_intact(file, first):
+            sent = algorithm.broadcast_update(state_of(first, checkpoints.load_checkpoint(file)))
+            gap = distance(sent, begun)
+            if adapter_hash(sent) != first["adapter_hash"] or gap > TOLERANCE:
+                raise JournalError(f"{journal} (round 0) does not begin at the run's adapter; restore it from a copy")
+            return f"round 0 begins at the run's adapter: within {gap:.1e}, on another build than the run's"
+    return "round 0 has other bits than this build gives, and its state is no longer there to compare"
+
+
 def _recompute(run: Path, entries: Sequence[Entry]) -> dict[int, float]:
     """Return the relative difference of each round whose updates are kept."""
     differences, settings = {}, None
@@ -59,7 +109,7 @@ def _recompute(run: Path, entries: Sequence[Entry]) -> dict[int, float]:
         folder = kept_folder(run / "journal", entry["round"])
         if not folder.is_dir():
             continue
-        settings = settings or _settings(run, entries[0])
+        settings = settings or _read_settings(run, entries[0])[0]
         try:
             if (facts := read_kept(run / "journal", entry)) is not None:
                 each = Recomputation(run / "journal", entries, entry["round"], settings, facts)
@@ -74,19 +124,21 @@ def _recompute(run: Path, entries: Sequence[Entry]) -> dict[int, float]:
     return differences
 
 
-def _settings(run: Path, first: Entry) -> RunSettings:
-    """Return the settings of a run, from the file that it has kept since it began."""
-    file = run / "config.toml"
+def _read_settings(run: Path, first: Entry) -> tuple[RunSettings, StartSettings]:
+    """Return the settings of a run, and its [base], from the file that it has kept since it began."""
+    file, base = run / "config.toml", StartSettings()
     if "project" in read_toml(file, links=False):
-        settings = RunSettings.from_server_file(read_run_settings(ServerFile, file))
+        server = read_run_settings(ServerFile, file)
+        settings, base = RunSettings.from_server_file(server), server.base
     else:
-        settings = RunSettings.from_recipe(read_run_settings(Recipe, file))
+        recipe = read_run_settings(Recipe, file)
+        settings, base = RunSettings.from_recipe(recipe), recipe.base
     if settings.config != first["config"]:
         raise JournalError(
             f"{file} (round 0) is changed: it has hash {settings.config:.12}, and the run began with "
             f"{first['config']:.12}; restore it from a copy"
         )
-    return settings
+    return settings, base
 
 
 def _spell(numbers: Iterable[int]) -> str:

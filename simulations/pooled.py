@@ -12,7 +12,7 @@ from common.settings.recipe import Clients, Recipe, Server
 from server.algorithms import algorithm_named
 from simulations.prepare import Prepared, prepare
 from simulations.recipe import as_begun
-from simulations.report.records import POOLED
+from simulations.report.page import POOLED
 
 ALGORITHM = "increments"
 """Of pooled training, unless the recipe's clients send gradients: a lone client has no others to average with."""

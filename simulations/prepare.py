@@ -1,24 +1,33 @@
 """From a recipe to nodes: rows, test rows and labels, checked before anything is written, then a file for each node."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from client.data.files.source import Watch, ignore, open_rows
+from client.data.labels import label_names
+from client.data.layouts import find_layout
 from client.data.row_checks import require_columns
-from client.data.rows import Row, column_names, read_rows
+from client.data.rows import Chunk, Row, column_names, in_chunks
 from client.model.targets import find_targets
-from client.node import attach_lora, check_rank, load_node_base, read_examples
+from client.node import attach_lora, check_rank, describe_model, encode_for, load_node_base
+from client.objectives.encoding import Findings, check_read
+from client.settings import in_own_order
 from common.adapters.link_codecs import codec_named
 from common.atomic_files import write_file
-from common.errors import ConfigError, DataError, nearest
+from common.errors import ConfigError, DataError, FedloraError, nearest
+from common.huggingface.start_adapter import fit_start, load_start
 from common.settings.node import Node, NodeData, NodeFile, Policy
 from common.settings.reader import to_tables, values_of
-from common.settings.recipe import Recipe
+from common.settings.recipe import Base, Recipe
 from common.settings.tasks import TASKS, RowSettings
 from server.algorithms import AlgorithmSettings, create_algorithm
+from server.rounds.loop import algorithm_of
+from server.rounds.participants import RunModel
+from server.rounds.run_settings import RunSettings
 from simulations.corpora import load_corpus
 from simulations.corpora.corpus import to_jsonl
 from simulations.partition import Shard, find_partition, hold_out, split
@@ -34,6 +43,7 @@ class Prepared:
         nodes: each client's settings, without its data.
         test_rows: held out for the run's owner; none if the recipe wants none.
         truncated: rows of the whole data set that are longer than max_length.
+        found: rows that are left out, and what else was found in the data.
         source: origin of the rows, with a hash if there is one.
     """
 
@@ -41,11 +51,16 @@ class Prepared:
     nodes: tuple[Node, ...]
     test_rows: tuple[Mapping[str, Any], ...]
     truncated: int
+    found: Findings
     source: str
 
 
-def prepare(recipe: Recipe) -> Prepared:
+def prepare(recipe: Recipe, watch: Watch = ignore) -> Prepared:
     """Check every part of a recipe, so that no later step fails on it, and deal out the rows.
+
+    Args:
+        recipe: of the simulation.
+        watch: is told the share of the rows that is checked.
 
     Raises:
         FedloraError: names what is wrong and the remedy.
@@ -53,15 +68,24 @@ def prepare(recipe: Recipe) -> Prepared:
     partition = find_partition(recipe.clients)
     codec_named(recipe.server.codec)
     create_algorithm(AlgorithmSettings(recipe.seed, recipe.clients.ranks, recipe.lora, recipe.server))
-    rows, file, source = _rows(recipe)
-    node = _node(recipe, _labels(rows, file, recipe))
-    truncated = read_examples(node, rows, file).truncated
+    chunks, file, source = _chunks(recipe)
+    rows = [row for chunk in chunks for row in chunk]
+    try:
+        node = _node(recipe, _labels(rows, file, recipe))
+    except FedloraError:
+        check_read(chunks, file)  # Columns or classes may be in rows that could not be read.
+        raise
+    examples = encode_for(node, _watched(chunks, watch), file)
+    if examples.found.skipped:
+        rows = _usable(chunks, examples.found)
+        node = _node(recipe, _labels(rows, file, recipe))
     if "column" in partition.needs:
         _check_column(rows, file, recipe.clients.column or "")
     shards, test_rows = _deal(rows, recipe)
     nodes = _nodes(node, shards, recipe)
     _check_ranks(nodes, recipe)
-    return Prepared(shards, nodes, test_rows, truncated, source)
+    _check_start(nodes[0], recipe)
+    return Prepared(shards, nodes, test_rows, examples.truncated, examples.found, source)
 
 
 def write_nodes(folder: Path, prepared: Prepared) -> tuple[Path, ...]:
@@ -78,25 +102,37 @@ def write_test(folder: Path, prepared: Prepared) -> None:
 def _write(folder: Path, node: Node, shard: Shard) -> Path:
     write_file(folder / f"{node.name}.jsonl", to_jsonl(shard.rows))
     file = folder / f"{node.name}.toml"
-    write_file(file, tomli_w.dumps(to_tables(replace(NodeFile.from_node(node), data=f"{node.name}.jsonl"))).encode())
+    # The rows that are dealt out are written anew, and none is unusable.
+    own = replace(NodeFile.from_node(node), data=f"{node.name}.jsonl", encoding="utf-8", skip_bad_rows=False)
+    write_file(file, tomli_w.dumps(to_tables(own)).encode())
     return file
 
 
-def _rows(recipe: Recipe) -> tuple[tuple[Row, ...], Path, str]:
+def _chunks(recipe: Recipe) -> tuple[list[Chunk], Path, str]:
     data = recipe.data
     if data.path is not None:
-        return read_rows(Path(data.path)), Path(data.path), data.path
-    corpus = load_corpus(data.corpus or "")
+        return list(open_rows(Path(data.path), data.encoding).chunks()), Path(data.path), data.path
+    corpus, file = load_corpus(data.corpus or ""), Path(f"corpus {data.corpus}")
     rows = tuple(Row(number, fields) for number, fields in enumerate(corpus.rows, 1))
-    return rows, Path(f"corpus {data.corpus}"), f"{data.corpus}, SHA-256 {corpus.sha256}"
+    return list(in_chunks(rows, file)), file, f"{data.corpus}, SHA-256 {corpus.sha256}"
+
+
+def _watched(chunks: Sequence[Chunk], watch: Watch) -> Iterator[Chunk]:
+    for number, chunk in enumerate(chunks):
+        watch(number / len(chunks))
+        yield chunk
+
+
+def _usable(chunks: Iterable[Chunk], found: Findings) -> list[Row]:
+    skipped = {(place.file, place.line) for place in found.skipped}
+    return [row for chunk in chunks for row in chunk if (chunk.file, row.line) not in skipped]
 
 
 def _labels(rows: Sequence[Row], file: Path, recipe: Recipe) -> tuple[str, ...]:
     if not TASKS[recipe.data.task].labels:
         return ()
     require_columns(file, column_names(rows), text=recipe.data.text, label=recipe.data.label)
-    values = [row.fields.get(recipe.data.label) for row in rows]
-    labels = tuple(sorted({str(value) for value in values if value not in (None, "")}))
+    labels = label_names(row.fields.get(recipe.data.label) for row in rows)
     if len(labels) < 2:
         only = repr(labels[0]) if labels else "empty"
         raise ConfigError(f"[data] label = {recipe.data.label!r}: all rows are {only}; two classes are needed")
@@ -105,9 +141,10 @@ def _labels(rows: Sequence[Row], file: Path, recipe: Recipe) -> tuple[str, ...]:
 
 def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:
     """Return the settings that all nodes share; name, rank and data are filled in later."""
-    base = replace(recipe.base, path=base_path(recipe.base.path))
+    base = Base(base_path(recipe.base.path), recipe.base.dtype, recipe.base.device, recipe.base.head)
     data = NodeData(labels=labels, **values_of(RowSettings, recipe.data))
-    return Node(name="node", rank=1, base=base, data=data, threads=recipe.threads, policy=Policy(gradients=True))
+    policy = Policy(gradients=True, class_sums=True)
+    return in_own_order(Node(name="node", rank=1, base=base, data=data, threads=recipe.threads, policy=policy))
 
 
 def _check_column(rows: Sequence[Row], file: Path, column: str) -> None:
@@ -121,15 +158,19 @@ def _check_column(rows: Sequence[Row], file: Path, column: str) -> None:
 
 def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple[Mapping[str, Any], ...]]:
     label = recipe.data.label if TASKS[recipe.data.task].labels else None
-    fields = [_needed_columns(row.fields, recipe) for row in rows]
+    needed = _needed_columns(column_names(rows), recipe)
+    fields = [{key: value for key, value in row.fields.items() if key in needed} for row in rows]
     kept, test = hold_out(fields, recipe.data.test_rows, recipe.seed, label)
     return split(kept, recipe.clients, recipe.seed, label), test
 
 
-def _needed_columns(fields: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+def _needed_columns(columns: Sequence[str], recipe: Recipe) -> frozenset[str | None]:
     """Return the columns that a node needs and the column that names its owner, without all others."""
-    needed = {getattr(recipe.data, key) for key in TASKS[recipe.data.task].columns}
-    return {key: value for key, value in fields.items() if key in {*needed, recipe.clients.column}}
+    keys, layout = TASKS[recipe.data.task].columns, None
+    if "messages" in keys:
+        layout = find_layout(recipe.data, columns)
+    named = {getattr(recipe.data, key) for key in keys}
+    return frozenset({*named, *(layout.all_columns if layout else ()), recipe.clients.column})
 
 
 def _nodes(node: Node, shards: Sequence[Shard], recipe: Recipe) -> tuple[Node, ...]:
@@ -137,6 +178,15 @@ def _nodes(node: Node, shards: Sequence[Shard], recipe: Recipe) -> tuple[Node, .
     if len(ranks) > len(shards):
         raise ConfigError(f"[clients] ranks has {len(ranks)} ranks for {len(shards)} clients; remove some")
     return tuple(replace(node, name=s.name, rank=ranks[i % len(ranks)]) for i, s in enumerate(shards))
+
+
+def _check_start(node: Node, recipe: Recipe) -> None:
+    """Raise if the run cannot begin at its adapter; one that has begun may no longer have the folder."""
+    folder = recipe.base.adapter
+    if folder and Path(folder).exists():
+        model = describe_model(node, recipe.lora.targets)
+        run = RunModel(model, max(recipe.clients.ranks), fit_start(load_start(recipe.base), folder, model))
+        algorithm_of(RunSettings.from_recipe(recipe), run).initial(model.shapes, run.start)
 
 
 def _check_ranks(nodes: Sequence[Node], recipe: Recipe) -> None:

@@ -11,9 +11,10 @@ from typing import Any, Self, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from common.report.formats import decimal, duration, small
+from common.report.records import Record, held_out
+from server.monitoring.console import tell_head, tell_start
 from server.rounds.observer import RunObserver
-from simulations.report.formats import decimal, duration, small
-from simulations.report.records import Record, held_out
 
 
 def progress(console: Console | None = None) -> "LiveLine | PlainLines":
@@ -46,6 +47,10 @@ class PlainLines(RunObserver):
         parts = [f"round {record['round']:>{len(str(rounds))}}/{rounds}", *_scores(record), *_exactness(record)]
         parts += [duration(record["seconds"]), *self._clock.remaining(record), *_rejections(record)]
         self._say("  ".join(parts))
+        if start := tell_start(record):
+            self._say(start)
+        if head := record.get("head"):
+            self._say(tell_head(head))
 
     def _say(self, line: str) -> None:
         print(line, file=self._out, flush=True)
@@ -100,6 +105,8 @@ class LiveLine(RunObserver):
         """Show the last scores on the line, and print rejections above it."""
         scores = {"scores": " ".join(found)} if (found := _scores(record)) else {}
         self._show(completed=record["round"], now="", left=" ".join(self._clock.remaining(record)), **scores)
+        if start := tell_start(record):
+            self._bar.console.print(start, markup=False, highlight=False)
         for rejection in _rejections(record):
             self._bar.console.print(f"round {record['round']}: {rejection}", markup=False, highlight=False)
 

@@ -1,10 +1,13 @@
 """Read a recipe: one TOML file, overridden by settings from the command line."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from common.errors import ConfigError, JournalError
+from common.huggingface.start_adapter import pin_adapter
+from common.settings.chat_template import read_chat_template
 from common.settings.reader import override, parse_settings, read_toml, user_path
 from common.settings.recipe import Recipe
 from common.settings.resume import find_changes, read_run_settings, resume_settings
@@ -24,7 +27,8 @@ def read_recipe(file: Path, assignments: list[str], run: Path | None = None) -> 
     """
     tables = override(_absolute(read_toml(file), file.parent), assignments)
     tables = _absolute(tables, Path.cwd())
-    return as_begun(tables, str(file), run) if run else parse_settings(Recipe, tables, str(file))
+    recipe = as_begun(tables, str(file), run) if run else parse_settings(Recipe, tables, str(file))
+    return replace(recipe, base=pin_adapter(recipe.base, begun=run is not None))
 
 
 def as_begun(tables: Mapping[str, Any], source: str, run: Path) -> Recipe:
@@ -57,11 +61,14 @@ def base_path(path: str) -> str:
 
 
 def _absolute(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the tables with whole paths, and the text of a chat template in place of its file."""
     result = dict(tables)
-    for section in ("base", "data"):
-        values = tables.get(section)
-        if isinstance(values, dict) and isinstance(values.get("path"), str):
-            result[section] = values | {"path": _resolve(values["path"], folder)}
+    for section, key in (("base", "path"), ("base", "adapter"), ("data", "path")):
+        values = result.get(section)
+        if isinstance(values, dict) and isinstance(values.get(key), str):
+            result[section] = values | {key: _resolve(values[key], folder)}
+    if isinstance(data := result.get("data"), dict) and isinstance(template := data.get("chat_template"), str):
+        result["data"] = data | {"chat_template": read_chat_template(template, folder)}
     return result
 
 

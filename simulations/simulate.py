@@ -3,8 +3,9 @@
 fedlora simulate simulations/recipes/docs.toml
 """
 
+import logging
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
@@ -15,7 +16,7 @@ from rich.console import Console
 
 import client.app
 from client.check import describe_base
-from client.finished_run import load_run, load_test_rows
+from client.finished.run import load_run, load_test_rows
 from client.node import attach_lora, load_node_base
 from client.objectives.examples import Examples, subset
 from client.training.evaluate import Score, evaluate
@@ -23,6 +24,7 @@ from common.adapters import lowrank
 from common.adapters.adapter import Adapter
 from common.closed_folders import close_run, closed_to_others
 from common.errors import naming_command
+from common.log_format import event
 from common.settings.node import Node
 from common.settings.reader import to_tables
 from common.settings.recipe import Recipe
@@ -38,9 +40,10 @@ from simulations.pooled import prepare_pooled
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
 from simulations.recipe import read_recipe
-from simulations.report.page import Supplement, write_report
-from simulations.report.records import POOLED
+from simulations.report.page import POOLED, Supplement, write_report
 from simulations.report.samples import samples
+
+log = logging.getLogger(__name__)
 
 PARTS = 8
 """Number of parts in which test rows are measured: fixed, so that sums do not depend on the number of workers."""
@@ -91,10 +94,12 @@ def _prepare(
     """Return what the run needs, and what pooled training needs if it is asked for."""
     what = "reading base model and data"
     # A library that is in the middle of its work may swallow a KeyboardInterrupt.
-    with exit_on_signal(*STOPS, message=f"interrupted while {what}"), console.status(what):
+    with exit_on_signal(*STOPS, message=f"interrupted while {what}"), console.status(what) as status:
         if not console.is_terminal:
             console.print(what)
-        prepared = prepare(recipe)
+        prepared = prepare(recipe, lambda share: status.update(f"{what}: {share:.0%} of the rows"))
+        for line in prepared.found.lines():
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         return prepared, prepare_pooled(recipe, len(prepared.nodes), resume) if pooled else None
 
 
@@ -160,7 +165,7 @@ def _flower_command(run: Path, clients: int) -> str:
 def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder, files: Sequence[Path]) -> None:
     with progress() as display, InProcessGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
         test = _test_rows(grid, folder) if prepared.test_rows else None
-        grid.serve(make_app(display, test, prepared.nodes[0].base.path), folder.path)
+        grid.serve(make_app(display, test), folder.path)
 
 
 def _test_rows(grid: InProcessGrid, folder: RunFolder) -> Test:
@@ -193,9 +198,21 @@ def _report(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
         "Fingerprint of base, tokenizer, targets, labels": last["base"],
         "SHA-256 of the global update": last["adapter_hash"],
     }
+    if skipped := prepared.found.skipped:
+        facts["Unusable rows left out"] = f"{len(skipped)}, as skip_bad_rows asks"
     spectrum = {name: lowrank.spectrum(factors).tolist() for name, factors in trained.adapter.items()}
     labels = trained.node.data.labels
     chance = 1 / len(labels) if labels else None
     full_bytes = sum(p.numel() * p.element_size() for p in parameters)
-    answers = samples(folder.path) if TASKS[recipe.data.task].perplexity and prepared.test_rows else ()
+    answers = _samples(folder.path) if TASKS[recipe.data.task].perplexity and prepared.test_rows else ()
     write_report(folder.path, Supplement(spectrum, facts, answers, chance, full_bytes))
+
+
+def _samples(run: Path) -> Sequence[Mapping[str, str]]:
+    """Return sample answers; none, and a line, where they fail: the run's result does not depend on them."""
+    try:
+        return samples(run)
+    except Exception as error:  # What a model and a library do on unseen rows is not ours to list.
+        reason = str(error) or type(error).__name__
+        log.warning("the report of %s has no sample answers: %s", run, reason, extra=event("warning"))
+        return ()

@@ -1,40 +1,54 @@
 """Checks of rows, whatever the file format; an unusable row is reported by file and line."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from client.data.rows import BadLine
 from common.errors import DataError, nearest
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
-_SHOWN = 5
+SHOWN = 5
+"""Unusable rows that are named; more are counted."""
 
 
 class BadRow(ValueError):
     """A row that cannot be used; its text is the reason."""
 
 
+class BadRows(DataError):
+    """Rows of one file that cannot be used: each one's line and reason."""
+
+    def __init__(self, file: Path, faults: Sequence[BadLine], total: int) -> None:
+        places = [f"{file}, line {fault.line}: {fault.reason}" for fault in faults[:SHOWN]]
+        super().__init__(refusal(file, places, len(faults), total))
+        self.faults = tuple(faults)
+
+
 def read_each(file: Path, items: Iterable[tuple[int, Item]], read: Callable[[Item], Value]) -> tuple[Value, ...]:
     """Apply `read` to every item; each item comes with its line in the file.
 
     Raises:
-        DataError: `read` raised BadRow; the text names the first such lines and their number.
+        BadRows: `read` raised BadRow; the text names the first such lines and their number.
     """
     values, faults = [], []
     for line, item in items:
         try:
             values.append(read(item))
         except BadRow as reason:
-            faults.append(f"{file}, line {line}: {reason}")
+            faults.append(BadLine(line, str(reason)))
     if faults:
-        total = len(values) + len(faults)
-        more = [f"and {len(faults) - _SHOWN} more"] if len(faults) > _SHOWN else []
-        head = f"{file}: {len(faults)} of {total} rows cannot be used; fix or remove them"
-        raise DataError("\n".join([head, *faults[:_SHOWN], *more]))
+        raise BadRows(file, faults, len(values) + len(faults))
     return tuple(values)
+
+
+def refusal(file: Path, places: Sequence[str], count: int, total: int, remedy: str = "fix or remove them") -> str:
+    """Return the text that refuses a file of which `count` rows cannot be used; `places` tells the first of them."""
+    more = [f"and {count - SHOWN} more"] if count > SHOWN else []
+    return "\n".join([f"{file}: {count} of {total} rows cannot be used; {remedy}", *places[:SHOWN], *more])
 
 
 def require_columns(file: Path, found: tuple[str, ...], **wanted: str) -> None:
@@ -67,3 +81,8 @@ def read_text(fields: Mapping[str, Any], column: str) -> str:
     if re.search("[\ud800-\udfff]", value):
         raise BadRow(f"{column!r} contains half a surrogate pair")
     return value
+
+
+def is_filled(value: Any) -> bool:
+    """Return whether a field has something, be it of a wrong kind: more than blanks."""
+    return value is not None and not (isinstance(value, str) and not value.strip())

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from client.data.chat import Tokens
+from client.data.frame import Frame
 from client.data.row_checks import BadRow, read_each, read_text
 from client.data.rows import Row, by_line
 
 Ids = NDArray[np.int32]
+Tokens = tuple[list[int], list[bool]]
+"""Token ids (t,), and which of them are learned (t,)."""
 
 IGNORE = -100
 """The target of a token without loss, as `torch.nn.functional.cross_entropy` ignores it by default."""
@@ -60,16 +62,23 @@ def joined_tokens(
     Raises:
         DataError: a row lacks text in one of the columns.
     """
-    bos, eos = [tokenizer.bos_token_id], [tokenizer.eos_token_id]
-    beginning = bos if tokenizer("")["input_ids"][:1] == bos else []
-    end = eos if eos != [None] else []
-    texts = read_each(file, by_line(rows), lambda row: [read_text(row.fields, column) for column in columns])
+    texts = read_each(file, by_line(rows), lambda row: tuple(read_text(row.fields, column) for column in columns))
+    return joined_texts(texts, tokenizer)
+
+
+def joined_texts(texts: Sequence[tuple[str, ...]], tokenizer: PreTrainedTokenizerBase) -> tuple[Tokens, ...]:
+    """Tokenise the parts of each text as `joined_tokens` does; a text that has its beginning or end gets no second."""
     plain = [text_ids(tokenizer, each, add_special_tokens=False, verbose=False) for each in zip(*texts, strict=True)]
-    return tuple(_mark([*beginning, *chain(*given)], [*learned, *end]) for *given, learned in zip(*plain, strict=True))
+    framed = Frame.of(tokenizer)
+    return tuple(framed.marked([*chain(*given)], learned) for *given, learned in zip(*plain, strict=True))
 
 
-def _mark(given: list[int], learned: list[int]) -> Tokens:
-    return given + learned, [False] * len(given) + [True] * len(learned)
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Return the ids (t,) of a text to be continued: begun as in training, and without the end that a tokenizer adds.
+
+    After an end of text, a model would begin another one.
+    """
+    return Frame.of(tokenizer).begun(text_ids(tokenizer, [text], add_special_tokens=False, verbose=False)[0])
 
 
 def cut_examples(rows: Sequence[Row], tokens: Sequence[Tokens], max_length: int, file: Path) -> tuple[Example, ...]:

@@ -1,10 +1,10 @@
 """Load a frozen base model from a local folder, find its target modules, and share it among threads without copies."""
 
 import copy
-import re
+import logging
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from textwrap import shorten
@@ -16,27 +16,46 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.utils import logging as transformers_logging
 
 from client.data.tokens import padding_id
+from client.model.head import Lacking, check_own_head, initialise, new_modules
+from client.model.precision import find_device, find_dtype
 from common.errors import ModelError
-from common.huggingface.base_folder import resolve_base, safetensors_files
-from common.huggingface.new_head import HeadModule, initial_weight
+from common.huggingface.base_folder import ADAPTER, resolve_base, safetensors_files
+from common.huggingface.new_head import HeadModule
+from common.log_format import event
 from common.settings.tasks import TASKS
-from common.settings.types import Dtype
+from common.settings.types import Dtype, Head
 
 AUTO_MODELS: Mapping[str, Any] = {"SEQ_CLS": AutoModelForSequenceClassification, "CAUSAL_LM": AutoModelForCausalLM}
 """Transformers' class for each of PEFT's kinds of models."""
 
+log = logging.getLogger(__name__)
+
+_NO_ADAPTER = "\0"
+"""A subfolder that no file system has: there Transformers looks for an adapter, to load it unasked."""
+_ADDED = frozenset(("<|endoftext|>", "<unk>", "<s>", "</s>"))
+"""Tokens that Transformers adds to a tokenizer from a GGUF file that lacks them; a row that names one is refused."""
 _LOADING = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
 class BaseModel:
-    """A frozen model with its tokenizer. `head` lists modules that the checkpoint lacks, the last projection last."""
+    """A frozen model with its tokenizer.
+
+    Args:
+        folder: that it is from.
+        model: of Transformers.
+        tokenizer: likewise.
+        task: of the rows.
+        head: modules that the checkpoint lacks, or that are replaced, the last projection last.
+        replaced: the checkpoint has a head of its own, and `head` replaces it.
+    """
 
     folder: Path
     model: Any
     tokenizer: Any
     task: str
     head: tuple[HeadModule, ...]
+    replaced: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -46,35 +65,53 @@ class BaseModel:
     @property
     def positions(self) -> int | None:
         """Longest row in tokens; None where positions are relative."""
-        positions = getattr(self.model.config, "max_position_embeddings", None)
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if positions is None or positions <= 0:  # XLNet has -1
+            return None
         table = getattr(getattr(self.model.base_model, "embeddings", None), "position_embeddings", None)
         offset = table.padding_idx if isinstance(table, nn.Embedding) else None
-        return positions if offset is None or positions is None else positions - offset - 1
+        return int(positions) if offset is None else int(positions) - offset - 1
 
     def skeleton(self) -> "BaseModel":
         """Return the same tensors under new module objects, so that each thread can attach its own adapters."""
         shared = {id(t): t for t in (*self.model.parameters(), *self.model.buffers())}
-        return BaseModel(self.folder, copy.deepcopy(self.model, shared), self.tokenizer, self.task, self.head)
+        return replace(self, model=copy.deepcopy(self.model, shared))
 
 
-def load_base(path: str, task: str, labels: tuple[str, ...], dtype: Dtype, device: str) -> BaseModel:
+def load_base(
+    path: str, task: str, labels: tuple[str, ...], dtype: Dtype, device: str, head: Head = "keep"
+) -> BaseModel:
     """Load the base model, once per process, shared by all callers.
 
     Raises:
         ModelError: the folder is missing, contains no safetensors, or does not fit the task or the device.
     """
     with _LOADING:
-        return _load(resolve_base(path), task, labels, dtype, _device(device))
+        folder, place = resolve_base(path), find_device(device)
+        return _load(folder, task, labels, find_dtype(folder, dtype, place), place, head)
 
 
 @lru_cache(maxsize=4)
-def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: Dtype, device: str) -> BaseModel:
+def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, device: str, kept: Head) -> BaseModel:
     safetensors_files(folder)
+    if (folder / ADAPTER).exists():
+        log.warning(
+            "%s has an adapter beside the base model's weights (%s), which is not loaded: the base is used without it; "
+            "if a run is to begin at it, set [base] adapter to this folder",
+            folder,
+            ADAPTER,
+            extra=event("warning"),
+        )
+    replaces = TASKS[task].labels and kept == "new"
+    if TASKS[task].labels and not replaces:
+        check_own_head(folder, labels)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, missing = _load_model(folder, task, labels, dtype, tokenizer)
+        model, lacking = _load_model(folder, task, labels, dtype, tokenizer, replaces)
+    except ModelError:
+        raise
     except Exception as error:  # The libraries that read the folder raise many kinds of errors.
         raise ModelError(
             f"cannot load {folder} for {task}: {shorten(str(error), 200, placeholder=' ...')}; [base] path must be a "
@@ -82,15 +119,19 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: Dtype, device
         ) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(f"{folder} has no vocabulary; write the tokenizer there with save_pretrained()")
-    head = _new_modules(model, missing)
+    _check_ids(folder, model, tokenizer)
+    head, replaced = new_modules(folder, model, lacking, replaces)
     if TASKS[task].causal:
         _check_causal(folder, model, head)
-    _initialise(model, head)
-    return BaseModel(folder, model.requires_grad_(False).eval().to(device), tokenizer, task, head)
+    initialise(model, head)
+    return BaseModel(folder, model.requires_grad_(False).eval().to(device), tokenizer, task, head, replaced)
 
 
-def _load_model(folder: Path, task: str, labels: tuple[str, ...], dtype: str, tokenizer: Any) -> tuple[Any, list[str]]:
+def _load_model(
+    folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, tokenizer: Any, replaces: bool
+) -> tuple[Any, Lacking]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    _check_kind(folder, config, task)
     for key, value in config.to_dict().items():
         if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
             setattr(config, key, 0.0)  # A frozen base sees every input; only A's inputs may be dropped.
@@ -105,11 +146,38 @@ def _load_model(folder: Path, task: str, labels: tuple[str, ...], dtype: str, to
         trust_remote_code=False,
         use_safetensors=True,
         output_loading_info=True,
+        ignore_mismatched_sizes=replaces,
+        adapter_kwargs={"subfolder": _NO_ADAPTER},
     )
     if TASKS[task].labels:
         # A decoder classifies a row at its last token that is not this one.
         model.config.pad_token_id = padding_id(tokenizer)
-    return model, sorted(info["missing_keys"])
+    return model, Lacking(sorted(info["missing_keys"]), [key for key, *_ in info["mismatched_keys"]])
+
+
+def _check_kind(folder: Path, config: Any, task: str) -> None:
+    """Check that Transformers has a class for the task, and that a language model has no encoder."""
+    kind, auto = config.model_type, AUTO_MODELS[TASKS[task].peft]
+    if TASKS[task].causal and config.is_encoder_decoder:
+        raise ModelError(
+            f"{folder} is a {kind} model, and encoder-decoder models are not supported for task = {task!r}; give a "
+            "decoder such as GPT-2 or Llama"
+        )
+    if type(config) not in auto._model_mapping:
+        raise ModelError(
+            f"cannot load {folder} for {task}: the installed Transformers has no {auto.__name__[4:]} of a {kind} "
+            "model; [base] path must be the folder of a model for this task"
+        )
+
+
+def _check_ids(folder: Path, model: Any, tokenizer: Any) -> None:
+    """Check that the embedding has a row for each token, but for those of `_ADDED` that stand for nothing."""
+    rows, unused = model.get_input_embeddings().weight.shape[0], _ADDED - {*tokenizer.all_special_tokens}
+    if (last := max(number for token, number in tokenizer.get_vocab().items() if token not in unused)) >= rows:
+        raise ModelError(
+            f"{folder}: the tokenizer has ids up to {last}, but the model's embedding has {rows} rows; give the "
+            "tokenizer that the model was trained with, or save the model after resize_token_embeddings()"
+        )
 
 
 def _check_causal(folder: Path, model: nn.Module, head: tuple[HeadModule, ...]) -> None:
@@ -118,32 +186,3 @@ def _check_causal(folder: Path, model: nn.Module, head: tuple[HeadModule, ...]) 
     if head or sees_all:
         fault = f"lacks the weights of {head[0].name}" if head else "sees the tokens that it has to predict"
         raise ModelError(f"{folder} {fault}; it is not a causal language model: give a decoder such as GPT-2 or Llama")
-
-
-def _new_modules(model: nn.Module, missing: Iterable[str]) -> tuple[HeadModule, ...]:
-    lacking = {key.rpartition(".")[0] for key in missing if key.endswith(".weight")}
-    new = [(n, m) for n, m in model.named_modules() if n in lacking and isinstance(m, nn.Linear)]
-    return tuple(HeadModule(name, (name, module) == new[-1], module.bias is not None) for name, module in new)
-
-
-def _initialise(model: nn.Module, head: Iterable[HeadModule]) -> None:
-    for new in head:
-        module = model.get_submodule(new.name)
-        assert isinstance(module, nn.Linear)
-        with torch.no_grad():
-            module.weight.copy_(torch.from_numpy(initial_weight(new, (module.out_features, module.in_features))))
-            if module.bias is not None:
-                module.bias.zero_()
-
-
-def _device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise ModelError(f"device = {device!r} (in a recipe: [base] device): use auto, cpu, cuda or cuda:NUMBER")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"device = {device!r} (in a recipe: [base] device): {reason}; use auto or cpu") from None
-    return device

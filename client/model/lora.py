@@ -53,7 +53,7 @@ class Lane:
 
 
 class Lora:
-    """Adapters on one frozen model. The next pass adds `lanes`; each of them gets an equal share of the rows."""
+    """Adapters on one frozen model. The next pass adds `lanes`; each gets an equal share of the rows, or its `rows`."""
 
     def __init__(self, model: nn.Module, names: Iterable[str]) -> None:
         """Attach to the modules of these names, and freeze the whole model.
@@ -64,6 +64,7 @@ class Lora:
         model.requires_grad_(False)
         self.model = model
         self.lanes: Sequence[Lane] = ()
+        self.rows: Sequence[int] = ()
         modules = dict(model.named_modules())
         self.shapes = {name: module_shape(name, modules.get(name)) for name in sorted(names)}
         self._handles = [
@@ -76,20 +77,29 @@ class Lora:
         for handle in self._handles:
             handle.remove()
 
-    def _add(self, name: str, stream: int, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    def _add(self, name: str, stream: int, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
+        if not (inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)):
+            got = f"{type(output).__name__} for {len(inputs)} inputs"
+            raise ModelError(
+                f"target {name}, a {type(module).__name__}, returns {got}, not a tensor for a tensor, so it cannot be "
+                "adapted; leave it out of [lora] targets"
+            )
         if len(self.lanes) == 1:
             return _add_lane(self.lanes[0], name, stream, module, inputs[0], output)
-        parts = zip(self.lanes, _shares(inputs[0], self.lanes), _shares(output, self.lanes), strict=True)
-        added = [_add_lane(lane, name, stream, module, x, y) for lane, x, y in parts]
-        return torch.cat(added) if added else output
+        if not any(name in lane.frozen or name in lane.trained for lane in self.lanes):
+            return output
+        counts = self.rows or [1] * len(self.lanes)
+        parts = zip(self.lanes, _shares(inputs[0], counts), _shares(output, counts), strict=True)
+        return torch.cat([_add_lane(lane, name, stream, module, x, y) for lane, x, y in parts])
 
 
-def _shares(rows: Tensor, lanes: Sequence[Lane]) -> tuple[Tensor, ...]:
-    if not lanes:
-        return ()
-    if rows.shape[0] % len(lanes):
-        raise ValueError(f"{rows.shape[0]} rows cannot be shared among {len(lanes)} adapters")
-    return torch.split(rows, rows.shape[0] // len(lanes))
+def _shares(rows: Tensor, counts: Sequence[int]) -> tuple[Tensor, ...]:
+    if len(rows) == 1:  # Positions, which all rows share.
+        rows = rows.expand(sum(counts), *rows.shape[1:])
+    each, over = divmod(rows.shape[0], sum(counts))
+    if over:
+        raise ValueError(f"{rows.shape[0]} rows cannot be shared among {len(counts)} adapters")
+    return torch.split(rows, [each * count for count in counts])
 
 
 def _add_lane(lane: Lane, name: str, stream: int, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -125,6 +135,12 @@ def module_shape(name: str, module: nn.Module | None) -> tuple[int, int]:
         return module.embedding_dim, module.num_embeddings
     found = "is not in the model" if module is None else f"is a {type(module).__name__}"
     raise ModelError(f"target {name} {found}; adapters fit Linear, Conv1D and Embedding modules")
+
+
+def adaptable_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return (d, k) of each module of a model that can be adapted, by name."""
+    kinds = nn.Linear | Conv1D | nn.Embedding
+    return {name: module_shape(name, each) for name, each in model.named_modules() if isinstance(each, kinds)}
 
 
 def branch(factors: Factors, device: torch.device | str = "cpu") -> Branch:

@@ -1,12 +1,18 @@
 """The choice of the modules in a base model that are adapted."""
 
+import logging
 import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from client.model.adaptable import unfit_modules
 from client.model.base_model import BaseModel
 from common.errors import ConfigError, nearest
+from common.log_format import event
 
 QUERY_VALUE = frozenset(
     (
@@ -18,44 +24,72 @@ QUERY_VALUE = frozenset(
 fused with the key, GPT-2, DeBERTa, Phi-3, GPT-NeoX and ModernBERT (arXiv 2106.09685, section 7.1: adapt Wq and Wv)."""
 
 
+log = logging.getLogger(__name__)
+
+
 def find_targets(base: BaseModel, targets: str | tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of the modules to adapt: those that [lora] targets selects, and the new head.
 
+    `all-linear` and `query-value` leave out the modules that cannot be adapted, which is said.
+
     Raises:
-        ConfigError: nothing matches; the nearest names are listed.
+        ConfigError: nothing matches, and the nearest names are listed; or a module that is named cannot be adapted.
     """
-    output = base.model.get_output_embeddings()
-    new = {module.name for module in base.head}
+    named, last = list(base.model.named_modules()), base.model.get_output_embeddings()
+    new, unfit = {module.name for module in base.head}, unfit_modules(base.model)
     linear = [
-        name
-        for name, module in base.model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not output and name not in new
+        name for name, each in named if isinstance(each, nn.Linear | Conv1D) and each is not last and name not in new
     ]
-    embeddings = [name for name, module in base.model.named_modules() if isinstance(module, nn.Embedding)]
-    return tuple(sorted({*_match(targets, linear, embeddings), *new}))
+    if targets in ("all-linear", "query-value"):
+        chosen = _preset(str(targets), linear)
+        _say_left_out(base.folder, str(targets), tuple((name, unfit[name]) for name in chosen if name in unfit))
+        found = _require([name for name in chosen if name not in unfit], targets, linear)
+    else:
+        embeddings = [name for name, each in named if isinstance(each, nn.Embedding)]
+        output = [name for name, each in named if each is last and isinstance(each, nn.Linear)]
+        found = _match(targets, linear, embeddings, output)
+        if refused := next((name for name in found if name in unfit), None):
+            raise ConfigError(
+                f"[lora] targets = {_spell(targets)} names {refused}, which cannot be adapted: {unfit[refused]}; name "
+                "other modules"
+            )
+    return tuple(sorted({*found, *new}))
 
 
-def _match(targets: str | tuple[str, ...], linear: list[str], embeddings: list[str]) -> list[str]:
-    if targets == "all-linear":
-        return linear
-    if targets == "query-value":
-        return _require([n for n in linear if _last(n) in QUERY_VALUE], "query-value", linear)
+@lru_cache(maxsize=64)
+def _say_left_out(folder: Path, targets: str, left_out: tuple[tuple[str, str], ...]) -> None:
+    """Say, once per process, which modules a choice leaves out."""
+    for reason in dict.fromkeys(reason for _, reason in left_out):
+        names = [name for name, each in left_out if each == reason]
+        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        what = "[lora] targets = %r leaves out %s of %s: %s"
+        log.warning(what, targets, shown, folder, reason, extra=event("warning"))
+
+
+def _preset(targets: str, linear: list[str]) -> list[str]:
+    return linear if targets == "all-linear" else [name for name in linear if _last(name) in QUERY_VALUE]
+
+
+def _match(targets: str | tuple[str, ...], linear: list[str], embeddings: list[str], output: list[str]) -> list[str]:
+    """Return the modules that are named; an expression means the output projection only if it spells its name."""
     if isinstance(targets, tuple):
-        return [
-            name for target in targets for name in _require(_match_end(target, linear + embeddings), target, linear)
-        ]
+        known = linear + embeddings + output
+        return [name for target in targets for name in _require(_match_end(target, known), target, linear)]
     try:
         pattern = re.compile(targets)
     except re.error as error:
         raise ConfigError(f"[lora] targets = {targets!r} is not a valid regular expression: {error}") from None
-    return _require([name for name in linear + embeddings if pattern.fullmatch(name)], targets, linear)
+    known = linear + embeddings + [name for name in output if _last(name) in targets]
+    return _require([name for name in known if pattern.fullmatch(name)], targets, linear)
 
 
 def _match_end(target: str, names: list[str]) -> list[str]:
     return [name for name in names if name == target or name.endswith(f".{target}")]
 
 
-def _require(found: list[str], target: str, linear: list[str]) -> list[str]:
+def _require(found: list[str], target: Any, linear: list[str]) -> list[str]:
+    if not found and not linear:
+        raise ConfigError(f"[lora] targets = {target!r} matches no module: the model has no linear layer to adapt")
     if not found:
         raise ConfigError(f"[lora] targets = {target!r} matches no module{nearest(target, {_last(n) for n in linear})}")
     return found
@@ -63,3 +97,7 @@ def _require(found: list[str], target: str, linear: list[str]) -> list[str]:
 
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
+
+
+def _spell(targets: str | tuple[str, ...]) -> str:
+    return repr(list(targets) if isinstance(targets, tuple) else targets)

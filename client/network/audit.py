@@ -13,13 +13,15 @@ from client.network.told_rounds import ToldRounds, append_line
 from common.identity import credentials
 from common.identity.credentials import NodeCredentials
 from common.identity.documents import signatures
-from common.identity.documents.signatures import Receipt, Return, Statement
+from common.identity.documents.signatures import Ending, Receipt, Return, Statement
 from common.log_format import event
+from common.protocol.messages import ENDED
 from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
 
 _OUTSIDE = {
-    "base": "its base model, tokenizer, targets or labels, or its task, max_length or beta, are not those of the run",
+    "base": "its base model, tokenizer, targets or labels, or its task, max_length or beta, are not those of the run: "
+    "it said which as it connected",
     "name": "its name is taken",
     "rank": "its rank is above the largest that the run began with",
     "shape": "its modules are not those of the run",
@@ -53,7 +55,7 @@ class LogAuditor:
 
     def sign(self, reply: Payload) -> dict[str, Any]:
         """Return the values that sign a reply."""
-        if reply.blob:
+        if reply.blob and "examples" in reply.values:  # an update; class sums are in no sum of updates
             self._sent = SentUpdate(reply.values["run"], reply.values["round"], reply.blob_hash)
             self._sent.write(self._sent_file)
         own = self._own
@@ -63,7 +65,19 @@ class LogAuditor:
 
     def on_request(self, kind: str, values: Mapping[str, Any]) -> str | None:
         """Return why a request does not follow from what the server has told of its rounds, or None."""
+        if ENDED in values:
+            return self._ending_fault(values)
         return self._order.request_fault(kind, values)
+
+    def _ending_fault(self, values: Mapping[str, Any]) -> str | None:
+        """Return why the last global update of a run is not to be saved, or None."""
+        run, number, parent, signature = (values.get(key) for key in ("run", "round", "parent", ENDED))
+        texts = all(isinstance(text, str) for text in (run, parent, signature))
+        if texts and type(number) is int:
+            ending = Ending(project=self._own.project, run=str(run), round=number, adapter_hash=str(parent))
+            if _is_signed(ending, str(signature), self._own):
+                return self._order.ending_fault(ending.run, number, ending.adapter_hash)
+        return "the last global update is not signed by the server's key; ask its operator"
 
     def on_notice(self, values: Mapping[str, Any], blob: bytes) -> None:
         """Process a notice: of a roster, which is a blob, or of a round.

@@ -5,7 +5,8 @@ from ssl import SSLCertVerificationError
 
 from cryptography import x509
 
-from common.adapters.link_codecs import CODECS
+from common.adapters.link_codecs import CODECS, SHARES_A
+from common.adapters.rounding import WIRES
 from common.errors import IdentityError
 from common.identity.keys import certificates
 from common.identity.keys.server_certificates import names_host, server_fault
@@ -98,8 +99,8 @@ def explain_refusal(word: str) -> str:
     """Explain why a server rejects this node."""
     kind, _, name = word.partition(" ")
     if kind == "codec":
-        known = ", ".join(CODECS)
-        return f"the run sends factors by the link codec {name!r}, and this release knows {known}; use the server's"
+        known = ", ".join((*CODECS, *WIRES, SHARES_A))
+        return f"the run sends factors in the form {name!r}, and this release knows {known}; use the server's"
     return _REFUSALS.get(word, word)
 
 

@@ -7,7 +7,8 @@ from typing import Any, Protocol, get_args
 from flwr.app import ConfigRecord, Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from common.errors import FedloraError, TransportError
+from common.errors import FedloraError, ModelError, TransportError
+from common.huggingface.fingerprint_parts import refusal_of
 from common.protocol.channel import NOTICE
 from common.protocol.frames import encode_message
 from common.protocol.messages import fault_word
@@ -45,10 +46,14 @@ class Responder:
         load: makes the app, once the server has accepted the node.
         context: the argument of the app; its `node_config` contains `node`, the path of the node's file.
         auditor: signs each reply, and audits what the server sends.
+        ends_refused: a node whose fingerprint is not the run's has a `fault` once it has announced itself; otherwise it
+            stays, since another run may follow.
     """
 
-    def __init__(self, load: Callable[[], ClientApp], context: Context, auditor: Auditor) -> None:
-        self._load, self._context, self._auditor = load, context, auditor
+    def __init__(
+        self, load: Callable[[], ClientApp], context: Context, auditor: Auditor, ends_refused: bool = False
+    ) -> None:
+        self._load, self._context, self._auditor, self._ends_refused = load, context, auditor, ends_refused
         self._app: ClientApp | None = None
         self.fault: FedloraError | None = None
 
@@ -87,7 +92,14 @@ class Responder:
         if kind != "query" and (fault := self._auditor.on_request(kind, Payload.from_message(message).values)):
             log.error("declined %s message, policy: %s", _spell(kind), fault)
             return Message(Error(_FAILED, "policy"), reply_to=message)
-        return self._app(message, self._context)
+        reply = self._app(message, self._context)
+        if kind == "query" and reply.has_content():
+            self._note_refusal(Payload.from_message(message).values, Payload.from_message(reply).values)
+        return reply
+
+    def _note_refusal(self, asked: Mapping[str, Any], announced: Mapping[str, Any]) -> None:
+        if self._ends_refused and (refusal := refusal_of(asked, announced)):
+            self.fault = ModelError(f"{refusal}; compare the node's file with its operator's base.toml")
 
     def _sign(self, reply: Message) -> Message:
         if reply.has_content():

@@ -56,6 +56,13 @@ class RoundOrder:
         fault = self._other_run(run) or _request_fault(kind, number, parent, self._told.of(run))
         return f"{fault}; {self._remedy}" if fault else None
 
+    def ending_fault(self, run: str, number: int, adapter: str) -> str | None:
+        """Return why a run did not end with this adapter after this round, by what the node was told, or None."""
+        told = self._told.of(run)
+        if number in told and told[number].adapter != adapter:
+            return f"the run ended with adapter {adapter:.12}, but round {number} with {told[number].adapter:.12}"
+        return None
+
     @property
     def _remedy(self) -> str:
         return (

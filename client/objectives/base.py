@@ -64,6 +64,10 @@ class Objective(ABC):
             ConfigError: the node names no labels, or its max_length has no room for text.
         """
 
+    def notes(self, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+        """Return what the owner of rows with these columns is told of those that are not read."""
+        return ()
+
     @abstractmethod
     def collate(self, examples: Sequence[Any], pad_id: int) -> Batch:
         """Make a batch of encoded examples; `pad_id` is on the padding."""

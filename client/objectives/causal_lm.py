@@ -9,11 +9,11 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from client.data.batches import Batch, pad
-from client.data.chat import Tokens, chat_tokens
-from client.data.row_checks import read_each
-from client.data.rows import Row, by_line, column_names
-from client.data.tokens import IGNORE, Example, cut_examples, joined_tokens
+from client.data.layouts import find_layout, known_layouts
+from client.data.rows import Row, column_names
+from client.data.tokens import IGNORE, Example, Tokens, cut_examples
 from client.objectives.base import Measured, Model, Objective
+from client.objectives.layout_tokens import layout_notes, layout_tokens
 from common.errors import DataError
 
 
@@ -24,18 +24,20 @@ class CausalLM(Objective):
         """Encode each row by the first layout whose columns the file has."""
         return cut_examples(rows, self._tokens(rows, tokenizer, file), self.data.max_length, file)
 
+    def notes(self, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+        """Return what is told of columns that belong to a known layout and are not read."""
+        layout = find_layout(self.data, columns)
+        return layout_notes(layout, columns, tokenizer) if layout else ()
+
     def _tokens(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Tokens, ...]:
         data, columns = self.data, column_names(rows)
-        if data.messages in columns:
-            return read_each(file, by_line(rows), chat_tokens(data.messages, tokenizer, file))
-        if data.prompt in columns and data.completion in columns:
-            return joined_tokens(rows, tokenizer, file, data.prompt, data.completion)
-        if data.text in columns:
-            return joined_tokens(rows, tokenizer, file, data.text)
+        if layout := find_layout(data, columns):
+            return layout_tokens(layout, rows, tokenizer, file, fold=data.system == "fold")
         raise DataError(
             f"{file} has the columns {', '.join(map(repr, columns))}, which contain neither chats (messages = "
             f"{data.messages!r}), nor prompts and completions (prompt = {data.prompt!r}, completion = "
-            f"{data.completion!r}), nor texts (text = {data.text!r}); set these keys (in a recipe: in [data])"
+            f"{data.completion!r}), nor texts (text = {data.text!r}); set these keys (in a recipe: in [data]). Known "
+            f"without them are {known_layouts()}"
         )
 
     def collate(self, examples: Sequence[Example], pad_id: int) -> Batch:

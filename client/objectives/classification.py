@@ -9,11 +9,13 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from client.data.batches import Batch, pad
-from client.data.row_checks import BadRow, read_each, read_text, require_columns
+from client.data.frame import unframed
+from client.data.labels import read_label
+from client.data.row_checks import read_each, read_text, require_columns
 from client.data.rows import Row, by_line, column_names
 from client.data.tokens import Example, text_ids
 from client.objectives.base import Measured, Model, Objective
-from common.errors import ConfigError, nearest
+from common.errors import ConfigError
 
 
 class Classification(Objective):
@@ -29,8 +31,12 @@ class Classification(Objective):
             raise ConfigError(
                 f"max_length = {data.max_length} has room only for the tokenizer's {special} special tokens; raise it"
             )
-        read = read_each(file, by_line(rows), lambda row: (read_text(row.fields, data.text), self._label(row)))
-        texts = [text for text, _ in read]
+        read = read_each(
+            file,
+            by_line(rows),
+            lambda row: (read_text(row.fields, data.text), read_label(row.fields, data.label, data.labels)),
+        )
+        texts = unframed(tokenizer, [text for text, _ in read])
         kept = text_ids(tokenizer, texts, truncation=True, max_length=data.max_length)
         # With one token more, to report which rows were cut.
         longer = text_ids(tokenizer, texts, truncation=True, max_length=data.max_length + 1)
@@ -38,15 +44,6 @@ class Classification(Objective):
             Example(np.array(ids, np.int32), label, cut=len(more) > len(ids))
             for ids, more, (_, label) in zip(kept, longer, read, strict=True)
         )
-
-    def _label(self, row: Row) -> int:
-        """Return the label's place among the labels; a whole number is read as its digits."""
-        column, labels = self.data.label, self.data.labels
-        value = row.fields.get(column)
-        label = str(value) if type(value) is int else read_text(row.fields, column)
-        if label not in labels:
-            raise BadRow(f"{column!r} is {label!r}, which is not in labels{nearest(label, labels)}")
-        return labels.index(label)
 
     def collate(self, examples: Sequence[Example], pad_id: int) -> Batch:
         """Make a batch with targets (n,)."""

@@ -17,10 +17,12 @@ from transformers import PreTrainedTokenizerBase
 
 from client.data.batch_order import Indices, batches_by_length, bucketed_epochs, epoch_rows
 from client.data.batches import Batch
-from client.data.rows import Row
+from client.data.packed import PackedRows
+from client.data.rows import Chunk, Row, in_chunks
 from client.data.tokens import padding_id
 from client.objectives import create_objective
 from client.objectives.base import Encoded, Objective
+from client.objectives.encoding import NOTHING, Findings, encode_chunks
 from common.errors import DataError
 from common.protocol.assignment import Assignment, Training
 from common.seeding import rng
@@ -30,11 +32,19 @@ from common.settings.node import NodeData
 
 @dataclass(frozen=True, eq=False)
 class Examples(Dataset[Encoded]):
-    """Encoded rows of one node, and their objective; `pad_id` pads the shorter rows of a batch."""
+    """Encoded rows of one node, and their objective.
 
-    rows: tuple[Encoded, ...]
+    Args:
+        rows: packed, or any sequence.
+        objective: of their task.
+        pad_id: pads the shorter rows of a batch.
+        found: what was found in the files that the rows, and the other part of a split, are from.
+    """
+
+    rows: Sequence[Encoded]
     objective: Objective
     pad_id: int
+    found: Findings = NOTHING
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -45,18 +55,30 @@ class Examples(Dataset[Encoded]):
     @property
     def truncated(self) -> int:
         """Number of examples that were cut at `max_length`."""
-        return sum(row.cut for row in self.rows)
+        rows = self.rows
+        return rows.truncated if isinstance(rows, PackedRows) else sum(row.cut for row in rows)
 
     @property
     def lengths(self) -> Indices:
         """Tokens of each example (n,)."""
-        return np.array([len(row) for row in self.rows], np.intp)
+        rows = self.rows
+        return rows.lengths if isinstance(rows, PackedRows) else np.array([len(row) for row in rows], np.intp)
 
 
 def encode_rows(rows: Sequence[Row], data: NodeData, tokenizer: PreTrainedTokenizerBase, file: Path) -> Examples:
-    """Turn the rows of `file` into examples for the task of the data; raise as `Objective.encode` does."""
+    """Turn the rows of `file` into examples for the task of the data; raise as `encode_pieces` does."""
+    return encode_pieces(in_chunks(rows, file), data, tokenizer, file)
+
+
+def encode_pieces(chunks: Iterable[Chunk], data: NodeData, tokenizer: PreTrainedTokenizerBase, file: Path) -> Examples:
+    """Turn rows, piece by piece, into examples for the task of the data.
+
+    Raises:
+        DataError: a row cannot be used and none is to be skipped; or as `Objective.encode`.
+    """
     objective = create_objective(data)
-    return Examples(objective.encode(rows, tokenizer, file), objective, padding_id(tokenizer))
+    rows, found = encode_chunks(chunks, objective, tokenizer, file)
+    return Examples(rows, objective, padding_id(tokenizer), found)
 
 
 def split_held_out(examples: Examples, name: str) -> tuple[Examples, Examples]:
@@ -126,5 +148,8 @@ def chosen_batches(examples: Examples, order: Iterable[Indices], pin: bool) -> I
 
 
 def subset(examples: Examples, indices: Iterable[int]) -> Examples:
-    """Return the examples at these positions, in their original order."""
-    return replace(examples, rows=tuple(examples.rows[index] for index in sorted(indices)))
+    """Return the examples at these positions, in their original order; packed ones share their arrays."""
+    places, rows = sorted(indices), examples.rows
+    if isinstance(rows, PackedRows):
+        return replace(examples, rows=rows.chosen(np.array(places, np.intp)))
+    return replace(examples, rows=tuple(rows[index] for index in places))

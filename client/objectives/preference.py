@@ -10,7 +10,7 @@ is the base. An evaluation compares the whole update with the base in either cas
 training and of evaluation differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -20,12 +20,18 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from client.data.batches import Batch
-from client.data.row_checks import require_columns
-from client.data.rows import Row, column_names
-from client.data.tokens import IGNORE, Example, cut_examples, joined_tokens
+from client.data.chats.chat import read_answers
+from client.data.chats.tokens import chat_tokens
+from client.data.layouts import answers_layout, has_messages
+from client.data.row_checks import read_each, require_columns
+from client.data.rows import Row, by_line, column_names
+from client.data.tokens import IGNORE, Example, Tokens, cut_examples, joined_tokens
 from client.objectives.base import Measured, Model, Objective
 from client.objectives.causal_lm import collate_rows, next_tokens
+from client.objectives.layout_tokens import unread_notes
 from common.errors import ConfigError
+
+Answers = tuple[Tokens, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +54,7 @@ class Preference(Objective):
     """The loss of DPO. A pair is right if its chosen answer gained more than its rejected one on the reference."""
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Pair, ...]:
-        """Encode the prompt with each of its answers, as a prompt and a completion.
+        """Encode the prompt with each of its answers, as a prompt and a completion, or as chats if these are messages.
 
         Raises:
             ConfigError: the two answers are one column.
@@ -59,12 +65,32 @@ class Preference(Objective):
             raise ConfigError(
                 f"chosen and rejected both name the column {data.chosen!r} (in a recipe: [data]); name two columns"
             )
-        require_columns(file, column_names(rows), prompt=data.prompt, chosen=data.chosen, rejected=data.rejected)
-        chosen, rejected = (
-            cut_examples(rows, joined_tokens(rows, tokenizer, file, data.prompt, answer), data.max_length, file)
-            for answer in (data.chosen, data.rejected)
-        )
+        tokens = self._chats(rows, tokenizer, file) or self._texts(rows, tokenizer, file)
+        chosen, rejected = (cut_examples(rows, each, data.max_length, file) for each in tokens)
         return tuple(map(Pair, chosen, rejected))
+
+    def _texts(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path) -> Iterable[Answers]:
+        data = self.data
+        require_columns(file, column_names(rows), prompt=data.prompt, chosen=data.chosen, rejected=data.rejected)
+        return (joined_tokens(rows, tokenizer, file, data.prompt, each) for each in (data.chosen, data.rejected))
+
+    def _chats(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path) -> Iterable[Answers]:
+        """Return nothing for rows whose answers are no messages."""
+        data = self.data
+        if not has_messages(rows, answers_layout(data)):
+            return ()
+        require_columns(file, column_names(rows), chosen=data.chosen, rejected=data.rejected)
+        columns = data.prompt, data.chosen, data.rejected
+        pairs = read_each(file, by_line(rows), lambda row: read_answers(row.fields, *columns))
+        lines = [row.line for row in rows]
+        both = ([pair[n] for pair in pairs] for n in (0, 1))
+        fold = data.system == "fold"
+        return [chat_tokens([*zip(lines, chats, strict=True)], tokenizer, file, fold) for chats in both]
+
+    def notes(self, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+        """Return what is told of columns that ask too, and are not read."""
+        data = self.data
+        return tuple(unread_notes((data.prompt, data.chosen, data.rejected), columns))
 
     def collate(self, examples: Sequence[Pair], pad_id: int) -> Batch:
         """Make a batch (n, 2, t) of chosen and rejected; a pair's rows are neighbours, so they share a lane."""

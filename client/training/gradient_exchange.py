@@ -1,6 +1,6 @@
 """The gradient of the rows of one exchange and what earlier replies left out, compressed to a node's rank.
 
-    h = g + E        reply: the best approximation of h at the node's rank        next E = h - reply
+    h = g + E        reply: the best approximation of h at the node's rank, rounded        next E = h - reply
 
 This is error feedback (arXiv 1905.13727, algorithm 2). A node takes no step and clips nothing. Its rows go on through
 its epochs from one exchange to the next; they are read in two random halves, whose distance tells the batch noise.
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.training.error_memory import Matrices, Memory
+from client.memory.error_memory import Matrices, Memory
 from client.training.passes import Passes, Sums
 from common.adapters.adapter import Adapter
-from common.adapters.gradient import compress
+from common.adapters.gradient import compress, unsent
+from common.adapters.rounding import Wire, round_adapter
 
 
 @dataclass(frozen=True)
@@ -37,27 +38,29 @@ class GradientReply:
     memory: Memory
 
 
-def exchange_gradient(passes: Passes, rank: int, unsent: Matrices) -> GradientReply:
+def exchange_gradient(passes: Passes, before: Matrices) -> GradientReply:
     """Return the gradient of the mean loss over the rows of an exchange, with what was not sent before.
 
     Args:
         passes: over these rows.
-        rank: of the reply.
-        unsent: by side; one that is absent is 0.
+        before: what was not sent, by side; one that is absent is 0.
     """
+    asked = passes.assignment
     halves = passes.halves()
     both = halves[0] + halves[1]
     own = passes.as_matrices(both)
-    whole = {side: matrix + unsent[side] if side in unsent else matrix for side, matrix in own.items()}
-    sent = Adapter({side: compress(matrix, rank) for side, matrix in whole.items()})
-    kept = Memory(left_out(whole, sent), passes.scale)
+    whole = {side: matrix + before[side] if side in before else matrix for side, matrix in own.items()}
+    exact = Adapter({side: compress(matrix, asked.reply_rank) for side, matrix in whole.items()})
+    sent = round_adapter(exact, asked.wire, *passes.key, omit=unsent(exact))
+    kept = Memory(left_out(whole, sent, asked.wire), passes.scale)
     loss = both.loss / max(both.count, 1)
     return GradientReply(sent, passes.rows, both.count, loss, batch_noise(passes, *halves, sent), kept)
 
 
-def left_out(whole: Matrices, sent: Adapter) -> Matrices:
-    """Return what a compressed gradient leaves out of each matrix, in float32; one that is sent whole has nothing."""
-    cut = {side: factors for side, factors in sent.items() if factors.rank < factors.shape[1]}
+def left_out(whole: Matrices, sent: Adapter, wire: Wire = "float32") -> Matrices:
+    """Return what a compressed and rounded gradient leaves out of each matrix, in float32, where that is anything."""
+    rounded = wire != "float32"
+    cut = {side: factors for side, factors in sent.items() if rounded or factors.rank < factors.shape[1]}
     return {side: (whole[side] - f.b.astype("f8") @ f.a.astype("f8")).astype("f4") for side, f in cut.items()}
 
 

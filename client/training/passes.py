@@ -45,6 +45,8 @@ class Sums:
 class Passes:
     """Forward and backward passes of one exchange; `scale` is the loss scale, which overflows of float16 halve.
 
+    `key` is that of the node's random streams in this exchange.
+
     Args:
         base: the frozen model.
         lora: adapters attached to `base`; its lanes are overwritten.
@@ -67,6 +69,7 @@ class Passes:
         scale: float,
         watch: Watch = ignore,
     ) -> None:
+        self.assignment, self.key = assignment, training.stream_key(name)
         self._trained = trainable(assignment, base.device)
         self._frozen = frozen_lane(assignment.frozen, base.device).frozen
         self._parameters = [p for each in self._trained.values() for p in (each.a, each.b) if p.requires_grad]

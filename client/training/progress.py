@@ -28,10 +28,13 @@ class TrainingLog:
     Args:
         training: what is trained.
         period: seconds between two lines.
+        title: of a training that is in no round.
     """
 
-    def __init__(self, training: Training, period: float = PERIOD) -> None:
+    def __init__(self, training: Training, period: float = PERIOD, title: str = "") -> None:
         self._training, self._period = training, period
+        self._place = {} if title else {"round": training.round}
+        self._title = title or f"round {training.round}"
         self._began = self._said = time.monotonic()
 
     def __call__(self, step: int, loss: Tensor) -> None:
@@ -42,7 +45,8 @@ class TrainingLog:
             return
         self._said = now
         speed = (step + 1) / max(now - self._began, 1e-9)
-        what = "round %s: step %s of %s, loss %.3f, rate %.2e, %.2f steps/s"
-        told = self._training.round, step + 1, len(rates), loss.item(), rates[step], speed
-        names = "round", "step", "steps", "loss", "rate", "steps_per_second"
-        log.info(what, *told, extra=event("step", **dict(zip(names, told, strict=True))))
+        what = "%s: step %s of %s, loss %.3f, rate %.2e, %.2f steps/s"
+        told = step + 1, len(rates), loss.item(), rates[step], speed
+        names = "step", "steps", "loss", "rate", "steps_per_second"
+        extra = event("step", **self._place, **dict(zip(names, told, strict=True)))
+        log.info(what, self._title, *told, extra=extra)

@@ -81,6 +81,11 @@ class Adapter(Mapping[str, Factors]):
         return max((f.rank for f in self.values()), default=0)
 
     @property
+    def ranks(self) -> dict[str, int]:
+        """The rank of each module, by name."""
+        return {name: f.rank for name, f in self.items()}
+
+    @property
     def shapes(self) -> dict[str, tuple[int, int]]:
         """(d, k) by module name."""
         return {name: f.shape for name, f in self.items()}

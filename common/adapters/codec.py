@@ -4,8 +4,9 @@
     6 bytes  u16      u32    u32           u64          JSON    a and b of each module, in order of name
 
 Numbers are little-endian; the CRC-32 covers everything after itself. The header ends at a multiple of 8 bytes and the
-arrays, all of one dtype, follow without gaps, so each is aligned to its items. There is one way to write an adapter:
-`encode_adapter` reproduces byte for byte whatever `decode_adapter` accepts.
+arrays, all of one dtype, follow without gaps, so each is aligned to its items. In `i8` an array is its scales in
+float32 and then its integers (`common.adapters.int8`), and a B is stored by its columns. There is one way to write an
+adapter: `encode_adapter` reproduces byte for byte whatever `decode_adapter` accepts.
 """
 
 import struct
@@ -24,16 +25,32 @@ from common.adapters import codec_header
 from common.adapters.adapter import Adapter, Array, Factors, Shapes
 from common.adapters.checksum import join_with_crc
 from common.adapters.codec_header import CodecHeader, ModuleHeader, StoredDtype
+from common.adapters.int8 import PackedAdapter, PackedArray, Rows, Source, check_rows, pack_rows
 from common.errors import CodecError
 
-__all__ = ["DecodeLimits", "StoredDtype", "decode_adapter", "encode_adapter", "encoded_size", "write_adapter"]
+__all__ = [
+    "DecodeLimits",
+    "StoredDtype",
+    "decode_adapter",
+    "encode_adapter",
+    "encoded_size",
+    "read_layout",
+    "write_adapter",
+]
 
 _VERSION = 1
 _MAGIC = b"fedlra"
 _START = struct.Struct("<6sHI")
 _LENGTHS = struct.Struct("<IQ")
 _PREFIX = _START.size + _LENGTHS.size
-_DTYPES = {"f32": np.dtype("<f4"), "bf16": np.dtype(ml_dtypes.bfloat16), "f16": np.dtype("<f2"), "f64": np.dtype("<f8")}
+_SCALE = np.dtype("<f4")
+_DTYPES = {
+    "f32": np.dtype("<f4"),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+    "f16": np.dtype("<f2"),
+    "f64": np.dtype("<f8"),
+    "i8": np.dtype("i1"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,7 +115,7 @@ def write_adapter(file: BinaryIO, adapter: Adapter, dtype: StoredDtype = "f32") 
 def decode_adapter(
     buffer: bytes | memoryview | mmap, limits: DecodeLimits = _DEFAULT, known: Adapter | None = None, check: bool = True
 ) -> Adapter:
-    """Decode the adapter in a buffer: read-only views on it, without a copy.
+    """Decode the adapter in a buffer: read-only views on it, without a copy; from `i8` a module at each access.
 
     A b that was not sent is zero; an a that was not sent is the first rows of `known`'s, in their dtype.
 
@@ -116,7 +133,22 @@ def decode_adapter(
     layout = codec_header.parse_header(text)
     _check_limits(layout, limits)
     arrays = _arrays(layout, view[_PREFIX + len(text) :])
-    return Adapter({name: _factors(name, layout, arrays, known or Adapter()) for name in layout.modules})
+    for name, array in arrays.items() if check and layout.dtype == "i8" else ():
+        if isinstance(array, PackedArray):
+            check_rows(name, array.rows)
+    sides = {name: _sides(name, layout, arrays, known or Adapter()) for name in layout.modules}
+    if layout.dtype == "i8":
+        return PackedAdapter(sides)
+    return Adapter({n: Factors(a, b) for n, (a, b) in sides.items()})  # type: ignore[arg-type]  # none is packed
+
+
+def read_layout(buffer: bytes | memoryview) -> CodecHeader:
+    """Return the header of a buffer, without a look at its arrays.
+
+    Raises:
+        CodecError: the buffer or its header is malformed.
+    """
+    return codec_header.parse_header(_header_bytes(memoryview(buffer).cast("B"), _DEFAULT, check=False))
 
 
 def _start(crc: int) -> bytes:
@@ -128,17 +160,36 @@ def _parts(adapter: Adapter, dtype: StoredDtype, omit: Container[str]) -> tuple[
     layout = codec_header.make_header(adapter, dtype, omit)
     text = codec_header.dump_header(layout)
     total = _PREFIX + len(text) + _size(layout)
-    octets = (_octets(getattr(f, side), dtype) for name, f in adapter.items() for side in layout.modules[name].sides)
+    octets = (
+        part for name, f in adapter.items() for side in layout.modules[name].sides for part in _octets(f, side, dtype)
+    )
     return total - _START.size, chain([_LENGTHS.pack(len(text), total), text], octets)
 
 
 def _size(layout: CodecHeader) -> int:
+    if layout.dtype == "i8":
+        return sum(_stored(name, shape) for name, shape in layout.arrays())
     numbers: int = sum(prod(shape) for _, shape in layout.arrays())
     return numbers * int(_DTYPES[layout.dtype].itemsize)
 
 
-def _octets(array: Array, dtype: StoredDtype) -> memoryview:
-    return np.ascontiguousarray(array, _DTYPES[dtype]).reshape(-1).view(np.uint8).data
+def _stored(name: str, shape: tuple[int, int]) -> int:
+    """Return the bytes of an array of this flat name in `i8`, where each direction has a scale."""
+    return (shape[0] if name.endswith(".a") else shape[1]) * _SCALE.itemsize + prod(shape)
+
+
+def _octets(factors: Factors, side: str, dtype: StoredDtype) -> Iterator[memoryview]:
+    array = factors.a if side == "a" else factors.b
+    if dtype != "i8":
+        yield _bytes(np.ascontiguousarray(array, _DTYPES[dtype]))
+        return
+    rows = pack_rows(array if side == "a" else array.T)
+    yield _bytes(np.ascontiguousarray(rows.scales, _SCALE))
+    yield _bytes(np.ascontiguousarray(rows.integers))
+
+
+def _bytes(array: Array) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _header_bytes(view: memoryview, limits: DecodeLimits, check: bool) -> bytes:
@@ -164,7 +215,7 @@ def _header_bytes(view: memoryview, limits: DecodeLimits, check: bool) -> bytes:
 
 def _check_limits(layout: CodecHeader, limits: DecodeLimits) -> None:
     modules = layout.modules
-    size = sum((m.d + m.k) * m.r for m in modules.values()) * _DTYPES[layout.dtype].itemsize
+    size = sum((m.d + m.k) * m.r for m in modules.values()) * _in_memory(layout).itemsize
     if size > limits.max_bytes:
         raise CodecError(f"arrays of {size} bytes exceed the limit of {limits.max_bytes}")
     rank = max((m.r for m in modules.values()), default=0)
@@ -184,22 +235,43 @@ def _check_shapes(shapes: Shapes, expected: Shapes) -> None:
         )
 
 
-def _arrays(layout: CodecHeader, view: memoryview) -> dict[str, Array]:
-    dtype = _DTYPES[layout.dtype]
+def _arrays(layout: CodecHeader, view: memoryview) -> dict[str, Source]:
     if _size(layout) != len(view):
         raise CodecError(f"{len(view)} bytes of data where the header describes {_size(layout)}")
-    data, start, arrays = np.frombuffer(view, dtype), 0, {}
+    if layout.dtype != "i8":
+        return _views(layout, np.frombuffer(view, _DTYPES[layout.dtype]))
+    start, arrays = 0, dict[str, Source]()
+    for name, shape in layout.arrays():
+        end = start + _stored(name, shape)
+        arrays[name] = _packed(name, shape, view[start:end])
+        start = end
+    return arrays
+
+
+def _views(layout: CodecHeader, data: Array) -> dict[str, Source]:
+    start, arrays = 0, dict[str, Source]()
     for name, shape in layout.arrays():
         arrays[name] = data[start : start + prod(shape)].reshape(shape)
         start += prod(shape)
     return arrays
 
 
-def _factors(name: str, layout: CodecHeader, arrays: dict[str, Array], known: Adapter) -> Factors:
+def _packed(name: str, shape: tuple[int, int], view: memoryview) -> PackedArray:
+    is_b = name.endswith(".b")
+    count, length = shape[::-1] if is_b else shape
+    scales, integers = view[: count * _SCALE.itemsize], view[count * _SCALE.itemsize :]
+    return PackedArray(Rows(np.frombuffer(scales, _SCALE), np.frombuffer(integers, "i1").reshape(count, length)), is_b)
+
+
+def _sides(name: str, layout: CodecHeader, arrays: dict[str, Source], known: Adapter) -> tuple[Source, Source]:
     module = layout.modules[name]
     a = arrays[f"{name}.a"] if "a" in module.sides else _known_a(name, module, known)
-    b = arrays[f"{name}.b"] if "b" in module.sides else _zeros((module.d, module.r), _DTYPES[layout.dtype])
-    return Factors(a, b)
+    b = arrays[f"{name}.b"] if "b" in module.sides else _zeros((module.d, module.r), _in_memory(layout))
+    return a, b
+
+
+def _in_memory(layout: CodecHeader) -> np.dtype[Any]:
+    return _SCALE if layout.dtype == "i8" else _DTYPES[layout.dtype]
 
 
 def _zeros(shape: tuple[int, int], dtype: np.dtype[Any]) -> Array:

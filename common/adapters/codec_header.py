@@ -10,7 +10,7 @@ from common.adapters.adapter import Adapter
 from common.errors import CodecError
 from common.first_fault import first_fault
 
-StoredDtype = Literal["f32", "bf16", "f16", "f64"]
+StoredDtype = Literal["f32", "bf16", "f16", "f64", "i8"]
 Sides = Literal["", "a", "ab", "b"]
 
 MAX_COMMAS = 2**18

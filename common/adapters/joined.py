@@ -1,6 +1,6 @@
 """Several adapters joined into one, so that one buffer or file carries them all."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -29,6 +29,32 @@ def stack_adapters(frozen: Adapter, trained: Adapter, dtype: str = "f4") -> Adap
             for name, f in frozen.items()
         }
     )
+
+
+def leading_ranks(adapter: Adapter, ranks: Sequence[int]) -> Adapter:
+    """Return the leading part of each module, of these ranks in order of name."""
+    return Adapter({name: f.leading_part(rank) for (name, f), rank in zip(adapter.items(), ranks, strict=True)})
+
+
+def trailing_ranks(adapter: Adapter, ranks: Sequence[int]) -> Adapter:
+    """Return what `leading_ranks` leaves out."""
+    return Adapter({name: f.trailing_part(rank) for (name, f), rank in zip(adapter.items(), ranks, strict=True)})
+
+
+class ReplacedModule(Adapter):
+    """An adapter with other factors of one module; the others stay where they are."""
+
+    def __init__(self, adapter: Adapter, name: str, factors: Factors) -> None:
+        self._adapter, self._name, self._factors = adapter, name, factors
+
+    def __getitem__(self, name: str) -> Factors:
+        return self._factors if name == self._name else self._adapter[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._adapter)
+
+    def __len__(self) -> int:
+        return len(self._adapter)
 
 
 class _JoinedAdapters(Adapter):

@@ -12,10 +12,12 @@ import tomli_w
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from common.adapters.adapter import Shapes
 from common.atomic_files import write_file
 from common.errors import ConfigError, ModelError
 from common.huggingface.base_folder import resolve_base
 from common.huggingface.fingerprint import fingerprint, tensor_shapes
+from common.huggingface.fingerprint_parts import BASE, TOKENIZER, settings_parts
 from common.huggingface.model_description import MAX_DIMENSION, MAX_MODULES, ModelDescription
 from common.huggingface.new_head import HeadModule
 from common.settings.reader import parse_settings, read_toml, to_tables
@@ -23,6 +25,7 @@ from common.settings.tasks import TASKS
 from common.settings.types import _STRICT, Count, Names, Positive
 
 Size = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
+Hash = Annotated[str, Field(min_length=1, max_length=256)]
 _HEADER = """\
 # What the nodes of a run train together. Written by `fedlora client --check NODE.toml --describe FILE` at a node;
 # [base] file in the server's file names it. A node whose own base, rows or labels give another fingerprint is refused.
@@ -53,18 +56,27 @@ class BaseFile:
         name: of the base model, for people and for the exported adapter.
         fingerprint: that a node must have: of base model, tokenizer, targets and task.
         targets: as [lora] targets, by which the modules were chosen.
-        task: of the rows, like `labels`, `max_length` and `beta`.
+        task: of the rows, like `labels`, `max_length`, `beta` and `system`.
+        chat_template: SHA-256 of the text of that which nodes use in place of the tokenizer's own.
         modules: that are adapted, by name.
+        base_hash: SHA-256 of the base model alone, by which a node that differs is told so; not in earlier files.
+        tokenizer_hash: likewise of the tokenizer.
+        head: `new` if the checkpoint's own classification head is replaced.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=256)]
-    fingerprint: Annotated[str, Field(min_length=1, max_length=256)]
+    fingerprint: Hash
     targets: str | Names
     task: str
     labels: tuple[str, ...] = ()
     max_length: Count
     beta: Positive | None = None
+    chat_template: Hash | None = None
+    system: Literal["fold"] | None = None
     modules: Annotated[dict[str, TargetModule], Field(min_length=1, max_length=MAX_MODULES)]
+    base_hash: Hash | None = None
+    tokenizer_hash: Hash | None = None
+    head: Literal["new"] | None = None
 
     @model_validator(mode="after")
     def _is_model(self) -> "BaseFile":
@@ -82,13 +94,25 @@ class BaseFile:
         ]
         embeddings = tuple(name for name, kind in kinds.items() if kind == "embedding")
         shapes = {name: module.shape for name, module in self.modules.items()}
-        return ModelDescription(self.fingerprint, self.task, shapes, tuple(head), embeddings)
+        return ModelDescription(self.fingerprint, self.task, shapes, tuple(head), embeddings, self._parts(shapes))
+
+    def _parts(self, shapes: Shapes) -> dict[str, str]:
+        hashes = {BASE: self.base_hash, TOKENIZER: self.tokenizer_hash}
+        stated = {part: value for part, value in hashes.items() if value}
+        return {**stated, **settings_parts(shapes, self.task, self.labels, self.max_length, self._shared())}
+
+    def _shared(self) -> dict[str, Any]:
+        """Return what else the fingerprint is made of."""
+        keys = TASKS[self.task].shared if self.task in TASKS else ()
+        shared = {key: value for key in keys if (value := getattr(self, key)) is not None}
+        return shared | ({"head": self.head} if self.head else {})
 
     @classmethod
     def of(cls, model: ModelDescription, **rest: Any) -> Self:
         """Return the file of a model; `rest` are the other keys."""
         head = {module.name: module for module in model.head}
         modules = {name: _module(name, shape, head, model.embeddings) for name, shape in model.shapes.items()}
+        rest |= {"base_hash": model.parts.get(BASE), "tokenizer_hash": model.parts.get(TOKENIZER)}
         return cls(fingerprint=model.fingerprint, task=model.task, modules=modules, **rest)
 
     def check_folder(self, path: str) -> None:
@@ -98,8 +122,7 @@ class BaseFile:
             ModelError: it is another one, or cannot be read.
         """
         folder, shapes = resolve_base(path), self.description.shapes
-        shared = {key: getattr(self, key) for key in TASKS[self.task].shared}
-        found = fingerprint(folder, shapes, self.task, self.labels, self.max_length, **shared)
+        found = fingerprint(folder, shapes, self.task, self.labels, self.max_length, **self._shared())
         if found != self.fingerprint:
             raise ModelError(
                 f"[base] path = {path!r} has fingerprint {found:.12}, and [base] file says {self.fingerprint:.12}: it "

@@ -1,10 +1,11 @@
 """What the nodes of a run train together: a fingerprint, the task, and the target modules with their shapes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from common.adapters.adapter import Shapes
+from common.huggingface.fingerprint_parts import MAX_PARTS, parts_from_values, parts_to_values
 from common.huggingface.new_head import HeadModule
 from common.settings.tasks import TASKS
 
@@ -26,6 +27,7 @@ class ModelDescription:
         shapes: (d, k) of the target modules.
         head: target modules that the base checkpoint lacks.
         embeddings: target modules that are embeddings, which PEFT stores in its own way.
+        parts: what the fingerprint is made of, for people; none from an earlier release.
 
     Raises:
         ValueError: a part is not of a model's size, or the task is unknown.
@@ -36,6 +38,7 @@ class ModelDescription:
     shapes: Shapes
     head: tuple[HeadModule, ...] = ()
     embeddings: tuple[str, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         # In one order, so that equal models are equal whoever lists them.
@@ -47,6 +50,8 @@ class ModelDescription:
             raise ValueError("a shape is not two positive integers of a model's size")
         if not all(_is_text(text) for text in (self.fingerprint, *self.shapes)):
             raise ValueError(f"a name is not a printable text of at most {MAX_TEXT} characters")
+        if len(self.parts) > MAX_PARTS or not all(_is_text(text) for part in self.parts.items() for text in part):
+            raise ValueError(f"parts of the fingerprint are not at most {MAX_PARTS} printable texts")
         if not self.shapes.keys() >= {*(module.name for module in self.head), *self.embeddings}:
             raise ValueError("a module of the head, or an embedding, is no target module")
         if self.task not in TASKS:
@@ -64,6 +69,7 @@ class ModelDescription:
             "head_bias": [module.bias for module in self.head],
             "embeddings": list(self.embeddings),
             "task": self.task,
+            **parts_to_values(self.parts),
         }
 
     @classmethod
@@ -82,7 +88,8 @@ class ModelDescription:
             raise TypeError("a flag of the head is not true or false")
         if not all(type(name) is str for name in (*(module.name for module in modules), *values["embeddings"])):
             raise TypeError("a module's name is not a text")
-        return cls(values["fingerprint"], values["task"], shapes, modules, tuple(values["embeddings"]))
+        embeddings, parts = tuple(values["embeddings"]), parts_from_values(values)
+        return cls(values["fingerprint"], values["task"], shapes, modules, embeddings, parts)
 
 
 def _is_size(number: object) -> bool:

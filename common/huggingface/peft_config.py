@@ -38,6 +38,7 @@ class LoraConfig:
     init_lora_weights: Literal[True, False, "gaussian", "eva", "orthogonal"] = True
     rank_pattern: _ByModule | None = None
     alpha_pattern: _ByModule | None = None
+    base_model_name_or_path: str | None = None
 
     def rank(self, name: str) -> int:
         """Return r of a module."""

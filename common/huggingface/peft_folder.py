@@ -17,7 +17,7 @@ from typing import Any
 
 import ml_dtypes  # noqa: F401  # teaches NumPy the bfloat16 that folders of other programs contain
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save
 
 from common.adapters.adapter import Adapter, Array, Factors, zeros
@@ -31,6 +31,8 @@ from common.settings.tasks import TASKS
 WEIGHTS = "adapter_model.safetensors"
 
 _PREFIX = "base_model.model."
+_BASE_HASH = "base_sha256"
+"""In the metadata of the weights, which other programs ignore."""
 _FACTOR = re.compile(r"(?P<name>.+)\.(?:lora_(?P<side>[AB])\.weight|lora_embedding_(?P<embedding>[AB]))")
 _SAVED_BY_PEFT = re.compile(r"(?:.+\.)?(?:classifier|score)(?=\.|$)")
 
@@ -43,11 +45,15 @@ class PeftAdapter:
         adapter: factors with the scale folded into b.
         saved: tensors to put in place of the base model's of the same name (PEFT's `modules_to_save`).
         embeddings: names of the modules that are embeddings.
+        base_name: of the base model, as the folder states it; empty if it does not.
+        base_hash: SHA-256 of the base model (`fingerprint_parts.BASE`), likewise.
     """
 
     adapter: Adapter
     saved: Mapping[str, Array]
     embeddings: tuple[str, ...] = ()
+    base_name: str = ""
+    base_hash: str = ""
 
 
 def write_peft_folder(
@@ -57,17 +63,23 @@ def write_peft_folder(
     base: str,
     task: str,
     embeddings: Collection[str] = (),
+    base_hash: str = "",
 ) -> None:
     """Make a PEFT folder; the arguments are those of `render_peft_folder`.
 
     Args:
         folder: made if it does not exist; the two files in it are replaced.
     """
-    write_files(folder, render_peft_folder(adapter, head, base, task, embeddings))
+    write_files(folder, render_peft_folder(adapter, head, base, task, embeddings, base_hash))
 
 
 def render_peft_folder(
-    adapter: Adapter, head: Sequence[HeadModule], base: str, task: str, embeddings: Collection[str] = ()
+    adapter: Adapter,
+    head: Sequence[HeadModule],
+    base: str,
+    task: str,
+    embeddings: Collection[str] = (),
+    base_hash: str = "",
 ) -> dict[str, bytes]:
     """Return the files of a PEFT folder: targets as LoRA, the head as finished modules for a plain base.
 
@@ -80,11 +92,23 @@ def render_peft_folder(
         base: path or name of the base model, for PEFT's `AutoPeftModel...` classes.
         task: of the run.
         embeddings: names of the targets that are embeddings, which PEFT stores under other keys.
+        base_hash: SHA-256 of the base model, which the folder then states.
     """
     targets = _targets(adapter, {module.name for module in head})
     tensors = _factor_tensors(targets, embeddings) | _head_tensors(adapter, head)
     config = json.dumps(_lora_config(targets, head, base, task), indent=2) + "\n"
-    return {WEIGHTS: save(tensors, metadata={"format": "pt"}), CONFIG: config.encode()}
+    weights = save(tensors, metadata={"format": "pt"})
+    return {WEIGHTS: _stating(weights, base_hash) if base_hash else weights, CONFIG: config.encode()}
+
+
+def _stating(weights: bytes, base_hash: str) -> bytes:
+    """Return weights whose metadata also state the base; safetensors would write two entries in either order."""
+    start = 8 + int.from_bytes(weights[:8], "little")
+    header = json.loads(weights[8:start])
+    header["__metadata__"][_BASE_HASH] = base_hash
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + weights[start:]
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -154,7 +178,7 @@ def read_peft_folder(folder: Path) -> PeftAdapter:
     Raises:
         ModelError: it is not a LoRA folder, its weights are a pickle or damaged, or it does more than add s B A.
     """
-    config, tensors = read_config(folder / CONFIG), _read_weights(folder)
+    config, (tensors, metadata) = read_config(folder / CONFIG), _read_weights(folder)
     pairs: dict[str, dict[str, Array]] = defaultdict(dict)
     saved, embeddings = {}, set()
     for key, tensor in tensors.items():
@@ -167,10 +191,12 @@ def read_peft_folder(folder: Path) -> PeftAdapter:
         else:
             saved[name.replace(".base_layer.", ".")] = tensor
     adapter = Adapter({name: _factors(folder, name, pair, config) for name, pair in pairs.items()})
-    return PeftAdapter(adapter, saved, tuple(sorted(embeddings)))
+    stated = config.base_model_name_or_path or "", metadata.get(_BASE_HASH, "")
+    return PeftAdapter(adapter, saved, tuple(sorted(embeddings)), *stated)
 
 
-def _read_weights(folder: Path) -> dict[str, Array]:
+def _read_weights(folder: Path) -> tuple[dict[str, Array], Mapping[str, str]]:
+    """Return the tensors of a folder, and the metadata beside them."""
     path = folder / WEIGHTS
     if not path.exists() and (folder / "adapter_model.bin").exists():
         raise ModelError(
@@ -179,7 +205,9 @@ def _read_weights(folder: Path) -> dict[str, Array]:
         )
     try:
         check_plain(path, links=True)
-        return load_file(path)
+        with safe_open(path, framework="np") as stored:
+            metadata = stored.metadata() or {}
+        return load_file(path), metadata
     except (OSError, SafetensorError) as error:
         raise ModelError(f"cannot read {path}: {error}; save or copy the adapter again") from None
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from common.adapters.adapter import Adapter, Shapes
+from common.adapters.rounding import Wire
 from common.protocol.values import Natural, Rule, Values, Whole
 
 Trains = Literal["both", "b", "a"]
@@ -60,6 +61,7 @@ class Assignment:
             would see; or that of the rows of an exchange, compressed (`common.adapters.gradient`). A gradient of b is
             that of the b that holds the scale.
         reply_rank: rank of a compressed gradient.
+        wire: what holds the numbers of `start` and `terms` without loss, and to which those of the reply are rounded.
     """
 
     frozen: Adapter
@@ -69,6 +71,7 @@ class Assignment:
     terms: tuple[Term, ...] = ()
     returns: Returns = "update"
     reply_rank: int = 0
+    wire: Wire = "float32"
 
     @property
     def sent_rank(self) -> int:

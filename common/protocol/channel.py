@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
-from common.adapters.link_codecs import CODECS, PLAIN
+from common.adapters.link_codecs import CODECS, PLAIN, SHARES_A
+from common.adapters.rounding import WIRES
 
 INBOX = "Inbox"
 """Method by which a node opens its stream of messages; it sends a `NodeHello` and gets frames."""
@@ -36,10 +37,10 @@ CHANNEL = (
 
 @dataclass(frozen=True)
 class NodeHello:
-    """A node's first message: the rank that it trains, and the link codecs that it knows."""
+    """A node's first message: the rank that it trains, and the link codecs and wires that it knows."""
 
     rank: int
-    codecs: tuple[str, ...] = tuple(CODECS)
+    codecs: tuple[str, ...] = (*CODECS, *WIRES, SHARES_A)
 
     def to_json(self) -> bytes:
         """Return the message's bytes."""

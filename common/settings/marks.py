@@ -26,9 +26,11 @@ class AddedLater:
     Args:
         before: the value that does what those runs did, in TOML's types; None for an unset key. A run with this value
             has the same settings hash as without the key.
+        alike: other values with this hash, since what they change is in the run's fingerprint.
     """
 
     before: Any
+    alike: tuple[Any, ...] = ()
 
 
 def is_operational(field: "Field[Any]") -> bool:

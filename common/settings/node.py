@@ -1,18 +1,21 @@
 """A node and its settings file, with its owner's policy for the requests of a server."""
 
-from typing import Self
+from typing import Annotated, Self
 
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from common.settings.marks import AddedLater
 from common.settings.reader import values_of
 from common.settings.recipe import Base
 from common.settings.tasks import RowSettings
-from common.settings.types import _STRICT, AddressIfAny, Count, Dtype, Name, Names, Positive
+from common.settings.types import _STRICT, AddressIfAny, Count, Dtype, Head, Name, Names, Positive
 
 
 @dataclass(frozen=True, config=_STRICT)
 class Policy:
-    """[policy] Limits on the requests of a server. A key that is not set allows anything, but for `gradients`.
+    """[policy] Limits on the requests of a server. A key that is not set allows anything, but for `gradients` and
+    `class_sums`.
 
     Args:
         base: fingerprint of the base model, tokenizer, targets and task that the node trains on.
@@ -32,6 +35,9 @@ class Policy:
         gradients: whether a gradient may leave the node, as `fedsgd` and `fedlin` need: a gradient of few rows tells
             more of them than an update of many steps.
         min_examples: fewest different rows behind a reply.
+        class_sums: whether sums of features by class may leave the node, and for `lda` their Gram matrix, as a
+            `[lora] head` in closed form needs: the sum of a class of few rows is nearly these rows.
+        min_class_rows: fewest rows of a class in these sums; classes with fewer are left out, and the rows counted.
     """
 
     base: str | None = None
@@ -48,6 +54,8 @@ class Policy:
     max_bytes: Count | None = None
     gradients: bool = False
     min_examples: Count | None = None
+    class_sums: bool = False
+    min_class_rows: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -69,6 +77,8 @@ class Participant:
         server: address of the project's server; for a deployment.
         keys: folder of the node's keys and invite; for a deployment.
         stay: when a run has ended, wait for the next one.
+        save: keep the adapter of each run, with receipts and losses, in a folder of its own.
+        folder: that contains a folder of each run, by its name; `runs/NAME` beside the file if not set.
         policy: limits on the requests of a server.
     """
 
@@ -78,6 +88,8 @@ class Participant:
     server: AddressIfAny = ""
     keys: str = ""
     stay: bool = False
+    save: bool = True
+    folder: str = ""
     policy: Policy = Policy()
 
 
@@ -96,10 +108,16 @@ class NodeFile(RowSettings, Participant):
     Args:
         base: folder of the base model in Hugging Face's format, with safetensors, or `package:NAME/FOLDER` in an
             installed package; never written.
-        data: file of the node's rows: `.jsonl`, `.ndjson`, `.csv`, `.tsv` or `.parquet`; it never leaves the machine.
-        labels: all classes, in one order on all nodes; for a task with labels.
-        dtype: type of the base model's numbers in memory.
-        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:NUMBER`.
+        data: the node's rows, which never leave the machine: a file that ends in `.jsonl`, `.ndjson`, `.json`, `.csv`,
+            `.tsv`, `.parquet` or `.arrow`, those of text also in `.gz`; or a folder of such files, or FOLDER/SPLIT.
+        labels: all classes, in one order on all nodes; for a task with labels. If the base model's own head has these
+            classes, in its order, whatever this one.
+        dtype: type of the base model's numbers in memory; `auto` is that of its checkpoint, and float32 on a device
+            without units for it.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:NUMBER`, or `mps`, an Apple GPU.
+        head: what becomes of a classification head that the base model has: `keep`, with its outputs in their order
+            where its classes are `labels`; `new`, replaced by a new one; or `listed`, with its outputs taken for
+            `labels` in the order given, whatever they are called.
     """
 
     base: str
@@ -107,15 +125,17 @@ class NodeFile(RowSettings, Participant):
     labels: tuple[str, ...] = ()
     dtype: Dtype = "float32"
     device: str = "auto"
+    head: Annotated[Head, AddedLater(before="listed", alike=("keep",))] = "keep"
 
     @classmethod
     def from_node(cls, node: Node) -> Self:
         """Return the file of this node."""
         base, data = node.base, node.data
         keys = values_of(Participant, node) | values_of(RowSettings, data)
-        return cls(base=base.path, dtype=base.dtype, device=base.device, data=data.path, labels=data.labels, **keys)
+        own = {key: getattr(base, key) for key in ("dtype", "device", "head")}
+        return cls(base=base.path, data=data.path, labels=data.labels, **own, **keys)
 
     def to_node(self) -> Node:
         """Undo `from_node`."""
         data = NodeData(path=self.data, labels=self.labels, **values_of(RowSettings, self))
-        return Node(base=Base(self.base, self.dtype, self.device), data=data, **values_of(Participant, self))
+        return Node(base=Base(self.base, self.dtype, self.device, self.head), data=data, **values_of(Participant, self))

@@ -48,6 +48,9 @@ def _parse_toml(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
+_MAX_KEY = 256
+
+
 def user_path(text: str) -> Path:
     """Return a path as a user writes it; `~` is a home folder.
 
@@ -103,9 +106,20 @@ def parse_settings(kind: type[Settings], tables: Mapping[str, Any], source: str)
 
 def _to_json(tables: Mapping[str, Any], source: str) -> str:
     try:
+        if isinstance(tables, Mapping):  # A file of JSON may hold anything.
+            _check_keys(tables, source)
         return json.dumps(tables, default=str)
     except (ValueError, RecursionError) as error:  # A number in hexadecimal may have any number of digits.
         raise ConfigError(f"{source} has a value that no key can have: {error}; remove it") from None
+
+
+def _check_keys(tables: Mapping[str, Any], source: str) -> None:
+    """Check the keys' length, since each error below a key spells it again."""
+    for key, value in tables.items():
+        if len(key) > _MAX_KEY:
+            raise ConfigError(f"{source} has a key of {len(key)} characters that begins with {key[:40]!a}; remove it")
+        if isinstance(value, Mapping):
+            _check_keys(value, source)
 
 
 def _causes(errors: list[ErrorDetails]) -> list[ErrorDetails]:

@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from common.settings.marks import OPERATIONAL, AddedLater
 from common.settings.tasks import RowSettings
-from common.settings.types import _STRICT, Count, Dtype, Names, Positive, Share
+from common.settings.types import _STRICT, Count, Dtype, Head, Names, Positive, Share, Wire
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -18,13 +18,40 @@ class Base:
         path: a folder in Hugging Face's format, with safetensors; a `.gguf` file; `package:NAME/PATH` for one of these
             in an installed package; or `tiny:KIND`, random weights, with KIND `bert`, `roberta`, `deberta`,
             `gpt2` or `llama`.
-        dtype: type of the base model's numbers in memory.
-        device: `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:NUMBER`.
+        dtype: type of the base model's numbers in memory; `auto` is that of its checkpoint, and float32 on a device
+            without units for it.
+        device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:NUMBER`, or `mps`, an Apple GPU.
+        name: of the base model in the published adapter, as `ORG/NAME` on a hub; the last part of `path` if not set.
+        head: what becomes of a classification head that the base model has: `keep`, with its outputs in their order
+            where its classes are the labels of the rows; `new`, replaced by a new one; or `listed`, with its outputs
+            taken for the labels in the order of the labels, whatever they are called.
     """
 
     path: str
     dtype: Dtype = "float32"
     device: str = "auto"
+    head: Annotated[Head, AddedLater(before="listed", alike=("keep",))] = "keep"
+    name: Annotated[str | None, OPERATIONAL] = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class StartSettings:
+    """The adapter that a run begins with.
+
+    Args:
+        adapter: folder of a PEFT adapter, LoRA of any ranks and scales, at whose update the run begins; only the server
+            reads it. A finished classification head in it is continued. A run that has begun needs it no more.
+        adapter_hash: SHA-256 of the adapter's content, wherever its folder is; another adapter is refused. If not set,
+            that of `adapter`, which the run keeps.
+    """
+
+    adapter: Annotated[str | None, OPERATIONAL] = None
+    adapter_hash: Annotated[str | None, AddedLater(before=None)] = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RecipeBase(Base, StartSettings):
+    """[base] The frozen base model, and the adapter that the run begins with."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -34,7 +61,8 @@ class Data(RowSettings):
     Args:
         corpus: `library-docs`, `library-docs-lm`, `toy` or `toy-preference`, which need no download; or `banking77`,
             `medquad` or `polarity`, from the folder that the environment variable FEDLORA_DATA names.
-        path: a file of rows: `.jsonl`, `.ndjson`, `.csv`, `.tsv` or `.parquet`.
+        path: a file of rows that ends in `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet` or `.arrow`, those of
+            text also in `.gz`; or a folder of such files, or FOLDER/SPLIT.
         test_rows: most rows that are held out to test the global update, evenly by class, and at most half of a class.
     """
 
@@ -81,11 +109,17 @@ class LoraSettings:
             head is always adapted.
         alpha: the scaling is alpha / rank; `rank` makes it 1 for every client.
         dropout: share of a module's inputs that its A does not see in training.
+        head: how a new classification head begins: `trained`, at zero; or in closed form, from sums of features by
+            class over all clients: `means`, of the class means, or `lda`, linear discriminant analysis, which also
+            needs their Gram matrix. One in closed form is made before round 1, and again under the trained update at
+            the end, and kept where it is better on the rows that the clients hold out. Needs `increments`, `fedlin` or
+            `fedsgd`, and of each node `[policy] class_sums = true`.
     """
 
     targets: str | Names = "query-value"
     alpha: Literal["rank"] | Positive = "rank"
     dropout: Share = 0.0
+    head: Annotated[Literal["trained", "means", "lda"], AddedLater(before="trained")] = "trained"
 
     def scaling(self, rank: int) -> float:
         """Return s = alpha / r; 1 for the default `alpha = "rank"`."""
@@ -164,8 +198,14 @@ class Rule:
             allow, and with four updates or more 8 times their lower median, counting earlier rounds; or a number; or 0
             for none.
         proximal: mu of FedProx's term (mu / 2) ||w - w_0||^2 in every client's loss; 0 for none.
-        codec: the form of factors on the way to a client: `by-hash`, which does not send again what the client holds,
-            or `plain`.
+        rank_change: rank by which the global update grows in a round under `increments` and `fedlin`, and after `hold`
+            rounds under `fedsgd`, so that a client is sent this change instead of the whole; what the change leaves out
+            comes in later rounds. Where it would grow past `rank_global`, a new whole of half that rank is sent. If not
+            set, a new whole is sent each time.
+        wire: type of the numbers that cross a link, both ways: `float32`, `bfloat16`, or `int8` with a scale for each
+            row of an A and column of a B. Numbers are rounded without bias, and everybody goes on from what is sent.
+        codec: the form of factors on the way to a client: `by-change`, which sends what the client does not hold yet;
+            `by-hash`, the whole or nothing; or `plain`, always the whole.
         evaluate_every: rounds from one evaluation of the global update to the next; round 0 and the last are always
             evaluated. `auto` spends at most 15 % of the run on it, where a row that is trained on counts one and a
             half times.
@@ -188,7 +228,9 @@ class Rule:
     max_share: Annotated[Literal["auto"] | Annotated[float, Field(gt=0, le=1)], AddedLater(before=1.0)] = "auto"
     norm_bound: Annotated[Literal["auto"] | Annotated[float, Field(ge=0)], AddedLater(before=0.0)] = "auto"
     proximal: Annotated[float, Field(ge=0), AddedLater(before=0.0)] = 0.0
-    codec: Annotated[str, OPERATIONAL] = "by-hash"
+    rank_change: Annotated[Count | None, AddedLater(before=None)] = None
+    wire: Annotated[Wire, AddedLater(before="float32")] = "float32"
+    codec: Annotated[str, OPERATIONAL] = "by-change"
     evaluate_every: Annotated[Literal["auto"] | Count, OPERATIONAL] = "auto"
     keep_updates: Annotated[KeepUpdates, OPERATIONAL] = "none"
 
@@ -214,7 +256,7 @@ class Recipe:
         workers: clients that train at the same time.
     """
 
-    base: Base
+    base: RecipeBase
     data: Data
     clients: Clients
     train: Train

@@ -27,7 +27,7 @@ def _decisive(settings: Any, tables: Mapping[str, Any]) -> dict[str, Any]:
         value, later = tables.get(each.name), added_later(each)
         if is_dataclass(inner := getattr(settings, each.name)):
             value = _decisive(inner, tables[each.name]) or None
-        if value is not None and not is_operational(each) and not (later and value == later.before):
+        if value is not None and not is_operational(each) and not (later and value in (later.before, *later.alike)):
             result[each.name] = value
     return result
 

@@ -6,12 +6,12 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from common.settings.marks import OPERATIONAL
-from common.settings.recipe import LoraSettings, Rule, Steps
+from common.settings.recipe import LoraSettings, Rule, StartSettings, Steps
 from common.settings.types import _STRICT, Address, Count, Name, Positive
 
 
 @dataclass(frozen=True, config=_STRICT)
-class RunBase:
+class RunBase(StartSettings):
     """[base] The base model that nodes train, as the operator names it; fixed when the run begins.
 
     Args:
@@ -20,13 +20,13 @@ class RunBase:
         path: folder of the base model, if the server has it: it is hashed and compared with `file`.
         name: of the base model in the exported adapter; that in `file` if not set.
         max_rank: largest rank of a node, on which the rank of the global update depends; the largest that the roster
-            allows when the run begins, if not set. A node of a higher rank trains at this one.
+            allows when the run begins, if not set. A node of a higher rank trains at this one. It cannot change later.
     """
 
-    file: str | None = None
-    path: str | None = None
-    name: str | None = None
-    max_rank: Count | None = None
+    file: Annotated[str | None, OPERATIONAL] = None
+    path: Annotated[str | None, OPERATIONAL] = None
+    name: Annotated[str | None, OPERATIONAL] = None
+    max_rank: Annotated[Count | None, OPERATIONAL] = None
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -47,6 +47,8 @@ class ServerFile:
         grace: seconds that a node may neither answer nor report a step, once `quorum` others have answered; twice the
             slowest answer of earlier rounds, and at least 60, if not set. There is none in round 1.
         patience: seconds to wait where fewer than `quorum` nodes are ready; for ever if not set.
+        keep_days: days after the run's end for which the server stays up for nodes that were away then, to send them
+            the adapter; until every node of the roster has it.
         cohort: nodes that are sampled a round, at least `quorum`; all if not set.
         seed: keys every random stream.
         base: the base model of the run.
@@ -67,9 +69,10 @@ class ServerFile:
     deadline: Annotated[Positive, OPERATIONAL] = 3600.0
     grace: Annotated[Positive | None, OPERATIONAL] = None
     patience: Annotated[Positive | None, OPERATIONAL] = None
+    keep_days: Annotated[float, Field(ge=0), OPERATIONAL] = 0.0
     cohort: Count | None = None
     seed: Annotated[int, Field(ge=0)] = 0
-    base: Annotated[RunBase, OPERATIONAL] = RunBase()
+    base: RunBase = RunBase()
     lora: LoraSettings = LoraSettings()
     train: Steps = Steps()
     server: Rule = Rule()

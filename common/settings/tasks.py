@@ -1,9 +1,10 @@
 """Tasks, and the settings of their rows, without PyTorch; the training objective of each is in client/objectives."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
 from types import MappingProxyType
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
@@ -40,8 +41,13 @@ class Task:
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
         "classification": Task("SEQ_CLS", ("text", "label"), labels=True),
-        "causal-lm": Task("CAUSAL_LM", ("messages", "prompt", "completion", "text"), perplexity=True),
-        "preference": Task("CAUSAL_LM", ("prompt", "chosen", "rejected"), shared=("beta",)),
+        "causal-lm": Task(
+            "CAUSAL_LM",
+            ("messages", "prompt", "completion", "text"),
+            perplexity=True,
+            shared=("chat_template", "system"),
+        ),
+        "preference": Task("CAUSAL_LM", ("prompt", "chosen", "rejected"), shared=("beta", "chat_template", "system")),
     }
 )
 
@@ -52,22 +58,36 @@ def _known(name: str) -> str:
     return name
 
 
+def _encoding(name: str) -> str:
+    try:
+        "a".encode(name).decode(name)
+    except (LookupError, ValueError):
+        raise ValueError('no such encoding of text; use "utf-8", "utf-16", "latin-1" or "cp1252"') from None
+    return name
+
+
 @dataclass(frozen=True, config=_STRICT)
 class RowSettings:
     """The task of the rows, the columns to read, and the length at which a row is cut.
 
     Args:
         task: `classification` (columns `text` and `label`); `causal-lm` (the first that the rows have: `messages`;
-            `prompt` and `completion`; `text`); or `preference`, DPO (`prompt`, `chosen` and `rejected`).
+            `prompt` and `completion`; `text`; else a layout that is known by its columns, as Alpaca's or ShareGPT's);
+            or `preference`, DPO (`prompt`, `chosen` and `rejected`).
         text: column of the text.
         prompt: column of the prompt, which is not learned.
         completion: column of the text that is learned after a prompt.
         messages: column of a chat, a list of objects with `role` and `content`; the assistant's words are learned.
+        chat_template: file of a chat template in Jinja, in place of the tokenizer's own; all nodes need the same one.
+            The files of a run have its text.
+        system: `fold` puts a system's turn into the user's turn after it, for templates that take none, as Gemma's.
         label: column of the class.
         chosen: column of the answer that is preferred; for `preference`.
         rejected: column of the answer that is not; for `preference`.
         beta: how near preference training stays to its reference, arXiv 2305.18290, eq. 7; the larger, the nearer.
         max_length: most tokens of a row; what is longer is cut.
+        encoding: of text files, by its name in Python, as `latin-1`; a byte order mark in a file decides before it.
+        skip_bad_rows: rows that cannot be used are left out, counted and listed by reason; else the file is refused.
     """
 
     task: Annotated[str, AfterValidator(_known)] = "classification"
@@ -75,8 +95,23 @@ class RowSettings:
     prompt: str = "prompt"
     completion: str = "completion"
     messages: str = "messages"
+    chat_template: Annotated[str | None, AddedLater(before=None)] = None
+    system: Annotated[Literal["fold"] | None, AddedLater(before=None)] = None
     label: str = "label"
     chosen: Annotated[str, AddedLater(before="chosen")] = "chosen"
     rejected: Annotated[str, AddedLater(before="rejected")] = "rejected"
     beta: Annotated[Positive, AddedLater(before=0.1)] = 0.1
     max_length: Count = 128
+    encoding: Annotated[str, AfterValidator(_encoding), AddedLater(before="utf-8")] = "utf-8"
+    skip_bad_rows: Annotated[bool, AddedLater(before=False)] = False
+
+
+def shared_settings(data: RowSettings) -> dict[str, Any]:
+    """Return the further settings of the task that all nodes share, by key, without those that are not set.
+
+    A chat template is there as the SHA-256 of its text.
+    """
+    shared = {key: value for key in TASKS[data.task].shared if (value := getattr(data, key)) is not None}
+    if data.chat_template is not None and "chat_template" in shared:
+        shared["chat_template"] = hashlib.sha256(data.chat_template.encode()).hexdigest()
+    return shared

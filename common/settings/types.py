@@ -45,4 +45,10 @@ Address = Annotated[str, AfterValidator(_address), Field(description="`HOST:PORT
 AddressIfAny = Annotated[str, AfterValidator(_address_if_any), Field(description="`HOST:PORT`")]
 
 
-Dtype = Literal["float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+Head = Literal["keep", "new", "listed"]
+
+
+Wire = Literal["float32", "bfloat16", "int8"]

@@ -31,10 +31,22 @@ def create_algorithm(settings: AlgorithmSettings) -> Algorithm:
     algorithm = algorithm_named(settings.server.algorithm)
     weighting_named(weights_of(settings.server))
     _check_keys(settings.server, algorithm)
+    if settings.lora.head != "trained" and not algorithm.takes_heads:
+        having = " or ".join(f'"{name}"' for name, each in ALGORITHMS.items() if each.takes_heads)
+        raise ConfigError(
+            f'[lora] head = "{settings.lora.head}", but algorithm = "{settings.server.algorithm}" has no sum in which '
+            f'a head can be replaced; set head = "trained", or algorithm = {having}'
+        )
     return algorithm(settings)
 
 
-OWN_KEYS: Mapping[str, Any] = {"rank_shared": None, "optimizer": None, "betas": None, "hold": ("auto", "never")}
+OWN_KEYS: Mapping[str, Any] = {
+    "rank_change": None,
+    "rank_shared": None,
+    "optimizer": None,
+    "betas": None,
+    "hold": ("auto", "never"),
+}
 """Keys of [server] that not every algorithm has, each with the values that ask for nothing."""
 
 

@@ -7,14 +7,21 @@ from math import sqrt
 from typing import Protocol
 
 from common.adapters.adapter import Adapter, Factors, Shapes
+from common.adapters.rounding import round_factors
 from common.protocol.assignment import Assignment, RankPattern, Returns, Term
 from common.settings.recipe import LoraSettings, Server, Train
 from server.algorithms.state import State
 
+NOTHING = Adapter()
+"""No update: every module begins at zero."""
+
 
 @dataclass(frozen=True)
 class AlgorithmSettings:
-    """Settings of an algorithm: seed, client ranks, [lora], [server], the modules that are a new head, and [train]."""
+    """Settings of an algorithm: seed, client ranks, [lora], [server], the modules that are a new head, and [train].
+
+    `last` is the new head's last projection; empty if there is none.
+    """
 
     seed: int
     ranks: tuple[int, ...]
@@ -22,11 +29,16 @@ class AlgorithmSettings:
     server: Server
     head: frozenset[str] = frozenset()
     train: Train = field(default_factory=lambda: Train(rounds=1))
+    last: str = ""
 
     @property
     def max_rank(self) -> int:
         """The largest client rank of the run."""
         return max(self.ranks)
+
+    def is_whole(self, name: str) -> bool:
+        """Return whether no rank is cut from this module: the last projection of a new head in closed form."""
+        return self.lora.head != "trained" and name == self.last
 
     def row_norm(self, name: str, k: int) -> float:
         """Return the norm of a row of a random A (r, k).
@@ -35,6 +47,10 @@ class AlgorithmSettings:
         lr sqrt(k) in a step, and with such an A the product B A moves as fast.
         """
         return sqrt(k) if name in self.head else 1.0
+
+    def rounded(self, factors: Factors, *key: str | int) -> Factors:
+        """Return a module's factors in float32 as the wire holds them; the last word of the key is its name."""
+        return round_factors(factors, self.server.wire, self.seed, *key)
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -97,6 +113,8 @@ Phases = Generator[Phase, Sequence[WeightedUpdate], State]
 class Algorithm(Protocol):
     """Pure functions of a state; every sequence of updates is in order of node name."""
 
+    settings: AlgorithmSettings
+    """What it was made with."""
     weights: str | None = None
     """The only weighting rule that the algorithm is defined with; None leaves the choice to [server] weights."""
     default_weights: str = "examples"
@@ -115,6 +133,8 @@ class Algorithm(Protocol):
     """All nodes train at the run's largest rank."""
     phases: int = 1
     """Phases of a round, which every request states, so that a node knows at the first what the round will ask."""
+    takes_heads: bool = False
+    """The state has a sum in which a module's whole update can be replaced."""
     averages_apart: bool = False
     """A and B are averaged each by itself, from starts that are not 0, so that the norm bound limits both."""
 
@@ -124,8 +144,16 @@ class Algorithm(Protocol):
         """Run one round; by default one exchange, and `reduce` of its updates."""
         return self.reduce(state, (yield Phase(partial(self.assign, state))), keep)
 
-    def initial(self, shapes: Shapes) -> State:
-        """Make the state before training, for target modules of these (d, k)."""
+    def initial(self, shapes: Shapes, start: Adapter = NOTHING) -> State:
+        """Make the state before training, for target modules of these (d, k), at the update `start`.
+
+        Args:
+            shapes: of all modules.
+            start: of those that do not begin at zero.
+
+        Raises:
+            ConfigError: the rule's state cannot be of this update.
+        """
         ...
 
     def assign(self, state: State, node: str, ranks: RankPattern) -> Assignment:
@@ -147,6 +175,14 @@ class Algorithm(Protocol):
     def dropped_update(self, state: State) -> Adapter:
         """Return what a cap on the rank dropped for good in the last round; unaffected modules may be absent."""
         ...
+
+    def with_head(self, state: State, head: Factors) -> State:
+        """Return the state in which the last projection of a new head has this update, in place of its own.
+
+        Raises:
+            TypeError: the algorithm takes none.
+        """
+        raise TypeError(f"{type(self).__name__} takes no head")
 
     def summed(self, state: State) -> Adapter | None:
         """Return the sum of the last round's gradients, in the form of the replies; None where updates are summed."""

@@ -35,11 +35,13 @@ class FedIT(FactorAveraging):
 
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
         """Average each factor."""
-        averaged = ((n, {"global": _average(updates, n, held)}) for n, held in state.parts["global"].items())
-        return State(state.round + 1, keep(averaged))
+        number, held = state.round + 1, state.parts["global"]
+        means = ((name, _average(updates, name, factors)) for name, factors in held.items())
+        rounded = self.settings.rounded
+        return State(number, keep((name, {"global": rounded(mean, "global", number, name)}) for name, mean in means))
 
 
 def _average(updates: Sequence[WeightedUpdate], name: str, held: Factors) -> Factors:
     a = padded_sum(((update.share, update.modules[name].a) for update in updates), held.a.shape)
     b = padded_sum(((update.share, update.modules[name].b) for update in updates), held.b.shape)
-    return Factors(a, b).astype("f4")
+    return Factors(a, b)

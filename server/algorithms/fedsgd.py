@@ -23,18 +23,20 @@ cap on S dropped at the last fold. `State.step` counts the steps of these moment
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from common.adapters import lowrank
-from common.adapters.adapter import Adapter, Array, Factors, Shapes, zeros
+from common.adapters.adapter import Adapter, Array, Factors, Shapes
 from common.adapters.gradient import gradient_of
-from common.adapters.joined import stack_adapters
+from common.adapters.joined import ReplacedModule, stack_adapters
 from common.errors import ConfigError
 from common.protocol.assignment import Assignment, RankPattern
 from common.seeding import rng
 from server.algorithms.base import (
+    NOTHING,
     Algorithm,
     AlgorithmSettings,
     Phase,
@@ -43,6 +45,7 @@ from server.algorithms.base import (
     WeightedUpdate,
     store_in_memory,
 )
+from server.algorithms.broadcast import Broadcast
 from server.algorithms.increments import orthonormal_rows
 from server.algorithms.optimizer import Optimizer, clip_factor, scheduled_rate
 from server.algorithms.state import State
@@ -58,8 +61,9 @@ class FedSGD(Algorithm):
     node_keeps = "what it has not sent of its gradients since A was drawn, in NODE.state beside its file"
     server_keeps = "S, its truncation G, the shared A and B, the optimizer's moments and step"
     default_weights = "rows"
-    keys = frozenset({"rank_shared", "optimizer", "betas", "hold"})
+    keys = frozenset({"rank_change", "rank_shared", "optimizer", "betas", "hold"})
     asks_gradients = "compressed-gradient"
+    takes_heads = True
 
     def __init__(self, settings: AlgorithmSettings) -> None:
         server = settings.server
@@ -67,29 +71,34 @@ class FedSGD(Algorithm):
         self.rank = server.rank_shared or settings.max_rank
         self.rank_global = server.rank_global or 4 * self.rank
         self.rank_kept = server.rank_kept or 4 * self.rank_global
+        self._broadcast = Broadcast(settings, self.rank_global)
         self.scaling = settings.lora.scaling(self.rank)
         self.hold = None if isinstance(server.hold, str) else server.hold
         self.optimizer = Optimizer(None if server.optimizer == "sgd" else server.betas or BETAS)
         self._trained = "ab" if server.mode == "both" else "b"
         _check(settings, self.rank)
 
-    def initial(self, shapes: Shapes) -> State:
-        """Make B = 0 beside a fresh A, and nothing folded."""
-        nothing = zeros(shapes)
+    def initial(self, shapes: Shapes, start: Adapter = NOTHING) -> State:
+        """Make B = 0 beside a fresh A; the start is what was folded."""
         begun = {name: self._begin(name, *shape, 1) for name, shape in shapes.items()}
         parts = {part: Adapter({name: each[part] for name, each in begun.items()}) for part in _STEPPED}
-        held = {"mass": nothing.astype("f8"), "global": nothing, "lost": nothing.astype("f8")}
-        return State(0, {**held, **parts, "gradient": parts["first"]})
+        held = self._broadcast.begin(shapes, start, self.rank_kept)
+        dropped = lowrank.total_norm(held["lost"].values())
+        return State(0, {**held, **parts, "gradient": parts["first"]}, dropped)
 
     def round(self, state: State, keep: StoreModules = store_in_memory) -> Phases:
         """Run one exchange; nodes remember what they have not sent since A was drawn."""
-        return self.reduce(state, (yield Phase(partial(self.assign, state), self.memory_begins(state))), keep)
+        assign = partial(self._assign, state.parts["global"], self._sent(state))
+        return self.reduce(state, (yield Phase(assign, self.memory_begins(state))), keep)
 
     def assign(self, state: State, node: str, ranks: RankPattern) -> Assignment:
         """Ask for the gradient of the shared factors, to be sent at the node's rank."""
+        return self._assign(state.parts["global"], self._sent(state), node, ranks)
+
+    def _assign(self, frozen: Adapter, shared: Adapter, node: str, ranks: RankPattern) -> Assignment:
         return Assignment(
-            state.parts["global"],
-            state.parts["shared"].astype("f4"),
+            frozen,
+            shared,
             self.settings.server.mode,
             self.scaling,
             returns="compressed-gradient",
@@ -100,7 +109,8 @@ class FedSGD(Algorithm):
         """Add the gradients, step, and fold where `hold` rounds are over."""
         gradient = {name: self._sum(updates, name, held) for name, held in state.parts["shared"].items()}
         clip = clip_factor((s * array for f in gradient.values() for s, array in self._sides(f)), self.train.clip)
-        parts = keep((name, self._reduce(state, name, g, clip)) for name, g in gradient.items())
+        whole = self._broadcast.rank_of_whole(state.parts["global"], state.round + 1)
+        parts = keep((name, self._reduce(state, name, g, clip, whole)) for name, g in gradient.items())
         if not self._folds(state.round + 1):
             return State(state.round + 1, parts, state.dropped, state.step + 1)
         return State(state.round + 1, parts, state.dropped + lowrank.total_norm(parts["lost"].values()))
@@ -110,8 +120,13 @@ class FedSGD(Algorithm):
         return stack_adapters(state.parts["mass"], state.parts["shared"], "f8")
 
     def broadcast_update(self, state: State) -> Adapter:
-        """Return G + s B A, in float32: what nodes compute gradients at."""
-        return stack_adapters(state.parts["global"], state.parts["shared"])
+        """Return G + s B A, in float32 as the wire holds it: what nodes compute gradients at."""
+        return stack_adapters(state.parts["global"], self._sent(state))
+
+    def _sent(self, state: State) -> Adapter:
+        """Return the shared factors as the wire holds them, at which nodes compute their gradients."""
+        held = state.parts["shared"].items()
+        return Adapter({name: self.settings.rounded(f, "shared", state.round, name) for name, f in held})
 
     def dropped_update(self, state: State) -> Adapter:
         """Return what the cap on S dropped at the last fold."""
@@ -123,6 +138,13 @@ class FedSGD(Algorithm):
         own = {name: gradient_of(name[0], array) for name, array in held.items() if name[0] in self._trained}
         return Adapter({name: Factors(np.eye(g.shape[1]), g) for name, g in own.items()})
 
+    def with_head(self, state: State, head: Factors) -> State:
+        """Return the state in which S and G have this update of the head's last projection, and s B of it is zero."""
+        name, parts = self.settings.last, {**state.parts, **self._broadcast.replaced(state, head)}
+        shared = parts["shared"][name]
+        still = Factors(shared.a, np.zeros_like(shared.b))
+        return replace(state, parts={**parts, "shared": ReplacedModule(parts["shared"], name, still)})
+
     def memory_begins(self, state: State) -> int:
         """Return the round after which A was drawn: what a node kept of a gradient by an earlier A is of no use."""
         return state.round - state.round % self.hold if self.hold else 0
@@ -131,10 +153,12 @@ class FedSGD(Algorithm):
         """Return shared factors with a fresh A and B = 0, and moments of 0."""
         rank = min(self.rank, d, k)
         a = orthonormal_rows(rng(self.settings.seed, "a", number, name).standard_normal((rank, k)))
-        # Rounded as it is sent, so that the state is what the nodes have.
-        a = (a * self.settings.row_norm(name, k)).astype("f4").astype("f8")
         still = Factors(np.zeros((rank, k)), np.zeros((d, rank)))
-        return {"shared": Factors(a, still.b), "first": still, "second": still}
+        # Rounded as it is sent, so that the state is what the nodes have.
+        shared = self.settings.rounded(
+            Factors(a * self.settings.row_norm(name, k), still.b), "shared", number - 1, name
+        )
+        return {"shared": shared.astype("f8"), "first": still, "second": still}
 
     def _sum(self, updates: Sequence[WeightedUpdate], name: str, held: Factors) -> Factors:
         """Return sum_i p_i g_i of a module, by A and by s B; 0 for a factor that is not trained."""
@@ -151,8 +175,10 @@ class FedSGD(Algorithm):
         """Return A and B, each with the factor from the gradient of what is sent to its own: s B holds the scale."""
         return [(1.0, factors.a), (self.scaling, factors.b)]
 
-    def _reduce(self, state: State, name: str, gradient: Factors, clip: float) -> Mapping[str, Factors]:
-        """Return a module's factors in each part of the next state."""
+    def _reduce(
+        self, state: State, name: str, gradient: Factors, clip: float, whole: int | None
+    ) -> Mapping[str, Factors]:
+        """Return a module's factors in each part of the next state; `whole` is the rank of a new whole G, if any."""
         held = {part: adapter[name].astype("f8") for part, adapter in state.parts.items() if part in _STEPPED}
         moved = {part: dict[str, Array]() for part in _STEPPED}
         for side, (scale, g) in zip("ab", self._sides(gradient), strict=True):
@@ -164,23 +190,22 @@ class FedSGD(Algorithm):
         shared, first, second = (Factors(**moved[part]) for part in _STEPPED)
         frozen = {part: state.parts[part][name] for part in ("mass", "global", "lost")}
         after = {**frozen, "shared": shared, "first": first, "second": second, "gradient": gradient}
-        return after | (
-            self._fold(name, frozen["mass"], shared, state.round + 1) if self._folds(state.round + 1) else {}
-        )
+        return after | (self._fold(state, name, shared, whole) if self._folds(state.round + 1) else {})
 
     def _folds(self, number: int) -> bool:
         """Return whether round `number` ends with a new A."""
         return self.hold is not None and number % self.hold == 0
 
-    def _fold(self, name: str, mass: Factors, shared: Factors, number: int) -> dict[str, Factors]:
+    def _fold(self, state: State, name: str, shared: Factors, whole: int | None) -> dict[str, Factors]:
         """Return the parts of a module that change as s B A is added to S and A is drawn anew."""
+        mass, sent, number = state.parts["mass"][name], state.parts["global"][name], state.round + 1
         total = lowrank.recompress(lowrank.stack([(1.0, mass), (1.0, shared)]))
-        kept = total.leading_part(self.rank_kept)
-        sent = kept.leading_part(self.rank_global).astype("f4")
+        rank = total.rank if self.settings.is_whole(name) else self.rank_kept
+        kept = total.leading_part(rank)
         return {
             "mass": kept,
-            "global": sent,
-            "lost": total.trailing_part(self.rank_kept),
+            "global": self._broadcast.next(kept, sent, whole, number, name),
+            "lost": total.trailing_part(rank),
             **self._begin(name, *shared.shape, number + 1),
         }
 

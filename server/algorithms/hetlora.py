@@ -32,8 +32,10 @@ class HetLoRA(FactorAveraging):
 
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
         """Average the padded factors."""
-        averaged = ((n, {"global": _average(updates, n, held)}) for n, held in state.parts["global"].items())
-        return State(state.round + 1, keep(averaged))
+        number, held = state.round + 1, state.parts["global"]
+        means = ((name, _average(updates, name, factors)) for name, factors in held.items())
+        rounded = self.settings.rounded
+        return State(number, keep((name, {"global": rounded(mean, "global", number, name)}) for name, mean in means))
 
 
 def _average(updates: Sequence[WeightedUpdate], name: str, held: Factors) -> Factors:
@@ -42,4 +44,4 @@ def _average(updates: Sequence[WeightedUpdate], name: str, held: Factors) -> Fac
     a = padded_sum(((u.share, u.modules[name].a.T) for u in counted), (held.shape[1], trained)).T
     b = padded_sum(((u.share, u.modules[name].b) for u in counted), (held.shape[0], trained))
     untrained = held.trailing_part(trained).astype("f8")
-    return Factors(np.vstack([a, untrained.a]), np.hstack([b, untrained.b])).astype("f4")
+    return Factors(np.vstack([a, untrained.a]), np.hstack([b, untrained.b]))

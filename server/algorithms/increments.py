@@ -1,6 +1,6 @@
 """Increments: each round trains a fresh low-rank increment beside a frozen global update, and sums exactly.
 
-    Delta_t = sum_i p_i s_i B_i A_i        S_t = S_{t-1} + Delta_t        G_t = truncation of S_t to rank_global
+    Delta_t = sum_i p_i s_i B_i A_i        S_t = S_{t-1} + Delta_t        G_t = truncation of S_t (broadcast.py)
 
 Clients compute W0 x + G x + s B (A x) with B = 0 at the start of the round. What the truncation leaves out stays in S
 and returns when it grows: error feedback without a second state. Ranks may differ, and a late joiner needs no history.
@@ -20,6 +20,7 @@ dropped in the last round (float64).
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
@@ -30,7 +31,15 @@ from common.errors import ConfigError
 from common.protocol.assignment import Assignment, RankPattern
 from common.seeding import rng
 from common.settings.recipe import Server
-from server.algorithms.base import Algorithm, AlgorithmSettings, StoreModules, WeightedUpdate, store_in_memory
+from server.algorithms.base import (
+    NOTHING,
+    Algorithm,
+    AlgorithmSettings,
+    StoreModules,
+    WeightedUpdate,
+    store_in_memory,
+)
+from server.algorithms.broadcast import Broadcast
 from server.algorithms.state import State
 
 THREADS = 2
@@ -42,19 +51,20 @@ class Increments(Algorithm):
 
     travels = "to a node G and the first r rows of the next A; back its trained B, in mode `both` with A"
     server_keeps = "S, its truncation G, and the next A"
-    keys = frozenset({"hold"})
+    keys = frozenset({"hold", "rank_change"})
+    takes_heads = True
 
     def __init__(self, settings: AlgorithmSettings) -> None:
         self.settings, self._hold = settings, _rounds_of_a_span(settings.server)
         self.rank_global = settings.server.rank_global or 4 * settings.max_rank
         self.rank_kept = settings.server.rank_kept or 4 * self.rank_global
+        self._broadcast = Broadcast(settings, self.rank_global)
 
-    def initial(self, shapes: Shapes) -> State:
-        """Make a state without an update; A is fresh, or Gaussian."""
-        nothing = zeros(shapes)
+    def initial(self, shapes: Shapes, start: Adapter = NOTHING) -> State:
+        """Make a state with S at the start; A is fresh, or Gaussian."""
+        nothing, begun = zeros(shapes), self._broadcast.begin(shapes, start, self.rank_kept)
         first = {name: self._next(nothing[name], 1, name) for name in shapes}
-        mass = nothing.astype("f8")
-        return State(0, {"mass": mass, "global": nothing, "next": Adapter(first), "lost": mass})
+        return State(0, {**begun, "next": Adapter(first)}, lowrank.total_norm(begun["lost"].values()))
 
     def assign(self, state: State, node: str, ranks: RankPattern) -> Assignment:
         """Assign the first rows of the next A, as many as the node's rank, with B = 0, beside the global update."""
@@ -67,22 +77,26 @@ class Increments(Algorithm):
     def reduce(self, state: State, updates: Sequence[WeightedUpdate], keep: StoreModules = store_in_memory) -> State:
         """Add the exact weighted sum to S, module by module, and truncate S to the next broadcast."""
         names = list(state.parts["mass"])
+        rank = self._broadcast.rank_of_whole(state.parts["global"], state.round + 1)
         with ThreadPoolExecutor(THREADS) as pool:
-            reduced = pool.map(lambda name: self._reduce(state, updates, name), names)
+            reduced = pool.map(lambda name: self._reduce(state, updates, name, rank), names)
             parts = keep(zip(names, reduced, strict=True))
         dropped = state.dropped + lowrank.total_norm(parts["lost"].values())
         return State(state.round + 1, parts, dropped)
 
-    def _reduce(self, state: State, updates: Sequence[WeightedUpdate], name: str) -> Mapping[str, Factors]:
-        """Return a module's factors in each part of the next state."""
+    def _reduce(
+        self, state: State, updates: Sequence[WeightedUpdate], name: str, rank: int | None
+    ) -> Mapping[str, Factors]:
+        """Return a module's factors in each part of the next state; `rank` is that of a new whole, if it is sent."""
         delta = self._sum(updates, name)
         total = lowrank.recompress(lowrank.stack([(1.0, state.parts["mass"][name]), (1.0, delta)]))
-        mass = total.leading_part(self.rank_kept)
+        kept = total.rank if self.settings.is_whole(name) else self.rank_kept
+        mass = total.leading_part(kept)
         return {
             "mass": mass,
-            "global": mass.leading_part(self.rank_global).astype("f4"),
+            "global": self._broadcast.next(mass, state.parts["global"][name], rank, state.round + 1, name),
             "next": self._next(delta, state.round + 2, name),
-            "lost": total.trailing_part(self.rank_kept),
+            "lost": total.trailing_part(kept),
         }
 
     def total_update(self, state: State) -> Adapter:
@@ -96,6 +110,10 @@ class Increments(Algorithm):
     def dropped_update(self, state: State) -> Adapter:
         """Return what the cap on S dropped in the last round."""
         return state.parts["lost"]
+
+    def with_head(self, state: State, head: Factors) -> State:
+        """Return the state in which S and G have this update of the head's last projection."""
+        return replace(state, parts={**state.parts, **self._broadcast.replaced(state, head)})
 
     def _sum(self, updates: Sequence[WeightedUpdate], name: str) -> Factors:
         terms = ((update.share, update.modules[name]) for update in updates)
@@ -113,7 +131,8 @@ class Increments(Algorithm):
             a = _complete(directions, draws)
             if 0 < warm < rank:
                 a = a[_fresh_and_warm(len(directions), rank)]
-        return Factors((a * self.settings.row_norm(name, k)).astype("f4"), np.zeros((d, rank), "f4"))
+        start = Factors(a * self.settings.row_norm(name, k), np.zeros((d, rank)))
+        return self.settings.rounded(start, "next", number, name)
 
     def _warm_rows(self, rank: int, number: int) -> int:
         """Return how many rows of the A of round `number` point where clients moved in the last one."""

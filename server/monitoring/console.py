@@ -10,6 +10,8 @@ from typing import Any
 from common.log_format import event
 from server.rounds.observer import RunObserver
 
+ROUNDING = 1e-6
+"""Largest share of an update that rounding to float32 leaves out."""
 MINUTE = 60.0
 """Seconds for which the lines about a node are counted."""
 _MEANINGS = {
@@ -20,7 +22,8 @@ _MEANINGS = {
     "refused: rows": "its rows cannot be used; its own log says why",
     "refused: model": "its base model cannot be loaded; its own log says why",
     "refused: settings": "its settings are wrong; its own log says why",
-    "refused: policy": "its owner lets no gradient leave, and this algorithm asks for one; its own log has the remedy",
+    "refused: policy": "its owner lets no gradient leave, or no class sums, and this run asks for them; its own log "
+    "has the remedy",
     "refused: failed": "an error at the node; its own log says which",
 }
 """Meaning of a node's state for the operator."""
@@ -75,7 +78,7 @@ class ConsoleLog(RunObserver):
         for name, state in states.items():
             known = state == self._states.get(name) or state.startswith(("loading", "silent"))
             if not known and self._sparing.lets(name):
-                why = f" ({_MEANINGS[state]})" if state in _MEANINGS else ""
+                why = f" ({_MEANINGS[state]})" if state in _MEANINGS else ""  # one that says more needs no meaning
                 level = logging.INFO if state.startswith("ready") else logging.WARNING
                 self._log.log(
                     level, "node %s is %s%s", name, state, why, extra=event("node-state", node=name, state=state)
@@ -124,6 +127,10 @@ class ConsoleLog(RunObserver):
                 own = {"node": client["name"], "same_as": client["same_as"]}
                 what = "%(node)s: sent the same update as %(same_as)s"
                 self._log.warning(what, own, extra=event("update-identical", round=record["round"], **own))
+        if start := tell_start(record):
+            self._log.warning("%s", start, extra=event("start-truncated", left_out=record["residual"]))
+        if head := record.get("head"):
+            self._log.info("%s", tell_head(head), extra=event("head", round=record["round"], kept=head["kept"]))
         losses = [client["loss_after"] for client in record["clients"] if client["loss_after"] is not None]
         loss = f", mean loss of the nodes {sum(losses) / len(losses):.3f}" if losses else ""
         error, agreement = record["aggregation_error"], record["agreement"]
@@ -132,3 +139,27 @@ class ConsoleLog(RunObserver):
         number, seconds = record["round"], record["seconds"]
         extra = event("round-committed", round=number, seconds=seconds, aggregation_error=error, agreement=agreement)
         self._log.info("round %s is committed%s%s, %.1f s", number, loss, exact, seconds, extra=extra)
+
+
+def tell_start(record: Mapping[str, Any]) -> str | None:
+    """Return a line about what round 0 leaves out of the adapter that the run begins at; None if that is nothing."""
+    if record["round"] or max(record["residual"], record["dropped"]) <= ROUNDING:
+        return None
+    lost = f"; rank_kept drops {record['dropped']:.2g} of it for good" if record["dropped"] > ROUNDING else ""
+    return (
+        f"the run begins at its adapter but for {record['residual']:.2g} of it (||S - G|| / ||S||): a broadcast of "
+        f"rank {record['rank_global']} leaves that out (rank_global, wire); the server keeps it for later rounds{lost}"
+    )
+
+
+def tell_head(head: Mapping[str, Any]) -> str:
+    """Return a line about a head in closed form."""
+    if "reason" in head:
+        return f"too few nodes sent class sums for a head ({head['kind']}); the trained one stays"
+    loss, trained = ("unknown" if head[key] is None else f"{head[key]:.3f}" for key in ("loss", "loss_trained"))
+    stays = "in place of" if head["kept"] else "not better than"
+    out = f"; {head['left_out']} rows of small classes are left out" if head["left_out"] else ""
+    return (
+        f"head ({head['kind']}, lambda {head['lambda']:g}, temperature {head['temperature']:g}) of {head['rows']:.0f} "
+        f"rows: held-out loss {loss}, {stays} the trained one with {trained}{out}"
+    )

@@ -8,12 +8,21 @@ from typing import Any
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
 from common.protocol.assignment import Assignment, CountedReply, Training
-from common.protocol.messages import FROZEN, RejectionReason, RoundId, assignment_values, pack_assignment, pack_terms
+from common.protocol.messages import (
+    FROZEN,
+    RejectionReason,
+    RoundId,
+    assignment_values,
+    pack_assignment,
+    pack_shared,
+    pack_terms,
+)
 from common.protocol.payload import Payload
 from common.protocol.replies import LossReply, train_values
 from common.protocol.values import InvalidValue
 from server.algorithms.weighting import ClientUpdate
-from server.rounds.messenger import Grace, Links
+from server.links.grace import Grace
+from server.links.links import Links
 from server.rounds.metrics import ClientMetrics
 from server.rounds.validation import RejectedReply, ValidReply, validate_reply
 from server.storage.spool import spool_update
@@ -65,7 +74,7 @@ def collect_updates(
     admitted = {}
     for node, reply, sent in links.request("train", payloads, request.round_id.round, grace):
         record = cohort[node]
-        record.bytes_down += sent
+        record.count_down(sent)
         try:
             admitted[record.name] = _admit(reply, request, assigned[node], record, spool)
             grace.count()
@@ -96,6 +105,7 @@ class _Packed:
     def __init__(self) -> None:
         self._frozen: dict[int, tuple[Adapter, bytes]] = {}
         self._starts: dict[bytes, tuple[bytes, Adapter]] = {}
+        self._buffers: dict[bytes, bytes] = {}
 
     def start(self, assignment: Assignment) -> tuple[bytes, Adapter]:
         """Return the packed start factors, and the factors."""
@@ -104,7 +114,11 @@ class _Packed:
 
     def parts(self, assignment: Assignment) -> dict[str, bytes]:
         """Return the other buffers of the assignment by name."""
-        return ({FROZEN: self._encoded(assignment.frozen)} if assignment.frozen else {}) | pack_terms(assignment)
+        frozen = {FROZEN: self._encoded(assignment.frozen)} if assignment.frozen else {}
+        return frozen | self._one(pack_shared(assignment)) | pack_terms(assignment)
+
+    def _one(self, parts: dict[str, bytes]) -> dict[str, bytes]:
+        return {name: self._buffers.setdefault(buffer, buffer) for name, buffer in parts.items()}
 
     def _encoded(self, frozen: Adapter) -> bytes:
         if id(frozen) not in self._frozen:
@@ -147,7 +161,7 @@ def _validate(
 def collect_losses(
     links: Links, cohort: Mapping[int, str], payload: Payload, round_id: RoundId, grace: Grace
 ) -> tuple[dict[str, float], dict[str, int]]:
-    """Return each node's loss by name, in order of name, and the bytes of factors that each was sent.
+    """Return each node's loss by name, in order of name, and the bytes that each was sent.
 
     A node without a finite loss in its reply has none.
 
@@ -160,7 +174,7 @@ def collect_losses(
     """
     found, sent = {}, {}
     for node, reply, size in links.request("evaluate", dict.fromkeys(cohort, payload), round_id.round, grace):
-        sent[cohort[node]] = size
+        sent[cohort[node]] = sum(size.values())
         if (loss := _loss(reply, round_id)) is not None:
             found[cohort[node]] = loss
             grace.count()

@@ -7,6 +7,7 @@ an update of local steps is not known, and counted as 0.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import sqrt
 
 from common.adapters import lowrank
@@ -75,10 +76,16 @@ def measure_exactness(
     algorithm: Algorithm, before: State, after: State, updates: Sequence[WeightedUpdate]
 ) -> Exactness:
     """Measure the exactness of the reduction from `before` to `after`."""
-    mass, broadcast = algorithm.total_update(after), algorithm.broadcast_update(after)
+    mass = algorithm.total_update(after)
     if (summed := algorithm.summed(after)) is None:
         exact = aggregation_error(algorithm.total_update(before), mass, algorithm.dropped_update(after), updates)
     else:
         exact = aggregation_error(zeros(summed.shapes), summed, Adapter(), updates)
-    dropped = after.dropped / lowrank.total_norm(mass.values()) if after.dropped else 0.0
-    return Exactness(exact, broadcast_gap(mass, broadcast), dropped, broadcast.rank, agreement(updates))
+    return replace(measure_state(algorithm, after), aggregation_error=exact, agreement=agreement(updates))
+
+
+def measure_state(algorithm: Algorithm, state: State) -> Exactness:
+    """Measure how much of the global update a state's broadcast and caps leave out."""
+    mass, broadcast = algorithm.total_update(state), algorithm.broadcast_update(state)
+    dropped = state.dropped / lowrank.total_norm(mass.values()) if state.dropped else 0.0
+    return Exactness(None, broadcast_gap(mass, broadcast), dropped, broadcast.rank)

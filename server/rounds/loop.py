@@ -4,16 +4,15 @@ A round is committed or it did not happen: everything before `Journal.commit` ca
 every random stream is keyed by names, the round and its phase, and the reduction runs in order of node name.
 """
 
-import hashlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
-from common.errors import JournalError
+from common.errors import ConfigError, JournalError, RunError
 from common.hash_chain import Entry
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
@@ -23,14 +22,18 @@ from common.settings.evaluation import evaluation_interval
 from server.algorithms import Algorithm, AlgorithmSettings, create_algorithm
 from server.algorithms.state import State
 from server.algorithms.weighting import Limit
+from server.heads.fitter import HeadFitter
+from server.heads.fitting import FittedHead
+from server.links.links import Links
+from server.links.messenger import Messenger
 from server.rounds import quorum
 from server.rounds.collect import collect_losses
-from server.rounds.exactness import measure_exactness
-from server.rounds.messenger import Links, Messenger
-from server.rounds.metrics import ClientMetrics, Exactness, TestScore, round_metrics
+from server.rounds.exactness import measure_exactness, measure_state
+from server.rounds.log_line import Outcome, adapter_hash, kept_facts, log_line, replies_of, told_head
+from server.rounds.metrics import ClientMetrics, Exactness, OwedBytes, TestScore, round_metrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel, sample_cohort
-from server.rounds.phases import Accepted, PhaseRunner
+from server.rounds.phases import PhaseRunner
 from server.rounds.run_settings import RunSettings
 from server.storage.journal import Journal
 
@@ -61,7 +64,10 @@ class Publisher(Protocol):
 
 
 class RoundLoop:
-    """One run, from its last committed round to its end."""
+    """One run, from its last committed round to its end.
+
+    `participants` are its nodes, and `links` the way to them.
+    """
 
     def __init__(
         self,
@@ -81,22 +87,26 @@ class RoundLoop:
             ConfigError: the algorithm does not support the settings.
         """
         self._settings, self._model, self._journal, self._observer = settings, model, journal, observer
-        self._publisher, self._links = publisher, Links(messenger, settings.server.codec)
+        self._publisher = publisher
         self._test = test or Test()
         _check_first(journal.entries, settings, model)
         self._algorithm = algorithm_of(settings, model)
-        asks = self._algorithm.one_rank, self._algorithm.asks_gradients
-        self._participants = Participants(messenger, model, settings.lora.targets, *asks)
+        asks = self._algorithm.one_rank, self._algorithm.asks_gradients, settings.lora.head != "trained"
+        named = settings.config, settings.name, observer
+        self.participants = Participants(messenger, model, settings.lora.targets, *asks, *named)
+        self.links = Links(messenger, settings.server.codec, settings.server.wire, self.participants.held.get)
         self._limits = RecordedLimits(limit)
         phases = self._algorithm.phases
-        self._silence = quorum.Silence(self._participants, settings, observer)
-        self._phases = PhaseRunner(settings, phases, self._links, journal, observer, self._limits, self._silence)
+        self._silence = quorum.Silence(self.participants, settings, observer)
+        self._phases = PhaseRunner(settings, phases, self.links, journal, observer, self._limits, self._silence)
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
+        self._owed = OwedBytes()
+        self._heads = HeadFitter(settings.lora.head, self._algorithm, self.links, self._limits, settings.quorum)
 
     @property
     def nodes(self) -> Mapping[str, Announcement]:
         """The nodes that take part, by name."""
-        return self._participants.nodes
+        return self.participants.nodes
 
     def run(self) -> State:
         """Publish what is committed, run the remaining rounds, and return the state after the last one.
@@ -104,36 +114,57 @@ class RoundLoop:
         Raises:
             RunError: a round had too few updates in every attempt, or could not be written.
         """
-        state, rounds = self._load_committed() if self._journal.entries else None, self._settings.train.rounds
-        if state is None or state.round < rounds:
-            quorum.wait_for_quorum(self._participants, self._settings, self._observer, self._settings.settle)
+        has_begun, rounds = bool(self._journal.entries), self._settings.train.rounds
+        # Before nodes are waited for, since a rule may refuse the adapter that the run would begin with.
+        state = self._load_committed() if has_begun else self._initial()
+        if state.round < rounds:
+            quorum.wait_for_quorum(self.participants, self._settings, self._observer, self._settings.settle)
         self._observer.on_run_started(rounds, max(0, len(self._journal.entries) - 1))
-        state = state or self._begin()
+        state = state if has_begun else self._begin(state)
         while state.round < rounds:
             state = self._round(state)
         return state
 
+    def last_update(self) -> tuple[RoundId, Adapter]:
+        """Return the global update of the last committed round, and the id of that round."""
+        state = self._journal.last_state()
+        return self._round_id(state, state.round), self._algorithm.broadcast_update(state)
+
     def _load_committed(self) -> State:
         return load_published(self._algorithm, self._model, self._journal, self._publisher)
 
-    def _begin(self) -> State:
+    def _initial(self) -> State:
+        return self._algorithm.initial(self._model.description.shapes, self._model.start)
+
+    def _begin(self, initial: State) -> State:
         began = time.monotonic()
-        state = self._algorithm.initial(self._model.description.shapes)
-        return self._commit(state, self._cohort(1), Exactness(), began)
+        for attempt in range(1, self._settings.attempts + 1):
+            clients = self._cohort(1)
+            state, fitted = self._fit_head(initial, clients)
+            if fitted is None or fitted.sums:
+                exact = measure_state(self._algorithm, state) if self._model.start else Exactness()
+                return self._commit(Outcome(state, exact, fitted=fitted), clients, began)
+            time.sleep(quorum.PAUSE * attempt if attempt < self._settings.attempts else 0)
+            quorum.wait_for_quorum(self.participants, self._settings, self._observer)
+        raise RunError(
+            f"no head in closed form could be made in {self._settings.attempts} attempts, for which the class sums of "
+            f'{self._settings.quorum} nodes are needed; see the nodes\' logs, or set [lora] head = "trained"'
+        )
 
     def _round(self, state: State) -> State:
         """Return the state after the first attempt that reaches a quorum; a failed attempt changes nothing."""
         failed = 0
         for attempt in count(1):
-            quorum.wait_for_quorum(self._participants, self._settings, self._observer)
+            quorum.wait_for_quorum(self.participants, self._settings, self._observer)
             self._journal.forget_replies()
             began = time.monotonic()
             clients = self._cohort(state.round + 1)
             phases = self._algorithm.round(state, self._journal.keep)
             round_id = self._round_id(state, state.round + 1, attempt)
-            if (reduced := self._phases.run(phases, round_id, clients, self._participants)) is not None:
+            if (reduced := self._phases.run(phases, round_id, clients, self.participants)) is not None:
                 exact = measure_exactness(self._algorithm, state, reduced.state, reduced.updates)
-                return self._commit(reduced.state, clients, exact, began, reduced.accepted)
+                after, fitted = self._fit_head(reduced.state, clients)
+                return self._commit(Outcome(after, exact, reduced.accepted, fitted), clients, began)
             failed += self._are_enough_left()
             if failed == self._settings.attempts:
                 break
@@ -141,13 +172,24 @@ class RoundLoop:
         self._observer.on_round_abandoned(state.round + 1, attempt, quorum.rejection_reasons(clients))
         raise quorum.quorum_error(state.round + 1, clients, self._settings.quorum, self._settings.attempts)
 
+    def _fit_head(self, state: State, clients: Mapping[str, ClientMetrics]) -> tuple[State, FittedHead | None]:
+        """Return the state with a head in closed form before the first round and after the last, if it is better."""
+        if not self._heads.is_asked or 0 < state.round < self._settings.train.rounds:
+            return state, None
+        names = [name for name in self.nodes if not self._silence.rests(name, state.round)]
+        by_id = {self.participants.ids[name]: name for name in sorted(names)}
+        waiting = quorum.Waiting(self._silence, state.round, self._settings.quorum, self._journal.entries)
+        return self._heads.fit(state, by_id, self._round_id(state, state.round), waiting, clients)
+
     def _are_enough_left(self) -> bool:
         """Return whether a quorum of nodes is still connected: an attempt does not count if nodes vanished in it."""
-        self._participants.refresh()
+        self.participants.refresh()
         return len(self.nodes) >= self._settings.quorum
 
     def _abandon(self, number: int, attempt: int, clients: Mapping[str, ClientMetrics], pause: float) -> None:
         self._observer.on_round_abandoned(number, attempt, quorum.rejection_reasons(clients))
+        for client in clients.values():
+            self._owed.owe(client.name, client.bytes_by_part, client.bytes_up)
         time.sleep(pause)
 
     def _cohort(self, number: int) -> dict[str, ClientMetrics]:
@@ -165,42 +207,36 @@ class RoundLoop:
             attempt,
         )
 
-    def _commit(
-        self,
-        state: State,
-        clients: dict[str, ClientMetrics],
-        exact: Exactness,
-        began: float,
-        accepted: Sequence[Accepted] = ([],),
-    ) -> State:
+    def _commit(self, ended: Outcome, clients: dict[str, ClientMetrics], began: float) -> State:
         """Evaluate the new global update where it is its turn, write the state, and return it."""
-        tested = TestScore()
-        self._losses = {}
-        if self._is_evaluated(state.round):
-            following = self._cohort(state.round + 1) if state.round < self._settings.train.rounds else {}
-            self._losses = self._evaluate(state, {*clients, *following}, clients)
-            tested = self._test.measure(self._algorithm.broadcast_update(state))
-        for client in clients.values():
-            client.loss_after = self._losses.get(client.name)
-        everyone = [*clients.values(), *self._participants.rejected_metrics()]
-        record = round_metrics(state.round, time.monotonic() - began, tested, exact, everyone)
-        entry = {
-            "adapter_hash": adapter_hash(self._algorithm.broadcast_update(state)),
-            "base": self._model.description.fingerprint,
-            "config": self._settings.config,
-            "max_rank": self._model.max_rank,
-            "held_out": self._losses,
-            "metrics": record,
-            **_replies(accepted, everyone),
-            **self._publisher.prepare(self._algorithm.broadcast_update(state), self._model.description),
-        }
-        if state.round == 0:
-            entry["model"] = self._model.description.to_values()
-        facts = {"limits": self._limits.asked, "model": self._model.description.to_values(), "asked": sorted(clients)}
-        self._journal.commit(state, entry, facts)
+        update = self._algorithm.broadcast_update(ended.state)
+        tested = self._measure(ended.state, update, clients)
+        everyone = [*clients.values(), *self.participants.rejected_metrics()]
+        seconds = time.monotonic() - began
+        record = round_metrics(ended.state.round, seconds, tested, ended.exact, everyone) | told_head(ended)
+        line = log_line(ended, self._model, self._settings.config, update, record, self._losses)
+        line |= {**replies_of(ended.accepted, everyone), **self._publisher.prepare(update, self._model.description)}
+        self._journal.commit(ended.state, line, self._facts(ended, clients))
         committed = self._load_committed()
         self._observer.on_round_committed(record)
         return committed
+
+    def _facts(self, ended: Outcome, clients: Mapping[str, ClientMetrics]) -> Mapping[str, Any]:
+        """Return what is kept beside the updates of a round, if these are kept."""
+        is_kept = self._settings.server.keep_updates != "none"
+        return kept_facts(ended, self._model, self._limits.asked, clients) if is_kept else {}
+
+    def _measure(self, state: State, update: Adapter, clients: Mapping[str, ClientMetrics]) -> TestScore:
+        """Let the nodes and the run's owner evaluate a global update where it is its turn; records get the losses."""
+        tested, self._losses = TestScore(), {}
+        if self._is_evaluated(state.round):
+            following = self._cohort(state.round + 1) if state.round < self._settings.train.rounds else {}
+            self._losses = self._evaluate(state, update, {*clients, *following})
+            tested = self._test.measure(update)
+        self._owed.settle(clients.values())
+        for client in clients.values():
+            client.loss_after = self._losses.get(client.name)
+        return tested
 
     def _is_evaluated(self, number: int) -> bool:
         train, server, phases = self._settings.train, self._settings.server, self._algorithm.phases
@@ -208,23 +244,23 @@ class RoundLoop:
         interval = evaluation_interval(train, server, rows, self._test.rows, phases)
         return number % interval == 0 or number == train.rounds
 
-    def _evaluate(self, state: State, names: set[str], clients: Mapping[str, ClientMetrics]) -> dict[str, float]:
+    def _evaluate(self, state: State, update: Adapter, names: set[str]) -> dict[str, float]:
         round_id = self._round_id(state, state.round)
-        payload = Payload(round_id.to_values(), parts={FROZEN: encode_adapter(self._algorithm.broadcast_update(state))})
+        payload = Payload(round_id.to_values(), parts={FROZEN: encode_adapter(update)})
         names = {name for name in names if not self._silence.rests(name, state.round)}
-        by_id = {self._participants.ids[name]: name for name in sorted(names & self.nodes.keys())}
+        by_id = {self.participants.ids[name]: name for name in sorted(names & self.nodes.keys())}
         self._observer.on_evaluating(len(by_id))
         grace = self._silence.grace(state.round, 1, self._journal.entries)
-        losses, sent = collect_losses(self._links, by_id, payload, round_id, grace)
+        losses, sent = collect_losses(self.links, by_id, payload, round_id, grace)
         self._silence.take(state.round, by_id, grace)
-        for name in sent.keys() & clients.keys():
-            clients[name].bytes_down += sent[name]
+        for name in sent:
+            self._owed.owe(name, {"evaluation": sent[name]})
         return losses
 
 
 def _metrics(node: Announcement, loss: float | None) -> ClientMetrics:
     predictions = node.rows if node.predictions is None else node.predictions
-    return ClientMetrics(node.name, node.rank, node.rows, predictions, loss_before=loss)
+    return ClientMetrics(node.name, node.rank, node.rows, predictions, node.skipped, loss_before=loss)
 
 
 def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:
@@ -234,8 +270,14 @@ def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:
         ConfigError: it does not support the settings.
     """
     head = frozenset(module.name for module in model.description.head)
+    last = next((module.name for module in model.description.head if module.last), "")
+    if settings.lora.head != "trained" and not last:
+        raise ConfigError(
+            f'[lora] head = "{settings.lora.head}" makes a new classification head, and this base and task have none; '
+            'set head = "trained"'
+        )
     return create_algorithm(
-        AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head, settings.train)
+        AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head, settings.train, last)
     )
 
 
@@ -273,15 +315,3 @@ def _check_first(entries: Sequence[Entry], settings: RunSettings, model: RunMode
             f"the run's base, tokenizer, targets or labels have fingerprint {first['base']}, but [base] is {base}; "
             "name the base that the run began with"
         )
-
-
-def _replies(accepted: Sequence[Accepted], clients: Iterable[ClientMetrics]) -> dict[str, Any]:
-    """Return what a line of the log says of each reply: that it counts, with hash and weight, or why it does not."""
-    *earlier, last = accepted
-    refused = [[client.name, client.reason] for client in clients if client.status == "refused"]
-    return {"accepted": last, "refused": refused} | ({"earlier_phases": earlier} if earlier else {})
-
-
-def adapter_hash(adapter: Adapter) -> str:
-    """Return the SHA-256 of an adapter's buffer in float32."""
-    return hashlib.sha256(encode_adapter(adapter)).hexdigest()

@@ -11,6 +11,15 @@ class RunObserver:
     def on_waiting(self, states: Mapping[str, str], needed: int) -> None:
         """Note that fewer than `needed` nodes are ready, or others load; a state is "ready", "loading" or a refusal."""
 
+    def on_node_ready(self, number: int, name: str, unfinished: Sequence[str]) -> None:
+        """Note, once a connection, that a node is ready, and which earlier runs' last updates it lacks.
+
+        `number` is Flower's number of the node, which is new at each connection.
+        """
+
+    def on_look(self) -> None:
+        """Note that the run has looked who is there: often while it waits for nodes, else between rounds."""
+
     def on_nodes(self, states: Mapping[str, str]) -> None:
         """Note the state of each connected node before an attempt at a round."""
 

@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from common.adapters.adapter import Shapes
+from common.adapters.rounding import Wire, round_adapter
 from common.protocol.assignment import Assignment, CountedReply, RankPattern
-from common.protocol.messages import RoundId
+from common.protocol.messages import RoundId, lent_factors
 from server.algorithms import WeightedUpdate, algorithm_named, weights_of
 from server.algorithms.base import Phase, Phases
 from server.algorithms.state import State
 from server.algorithms.weighting import ClientUpdate, Limit, find_shares, weighting_named
 from server.clipping.clip import NormBound
 from server.clipping.identical import find_identical
+from server.links.grace import Grace
+from server.links.links import Links
 from server.rounds.collect import RoundRequest, collect_updates
-from server.rounds.messenger import Grace, Links
 from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants
@@ -124,14 +126,17 @@ class PhaseRunner:
 
     def _request(self, phase: Phase, round_id: RoundId, clients: Clients, participants: Participants) -> RoundRequest:
         """Return the request; where nodes go on from earlier replies, each is told which of them counted."""
-        assign, entries = partial(_assign, phase, participants.shapes), self._rounds.entries
+        key = self._settings.seed, round_id.round, round_id.phase
+        assign = partial(assign_to, phase, participants.shapes, self._settings.server.wire, key)
+        entries = self._rounds.entries
         if phase.memory_begins is None:
             training = replace(self._settings.training(round_id.round), phase=round_id.phase)
             return RoundRequest(round_id, self._phases, lambda name: training, assign)
         equal = self._weighting is weighting_named("uniform")
         rows = {name: 1 if equal else _capped(client.rows, self._limit(name)) for name, client in clients.items()}
-        own = self._settings.exchange(round_id.round, rows, self._limit, rows_read(entries))
-        counted = counted_replies(entries, phase.memory_begins)
+        drawn = phase.memory_begins
+        own = self._settings.exchange(round_id.round, rows, self._limit, rows_read(entries), drawn)
+        counted = counted_replies(entries, drawn)
         return RoundRequest(
             round_id, self._phases, own.__getitem__, assign, lambda name: counted.get(name, CountedReply())
         )
@@ -173,5 +178,12 @@ def _log(update: ClientUpdate, share: float) -> list[Any]:
     return [update.name, update.update, share, update.signature, update.norm, update.clip]
 
 
-def _assign(phase: Phase, shapes: Shapes, name: str, rank: int) -> Assignment:
-    return phase.assign(name, RankPattern.fitting(rank, shapes))
+def assign_to(phase: Phase, shapes: Shapes, wire: Wire, key: tuple[int, ...], name: str, rank: int) -> Assignment:
+    """Return a node's assignment, with terms that the wire holds; the key is of the run, the round and the phase."""
+    plain = phase.assign(name, RankPattern.fitting(rank, shapes))
+    lent = lent_factors(plain.start, plain.trains)
+    terms = (
+        replace(term, adapter=round_adapter(term.adapter, wire, *key, name, term.name, omit=lent))
+        for term in plain.terms
+    )
+    return replace(plain, terms=tuple(terms), wire=wire)

@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 from common.errors import FedloraError, JournalError, RunError
-from server.rounds.messenger import LEAST_GRACE, Grace
+from server.links.grace import LEAST_GRACE, Grace
 from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants
@@ -86,6 +86,31 @@ class Silence:
         needed = sorted(resting, key=lambda name: (resting[name], name))[: max(0, quorum - len(names))]
         self._participants.resting = {name: until for name, until in resting.items() if name not in needed}
         return [*names, *needed]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """The grace of questions about a round's state, and what becomes of nodes that are silent in them.
+
+    Args:
+        silence: of the nodes.
+        number: of the round.
+        enough: number of replies that count.
+        entries: of the log.
+    """
+
+    silence: Silence
+    number: int
+    enough: int
+    entries: Iterable[Mapping[str, Any]]
+
+    def grace(self) -> Grace:
+        """Return the grace of a question."""
+        return self.silence.grace(self.number, self.enough, self.entries)
+
+    def take(self, nodes: Mapping[int, str], grace: Grace) -> None:
+        """Note which of the nodes that were asked were silent."""
+        self.silence.take(self.number, nodes, grace)
 
 
 def wait_for_quorum(

@@ -33,6 +33,7 @@ class RunSettings:
         attempts: number of tries at a round before the run stops; one for which too few nodes were there is none.
         patience: seconds to wait where fewer than `quorum` nodes are ready.
         grace: seconds for a node that neither answers nor reports, once enough others have; None for the default.
+        name: of a deployment's run, by which its nodes save what it ends with.
         settle: seconds to wait before the first round for connected nodes that still load, once enough are ready.
     """
 
@@ -46,6 +47,7 @@ class RunSettings:
     patience: float = 0.0
     settle: float = inf
     grace: float | None = None
+    name: str = ""
 
     def training(self, number: int) -> Training:
         """Return the training settings of every client in round `number`."""
@@ -60,13 +62,17 @@ class RunSettings:
             number,
         )
 
-    def exchange(self, number: int, rows: Mapping[str, int], limit: Limit, begun: Mapping[str, int]) -> Trainings:
+    def exchange(
+        self, number: int, rows: Mapping[str, int], limit: Limit, begun: Mapping[str, int], drawn: int
+    ) -> Trainings:
         """Return the settings of each client for an exchange of gradients, by name.
 
         Rows are drawn in proportion to `rows`, those of each client; `[train] batch` is the mean. A client reads no
-        more than its limit in the roster, and goes on in its epochs after the rows that it has `begun`.
+        more than its limit in the roster, and goes on in its epochs after the rows that it has `begun`. The rate that
+        it is told is that of the server's step, whose warm-up began after round `drawn`.
         """
-        common = self.training(number)
+        rate = scheduled_rate(self.train, (number - 1) / self.train.rounds, number - 1 - drawn)
+        common = replace(self.training(number), learning_rates=(rate,) * self.train.steps)
         mean = common.rows // self.train.steps
         share = len(rows) * mean / max(sum(rows.values()), 1)
         draws = {name: max(1, round(share * own)) for name, own in rows.items()}
@@ -87,7 +93,7 @@ class RunSettings:
         train = Train(rounds=file.rounds, **asdict(file.train))
         server = Server(cohort=file.cohort, **asdict(file.server))
         waits = file.quorum, ATTEMPTS, file.patience or inf, SETTLE, file.grace
-        return cls(file.seed, file.lora, train, server, config_hash(file), *waits)
+        return cls(file.seed, file.lora, train, server, config_hash(file), *waits, file.run)
 
 
 def learning_rates(train: Train, number: int) -> tuple[float, ...]:

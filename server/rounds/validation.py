@@ -67,7 +67,7 @@ def _decode(blob: bytes, assignment: Assignment) -> Adapter:
         raise RejectedReply("codec") from None
     if adapter.shapes != asked.shapes:
         raise RejectedReply("shape")
-    if any(adapter[name].rank != factors.rank for name, factors in asked.items()):
+    if adapter.ranks != asked.ranks:
         raise RejectedReply("rank")
     common = [name for name, f in asked.items() if _has_common_a(assignment, f)]
     if not all(np.array_equal(adapter[name].a, asked[name].a) for name in common):
@@ -84,9 +84,13 @@ def _has_common_a(assignment: Assignment, factors: Factors) -> bool:
 def _finite_norm(adapter: Adapter, assignment: Assignment) -> float:
     """Return the norm of the change; factors and norm are finite in float32, in which other clients receive them."""
     with np.errstate(over="ignore"):
-        if not all(np.isfinite(array.astype("f4", copy=False)).all() for array in adapter.arrays().values()):
+        if not all(_is_finite(factors) for factors in adapter.values()):
             raise RejectedReply("nan")
         norm = change_norm(adapter, Adapter() if assignment.returns == "compressed-gradient" else assignment.start)
         if not np.isfinite(np.float32(norm)):
             raise RejectedReply("nan")
     return norm
+
+
+def _is_finite(factors: Factors) -> bool:
+    return all(bool(np.isfinite(side.astype("f4", copy=False)).all()) for side in (factors.a, factors.b))

@@ -6,6 +6,7 @@ from typing import Any
 
 from common.adapters.adapter import Adapter
 from common.errors import JournalError
+from common.huggingface.fingerprint_parts import BASE
 from common.huggingface.model_description import ModelDescription
 from common.huggingface.peft_folder import render_peft_folder, write_files
 from common.published import file_hashes, find_change
@@ -59,4 +60,5 @@ def _check_rendered(files: Mapping[str, bytes], entry: Mapping[str, Any], folder
 
 
 def _render(adapter: Adapter, model: ModelDescription, base: str) -> dict[str, bytes]:
-    return render_peft_folder(adapter.astype("f4"), model.head, base, model.task, model.embeddings)
+    base_hash = model.parts.get(BASE, "")
+    return render_peft_folder(adapter.astype("f4"), model.head, base, model.task, model.embeddings, base_hash)

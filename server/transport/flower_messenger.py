@@ -86,6 +86,22 @@ class FlowerMessenger:
         self._asked = {message: node for message, node in self._asked.items() if node in connected}
         return [(node, answer) for node, answer in answers if node is not None]
 
+    def post(self, kind: Kind, payload: Payload, node: int, number: int) -> tuple[str, float] | None:
+        """Send a payload of round `number` to a node, and do not wait.
+
+        Returns:
+            the id of the message, and the time of `time.monotonic` after which no reply to it comes; None if the node
+            is not connected.
+        """
+        message = Message(payload.to_records(), node, kind, ttl=self._deadline, group_id=str(number))
+        (message_id,) = self._grid.push_messages([message])
+        return (message_id, time.monotonic() + self._deadline) if message_id else None
+
+    def answers(self, ids: Iterable[str]) -> Iterable[tuple[str, Payload | RejectionReason]]:
+        """Return the replies to posted messages that have arrived, by the id of the message."""
+        replies = self._grid.pull_messages(list(ids))
+        return [(reply.metadata.reply_to_message_id, read_reply(reply)) for reply in replies]
+
     def request(
         self, kind: Kind, payloads: Mapping[int, Payload], number: int, grace: Grace | None = None
     ) -> Iterator[tuple[int, Payload | RejectionReason]]:

@@ -45,14 +45,14 @@ class NodeGuard:
         authorize_reply: checks a reply before it reaches the app, in the app's thread.
         greet: called when a node connects, in the thread of the connections.
         quota: limits of each node.
-        codec: name of the link codec that each node has to know.
+        forms: names of the link codec and the wire that each node has to know.
     """
 
     authorize_node: NodeCheck
     authorize_reply: ReplyCheck
     greet: Greet
     quota: NodeQuota
-    codec: str = PLAIN
+    forms: tuple[str, ...] = (PLAIN,)
 
 
 class GrpcGrid(GridOfOneRun):
@@ -79,7 +79,7 @@ class GrpcGrid(GridOfOneRun):
             partial(_encode_greeting, guard.greet),
             self._read_reply,
             spool,
-            guard.codec,
+            guard.forms,
             door,
             self._refusals,
         )

@@ -59,7 +59,7 @@ class Service:
         greeted: returns the frames of each notice to a node of this name that has connected.
         opened: reads a reply in the thread of the server's app.
         spool: folder for unnamed files, in which replies larger than a frame stay until they are taken.
-        codec: name of the link codec that a node has to know.
+        forms: names of the link codec and the wire that a node has to know.
         door: is told which connection an admitted node uses.
         refusals: say in the log what is refused.
     """
@@ -72,14 +72,14 @@ class Service:
         greeted: EncodeGreeting,
         opened: ReadReply,
         spool: Path,
-        codec: str,
+        forms: tuple[str, ...],
         door: Door,
         refusals: RefusalLog,
     ) -> None:
         self._connections, self._pending, self._door, self._refusals = connections, pending, door, refusals
         self._authenticator = CallAuthenticator(connections, admit, refusals)
         self._encode_greeting, self._read_reply, self._spool = greeted, opened, spool
-        self._codec = codec
+        self._forms = forms
 
     def methods(self) -> dict[str, Any]:
         """Return the methods for a gRPC server, by name."""
@@ -105,8 +105,8 @@ class Service:
         if hello is None:
             await self._authenticator.abort(peer, "malformed", context, StatusCode.INVALID_ARGUMENT)
         await self._authenticator.authorize(peer, hello.rank, context)
-        if self._codec not in hello.codecs:
-            await self._authenticator.abort(peer, f"codec {self._codec}", context, StatusCode.INVALID_ARGUMENT)
+        if unknown := [form for form in self._forms if form not in hello.codecs]:
+            await self._authenticator.abort(peer, f"codec {unknown[0]}", context, StatusCode.INVALID_ARGUMENT)
         with self._door.visit(context.peer(), peer.name, stream=True):
             await self._stay(self._connections.enter(peer, hello.rank), context)
 

@@ -30,7 +30,14 @@ from simulations.simulate import simulate
 RECIPE = ROOT / "simulations" / "recipes" / "docs.toml"
 CLIENTS, ROUNDS, REPETITIONS = 8, 5, 3
 LOCAL_STEPS = ["server.algorithm=increments", "train.steps=12", "train.lr=5e-3", "train.warmup=2"]
-SETTINGS = [f"train.rounds={ROUNDS}", "data.test_rows=0", "server.codec=plain", "server.evaluate_every=1", *LOCAL_STEPS]
+SETTINGS = [
+    f"train.rounds={ROUNDS}",
+    "data.test_rows=0",
+    "server.codec=plain",
+    "server.wire=float32",
+    "server.evaluate_every=1",
+    *LOCAL_STEPS,
+]
 """Every message has its factors in full, since those of a round are trained once more, alone."""
 PEER = "Flower's Ray simulation"
 SAMPLING = 3.0

@@ -12,8 +12,9 @@ from textwrap import shorten
 from types import MappingProxyType
 from typing import Any
 
+from client.data.files.source import read_rows
 from client.data.row_checks import read_each, read_text
-from client.data.rows import Row, column_names, read_rows
+from client.data.rows import Row, column_names
 from common.errors import DataError
 from simulations.corpora.corpus import Corpus, from_jsonl, to_jsonl
 

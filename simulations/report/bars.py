@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from simulations.report.curves import BLUE, GREEN, GREY, RED
-from simulations.report.records import NodeHistory
+from common.report.figures import BLUE, GREEN, GREY, RED
+from common.report.history import NodeHistory
 
 _TALLEST = 16.0
 """Maximum height in inches; more rows than fit move closer together, and labels are thinned out."""

@@ -1,21 +1,24 @@
-"""One self-contained HTML page about a run: figures, tables and settings; it loads nothing from elsewhere."""
+"""One self-contained HTML page about a simulation: figures, tables and settings; it loads nothing from elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
-
 from common.atomic_files import write_file
 from common.plain_files import SETTINGS, read_plain
+from common.report import curves
+from common.report.cards import cards
+from common.report.figures import draw
+from common.report.history import History, add_up
+from common.report.records import Record, read_records
+from common.report.templates import figures_as_markup, template
 from common.settings.reader import read_toml
 from common.settings.tasks import TASKS
-from simulations.report import formats
-from simulations.report.cards import cards
-from simulations.report.figures import draw
-from simulations.report.records import list_nodes, list_troubles, read_pooled, read_records
+from simulations.report import bars
+
+POOLED = "pooled"
+"""Folder of pooled training in a run's: a run of its own, of one client that holds all rows."""
 
 
 @dataclass(frozen=True)
@@ -52,33 +55,46 @@ def write_report(run: Path, beside: Supplement) -> Path:
 
 
 def _render(run: Path, beside: Supplement) -> str:
-    records, pooled, config = read_records(run), read_pooled(run), read_toml(run / "config.toml", links=False)
-    nodes, language = list_nodes(records), _has_perplexity(config)
-    drawn = draw(records, pooled, nodes, beside.spectrum, beside.chance, perplexity=language)
-    return _template().render(
+    history, pooled = add_up(read_records(run)), _pooled_rounds(run)
+    language = _has_perplexity(read_toml(run / "config.toml", links=False))
+    return template(Path(__file__).parent, "page.html.j2").render(
         name=run.resolve().name,
         facts=beside.facts,
-        cards=cards(records, nodes, beside.chance, beside.full_bytes, perplexity=language),
-        figures={name: Markup(svg) for name, svg in drawn.items()},  # noqa: S704 - matplotlib escapes its text
-        troubles=list_troubles(records),
-        nodes=nodes,
-        records=records,
+        cards=cards(history, beside.chance, beside.full_bytes, perplexity=language),
+        figures=figures_as_markup(_draw(history, pooled, beside, language)),
+        history=history,
         pooled=bool(pooled),
         samples=beside.samples,
         settings=read_plain(run / "config.toml", SETTINGS).decode(),
     )
 
 
+def _draw(history: History, pooled: Sequence[Record], beside: Supplement, language: bool) -> dict[str, str]:
+    rounds = history.rounds
+    return draw(
+        {
+            "loss": lambda: curves.loss(rounds, history.losses, pooled),
+            "accuracy": lambda: curves.accuracy(rounds, beside.chance, pooled),
+            "perplexity": lambda: curves.perplexity(rounds, pooled) if language else None,
+            "clients": lambda: bars.clients(history.nodes),
+            "traffic": lambda: curves.traffic(rounds),
+            "seconds": lambda: curves.seconds(rounds),
+            "aggregation_error": lambda: curves.exactness(rounds),
+            "agreement": lambda: curves.agreement(rounds),
+            "residual": lambda: curves.residual(rounds),
+            "rank": lambda: curves.rank(rounds),
+            "spectrum": lambda: bars.singular_values(beside.spectrum),
+        }
+    )
+
+
+def _pooled_rounds(run: Path) -> Sequence[Record]:
+    """Return the rounds of the run's pooled training so far; none if there is none."""
+    metrics = run / POOLED / "metrics.jsonl"
+    begun = metrics.is_file() and metrics.stat().st_size
+    return add_up(read_records(run / POOLED)).rounds if begun else ()
+
+
 def _has_perplexity(config: Mapping[str, Any]) -> bool:
     task = TASKS.get(config.get("data", {}).get("task", ""))
     return task is not None and task.perplexity
-
-
-def _template() -> Template:
-    folder = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(
-        loader=folder, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    for show in (formats.decimal, formats.percent, formats.small, formats.size, formats.duration, formats.spans):
-        environment.filters[show.__name__] = show
-    return environment.get_template("page.html.j2")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from client.data.tokens import IGNORE, Example
-from client.finished_run import Trained, continue_text, load_run, load_test_rows
+from client.finished.run import Trained, load_run, load_test_rows
+from client.finished.text import continue_text
 from client.objectives.examples import Examples
 from common.adapters.adapter import Adapter
 
@@ -31,7 +32,7 @@ def _spread(rows: Examples, count: int) -> Sequence[Any]:
 
 def _sample(trained: Trained, row: Example, tokens: int) -> dict[str, str]:
     start = _answer_start(row)
-    tokens = min(tokens, getattr(trained.base.model.config, "max_position_embeddings", sys.maxsize) - start)
+    tokens = min(tokens, (trained.base.positions or sys.maxsize) - start)
     prompt, answer = row.ids[:start].tolist(), row.ids[start : start + tokens].tolist()
     return {
         "prompt": trained.base.tokenizer.decode(prompt, skip_special_tokens=True),

@@ -50,7 +50,7 @@ def _write(name: str, task: Task, records: Records) -> None:
         raise ConfigError(f"there are no records of {first.name} and {second.name} yet; run it with --workers 1")
     text = page(task, found, records, f"python -m simulations.results {name}", f"{name}.svg")
     (HERE / f"{name}.md").write_text(text, encoding="utf-8")
-    draw(task.title, found, HERE / f"{name}.svg")
+    draw(task.title, found, HERE / f"{name}.svg", task.axis)
     print(text)
 
 

@@ -1,10 +1,12 @@
 """A comparison from start to end: rates on validation rows of the first seed, then the other seeds at these rates."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 
@@ -48,7 +50,9 @@ def run_trial(trial: Trial) -> Record:
     recipe, task = trial.recipe, trial.task
     nodes = load_nodes(recipe, task.valid_rows, trial.method.pooled, trial.method.calibrated)
     began = time.monotonic()
-    adapter, traffic = train_rounds(recipe, nodes)
+    with tempfile.TemporaryDirectory() as folder:
+        trained, traffic = train_rounds(recipe, nodes, Path(folder))
+    adapter = trained.update
     seconds, node = time.monotonic() - began, next(iter(nodes.nodes.values()))
     test, valid = score(node, adapter, nodes.test), score(node, adapter, nodes.valid)
     measured = test.right, test.loss, valid.right, valid.loss
@@ -58,7 +62,7 @@ def run_trial(trial: Trial) -> Record:
 
 def _run(trials: Iterable[Trial], records: Records, workers: int, tell: Tell) -> None:
     left = [trial for trial in trials if trial.key not in records]
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
         running = [pool.submit(run_trial, trial) for trial in left]
         try:
             for done, future in enumerate(as_completed(running), 1):
@@ -69,7 +73,7 @@ def _run(trials: Iterable[Trial], records: Records, workers: int, tell: Tell) ->
             raise
 
 
-def _begin() -> None:
+def begin_worker() -> None:
     """Prepare a process: one thread, and attention as plain products, whose backward pass in bfloat16 on a CPU takes a
     tenth of the fused one's time."""
     torch.set_num_threads(1)

@@ -1,10 +1,10 @@
 """The comparisons as data: a task, the methods that compete on it, and one trial of a method."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from common.settings.recipe import Recipe
 from common.settings.resume import config_hash
@@ -50,6 +50,7 @@ class Task:
         test_rows: rows that a trial is tested on.
         valid_rows: further held-out rows, on which rates are chosen.
         predictions: what is right or wrong.
+        axis: of the figure: `exchanges`, or `bytes` to and from all clients.
     """
 
     title: str
@@ -60,6 +61,7 @@ class Task:
     test_rows: int = 2000
     valid_rows: int = 500
     predictions: str = "test rows"
+    axis: Literal["exchanges", "bytes"] = "exchanges"
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,23 @@ _LEADERS = tuple(
     m for m in SKEW if m.name in ("pooled", "increments", "increments, calibrated", "fedsgd", "fedsgd, warm-up 8")
 )
 
+_LATE = (*_FEDSGD, "train.warmup=8")
+_GROWN = "server.rank_change=16"
+BYTES = (
+    replace(SKEW[0], rates=(0.01,)),
+    Method("increments", (), (8,), (0.005,)),
+    Method("increments, changes of rank 16", (_GROWN,), (8,), (0.005,)),
+    Method("increments, changes of rank 16, bfloat16", (_GROWN, "server.wire=bfloat16"), (8,), (0.005,)),
+    Method("increments, changes of rank 16, int8", (_GROWN, "server.wire=int8"), (8,), (0.005,)),
+    Method("increments, changes of rank 8, int8", ("server.rank_change=8", "server.wire=int8"), (8,), (0.005,)),
+    Method("fedsgd", _LATE, (1,), (0.01,)),
+    Method("fedsgd, bfloat16", (*_LATE, "server.wire=bfloat16"), (1,), (0.01,)),
+    Method("fedsgd, int8", (*_LATE, "server.wire=int8"), (1,), (0.01,)),
+)
+"""What fewer bytes cost: changes in place of the whole global update, and fewer bits, each with and without."""
+
 # bfloat16 takes half the time of float32 on a processor with AMX; accuracies differ by a point or less.
-_COMMON = "base.dtype=bfloat16", "server.algorithm=increments", "train.warmup=2"
+_COMMON = "base.dtype=bfloat16", "server.algorithm=increments", "server.wire=float32", "train.warmup=2"
 
 
 def _language(clients: int) -> tuple[Method, ...]:
@@ -141,6 +158,7 @@ _SMALL: Mapping[str, Any] = {"batches": 16, "test_rows": 240, "valid_rows": 60, 
 TASKS: Mapping[str, Task] = {
     "skew": Task("Library docs, Dirichlet 0.1", "docs.toml", ("clients.beta=0.1", *_COMMON), SKEW),
     "mild": Task("Library docs, Dirichlet 1.0", "docs.toml", _COMMON, _LEADERS),
+    "bytes": Task("Library docs, Dirichlet 1.0: bytes", "docs.toml", _COMMON, BYTES, axis="bytes"),
     "banking": Task(
         "Banking77, Dirichlet 0.1", "banking.toml", ("clients.beta=0.1", "clients.count=8", _RANKS, *_COMMON), _LEADERS
     ),

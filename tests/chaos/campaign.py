@@ -15,7 +15,9 @@ from tests.chaos.network import enter_namespace
 from tests.chaos.plan import make_plan
 from tests.chaos.runner import LIMIT, ChaosRun
 
-_FORK = multiprocessing.get_context("fork")
+_CLEAN = multiprocessing.get_context("forkserver")
+"""Makes forks of a process without threads: a fork of this one may wait for ever for a lock of a thread it lacks."""
+_CLEAN.set_forkserver_preload(["tests.chaos.campaign"])
 
 
 @dataclass
@@ -52,8 +54,8 @@ def run_all(seeds: Iterable[int], jobs: int, folder: Path, keep: bool = False) -
     while left or running:
         while left and len(running) < jobs:
             seed = left.pop(0)
-            ours, theirs = _FORK.Pipe(duplex=False)
-            process = _FORK.Process(target=_run_one, args=(seed, folder / str(seed), theirs))
+            ours, theirs = _CLEAN.Pipe(duplex=False)
+            process = _CLEAN.Process(target=_run_one, args=(seed, folder / str(seed), theirs))
             process.start()
             theirs.close()
             running[ours] = process, Result(seed, folder / str(seed)), time.monotonic()

@@ -9,7 +9,7 @@ from typing import Any
 
 from common.errors import FedloraError
 from common.huggingface.peft_folder import read_peft_folder
-from server.rounds.loop import adapter_hash
+from server.rounds.log_line import adapter_hash
 from server.verify import verify_run
 from tests.chaos import reference
 from tests.chaos.finished import Finished, chain, members, receipts, rounds, signed, told

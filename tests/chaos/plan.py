@@ -112,7 +112,7 @@ class _Draw:
     def rule(self) -> dict[str, object]:
         """Return keys of [server]."""
         algorithm = self.one(("increments", "increments", "fedlin", "fedit", "hetlora"))
-        rule: dict[str, object] = {"algorithm": algorithm, "codec": self.one(("by-hash", "plain"))}
+        rule: dict[str, object] = {"algorithm": algorithm, "codec": self.one(("by-change", "by-hash", "plain"))}
         if algorithm == "fedlin":
             rule["mode"] = "b"
         if algorithm == "increments":

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import client.network.link
 import fedlora
+import server.farewell.farewell
 import server.launch
 import server.rounds.quorum
 import server.rounds.run_settings
@@ -87,8 +88,8 @@ def _hurry() -> None:
     """Wait less than people and networks need: pauses of seconds become tenths."""
     server.rounds.quorum.PAUSE = 0.1
     server.rounds.run_settings.SETTLE = 3.0
-    farewell = server.launch.await_farewell
-    server.launch.await_farewell = lambda *args: farewell(*args, patience=5.0)
+    wait = server.farewell.farewell.Farewell.wait_for
+    server.farewell.farewell.Farewell.wait_for = lambda self, entry: wait(self, entry, patience=5.0)
     client.network.link._FIRST, client.network.link._LONGEST = 0.05, 0.5
 
 

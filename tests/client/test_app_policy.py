@@ -2,16 +2,19 @@
 
 import logging
 from dataclasses import asdict, replace
+from hashlib import sha256
 from math import nextafter
 
+import numpy as np
 import pytest
 
 import client.app
 from client.policy import needed_bytes
 from common.adapters.codec import encode_adapter
+from common.heads.requests import ASKS, CLASS_SUMS, HEAD_LOSSES, HEADS, pack_heads
 from common.protocol.assignment import Term
 from common.protocol.messages import assignment_values, pack_assignment
-from server.rounds.loop import adapter_hash
+from server.rounds.log_line import adapter_hash
 from tests.helpers.client.nodes import write_node
 from tests.helpers.client.server import Server, ask, reason_of, values_of
 from tests.helpers.client.training import PLAIN, gradients
@@ -91,6 +94,45 @@ def test_a_node_that_sends_no_gradients_says_so_as_it_is_first_asked(kind, tmp_p
     assert "change the limit there" in caplog.text
     assert "Traceback" not in caplog.text
     values_of(ask(limited(tmp_path / "b", gradients=True).file, "query", asked))  # control
+
+
+def asked_for_sums(server):
+    sent = encode_adapter(server.assignment.frozen)
+    order = replace(server.order, parent=sha256(sent).hexdigest())
+    return ask(server.file, "evaluate", asdict(order) | {ASKS: CLASS_SUMS, "gram": True}, parts={"frozen": sent})
+
+
+def test_class_sums_are_refused_unless_the_owner_allows_them(tmp_path):
+    server, allowed = limited(tmp_path / "a"), limited(tmp_path / "b", class_sums=True, min_class_rows=3)
+    assert reason_of(asked_for_sums(server)) == "policy"
+    values = values_of(asked_for_sums(allowed))  # control
+    assert values["rows"] + values["left_out"] == 22
+
+
+def test_a_node_that_sends_no_class_sums_says_so_as_it_is_first_asked(tmp_path, caplog):
+    asked = {"targets": "query-value", "class_sums": True}
+    server = limited(tmp_path / "a")
+    with caplog.at_level(logging.ERROR, "client.app"):
+        assert reason_of(ask(server.file, "query", asked)) == "policy"
+    assert f"{server.file}: [policy] class_sums = false, requested are sums of features by class" in caplog.text
+    values_of(ask(limited(tmp_path / "b", class_sums=True).file, "query", asked))  # control
+
+
+@pytest.mark.parametrize("spoilt", [{"asks": "rows"}, {"temperatures": [0.0]}, {"temperatures": "hot"}, {"heads": 3}])
+def test_a_request_about_heads_of_another_form_is_refused(spoilt, tmp_path):
+    server = limited(tmp_path, class_sums=True)
+    last, sent = server.node.model.head[-1].name, encode_adapter(server.assignment.frozen)
+    d, k = server.node.model.shapes[last]
+    order = asdict(replace(server.order, parent=sha256(sent).hexdigest()))
+
+    def reply(values, width=k):
+        parts = {"frozen": sent, HEADS: pack_heads([np.ones((d, width))])}
+        asked = order | {ASKS: HEAD_LOSSES, "temperatures": [1.0]} | values
+        return ask(server.file, "evaluate", asked, parts=parts)
+
+    assert len(values_of(reply({}))["losses"]) == 1  # control
+    width = spoilt.pop("heads", k)
+    assert reply(spoilt, width).has_error()
 
 
 def test_a_training_on_fewer_different_rows_than_the_owner_allows_is_refused(tmp_path, trained):

@@ -15,6 +15,7 @@ EXAMPLE = Path(client.__file__).with_name("example.toml")
 def uncommented(folder):
     """Return the example with every key set."""
     file = folder / "whole.toml"
+    (folder / "chat.jinja").write_text("{{ messages }}")
     file.write_text(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", EXAMPLE.read_text()))
     return file
 
@@ -36,4 +37,5 @@ def test_what_it_calls_a_default_is_one(tmp_path):
     """But for keys whose default is to be left out, which it says."""
     node, default = (NodeFile.from_node(read_node(file)) for file in (uncommented(tmp_path), EXAMPLE))
     differ = {field.name for field in fields(NodeFile) if getattr(node, field.name) != getattr(default, field.name)}
-    assert differ == {"labels", "threads", "policy", "base", "data", "keys"}  # paths are relative to the file
+    unset = {"labels", "threads", "policy", "chat_template", "system"}
+    assert differ == {*unset, "base", "data", "keys", "folder"}  # paths are relative to the file

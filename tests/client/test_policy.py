@@ -19,6 +19,8 @@ from client.policy import (
     rows_violation,
     training_violation,
 )
+from common.adapters.link_codecs import Held
+from common.heads.requests import HeadLossesReply, SumsReply
 from common.huggingface.model_description import ModelDescription
 from common.huggingface.new_head import HeadModule
 from common.protocol.announcement import Announcement
@@ -86,7 +88,7 @@ def test_no_request_reads_the_rows_of_a_node_hundreds_of_times(draw, within):
 
 
 def test_every_key_of_a_policy_is_tried():
-    assert {key for key, *_ in LIMITS} | {"gradients"} == set(vars(Policy()))
+    assert {key for key, *_ in LIMITS} | {"gradients", "class_sums", "min_class_rows"} == set(vars(Policy()))
 
 
 @pytest.mark.parametrize("key", ["min_lr", "max_lr"])
@@ -187,7 +189,16 @@ def test_a_factor_that_is_not_trained_needs_no_gradient_and_no_state():
     assert needed_bytes(replace(ASK.assignment, frozen=type(FROZEN)())) < both
 
 
-WHOLE = {str: "a", int: 1, float: 0.5, list[str]: ["a", "b"], list[int]: [1, 2], list[bool]: [True]}
+WHOLE = {
+    str: "a",
+    int: 1,
+    bool: True,
+    float: 0.5,
+    list[str]: ["a", "b"],
+    list[int]: [1, 2],
+    list[bool]: [True],
+    list[float]: [0.5],
+}
 """A value of each type that may leave."""
 
 
@@ -199,7 +210,7 @@ def test_what_is_named_and_of_its_type_may_leave():
 
 @pytest.mark.parametrize("name", MAY_LEAVE)
 def test_nothing_of_another_type_may_leave(name):
-    wrong = [value for kind, value in WHOLE.items() if kind != MAY_LEAVE[name]] + [None, True, b"a", {"a": 1}]
+    wrong = [value for kind, value in WHOLE.items() if kind != MAY_LEAVE[name]] + [None, b"a", {"a": 1}]
     mixed = [WHOLE[MAY_LEAVE[name]] + [b"a"]] if isinstance(WHOLE[MAY_LEAVE[name]], list) else []
     for value in wrong + mixed:
         with pytest.raises(ValueError, match=f"^{name} must not leave"):
@@ -215,8 +226,11 @@ def test_nothing_of_another_name_may_leave(name):
 def test_what_may_leave_is_what_the_replies_have():
     """The list stays written out, so that a new field of a reply does not leave unseen."""
     shapes, head = dict.fromkeys("qhe", (2, 3)), (HeadModule("h", True, False),)
-    announced = Announcement("n", 1, 2, ModelDescription("f", "causal-lm", shapes, head, ("e",)), 3)
+    model = ModelDescription("f", "causal-lm", shapes, head, ("e",), {"labels": "[]"})
+    kept = Held("1", (4,))
+    announced = Announcement("n", 1, 2, model, 3, kept, saves=True, unfinished=("a",), skipped=5)
     kinds = {name: type(value) for name, value in announced.to_values().items()}
-    for reply in (TrainReply, LossReply):
+    for reply in (TrainReply, LossReply, SumsReply, HeadLossesReply):
         kinds |= get_type_hints(reply)
-    assert {name: get_origin(kind) or kind for name, kind in MAY_LEAVE.items()} == kinds
+    plain = lambda found: {name: get_origin(kind) or kind for name, kind in found.items()}  # noqa: E731
+    assert plain(MAY_LEAVE) == plain(kinds)

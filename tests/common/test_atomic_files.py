@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from common.atomic_files import make_atomically, open_atomically, remove_leftovers, write_file
+from common.atomic_files import make_atomically, move_folder, open_atomically, remove_leftovers, write_file
 from tests.helpers.common.disk_faults import fail_at, largest_file
 
 Write = Callable[[Path], object]
@@ -186,3 +186,16 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     remove_leftovers(tmp_path)
     assert {*names(tmp_path)} == kept
     remove_leftovers(tmp_path / "nowhere")
+
+
+def test_a_folder_is_moved_whole_and_never_over_another(tmp_path):
+    made, there = tmp_path / "made", tmp_path / "there"
+    for folder in (made, there):
+        (folder / "inner").mkdir(parents=True)
+        (folder / "inner" / "file").write_bytes(folder.name.encode())
+    with pytest.raises(OSError, match="not empty"):
+        move_folder(made, there)
+    assert content(there) == b"there"
+    move_folder(made, tmp_path / "new")
+    assert names(tmp_path) == ["new", "there"]
+    assert content(tmp_path / "new") == b"made"

@@ -1,6 +1,6 @@
 """`fedlora client`, as a user types it, says in less than 5 seconds why it is not connected.
 
-It does so without its base model and its rows, which in these tests are empty.
+It does so without its base model and its rows, which in these tests are of no use.
 """
 
 import re

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import pytest
 from flwr.app import Message
 
-from tests.helpers.end_to_end.command import end
-from tests.helpers.end_to_end.deployment import Project
+from tests.helpers.end_to_end.command import end, start
+from tests.helpers.end_to_end.deployment import NODES, Project
 from tests.helpers.end_to_end.fake_servers import black_hole, closed_port
 from tests.helpers.end_to_end.single_node_project import Clinic
 from tests.helpers.end_to_end.transport import content, values_of
@@ -84,3 +84,29 @@ def long(tmp_path):
 def test_a_node_that_trains(long):
     for process, number in zip(long, (*SIGNALS, signal.SIGTERM), strict=True):
         stopped(process, number)
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """Two nodes that train alone after a run, which takes them seconds, and their pages."""
+    project = Project(tmp_path, "train.steps=400", "train.rounds=1", max_weight=10**7)
+    server = project.server()
+    files = [project.node_file(name, like=name, save=True) for name in NODES]
+    nodes = [start("client", file, "--local") for file in files]
+    yield [(node, file.parent / "runs" / name / "first") for node, file, name in zip(nodes, files, NODES, strict=True)]
+    for process in (server, *nodes):
+        process.kill()
+        end(process)
+
+
+def test_a_node_that_trains_alone_has_its_page_without_it(alone):
+    for (process, folder), number in zip(alone[:2], SIGNALS, strict=True):
+        while "training alone" not in process.stderr.readline():
+            assert process.poll() is None
+        stopped(process, number)
+        page = (folder / "report.html").read_text()
+        assert "Nothing was trained alone" in page
+        assert "Trained alone:" not in page
+    process, folder = alone[2]  # control: one that is left to itself
+    assert end(process).status == 0
+    assert "Trained alone: 400 AdamW steps" in (folder / "report.html").read_text()

@@ -40,7 +40,7 @@ class Place:
         rest = {"name": "numbers", "targets": "query-value", "max_length": 8}
         write_base_file(self.folder / "base.toml", BaseFile.of(described(), **rest))
         for name in "bd":  # the node's base and rows, which it does not get to read
-            (self.folder / name).touch()
+            (self.folder / name).write_text("of no use")
         for name, text in {"server": SERVER, "client": CLIENT}.items():
             (self.folder / f"{name}.toml").write_text(text.format(port=closed_port()))
 

@@ -8,7 +8,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from client.data.rows import read_rows
+from client.data.files.source import read_rows
 from simulations.tiny_base import tiny_base
 from tests.helpers.end_to_end.command import call
 from tests.helpers.simulations.runs import BRIEF, records, run_tiny

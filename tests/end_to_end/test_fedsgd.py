@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from tests.helpers.end_to_end.command import call, end, start
-from tests.helpers.end_to_end.deployment import NODES, Project
+from tests.helpers.end_to_end.deployment import NODES, project_of
 from tests.helpers.simulations.runs import entries, hashes, records, wait_for_line
 
 pytestmark = pytest.mark.slow
@@ -16,9 +16,7 @@ MEMORY = "gradient-memory"
 
 
 def made(folder):
-    project = Project(folder, *(f"server.{key}={value}" for key, value in SGD.items()))
-    project.write_server(**SGD)
-    return project
+    return project_of(folder, SGD)
 
 
 @pytest.fixture(scope="module")

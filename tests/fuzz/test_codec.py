@@ -8,7 +8,8 @@ import pytest
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter, encode_adapter
 from common.adapters.codec_header import parse_header
-from common.adapters.link_codecs import CODECS, MissingBuffer
+from common.adapters.joined import stack_adapters
+from common.adapters.link_codecs import CODECS, Held, MissingBuffer
 from common.errors import CodecError
 from common.protocol.assignment import Assignment, Training, Update
 from common.protocol.messages import RoundId, pack_update
@@ -22,10 +23,10 @@ pytestmark = pytest.mark.slow
 
 SMALL = random_adapter({"layers.0.q": (6, 5, 2), "layers.0.v": (4, 7, 3), "layers.1.q": (6, 5, 0), "ü": (1, 1, 1)})
 OMITTED = {"layers.0.v.a", "layers.0.q.b", "ü.a", "ü.b"}
-BLOBS = [encode_adapter(SMALL, dtype, omit) for dtype in ("f32", "bf16", "f16", "f64") for omit in ((), OMITTED)]
+BLOBS = [encode_adapter(SMALL, dtype, omit) for dtype in ("f32", "bf16", "f16", "f64", "i8") for omit in ((), OMITTED)]
 HEADERS = [header_of(blob) for blob in BLOBS]
 PARTS = ["whole", "start", "bytes", "tree", "sizes", "sizes", "sizes", "data"]
-SIZES = (0, 1, 2, 3, 5, 7, 2**16, 2**22, 2**26, 2**31 - 1, 2**31, "", "a", "ab", "f32", "f64")
+SIZES = (0, 1, 2, 3, 5, 7, 2**16, 2**22, 2**26, 2**31 - 1, 2**31, "", "a", "ab", "f32", "i8", "f64")
 
 
 def changed_header(header: bytes, part: str, case: Case) -> bytes:
@@ -68,9 +69,13 @@ def test_only_a_codec_error_leaves_the_header() -> None:
     check_depth(Target(make, parse_header, (CodecError,), 2**17, HEADERS).fuzz(), errors=12)
 
 
-def test_only_a_missing_buffer_leaves_the_link_codecs() -> None:
+def test_only_a_missing_buffer_or_a_codec_error_leaves_the_link_codecs() -> None:
     held = {sha256(blob).hexdigest(): blob for blob in BLOBS}
-    sent = [CODECS["by-hash"].encode(blob, digest, held) for digest, blob in held.items()] + [b"=#a", b"==", *BLOBS]
+    known = [Held.of(blob, digest) for digest, blob in held.items()]
+    sent = [CODECS["by-hash"].encode(blob, digest, known, "float32") for digest, blob in held.items()]
+    grown = encode_adapter(stack_adapters(SMALL, SMALL))
+    sent += [CODECS["by-change"].encode(grown, sha256(grown).hexdigest(), [each], "float32") for each in known]
+    sent += [b"*" + encode_adapter(SMALL, "i8"), b"=#a", b"==", *BLOBS]
 
     def make(case: Case) -> bytes:
         return change_bytes(case.pick(sent, 0), case.changes)
@@ -79,7 +84,7 @@ def test_only_a_missing_buffer_leaves_the_link_codecs() -> None:
         for codec in CODECS.values():
             codec.decode(data, held)
 
-    check_depth(Target(make, read, (MissingBuffer,), 2**12, sent).fuzz(), errors=5, read=0.2)
+    check_depth(Target(make, read, (MissingBuffer, CodecError), 2**17, sent).fuzz(), errors=5, read=0.2)
 
 
 def test_only_a_rejection_leaves_the_validation_of_an_update() -> None:

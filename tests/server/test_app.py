@@ -23,6 +23,10 @@ from tests.helpers.server.runs import FOUR, hashes
 RECIPE = parse_settings(Recipe, with_keys(train={"rounds": 3, "steps": 2}, server={"rank_global": 6}, seed=5), "recipe")
 
 
+def folder_bytes(folder):
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
 class Stop(Exception):
     pass
 
@@ -37,9 +41,9 @@ def folder(tmp_path):
     return made(tmp_path / "run")
 
 
-def made(path):
+def made(path, recipe=RECIPE):
     """Return a prepared run folder."""
-    folder = RunFolder.create(path, to_tables(RECIPE))
+    folder = RunFolder.create(path, to_tables(recipe))
     folder.describe_base(BaseFile.of(described(), name="numbers", targets="query-value", max_length=8))
     return folder
 
@@ -82,3 +86,29 @@ def test_it_goes_on_where_it_was_stopped(folder, tmp_path):
     serve(undisturbed)
     assert hashes(verify_journal(folder.journal)) == hashes(verify_journal(undisturbed.journal))
     assert metrics(folder) == [entry["metrics"] for entry in verify_journal(folder.journal)]
+
+
+@pytest.mark.parametrize(
+    ("base", "published"),
+    [
+        ({"path": "/home/operator/models/clinical-bert"}, "clinical-bert"),
+        ({"path": "package:models/clinical-bert/"}, "clinical-bert"),
+        ({"path": "/home/operator/models/clinical-bert", "name": "org/clinical-bert"}, "org/clinical-bert"),
+    ],
+)
+def test_found_A3_the_published_adapter_names_the_base_and_no_folder_of_the_operator(tmp_path, base, published):
+    folder = made(tmp_path / "run", parse_settings(Recipe, with_keys(base=base), "recipe"))
+    serve(folder)
+    config = (folder.adapter / "adapter_config.json").read_text()
+    assert json.loads(config)["base_model_name_or_path"] == published
+    assert "operator" not in config
+
+
+def test_found_A3_another_name_for_the_base_does_not_change_what_a_run_has_published(folder):
+    serve(folder)
+    before = folder_bytes(folder.adapter)
+    tables = to_tables(RECIPE)
+    folder.write_settings(tables | {"base": tables["base"] | {"name": "org/other"}})
+    (folder.adapter / "adapter_config.json").unlink()
+    serve(folder)
+    assert folder_bytes(folder.adapter) == before

@@ -64,6 +64,7 @@ def test_what_it_calls_a_default_is_one(tmp_path):
         "algorithm",
         "rank_global",
         "rank_kept",
+        "rank_change",
         "rank_shared",
         "optimizer",
         "betas",

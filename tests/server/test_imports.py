@@ -37,6 +37,21 @@ def test_a_round_is_aggregated_without_pytorch(tmp_path: Path) -> None:
     assert ended.stdout.split() == hashes(run(tmp_path / "here", fresh(), plan(2)))
 
 
+def test_where_pytorch_is_installed_it_is_not_imported_and_can_be_afterwards() -> None:
+    ended = python(f"import sys\n{IMPORT_ALL}assert 'torch' not in sys.modules\nimport torch\ntorch.ones(1)")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_library_that_the_server_uses_would_import_it() -> None:
+    ended = python("import sys, tensorboardX\nassert 'torch' not in sys.modules")
+    assert "AssertionError" in ended.stderr
+
+
+def test_one_that_is_imported_already_stays() -> None:
+    ended = python("import sys, torch\nimport server.run_folder\nassert sys.modules['torch'] is torch")
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.parametrize("module", ["client.model.lora", "client.training.train", "simulations.grid"])
 def test_the_block_holds(module: str) -> None:
     ended = python(BLOCK + f"import {module}")

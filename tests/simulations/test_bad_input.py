@@ -36,7 +36,7 @@ def test_in_a_process_of_its_own(tmp_path):
         ("base.path=/no/such/base", ("/no/such/base does not exist", "[base] path")),
         ("base.path=package:no_such_package/model", ("no_such_package is not installed", "pip install")),
         ("base.path=tiny:brt", ("'brt' is unknown", "'bert'")),
-        ("base.device=gpu", ("device = 'gpu'", "use auto, cpu, cuda")),
+        ("base.device=gpu", ("device = 'gpu'", "use auto, cpu, mps, cuda")),
         ("lora.targets=qery", ("[lora] targets = 'qery'", "'query'")),
         ('lora.targets=["query", "vlue"]', ("[lora] targets = 'vlue'", "'value'")),
         ("lora.targets=que(ry", ("[lora] targets = 'que(ry'", "not a valid regular expression")),

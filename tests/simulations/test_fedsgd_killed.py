@@ -14,21 +14,28 @@ from tests.helpers.simulations.runs import same_result
 SHORT = ("server.algorithm=fedsgd", "train.rounds=3", "train.steps=1", "data.test_rows=8", "workers=1")
 MEMORY = "gradient-memory"
 RUNS = 6
+LONGEST = 120
+"""Seconds of a run, at most."""
+CLEAN = get_context("forkserver")
+"""Makes forks of a process without threads: a fork of this one may wait for ever for a lock of a thread it lacks."""
+CLEAN.set_forkserver_preload(["simulations.simulate", "client.app", "server.app"])
+
+
+def simulate_until(out, operation, part):
+    operations = FileOperations(out, operation, kill, part=part)
+    operations.install()
+    begun = (out / "run" / "config.toml").exists()
+    simulate(TINY, [*SHORT], None if begun else "run", out, out / "run" if begun else None)
+    (out / "made").write_text(str(operations.made))
 
 
 def run_until(out, operation, part=""):
     """Run, or resume, in a process that is killed at this operation on files with `part` in their path."""
-
-    def child():
-        operations = FileOperations(out, operation, kill, part=part)
-        operations.install()
-        begun = (out / "run" / "config.toml").exists()
-        simulate(TINY, [*SHORT], None if begun else "run", out, out / "run" if begun else None)
-        (out / "made").write_text(str(operations.made))
-
     out.mkdir(exist_ok=True)
-    process = get_context("fork").Process(target=child)
+    process = CLEAN.Process(target=simulate_until, args=(out, operation, part))
     process.start()
+    process.join(LONGEST)
+    process.kill()  # if it has not ended
     process.join()
     return process.exitcode
 

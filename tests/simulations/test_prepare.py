@@ -8,9 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from client.data.rows import read_rows
+from client.data.files.source import read_rows
 from client.node import load_node
 from common.errors import ConfigError, DataError, ModelError
+from common.settings.reader import parse_settings
+from common.settings.recipe import Recipe
 from simulations.corpora import toy
 from simulations.corpora.corpus import to_jsonl
 from simulations.prepare import prepare, write_nodes, write_test
@@ -165,3 +167,49 @@ def test_a_row_beyond_the_positions_of_the_base_is_told_before_anything_is_writt
     with pytest.raises(ConfigError, match=r"max_length = 2000 .* has only 51\d positions; set max_length = 51\d"):
         prepare(recipe)
     prepare(read_recipe(write_recipe(tmp_path, tmp_path / "rows.jsonl", max_length=510), words))
+
+
+def rows_with_bad_ones(folder: Path) -> Path:
+    path = folder / "rows.csv"
+    lines = [f"good film {n};{'pos' if n % 2 else 'neg'}" for n in range(120)]
+    lines[7], lines[50], lines[90] = ";pos", "a film;", "three;fields;here"
+    path.write_text("\n".join(["text;label", *lines]), encoding="utf-16")
+    return path
+
+
+LEAST = {
+    "base": {"path": "tiny:bert"},
+    "clients": {"count": 3, "partition": "iid"},
+    "train": {"rounds": 1, "steps": 1, "batch": 2},
+}
+
+
+def skipping(path: Path, skip: bool = True):
+    data = {"path": str(path), "test_rows": 20, "skip_bad_rows": skip}
+    return prepare(parse_settings(Recipe, {**LEAST, "data": data}, "r.toml"))
+
+
+def test_found_D7_unusable_rows_are_not_dealt_out_and_each_time_the_same(tmp_path):
+    path = rows_with_bad_ones(tmp_path)
+    first, again = skipping(path), skipping(path)
+    assert [place.line for place in first.found.skipped] == [9, 52, 92]
+    assert first.nodes[0].data.labels == ("neg", "pos")
+    assert sum(len(shard.rows) for shard in first.shards) + len(first.test_rows) == 117
+    assert first.shards == again.shards and first.test_rows == again.test_rows
+    file = write_nodes(tmp_path / "nodes", first)[0]
+    assert load_node(file).train.found.skipped == ()  # its file has none of them
+
+
+def test_found_D7_without_the_key_all_are_counted(tmp_path):
+    with pytest.raises(DataError, match=r"3 of 120 rows cannot be used; .*skip_bad_rows = true"):
+        skipping(rows_with_bad_ones(tmp_path), skip=False)
+
+
+def test_found_D7_what_could_not_be_read_is_told_before_what_it_lacks(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "text": "b", "label": "x"}\n' * 3)
+    with pytest.raises(DataError, match=r"3 of 3 rows cannot be used.*\n.*line 1: names the key 'text' twice"):
+        skipping(path, skip=False)
+    path.write_text('{"text": "a"}\n' * 3)
+    with pytest.raises(DataError, match=r"no 'label'"):
+        skipping(path, skip=False)

@@ -4,7 +4,7 @@ from peft import PeftModel
 from tensorboardX.proto.event_pb2 import Event
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from client.data.rows import read_rows
+from client.data.files.source import read_rows
 from common.settings.node import NodeFile
 from common.settings.reader import parse_settings, read_toml
 from common.settings.recipe import Recipe

@@ -62,7 +62,17 @@ class Return:
     adapter_hash: str
 
 
-Statement = UpdateStatement | Receipt | Return
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """The server's statement that a run ended with this adapter, after its last round."""
+
+    project: str
+    run: str
+    round: int
+    adapter_hash: str
+
+
+Statement = UpdateStatement | Receipt | Return | Ending
 
 
 def sign(value: Statement, key: Ed25519PrivateKey) -> bytes:
@@ -79,7 +89,7 @@ def verify_signature(value: Statement, signature: bytes, public: Ed25519PublicKe
     return True
 
 
-_KINDS: Mapping[type, str] = {UpdateStatement: "update", Receipt: "receipt", Return: "return"}
+_KINDS: Mapping[type, str] = {UpdateStatement: "update", Receipt: "receipt", Return: "return", Ending: "ending"}
 
 
 def _bytes(value: Statement) -> bytes:

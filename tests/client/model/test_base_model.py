@@ -86,9 +86,13 @@ def test_a_folder_as_it_should_be_is_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("device", "remedy"),
     [
-        ("cudda", ": use auto, cpu, cuda or cuda:NUMBER"),
-        ("meta", ": use auto, cpu, cuda or cuda:NUMBER"),
+        ("cudda", ": use auto, cpu, mps, cuda or cuda:NUMBER"),
+        ("meta", ": use auto, cpu, mps, cuda or cuda:NUMBER"),
         ("cuda:99", "; use auto or cpu"),
+        pytest.param(
+            "mps", "; use auto or cpu", marks=pytest.mark.skipif(torch.backends.mps.is_available(), reason="there")
+        ),
+        ("mps:0", ": use auto, cpu, mps, cuda or cuda:NUMBER"),
     ],
 )
 def test_a_device_that_is_not_there_is_refused_with_the_remedy(device, remedy):
@@ -99,7 +103,8 @@ def test_a_device_that_is_not_there_is_refused_with_the_remedy(device, remedy):
 
 def test_an_automatic_device_is_a_gpu_where_there_is_one():
     base = loaded(tiny_base("bert"), device="auto")
-    assert base.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    apple = "mps" if torch.backends.mps.is_available() else "cpu"
+    assert base.device.type == ("cuda" if torch.cuda.is_available() else apple)
 
 
 def test_an_encoder_is_no_causal_language_model():

@@ -110,9 +110,10 @@ def test_a_regular_expression_is_matched_with_the_whole_name():
         find_targets(base, r"layers\.1.*_proj")
 
 
-def test_the_output_projection_is_no_target():
-    with pytest.raises(ConfigError, match="'lm_head' matches no module"):
-        find_targets(load("llama", "causal-lm"), ("lm_head",))
+def test_the_output_projection_is_a_target_only_where_it_is_named():
+    base = load("llama", "causal-lm")
+    assert find_targets(base, ("lm_head",)) == find_targets(base, ".*|lm_head")[:1] == ("lm_head",)
+    assert "lm_head" not in {*find_targets(base, "all-linear"), *find_targets(base, ".*")}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pytest
 from client.network.audit import LogAuditor
 from common.errors import IdentityError, TransportError
 from common.identity.documents import signatures
-from common.identity.documents.signatures import Receipt
+from common.identity.documents.signatures import Ending, Receipt
+from common.protocol.messages import ENDED
 from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
 from tests.helpers.end_to_end.identities import Identities
@@ -252,3 +253,66 @@ def test_a_receipt_that_cannot_be_kept_ends_nothing(auditor, identities, signed,
     auditor.sign(Payload(VALUES, BLOB))
     told(auditor, signed())
     assert "the receipt for round 3 cannot be kept" in caplog.text
+
+
+def ended(identities, number=3, adapter="03", run=RUN, key=None):
+    """Return the values of a request that brings the last global update, as the server signs them."""
+    ending = Ending(project="demo", run=run, round=number, adapter_hash=adapter)
+    signature = signatures.sign(ending, key or identities.server().receipt_key).hex()
+    return {"run": RUN, "round": number, "parent": adapter, ENDED: signature}
+
+
+def test_the_last_update_that_the_server_signed_may_be_saved(auditor, identities, signed):
+    assert auditor.on_request("evaluate", ended(identities)) is None  # also where nothing was told
+    told(auditor, signed())
+    assert auditor.on_request("evaluate", ended(identities)) is None
+
+
+@pytest.mark.parametrize("change", [{"round": 4}, {"parent": "04"}, {"run": "cd" * 32}, {ENDED: ""}, {ENDED: 1}])
+def test_another_than_the_signed_one_is_not_saved(auditor, identities, change):
+    assert "not signed" in auditor.on_request("evaluate", ended(identities) | change)
+
+
+def test_one_that_another_key_signed_is_not_saved(auditor, identities):
+    values = ended(identities, key=identities.node("a").signing_key)
+    assert "not signed" in auditor.on_request("evaluate", values)
+
+
+def test_one_that_is_not_what_the_round_was_told_to_end_with_is_not_saved(auditor, identities, signed):
+    told(auditor, signed())
+    assert "ended with adapter 04" in auditor.on_request("evaluate", ended(identities, adapter="04"))
+
+
+ENDING = Ending(project="demo", run="cd" * 32, round=3, adapter_hash="03")
+
+
+def ending(identities, **changes):
+    """Return the values of a request that brings the last update of an earlier run, as the server signed it."""
+    signature = signatures.sign(replace(ENDING, **changes), identities.server().receipt_key).hex()
+    return {"run": ENDING.run, "round": 3, "parent": "03", ENDED: signature}
+
+
+def test_what_an_earlier_run_ended_with_is_taken_amid_another_which_goes_on(auditor, identities, caplog):
+    told(auditor, LINE)
+    assert auditor.on_request("evaluate", ending(identities)) is None
+    assert auditor.on_request("train", {"run": RUN, "round": 4, "parent": "03"}) is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"project": "other"}, {"run": RUN}, {"round": 2}, {"adapter_hash": "04"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_signature_over_anything_else_is_none(auditor, identities, change):
+    assert "is not signed by the server's key" in auditor.on_request("evaluate", ending(identities, **change))
+
+
+def test_the_signature_of_another_projects_server_is_none(auditor, identities, tmp_path):
+    other = Identities(tmp_path / "other", "b")
+    assert "is not signed by the server's key" in auditor.on_request("evaluate", ending(other))
+
+
+def test_another_end_than_the_node_was_told_is_none(auditor, identities):
+    told(auditor, replace(LINE, run=ENDING.run, adapter="05"))
+    assert "but round 3 with 05" in auditor.on_request("evaluate", ending(identities))

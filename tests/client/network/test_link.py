@@ -84,13 +84,13 @@ def test_a_rank_above_the_roster_is_told_and_one_within_is_not(start, authority)
 
 
 def test_a_codec_that_the_node_does_not_know_ends_it_by_name(start, authority, caplog):
-    error = Node(start(guard(codec="int8")).port, authority.node("a"), "a").ended()
+    error = Node(start(guard(forms=("by-change", "int4"))).port, authority.node("a"), "a").ended()
     assert isinstance(error, TransportError)
-    assert "'int8'" in str(error)
-    assert "by-hash, plain" in str(error)
+    assert "'int4'" in str(error)
+    assert "by-hash, plain, float32, bfloat16, int8, shared-a" in str(error)
     assert error.exit_status == 2
-    assert "node a is rejected: codec int8" in caplog.text
-    with nodes((grid := start(guard(codec="by-hash"))).port, authority, "a"):  # control
+    assert "node a is rejected: codec int4" in caplog.text
+    with nodes((grid := start(guard(forms=("by-hash", "int8")))).port, authority, "a"):  # control
         assert values_of(send(grid))["name"] == "a"
 
 

@@ -37,7 +37,7 @@ def targets(example: Example) -> list[int]:
     return list(example.targets)
 
 
-@pytest.mark.parametrize(("label", "number"), [("no", 0), ("yes", 1), (3, 2), ("3", 2)])
+@pytest.mark.parametrize(("label", "number"), [("no", 0), ("yes", 1), (3, 2), ("3", 2), (3.0, 2), ("3.0", 2)])
 def test_a_label_becomes_its_place_among_the_labels(label: object, number: int) -> None:
     example = encode({"text": "w1 w2", "label": label}, **LABELS)
     assert (list(example.ids), example.targets, example.cut) == (words("w1 w2"), number, False)
@@ -56,8 +56,11 @@ def test_a_text_is_cut_only_if_it_is_longer(max_length: int, cut: bool) -> None:
         ({"text": "w1", "label": "ye"}, "'label' is 'ye', which is not in labels; did you mean 'yes'?"),
         ({"text": "w1", "label": ""}, "'label' is empty"),
         ({"text": "w1", "label": None}, "'label' is empty"),
-        ({"text": "w1", "label": True}, "'label' is not text but bool"),
-        ({"text": "w1", "label": 3.0}, "'label' is not text but float"),
+        ({"text": "w1", "label": True}, "'label' is 'true', which is not in labels"),
+        ({"text": "w1", "label": 3.5}, "'label' is 3.5, which is no whole number"),
+        ({"text": "w1", "label": float("nan")}, "'label' is nan, which is no whole number"),
+        ({"text": "w1", "label": 4.0}, "'label' is 4.0, which is not in labels"),
+        ({"text": "w1", "label": ["no"]}, "'label' is not text but list"),
         ({"text": " ", "label": "yes"}, "'text' is blank"),
     ],
 )

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.data.batches import Batch
-from client.data.rows import Row, read_rows
+from client.data.files.source import read_rows
+from client.data.rows import Row
 from client.data.tokens import IGNORE, Example
 from client.objectives import create_objective
 from client.objectives.examples import Examples, batches, encode_rows, eval_batches, split_held_out
@@ -149,7 +150,8 @@ def test_all_bad_rows_are_named_by_file_and_line(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         encode_rows(read_rows(path), labelled, word_tokenizer(), path)
     assert str(error.value).splitlines() == [
-        f"{path}: 3 of 4 rows cannot be used; fix or remove them",
+        f"{path}: 3 of 4 rows cannot be used; fix or remove them, or set skip_bad_rows = true (in a recipe: [data] "
+        "skip_bad_rows) to leave them out",
         f"{path}, line 4: 'text' is empty",
         f"{path}, line 5: 'label' is 'perhaps', which is not in labels; known: no, yes",
         f"{path}, line 6: 'label' is empty",

@@ -21,6 +21,7 @@ from client.training.evaluate import evaluate
 from common.adapters.adapter import Adapter
 from common.errors import ConfigError, DataError
 from common.protocol.assignment import Training
+from tests.helpers.client.chat_templates import CHATML, chat_tokenizer
 from tests.helpers.client.dense import dense_update
 from tests.helpers.client.toy_tokenizer import node_data, word_tokenizer, words
 from tests.helpers.client.training import PLAIN, bench, largest_gap, random_pairs
@@ -265,3 +266,39 @@ def test_an_answer_that_is_cut_off_whole_is_refused():
 def test_the_two_answers_are_two_columns():
     with pytest.raises(ConfigError, match="chosen and rejected both name the column 'good'"):
         encode({"prompt": "w1", "good": "w2"}, chosen="good", rejected="good")
+
+
+USER, BETTER, WORSE = (
+    {"role": role, "content": text} for role, text in (("user", "hello"), ("assistant", "there"), ("assistant", "you"))
+)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [USER], "chosen": [BETTER], "rejected": [WORSE]},
+        {"chosen": [USER, BETTER], "rejected": [USER, WORSE]},
+        {"prompt": "hello", "chosen": [USER, BETTER], "rejected": [USER, WORSE]},
+        {"prompt": "hello", "chosen": [BETTER], "rejected": [WORSE]},
+    ],
+    ids=["messages", "whole chats", "whole chats beside a prompt", "answers to a text"],
+)
+def test_found_D6_answers_of_messages_are_chats_of_which_the_answers_are_learned(row):
+    tokenizer = chat_tokenizer(CHATML)
+    data = node_data(task="preference", max_length=99)
+    (pair,) = encode_rows([Row(1, row)], data, tokenizer, FILE).rows
+    for example, answer in ((pair.chosen, "there"), (pair.rejected, "you")):
+        whole = f"<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n"
+        assert tokenizer.decode(example.ids) == whole
+        assert tokenizer.decode(example.ids[example.targets != IGNORE]) == f"{answer}<|im_end|>\n"
+
+
+def test_found_D6_answers_that_are_equal_or_no_chat_are_bad_rows():
+    data = node_data(task="preference", max_length=99)
+    for row, reason in (
+        ({"chosen": [USER, BETTER], "rejected": [USER, BETTER]}, "has no turn of the assistant after"),
+        ({"chosen": [USER, BETTER], "rejected": "you"}, "'rejected' is not a list of"),
+        ({"chosen": [BETTER], "rejected": [WORSE]}, "'prompt' is empty"),
+    ):
+        with pytest.raises(DataError, match=reason):
+            encode_rows([Row(1, row)], data, chat_tokenizer(CHATML), FILE)

@@ -35,7 +35,7 @@ def read(training, returns="update"):
     assert not rows.read
     if returns == "compressed-gradient":
         passes = Passes(BENCH.base, BENCH.lora, assignment, "clinic", rows, training, scale=1.0)
-        exchange_gradient(passes, assignment.reply_rank, {})
+        exchange_gradient(passes, {})
     else:
         BENCH.train(assignment, training, rows=rows)
     return len(rows.read), counted

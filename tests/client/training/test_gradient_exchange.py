@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from client.training.error_memory import Memory
+from client.memory.error_memory import Memory
 from client.training.gradient_exchange import exchange_gradient
 from client.training.passes import LEAST_SCALE, Passes
 from common.adapters.adapter import Adapter
@@ -31,7 +31,7 @@ def exchange(where, assignment, rows, draw, begin=0, memory=None, name="clinic",
     training = Training((1e-2,), batch=4, draw=draw, begin=begin, **settings)
     memory = memory or Memory()
     passes = Passes(where.base, where.lora, assignment, name, rows, training, memory.scale)
-    return exchange_gradient(passes, assignment.reply_rank, memory.unsent)
+    return exchange_gradient(passes, memory.unsent)
 
 
 def matrices(adapter: Adapter):

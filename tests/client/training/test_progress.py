@@ -24,6 +24,17 @@ def test_it_says_step_loss_rate_and_speed_now_and_then_and_at_the_end(period, st
     ]
 
 
+def test_a_training_that_is_in_no_round_has_a_title(caplog):
+    caplog.set_level(logging.INFO)
+    for watch in (TrainingLog(TRAINING), TrainingLog(TRAINING, title="alone")):
+        watch(2, torch.tensor(0.5))
+    assert [message.partition(",")[0] for message in caplog.messages] == [
+        "round 7: step 3 of 3",
+        "alone: step 3 of 3",
+    ]
+    assert [record.fields.get("round") for record in caplog.records] == [7, None]
+
+
 def test_it_reads_no_loss_where_nobody_would_see_it(caplog):
     class Unread(torch.Tensor):
         def item(self):

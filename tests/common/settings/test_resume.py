@@ -166,7 +166,18 @@ def test_a_wrong_key_in_a_marked_table_is_named():
         (
             ServerFile,
             {
-                *("listen", "health", "metrics", "folder", "keys", "quorum", "deadline", "grace", "patience", "base"),
+                *(
+                    "listen",
+                    "health",
+                    "metrics",
+                    "folder",
+                    "keys",
+                    "quorum",
+                    "deadline",
+                    "grace",
+                    "patience",
+                    "keep_days",
+                ),
             },
         ),
     ],

@@ -48,7 +48,11 @@ def test_anything_else_is_no_address(address):
 def test_a_node_allows_anything_but_gradients_until_its_file_says_otherwise():
     node = parse_settings(NodeFile, NODE, "client.toml")
     assert (node.server, node.keys, node.stay, node.policy) == ("", "", False, Policy())
-    assert {key: value for key, value in vars(Policy()).items() if value is not None} == {"gradients": False}
+    assert {key: value for key, value in vars(Policy()).items() if value is not None} == {
+        "gradients": False,
+        "class_sums": False,
+        "min_class_rows": 0,
+    }
     assert parse_settings(NodeFile, to_tables(node), "again.toml") == node
 
 

@@ -49,3 +49,21 @@ def test_settings_without_the_keys_of_later_tasks_have_the_hash_of_the_first_rel
     other = parse_settings(Recipe, with_keys(data={"beta": 0.2}) | before, "r.toml")
     assert config_hash(recipe) == "b2622eeb1629945d79d27b8ce1a7c6c2d2a0bbd585ccb39e4954c02d7a7dee5f"
     assert config_hash(other) != config_hash(recipe)  # control
+
+
+@pytest.mark.parametrize("name", ["klingon", "hex", "rot13", "", "utf-8\0"])
+def test_found_D4_an_unknown_encoding_is_refused_by_its_name(name):
+    text = error_of({**NODE, "encoding": name}, NodeFile)
+    assert "encoding" in text and "no such encoding of text" in text and repr(name) in text
+
+
+@pytest.mark.parametrize("name", ["latin-1", "cp1252", "UTF-16", "utf_16_le", "shift_jis"])
+def test_a_known_encoding_is_taken(name):
+    assert parse_settings(NodeFile, {**NODE, "encoding": name}, "n.toml").encoding == name
+
+
+@pytest.mark.parametrize("key", [{"encoding": "utf-8"}, {"skip_bad_rows": False}])
+def test_what_earlier_runs_did_without_the_key_has_their_hash(key):
+    plain, told = (parse_settings(Recipe, with_keys(data=keys), "r.toml") for keys in ({}, key))
+    other = parse_settings(Recipe, with_keys(data={"encoding": "latin-1"}), "r.toml")
+    assert config_hash(plain) == config_hash(told) != config_hash(other)

@@ -54,9 +54,6 @@ SPOILS: dict[str, Spoil] = {
     "an adapter": lambda f: _set(
         f, "adapter_config.json", peft_type="LORA", auto_mapping={"base_model_class": "Model", "parent_library": "code"}
     ),
-    "an adapter of another base": lambda f: _set(
-        f, "adapter_config.json", peft_type="LORA", base_model_name_or_path=str(f.parent)
-    ),
     "a kernel": lambda f: _set(f, "config.json", attn_implementation="other/kernel"),
 }
 """What in the folder names code; each writes it there."""

@@ -8,15 +8,17 @@ each is a member of the training or not. It computes each candidate's own gradie
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from client.data.rows import read_rows
+from client.data.files.source import read_rows
 from client.model.targets import find_targets
 from client.node import attach_lora, load_node_base, read_examples
 from client.objectives.examples import subset
 from client.settings import read_node
+from client.training.closed_form_head import class_sums
 from client.training.gradient_exchange import exchange_gradient
 from client.training.passes import Passes
 from client.training.train import train
@@ -47,15 +49,19 @@ class Attack:
 
     Args:
         folder: for the node's files.
+        kind: of reply that the candidates' own are compared with: `gradient`, `means` (class sums), or `lda` (also the
+            Gram matrix).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, kind: str = "gradient") -> None:
         node = read_node(write_node(folder, rows=400))
         self._base = load_node_base(node)
         targets = tuple(find_targets(self._base, "query-value"))
         self._base, self._lora = attach_lora(self._base, targets)
         self.candidates = read_examples(node, read_rows(Path(node.data.path)), Path(node.data.path))
-        self._own = np.stack([self.gradient([index]) for index in range(len(self.candidates))])
+        self._classes = len(node.data.labels)
+        own = {"gradient": self.gradient, "means": self.class_sums, "lda": partial(self.class_sums, gram=True)}[kind]
+        self._own = np.stack([own([index]) for index in range(len(self.candidates))])
 
     def gradient(self, members: list[int]) -> Array:
         """Return the exact gradient of B over these rows, as `fedsgd` sends it where it is sent whole."""
@@ -63,8 +69,16 @@ class Attack:
         rows = subset(self.candidates, members)
         training = Training((RATE,), 16, draw=len(members))
         passes = Passes(self._base, self._lora, asked, "node", rows, training, scale=1.0)
-        reply = exchange_gradient(passes, RANK, {})
+        reply = exchange_gradient(passes, {})
         return _flat({name: factors.b for name, factors in reply.gradient.items()})
+
+    def class_sums(self, members: list[int], gram: bool = False) -> Array:
+        """Return the class sums of these rows, and their Gram matrix, as for a head in closed form."""
+        adapter = random_adapter(self._lora.shapes, (RANK,), SEED)
+        rows = subset(self.candidates, members)
+        sums, _ = class_sums(self._base, self._lora, adapter, rows, self._classes, gram)
+        triangle = [] if sums.gram is None else [sums.gram[np.triu_indices(len(sums.gram))]]
+        return np.concatenate([sums.classes.ravel(), *triangle])
 
     def increment(self, members: list[int], steps: int) -> Array:
         """Return B after steps of AdamW in batches of 16 of these rows, as `increments` sends it in mode "b"."""

@@ -2,7 +2,7 @@
 
 import torch
 
-from client.finished_run import load_run, load_test_rows
+from client.finished.run import load_run, load_test_rows
 from client.model.forward import forward
 from client.model.lora import frozen_lane
 from client.objectives.examples import eval_batches

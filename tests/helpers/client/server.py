@@ -16,11 +16,11 @@ from tests.helpers.client.training import PLAIN
 from tests.helpers.common.models import random_adapter
 
 
-def ask(file, kind, values, blob=b"", parts=None, node_id=7, message_id="a"):
-    """Return the reply of the node with this file, through Flower's own ClientApp."""
+def ask(file, kind, values, blob=b"", parts=None, node_id=7, message_id="a", **config):
+    """Return the reply of the node with this file and this configuration, through Flower's own ClientApp."""
     identify()
     content = Payload(values, blob, parts or {}).to_records()
-    context = Context(1, node_id, {"node": str(file)}, RecordDict(), {})
+    context = Context(1, node_id, {"node": str(file), **config}, RecordDict(), {})
     return app(give_id(Message(content, node_id, kind), message_id), context)
 
 
@@ -38,9 +38,10 @@ class Server:
     def values(self, round_id=None):
         return assignment_values(self.assignment, PLAIN) | {"cohort": self.cohort} | asdict(round_id or self.order)
 
-    def train(self, blob=None, round_id=None, **flower):
+    def train(self, blob=None, round_id=None, parts=None, codec="plain", **flower):
         start = pack_assignment(self.assignment) if blob is None else blob
-        return ask(self.file, "train", self.values(round_id), start, self.parts, **flower)
+        values = self.values(round_id) | {"codec": codec}
+        return ask(self.file, "train", values, start, self.parts | (parts or {}), **flower)
 
     @property
     def parts(self):

@@ -2,6 +2,7 @@
 
 import socket
 import subprocess
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -61,12 +62,13 @@ class Project:
     def node_file(
         self, name: str, like: str = "client-00", keys: Path | str | None = None, stem: str = "", **changes: object
     ) -> Path:
-        """Write the file of a node with the rows of another."""
+        """Write the file of a node with the rows of another; it saves no run but by `save`."""
         tables = dict(read_toml(self.shards / "nodes" / f"{like}.toml"))
         own = {
             "name": name,
             "server": f"localhost:{self.port}",
             "keys": str(self.folder / name if keys is None else keys),
+            "save": False,
         }
         file = self.shards / "nodes" / f"{stem or name}.own.toml"
         file.write_text(tomli_w.dumps(tables | own | changes))
@@ -102,7 +104,20 @@ class Project:
         """Write the server's file, with these keys of [server]."""
         config = read_toml(self.shards / "config.toml")
         train = {key: value for key, value in config["train"].items() if key != "rounds"}
-        top = {"project": "demo", "run": run, "rounds": 3, "listen": f"localhost:{self.port}", "quorum": quorum}
+        top = {
+            "project": "demo",
+            "run": run,
+            "rounds": config["train"]["rounds"],
+            "listen": f"localhost:{self.port}",
+            "quorum": quorum,
+        }
         top["base"] = {"file": "shards/base.toml"}
         tables = top | {"seed": config["seed"], "lora": config["lora"], "train": train, "server": server}
         (self.folder / "server.toml").write_text(tomli_w.dumps(tables))
+
+
+def project_of(folder: Path, rule: Mapping[str, object], *settings: str) -> Project:
+    """Make a project whose simulation and server have these keys of [server], and further settings of the recipe."""
+    project = Project(folder, *settings, *(f"server.{key}={value}" for key, value in rule.items()))
+    project.write_server(**rule)
+    return project

@@ -140,7 +140,7 @@ def run_among(
     project, go = NumpyProject(folder), threading.Event()
     for name in (*HONEST, *hostile):
         project.admit(name)
-    with project.serving() as server, ExitStack() as running:
+    with project.listening() as server, ExitStack() as running:
         wait = lambda: until(go.is_set, 120)  # noqa: E731
         bad = {name: HostileNode(project, name, each, wait) for name, each in hostile.items()}
         good = [project.node(NumpyNode(name, RANK), partial(_after, wait)) for name in HONEST]

@@ -4,6 +4,7 @@ Everything between them is real: keys, roster, signatures, gRPC with mutual TLS.
 """
 
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -86,6 +87,15 @@ class NumpyProject:
             process.kill()
             process.wait()
 
+    @contextmanager
+    def listening(self) -> Iterator[subprocess.Popen[str]]:
+        """Yield the process once it listens or has ended: nodes that find nobody try again ever later."""
+        before = len(self.log_file.read_bytes()) if self.log_file.exists() else 0
+        with self.serving() as server:
+            while server.poll() is None and b"listening" not in self.log_file.read_bytes()[before:]:
+                time.sleep(0.01)
+            yield server
+
     @property
     def log(self) -> list[str]:
         """The server's output, without the times."""
@@ -101,7 +111,7 @@ class NumpyProject:
         What a node sends is spoilt by the function at its name.
         """
         self.admit_new(each.name for each in nodes)
-        with self.serving() as server, ExitStack() as running:
+        with self.listening() as server, ExitStack() as running:
             for each in nodes:
                 running.callback(self.node(each, (spoil or {}).get(each.name, honest)).stop)
             return end(server)

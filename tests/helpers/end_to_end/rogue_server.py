@@ -15,7 +15,7 @@ from common.protocol.assignment import Assignment, Training
 from common.protocol.messages import FROZEN, RoundId, assignment_values, pack_assignment
 from common.protocol.payload import Payload
 from common.protocol.round_notice import RoundNotice
-from server.rounds.loop import adapter_hash
+from server.rounds.log_line import adapter_hash
 from server.transport.authorization import RosterGuard
 from server.transport.flower_messenger import FlowerMessenger
 from server.transport.grid import GrpcGrid, NodeGuard
@@ -41,7 +41,9 @@ class RogueServer:
         self._own = load_server_credentials(project.folder / "keys")
         roster = RosterGuard(project.folder / "keys", self._own.roster, self._own.roster_bytes, "examples")
         greeting = [Payload({}, roster.signed_roster), *(Payload(each.to_values()) for each in told)]
-        guard = NodeGuard(roster.authorize_node, roster.authorize_reply, lambda name: greeting, NodeQuota(), "by-hash")
+        guard = NodeGuard(
+            roster.authorize_node, roster.authorize_reply, lambda name: greeting, NodeQuota(), ("by-hash",)
+        )
         self.shapes: Shapes = SHAPES
         self.base = "base"
         self.grid = GrpcGrid(f"localhost:{project.port}", self._own, guard, project.folder)

@@ -55,10 +55,10 @@ class Clinic:
         shutil.copy(project.renew_node(self.keys, "clinic", now), self.folder / "node")
 
     def start(self, server: str, *options: str, **changes: object) -> subprocess.Popen[str]:
-        """`fedlora client` of the node, with these options; its base and rows are empty."""
+        """`fedlora client` of the node, with these options; its base is empty, and its only row useless."""
         file = self.folder / "client.toml"
         (self.folder / "base").mkdir(exist_ok=True)
-        (self.folder / "rows.jsonl").touch()
+        (self.folder / "rows.jsonl").write_text("{}\n")
         own = {"name": "clinic", "rank": 8, "base": "base", "data": "rows.jsonl", "keys": "node"}
         file.write_text(tomli_w.dumps(own | {"server": server} | changes))
         return start("client", file, *options)

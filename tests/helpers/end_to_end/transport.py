@@ -22,11 +22,11 @@ OPEN = NodeGuard(lambda name, key, rank: None, lambda name, reply: None, lambda 
 
 
 def guard(
-    admit=OPEN.authorize_node, verify=lambda name, reply: True, greeting=OPEN.greet, codec="plain", **limits
+    admit=OPEN.authorize_node, verify=lambda name, reply: True, greeting=OPEN.greet, forms=("plain",), **limits
 ) -> NodeGuard:
-    """Make a guard that accepts the replies for which `verify` holds, of nodes that know the codec."""
+    """Make a guard that accepts the replies for which `verify` holds, of nodes that know the forms."""
     check = lambda *reply: None if verify(*reply) else "signature"  # noqa: E731
-    return NodeGuard(admit, check, greeting, NodeQuota(**limits), codec)
+    return NodeGuard(admit, check, greeting, NodeQuota(**limits), forms)
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:

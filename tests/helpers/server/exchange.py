@@ -1,7 +1,7 @@
 """The protocol's other side in NumPy: nodes in memory that train real factors, and a messenger for payloads."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -9,12 +9,16 @@ import numpy as np
 
 from common.adapters import codec
 from common.adapters.adapter import Adapter, Array, Factors, Shapes
-from common.adapters.gradient import compress, gradient_form
-from common.adapters.link_codecs import codec_named
+from common.adapters.gradient import compress, gradient_form, unsent
+from common.adapters.link_codecs import Held, MissingBuffer, codec_named
+from common.adapters.rounding import round_adapter
+from common.heads import requests
+from common.heads.class_sums import pack_sums, sum_rows
 from common.huggingface.model_description import ModelDescription
+from common.huggingface.new_head import HeadModule
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment, Training, Update
-from common.protocol.messages import RejectionReason, RoundId, pack_gradient, pack_update, unpack_assignment
+from common.protocol.messages import RejectionReason, RoundId, pack_gradient, pack_rounded, unpack_assignment
 from common.protocol.payload import Kind, Payload
 from common.seeding import rng
 
@@ -40,6 +44,9 @@ def described(base: str = "base", shapes: Shapes = SHAPES) -> ModelDescription:
     return ModelDescription(base, "classification", shapes)
 
 
+HEAD = (HeadModule("head", last=True, bias=True),)
+
+
 @dataclass(frozen=True)
 class NumpyNode:
     """A client whose loss is ||W - T||^2 / 2 summed over modules: it moves the global update W towards its own T."""
@@ -50,24 +57,58 @@ class NumpyNode:
     base: str = "base"
     shapes: Shapes = field(default_factory=lambda: SHAPES)
     held: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    kept: Held | None = None
+    head: tuple[HeadModule, ...] = ()
+    unfinished: tuple[str, ...] = ()
 
     def announcement(self) -> Announcement:
-        return Announcement(self.name, self.rank, self.rows, described(self.base, self.shapes))
+        model = replace(described(self.base, self.shapes), head=self.head)
+        return Announcement(self.name, self.rank, self.rows, model, held=self.kept, unfinished=self.unfinished)
 
-    def answer(self, kind: Kind, payload: Payload) -> Payload:
+    def answer(self, kind: Kind, payload: Payload) -> Payload | RejectionReason:
         """Return the reply that a client app would give."""
         if kind == "query":
             return Payload(self.announcement().to_values())
+        try:
+            return self._answer(kind, payload, self._received(payload))
+        except MissingBuffer:
+            return "missing"
+
+    def _answer(self, kind: Kind, payload: Payload, parts: Mapping[str, bytes]) -> Payload:
         round_id = RoundId.from_values(payload.values).to_values()
-        parts = self._received(payload)
+        if requests.ASKS in payload.values:
+            return self._for_head(round_id, payload.values, parts)
         if kind == "evaluate":
             return Payload(round_id | {"loss": self.loss(codec.decode_adapter(parts["frozen"])), "count": self.rows})
         assignment = unpack_assignment(payload.values, payload.blob, parts)
         update = self.train(assignment, Training.from_values(payload.values))
         counts = {"examples": update.examples, "tokens": update.tokens, "loss": update.loss}
         if assignment.returns == "compressed-gradient":
-            return Payload(round_id | counts | {"noise": 0.0}, pack_gradient(update.adapter))
-        return Payload(round_id | counts, pack_update(update, assignment.trains))
+            return Payload(round_id | counts | {"noise": 0.0}, pack_gradient(update.adapter, assignment.wire))
+        key = Training.from_values(payload.values).stream_key(self.name)
+        return Payload(round_id | counts, pack_rounded(update, assignment, key))
+
+    def features(self, part: str, count: int) -> tuple[Array, Any]:
+        """Return features (n, H) and labels of rows, drawn about a mean for each class."""
+        (classes, width), draw = self.shapes["head"], rng(self.name, part)
+        labels = draw.integers(classes, size=count)
+        means = rng("means").standard_normal((classes, width))
+        return means[labels] + 0.3 * draw.standard_normal((count, width)), labels
+
+    def _for_head(self, round_id: Mapping[str, Any], asked: Mapping[str, Any], parts: Mapping[str, bytes]) -> Payload:
+        """Return class sums of the node's rows, or the losses of heads on a few others."""
+        if asked[requests.ASKS] == requests.CLASS_SUMS:
+            sums = sum_rows(*self.features("rows", self.rows), self.shapes["head"][0], asked["gram"])
+            return Payload({**round_id, "rows": self.rows, "left_out": 0}, pack_sums(sums))
+        features, labels = self.features("held", 4)
+        losses = []
+        for head in requests.unpack_heads(parts[requests.HEADS]):
+            for divisor in requests.temperatures(asked):
+                logits = features @ dense(head).T / divisor
+                logits -= logits.max(axis=1, keepdims=True)
+                own = logits[np.arange(4), labels]
+                losses.append(float(np.sum(np.log(np.exp(logits).sum(axis=1)) - own)))
+        return Payload({**round_id, "losses": losses, "count": 4})
 
     def _received(self, payload: Payload) -> Mapping[str, bytes]:
         """Return the parts of a message, which it may name by the hash of what the node holds."""
@@ -95,6 +136,8 @@ class NumpyNode:
             gap = self._gap(side[2:], frozen + dense(factors))
             gradient = gap @ factors.a.T if side[0] == "b" else gap.T @ factors.b
             sides[side] = compress(gradient, assignment.reply_rank)
+        exact, key = Adapter(sides), training.stream_key(self.name)
+        sides = dict(round_adapter(exact, assignment.wire, *key, omit=unsent(exact)))
         rows = min(self.rows, training.rows)
         return Update(Adapter(sides), rows, 7 * rows, self.loss(assignment.start))
 
@@ -124,7 +167,7 @@ class NumpyNode:
         return weight - rng(self.name, name).standard_normal(weight.shape)
 
 
-Tamper = Callable[[str, Kind, int, Payload], Payload | RejectionReason]
+Tamper = Callable[[str, Kind, int, Payload | RejectionReason], Payload | RejectionReason]
 """Fate of a reply in transit, by the node's name, the kind and the round."""
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 from common.adapters.adapter import Adapter
 from common.huggingface.model_description import ModelDescription
+from common.huggingface.new_head import HeadModule
 from common.settings.recipe import LoraSettings, Server, Train
 from server.algorithms.weighting import Limit
+from server.links.messenger import Messenger
 from server.rounds.loop import RoundLoop, Test
-from server.rounds.messenger import Messenger
 from server.rounds.observer import RunObserver
 from server.rounds.participants import RunModel
 from server.rounds.run_settings import RunSettings
@@ -61,10 +62,11 @@ def run(
     max_rank: int = 8,
     base: str = "base",
     limit: Limit = lambda name: None,
+    head: tuple[HeadModule, ...] = (),
 ) -> Entries:
     """Run to the end and return all commits; the run starts where the journal in the folder ends."""
     with Journal.open(folder, settings.server.keep_updates) as journal:
-        model = RunModel(described(base), max_rank)
+        model = RunModel(replace(described(base), head=head), max_rank)
         RoundLoop(messenger, settings, model, journal, observer or RunObserver(), Unpublished(), test, limit).run()
         return journal.entries
 

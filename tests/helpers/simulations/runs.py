@@ -51,7 +51,7 @@ def numbers(run):
 
 
 def _without(values):
-    return {key: value for key, value in values.items() if key not in ("seconds", "bytes_down")}
+    return {key: value for key, value in values.items() if key not in ("seconds", "bytes_down", "bytes_by_part")}
 
 
 def entries(run):

@@ -1,5 +1,7 @@
 """One node with any finite factors moves a round's sum by at most its bound times its share."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from common.adapters.adapter import Adapter, Factors
 from common.adapters.change import change_norm
 from common.protocol.assignment import RankPattern
+from common.settings.recipe import Train
 from server.algorithms.weighting import ClientUpdate
 from server.clipping.clip import NormBound, ScaledMoves
 from server.clipping.norm_bound import OrderBound
@@ -15,6 +18,7 @@ from server.rounds.exactness import aggregation_error
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.attacks import KINDS, attack, is_valid
 from tests.helpers.server.oracle import distance, make, product, send, size
+from tests.helpers.server.runs import clients, fresh, plan, run
 
 SHAPES = {"q": (12, 20), "v": (6, 5)}
 RATES = (0.02, 0.05)
@@ -191,3 +195,13 @@ def test_exactness_is_that_of_the_clipped_sum():
 
 def test_an_empty_phase_has_nothing_to_clip():
     assert NormBound("auto", apart=False).clip([], RATES, []) == []
+
+
+@pytest.mark.parametrize("wire", ["bfloat16", "int8"])
+@pytest.mark.parametrize("algorithm", ["increments", "fedsgd", "hetlora"])
+def test_rounding_to_the_wire_clips_no_honest_node(algorithm, wire, tmp_path):
+    """Also at the end of a schedule, where nodes move less than a step of the wire."""
+    settings = plan(8, algorithm=algorithm, wire=wire)
+    settings = replace(settings, train=Train(rounds=8, steps=3, lr=1e-3, schedule="cosine"))
+    entries = run(tmp_path, fresh(held={}), settings)
+    assert {client["clip"] for entry in entries[1:] for client in clients(entry).values()} == {1.0}

@@ -11,8 +11,9 @@ from common.adapters.codec import encode_adapter
 from common.protocol.assignment import RankPattern, Training
 from common.protocol.messages import RoundId
 from server.algorithms.weighting import find_shares, weighting_named
+from server.links.grace import Grace
+from server.links.links import Links
 from server.rounds.collect import RoundRequest, collect_updates
-from server.rounds.messenger import Grace, Links
 from server.rounds.metrics import ClientMetrics
 from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode
 from tests.helpers.server.oracle import make

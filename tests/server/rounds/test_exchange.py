@@ -8,6 +8,7 @@ import pytest
 
 from common.adapters.adapter import Adapter, Factors
 from common.settings.recipe import LoraSettings, Server, Train
+from server.algorithms.optimizer import Optimizer
 from server.rounds import quorum
 from server.rounds.run_settings import RunSettings
 from tests.helpers.server.exchange import NumpyNode, Recorded
@@ -73,9 +74,22 @@ def test_a_number_bounds_the_norm_of_a_gradient(tmp_path):
 
 def test_a_node_with_hardly_any_rows_still_draws_one():
     found = RunSettings(7, LoraSettings(), Train(rounds=2), Server(), "hash").exchange(
-        1, {"ada": 1, "bob": 10**6}, {"ada": 3}.get, {"bob": 40}
+        1, {"ada": 1, "bob": 10**6}, {"ada": 3}.get, {"bob": 40}, 0
     )
     assert {name: (each.draw, each.begin) for name, each in found.items()} == {"ada": (1, 0), "bob": (32, 40)}
+
+
+@pytest.mark.parametrize("hold", ["never", 2])
+def test_the_rate_that_nodes_are_told_is_that_of_the_servers_step(hold, tmp_path, monkeypatch):
+    stepped, step = [], Optimizer.step
+    monkeypatch.setattr(Optimizer, "step", lambda *words: stepped.append(words[-1]) or step(*words))
+    messenger = Recorded(FOUR)
+    run(tmp_path, messenger, settings(4, hold=hold))
+    told = [asked(messenger, number, "ada", "learning_rates")[0] for number in (1, 2, 3, 4)]
+    assert [set(rates) for rates in told] == [{rate} for rate in dict.fromkeys(stepped)]
+    assert [len(rates) for rates in told] == [STEPS] * 4
+    assert told[0][0] < told[1][0]  # the warm-up goes on from one exchange to the next
+    assert (told[2][0] < told[1][0] / 2) == (hold == 2)  # and begins again with a new A
 
 
 def test_a_nodes_rows_go_on_after_those_behind_its_replies_that_counted(tmp_path):

@@ -11,7 +11,8 @@ from common.adapters.adapter import zeros
 from common.adapters.codec import decode_adapter
 from common.adapters.joined import split_adapters
 from common.settings.recipe import Train
-from server.rounds.loop import Test, adapter_hash
+from server.rounds.log_line import adapter_hash
+from server.rounds.loop import Test
 from server.rounds.metrics import TestScore
 from server.rounds.observer import RunObserver
 from server.rounds.run_settings import learning_rates
@@ -22,8 +23,8 @@ FIELDS = (
     "round seconds test_loss test_accuracy aggregation_error residual dropped rank_global agreement "
     "bytes_up bytes_down clients"
 )
-CLIENT = "name rank rows predictions examples tokens loss_before loss_after bytes_up bytes_down share update"
-CLIENT += " norm clip same_as status reason"
+CLIENT = "name rank rows predictions skipped examples tokens loss_before loss_after bytes_up bytes_down bytes_by_part"
+CLIENT += " share update norm clip same_as status reason"
 
 
 # --- what is written ---
@@ -186,7 +187,10 @@ def test_an_assignment_carries_the_training(tmp_path):
     expected |= {"cohort": 4}
     assert values.items() >= (expected | {"trains": "b", "scaling": 4.0}).items()
     assert values["learning_rates"] == list(learning_rates(train, 2))
-    assert messenger.payloads["query", 0, "eve"].values == {"targets": "query-value", "base": "base"}
+    assert messenger.payloads["query", 0, "eve"].values == {
+        **{"targets": "query-value", "base": "base"},
+        "run": settings.config,
+    }
 
 
 def test_clients_of_one_rank_get_the_same_bytes(tmp_path):

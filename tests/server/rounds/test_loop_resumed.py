@@ -12,6 +12,8 @@ from tests.helpers.server.exchange import MemoryExchange
 from tests.helpers.server.runs import clients, fresh, hashes, plan, run
 
 RULES = {"increments": {}, "mode b": {"mode": "b"}, "capped": {"rank_global": 2, "rank_kept": 3}}
+RULES |= {"changes, int8": {"rank_change": 2, "rank_global": 5, "wire": "int8"}, "bfloat16": {"wire": "bfloat16"}}
+RULES |= {"fedsgd, int8": {"algorithm": "fedsgd", "hold": 1, "rank_change": 4, "wire": "int8"}}
 RULES |= {"hetlora": {"algorithm": "hetlora"}, "sampled": {"cohort": 2}, "gaussian": {"a": "gaussian"}}
 
 
@@ -50,7 +52,7 @@ def outcome(entries):
     return [
         entry["metrics"]
         | {"seconds": None, "hash": entry["adapter_hash"], "bytes_down": None}
-        | {"clients": [client | {"bytes_down": None} for client in entry["metrics"]["clients"]]}
+        | {"clients": [client | {"bytes_down": None, "bytes_by_part": None} for client in entry["metrics"]["clients"]]}
         for entry in entries
     ]
 

@@ -1,11 +1,12 @@
 """Participants of a run, over a messenger in memory; nodes come, go, and send nonsense."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from common.protocol.payload import Payload
+from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel
 from tests.helpers.server.exchange import MemoryExchange, NumpyNode, described
 
@@ -33,6 +34,27 @@ def test_those_of_the_runs_model_take_part():
     assert participants.ids == {"ada": 100, "bob": 101}
     assert participants.rejected_metrics() == []
     assert participants.states() == {"ada": "ready", "bob": "ready"}
+
+
+class Told(RunObserver):
+    def __init__(self):
+        self.ready, self.looks = [], 0
+
+    def on_node_ready(self, number, name, unfinished):
+        self.ready.append((number, name, unfinished))
+
+    def on_look(self):
+        self.looks += 1
+
+
+def test_each_connection_of_a_ready_node_is_told_with_the_runs_that_it_lacks():
+    told, node = Told(), replace(ADA, unfinished=("a" * 64,))
+    messenger = MemoryExchange([node, CYD, replace(BOB, base="other")])
+    participants = joined(messenger, Participants(messenger, RunModel(described(), 4), "query-value", observer=told))
+    participants.refresh()
+    assert told.ready == [(100, "ada", ("a" * 64,)), (101, "cyd", ())]
+    assert told.looks == 2
+    assert participants.nodes["ada"].unfinished == ()
 
 
 def test_the_question_reaches_each_node_once():
@@ -191,3 +213,29 @@ def test_a_node_that_has_not_answered_loads():
 
     participants = joined(Slow([ADA]))
     assert (participants.nodes, participants.states()) == ({}, {"ada": "loading"})
+
+
+@pytest.mark.parametrize(
+    ("labels", "state"),
+    [("[2]", "refused: base: labels: the run has [1], the node [2]"), ("\x1b[2J", "refused: malformed")],
+)
+def test_found_A6_what_differs_is_in_a_refused_nodes_state(labels, state):
+    messenger = MemoryExchange([NumpyNode("odd", 4, base="!"), ADA])
+    parts = {"parts": ["labels"], "part_values": [labels]}
+    messenger.tamper = lambda name, kind, number, reply: (
+        replace(reply, values={**reply.values, **parts}) if name == "odd" else reply
+    )
+    participants = joined(messenger, model=RunModel(replace(described(), parts={"labels": "[1]"}), 4))
+    assert participants.states() == {"ada": "ready", "odd": state}
+
+
+def test_found_A6_a_node_that_announced_another_base_and_left_is_refused_and_one_of_the_base_is_not():
+    messenger = MemoryExchange([NumpyNode("odd", 4, base="!"), ADA])
+    answers = messenger.announcements(Payload({}), ())
+    messenger.announcements = lambda question, known: answers
+    messenger.nodes = list
+    names = messenger.connected
+    messenger.name = lambda node: names[node].name
+    participants = joined(messenger)
+    assert participants.states() == {"odd": "refused: base"}
+    assert participants.nodes == {}

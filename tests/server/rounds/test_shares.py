@@ -11,7 +11,7 @@ from common.protocol.assignment import RankPattern
 from common.protocol.messages import unpack_update
 from server.algorithms import ALGORITHMS, WeightedUpdate, weights_of
 from server.algorithms.weighting import WEIGHTINGS
-from server.rounds.loop import adapter_hash
+from server.rounds.log_line import adapter_hash
 from tests.helpers.server.exchange import SHAPES, NumpyNode, Recorded
 from tests.helpers.server.oracle import make
 from tests.helpers.server.runs import clients, plan, run

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from server.rounds import messenger as messenger_module
-from server.rounds.messenger import LEAST_GRACE, Grace
+from server.links import grace as grace_module
+from server.links.grace import LEAST_GRACE, Grace
 from server.rounds.observer import RunObserver
 from server.rounds.quorum import LONGEST_REST, Silence
 
@@ -15,7 +15,7 @@ from server.rounds.quorum import LONGEST_REST, Silence
 @pytest.fixture
 def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(messenger_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(grace_module.time, "monotonic", lambda: now[0])
     return now
 
 

@@ -1,5 +1,6 @@
 """Payloads over a Flower grid: one array a message, words for errors, and nobody waits for ever."""
 
+import time
 from typing import get_args
 
 import pytest
@@ -107,6 +108,17 @@ def test_a_late_reply_counts_up_to_the_deadline():
     assert next(replies) == (5, ECHO)
     grid.strays = echo(grid.pushed[0])
     assert list(replies) == [(4, ECHO)]
+
+
+def test_nobody_waits_for_what_is_posted():
+    grid = MemoryGrid({4: echo, 5: failing("policy"), 6: silent}, gone=[7])
+    messenger = FlowerMessenger(grid, 60.0)
+    posted = {node: messenger.post("evaluate", ASKED, node, 3) for node in (4, 5, 6, 7)}
+    assert posted.pop(7) is None
+    ids = {node: message for node, (message, late) in posted.items()}
+    assert dict(messenger.answers(ids.values())) == {ids[4]: ECHO, ids[5]: "policy"}
+    assert all(58 < late - time.monotonic() <= 60 for _, late in posted.values())
+    assert {message.metadata.group_id for message in grid.pushed} == {"3"}
 
 
 def test_one_that_cannot_be_reached_is_absent():

@@ -71,7 +71,7 @@ def test_a_hello_without_a_rank_is_refused(start, authority, hello):
 )
 def test_a_node_that_does_not_know_the_runs_codec_is_refused_at_the_handshake(start, authority, hello, codec):
     """One that names none is of a release that had only the plain one."""
-    grid = start(guard(codec=codec))
+    grid = start(guard(forms=(codec,)))
     node = RawNode(grid.port, authority.node("a"))
     with pytest.raises(grpc.RpcError) as refused:
         next(node.open(hello))

@@ -47,7 +47,7 @@ def test_the_check_of_references_sees_one():
 
 
 def test_elements_nest_and_ids_are_unique_over_all_figures(page):
-    assert page.tags.count("svg") == 9
+    assert page.tags.count("svg") == 10
     assert page.misnested == []
     assert len(page.ids) == len(set(page.ids)) > 100
 
@@ -57,7 +57,7 @@ def test_the_check_of_nesting_sees_a_fault():
 
 
 def test_every_round_client_and_module_is_there(page):
-    assert page.tags.count("tr") == (12 + 1) + 1 + 8 + 1
+    assert page.tags.count("tr") == (12 + 1) + 1 + 8 + 1 + (1 + 2)  # rounds, clients, parts of the traffic
     assert all(f"client-{number:02d} · r " in page.text for number in range(8))
     assert all(f"{layer}.{part}" in page.text for layer in range(6) for part in ("query", "value"))
 

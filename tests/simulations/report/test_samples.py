@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from client.finished_run import generate, load_run
+from client.finished.run import load_run
+from client.finished.text import generate
 from simulations.report.samples import samples
 from tests.helpers.simulations.page import read_page
 from tests.helpers.simulations.runs import BRIEF, run_tiny

@@ -1,6 +1,9 @@
+import tempfile
+from pathlib import Path
+
 import pytest
 
-from server.rounds.loop import adapter_hash
+from server.rounds.log_line import adapter_hash
 from simulations.recipe import read_recipe
 from simulations.results.nodes import load_nodes
 from simulations.results.rounds import train_rounds
@@ -12,7 +15,9 @@ FEDSGD = "server.algorithm=fedsgd"
 
 def trained(*settings, **kind):
     recipe = read_recipe(TINY, [*BRIEF, *settings])
-    return train_rounds(recipe, load_nodes(recipe, 5, **kind))
+    with tempfile.TemporaryDirectory() as folder:
+        found, traffic = train_rounds(recipe, load_nodes(recipe, 5, **kind), Path(folder))
+    return found.update, traffic
 
 
 @pytest.mark.parametrize(
@@ -24,6 +29,10 @@ def trained(*settings, **kind):
         ("server.algorithm=fedlin", "server.mode=b"),
         (FEDSGD,),
         (FEDSGD, "server.mode=b", "server.hold=1", "server.norm_bound=1e-3"),
+        ("server.wire=int8", "server.rank_change=4"),
+        (FEDSGD, "server.wire=int8"),
+        ("lora.head=lda",),
+        (FEDSGD, "lora.head=means", "server.wire=bfloat16"),
     ],
 )
 def test_a_trial_ends_with_the_bits_of_a_simulation(tmp_path, settings):

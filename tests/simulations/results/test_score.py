@@ -42,7 +42,7 @@ def recipe(folder, task):
 @pytest.mark.parametrize("task", TASKS)
 def test_loss_and_right_predictions_are_those_of_the_objective(tmp_path, task):
     nodes = load_nodes(read := recipe(tmp_path, task), 5)
-    adapter, _ = train_rounds(read, nodes)
+    adapter = train_rounds(read, nodes, tmp_path)[0].update
     node, rows = nodes.nodes["client-00"], nodes.test
     found = score(node, adapter, rows)
     base, lora = attach_lora(node.base, tuple(adapter))

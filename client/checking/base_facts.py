@@ -1,0 +1,26 @@
+"""The base model of a check, in words."""
+
+from collections.abc import Sequence
+
+from client.checking.checked import Checked
+
+
+def base_facts(checked: Checked) -> list[tuple[str, str]]:
+    """Return what there is to say of the base model."""
+    base, asked = checked.base, checked.node.base.dtype
+    numbers = next(base.model.parameters()).dtype
+    new = {module.name for module in base.head}
+    kept = "none" if not checked.node.data.labels else "the checkpoint's own"
+    head = ", ".join(sorted(new)) + (", new in place of the checkpoint's" if base.replaced else ", new")
+    return [
+        ("folder", str(base.folder)),
+        ("model", f"{type(base.model).__name__}, {sum(p.numel() for p in base.model.parameters()):,} parameters"),
+        ("dtype", f"{str(numbers).removeprefix('torch.')} (dtype = {asked!r}), on {base.device}"),
+        ("targets", f"{len(checked.targets)} modules: {_few(checked.targets)}"),
+        ("head", head if new else kept),
+        ("positions", str(base.positions or "no limit")),
+    ]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:2]) + (f", ... {names[-1]}" if len(names) > 2 else "")

@@ -1,0 +1,154 @@
+"""What a run would read, as sections for a terminal or a file."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from client.checking.advice import Advice
+from client.checking.base_facts import base_facts
+from client.checking.checked import TRAINED, Checked
+from client.checking.label_counts import shortened
+from client.checking.lengths import CUT, Spread, count_longer, limit_for, spread
+from client.checking.row_text import has_colour, legend, row_lines
+from client.checking.seen_rows import see
+from client.objectives.examples import Examples, count_predictions
+from common.errors import printable
+from common.settings.tasks import TASKS
+
+_SHOWN_GROUPS = 20
+_BAR = 24
+_UNFOLDED = 10_000
+"""Width at which no table is folded."""
+
+
+def show(checked: Checked, advice: Sequence[Advice], console: Console) -> None:
+    """Print all that was read, and what to change."""
+    section(console, "Base", *facts(base_facts(checked)))
+    section(console, "Rows", _groups(checked), *_findings(checked))
+    section(console, "Lengths", *_lengths(checked))
+    if checked.node.data.labels:
+        section(console, "Labels", *_labels(checked, console.width))
+    section(console, "As the model sees them", *_rows(checked, has_colour(console)))
+    section(console, "What to change", *advice_lines(advice))
+
+
+def section(console: Console, title: str, *parts: RenderableType) -> None:
+    """Print a section."""
+    # Without a terminal, lines are whole, so that paths can be copied and names found.
+    out = console if console.is_terminal else Console(file=console.file, width=_UNFOLDED, color_system=None)
+    out.print(Text(title, style="bold"))
+    for part in parts:
+        out.print(part, soft_wrap=isinstance(part, Text) and not console.is_terminal)
+    out.print()
+
+
+def plain(text: str) -> Text:
+    """Return text that cannot act on a terminal, wrapped and never cut."""
+    return Text(printable(text), overflow="fold")
+
+
+def table(*headings: str) -> Table:
+    """Return a table without lines, whose first column is text and the others numbers; long names are wrapped."""
+    made = Table(box=None, pad_edge=False, header_style="dim")
+    for number, heading in enumerate(headings):
+        made.add_column(plain(heading), justify="right" if number else "left", overflow="fold")
+    return made
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> Iterator[Text]:
+    """Yield a line for each name and value."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        yield Text.assemble((f"{name:{width}}", "dim"), "  ", printable(value), overflow="fold")
+
+
+def _groups(checked: Checked) -> Table:
+    """Return a line for each group of rows, those beyond the first few as one."""
+    carries = "tokens with loss" if TASKS[checked.node.data.task].perplexity else "predictions"
+    made = table("", "rows", "tokens", "cut", carries)
+    groups = list(checked.groups.items())
+    for name, rows in groups[:_SHOWN_GROUPS]:
+        made.add_row(plain(name), *_numbers([rows]))
+    if rest := [rows for _, rows in groups[_SHOWN_GROUPS:]]:
+        made.add_row(f"{len(rest)} others", *_numbers(rest))
+    if len(groups) > 1:
+        made.add_row("all", *_numbers([rows for _, rows in groups]))
+    return made
+
+
+def _numbers(groups: Sequence[Examples]) -> tuple[str, ...]:
+    counts = [(len(rows), int(sum(rows.lengths)), rows.truncated, count_predictions(rows)) for rows in groups]
+    return tuple(f"{sum(column):,}" for column in zip(*counts, strict=True))
+
+
+def _findings(checked: Checked) -> Iterator[Text]:
+    yield from (plain(line) for line in checked.found.lines())
+    repeats = checked.repeats
+    yield plain(f"repeated rows: {repeats.again or 'none'}" + ", as the model sees them" * bool(repeats.again))
+
+
+def _lengths(checked: Checked) -> Iterator[RenderableType]:
+    lengths, limit = checked.uncut, checked.node.data.max_length
+    cut, nearly = count_longer(lengths, limit), limit_for(lengths, CUT)
+    yield from spread_parts(spread(lengths), "tokens")
+    yield plain(f"max_length = {limit} cuts {cut or 'none'}" + (f" ({cut / len(lengths):.1%})" if cut else ""))
+    yield plain(f"max_length = {nearly} would cut at most 1 %, {int(lengths.max())} none")
+
+
+def spread_parts(found: Spread, unit: str) -> Iterator[RenderableType]:
+    """Yield a line and a histogram that tell a spread of lengths."""
+    words = f"shortest {found.least}, median {found.median}, 95 % up to {found.most95}, longest {found.most}"
+    yield plain(f"{words} {unit}")
+    spans = [f"{each.first} to {each.last}" if each.last > each.first else f"{each.first}" for each in found.bins]
+    wide, most = max(map(len, spans)), max(each.rows for each in found.bins)
+    for span, each in zip(spans, found.bins, strict=True):
+        bar = "█" * max(each.rows > 0, round(_BAR * each.rows / most))
+        yield Text(f"{span:>{wide}}  {each.rows:>{len(str(most))}}  {bar}".rstrip())
+
+
+def _labels(checked: Checked, width: int) -> Iterator[RenderableType]:
+    counts = checked.labels
+    room = width - min(24, max(map(len, counts.rows))) - 8
+    each = 2 + max(max(map(len, counts.columns)), 4)
+    short = shortened(counts, max(2, room // min(each, 14)))
+    made = table("", *short.columns, *(["all"] if len(short.columns) > 1 else []))
+    for name, cells, total in zip(short.rows, short.cells, short.totals(), strict=True):
+        made.add_row(plain(spelt(name)), *map(str, cells), *([str(total)] if len(short.columns) > 1 else []))
+    yield made
+    if any(totals := counts.totals()):
+        share, most = max(totals) / sum(totals), counts.rows[totals.index(max(totals))]
+        yield plain(f"always {most!r} would be right for {share:.1%}")
+
+
+def spelt(label: str) -> str:
+    """Return a label, in quotes where blanks around it would not be seen."""
+    return label if label == label.strip() else repr(label)
+
+
+def _rows(checked: Checked, colour: bool) -> Iterator[Text]:
+    """Yield the first two rows and the longest, of the first group."""
+    name, group = next(iter(checked.trained.items()))
+    rows = group.rows
+    lengths = [len(row) for row in rows]
+    places = sorted({*range(min(2, len(rows))), lengths.index(max(lengths))})
+    how = legend(colour) if TASKS[checked.node.data.task].causal else Text("the target is the label")
+    yield Text.assemble(f"rows {name}: ", how) if name == TRAINED else Text.assemble(f"rows of {name}: ", how)
+    for place in places:
+        for line in row_lines(see(place + 1, rows[place], checked.node.data.labels, checked.base.tokenizer), colour):
+            yield replace_overflow(line)
+
+
+def replace_overflow(line: Text) -> Text:
+    """Return the line so that a long word is wrapped, never cut."""
+    line.overflow = "fold"
+    return line
+
+
+def advice_lines(advice: Sequence[Advice]) -> Iterator[Text]:
+    """Yield what to change, or that nothing is."""
+    if not advice:
+        yield Text("nothing")
+    for each in advice:
+        yield replace_overflow(Text.assemble((printable(each.setting), "bold"), printable(f"  # {each.why}")))

@@ -1,0 +1,1 @@
+"""The columns of rows without settings, and what they suggest."""

@@ -1,0 +1,1 @@
+"""The Hugging Face hub, only where a user asks for it."""

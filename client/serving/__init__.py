@@ -1,0 +1,1 @@
+"""A base model with several adapters, which answers requests in common batches."""

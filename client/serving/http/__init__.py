@@ -1,0 +1,1 @@
+"""The HTTP interface of `fedlora serve`, as OpenAI and vLLM spell it."""

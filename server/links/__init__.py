@@ -1,0 +1,1 @@
+"""Requests to nodes, whatever carries them, and what each node holds."""

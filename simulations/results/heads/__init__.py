@@ -1,0 +1,1 @@
+"""Heads in closed form beside trained ones."""
