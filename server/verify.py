@@ -117,6 +117,9 @@ def _recompute(run: Path, entries: Sequence[Entry]) -> dict[int, float]:
         except (OSError, RunError) as error:
             if folder.is_dir():  # else the running server has just removed it
                 raise JournalError(f"{folder} (round {entry['round']}) cannot be read: {error}; try again") from None
+        except JournalError:
+            if folder.is_dir():  # else a file of it was found missing for the same reason
+                raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError, CodecError) as error:
             raise JournalError(
                 f"{folder} (round {entry['round']}) is not what a round keeps ({error!r}); restore the run from a copy"

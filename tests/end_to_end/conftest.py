@@ -1,8 +1,16 @@
-"""The run that nothing disturbs, with which others are compared; it is made once, and not to be changed."""
+"""The run that nothing disturbs, with which others are compared, made once and not to be changed; and no node stays."""
+
+from collections.abc import Iterator
 
 import pytest
 
-from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject
+from tests.helpers.end_to_end.numpy_project import HONEST, NumpyProject, RunningNode
+
+
+@pytest.fixture(autouse=True)
+def _no_node_stays() -> Iterator[None]:
+    yield
+    RunningNode.stop_all()
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from common.hash_chain import Entry
+from server.storage.kept_updates import checkpoint_before, forget_round, read_kept
 from tests.helpers.end_to_end.command import TINY, call, end, refusal, settings
 from tests.helpers.end_to_end.numpy_project import NumpyProject
 from tests.helpers.end_to_end.patched_server import KILL, at_tidying, run_patched
@@ -88,6 +91,24 @@ def test_a_run_is_verified_while_it_goes_on(tmp_path: Path) -> None:
             node.stop()
     assert len(seen) > 1
     assert verified(project.run)[1].startswith("rounds 59 to 60 recomputed")
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_round_that_the_server_removes_while_it_is_recomputed_is_checked_by_the_log_alone(
+    removed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_tiny(tmp_path, *BRIEF, "server.keep_updates=1")
+
+    def then_gone(journal: Path, entry: Entry) -> dict[str, Any] | None:
+        facts = read_kept(journal, entry)
+        forget_round(journal, 2) if removed else checkpoint_before(journal, 2).unlink()
+        return facts
+
+    monkeypatch.setattr("server.verify.read_kept", then_gone)
+    if removed:
+        assert verified(run)[1:] == ["rounds 1 to 2 checked by the log alone: their updates are not kept"]
+    else:
+        assert "before.state is not the state after round 1" in refusal(call("verify", run))
 
 
 def test_a_finished_run_goes_back_twice_and_once_killed(tmp_path: Path) -> None:

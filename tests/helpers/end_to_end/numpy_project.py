@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
+from typing import ClassVar
 
 import tomli_w
 from flwr.app import Context, Message, RecordDict
@@ -120,6 +121,8 @@ class NumpyProject:
 class RunningNode:
     """A node in a thread, with its own link, signatures and audit; `refusal` is why it ended, if the server said so."""
 
+    started: ClassVar[list["RunningNode"]] = []
+
     def __init__(self, project: NumpyProject, node: NumpyNode, spoil: Spoil) -> None:
         identify()
         self.node, self._spoil, self.refusal = node, spoil, ""
@@ -130,6 +133,13 @@ class RunningNode:
         self.link = Link(f"localhost:{project.port}", own, node.rank, responder)
         self.thread = Thread(target=self._run, name=node.name, daemon=True)
         self.thread.start()
+        self.started.append(self)
+
+    @classmethod
+    def stop_all(cls) -> None:
+        """End those that run on, as after a test that failed: they would dial in the midst of the next."""
+        while cls.started:
+            cls.started.pop().stop()
 
     def _run(self) -> None:
         try:
