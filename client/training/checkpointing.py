@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from client.model.quantised import quantised_modules
+
 
 @contextmanager
 def checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
@@ -13,6 +15,8 @@ def checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
         yield
         return
     model.train()  # Transformers checkpoints only in training mode; all dropout of the base is switched off at loading.
+    for layer in quantised_modules(model).values():
+        layer.eval()  # In training mode, 8 bits are computed in another way on a CPU.
     model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     try:
         yield
