@@ -8,8 +8,8 @@ from common.errors import ConfigError
 
 Form = Literal["peft", "gguf", "merged"]
 MergedDtype = Literal["auto", "float32", "bfloat16", "float16"]
-MAX_GAP = 0.05
-"""A merge rounds by up to 0.02; another base, as that from before it was quantised in 4 bits, is 0.1 and more away."""
+MAX_GAP = 0.1
+"""A merge in 16 bits rounds by up to 0.04; the base from before it was quantised in 4 bits is more than 0.1 away."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from client.data.tokens import padding_id
 from client.model.head import Lacking, check_own_head, initialise, new_modules
 from client.model.precision import find_device
-from client.model.quantised import shared_parts
+from client.model.quantised import shared_parts, to_evaluation
 from client.model.quantised_base import Precision, find_precision, finish
 from common.errors import ModelError
 from common.huggingface.base_folder import ADAPTER, resolve_base, safetensors_files
@@ -127,8 +127,8 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], precision: Precision
     if TASKS[task].causal:
         _check_causal(folder, model, head)
     initialise(model, head)
-    frozen = model.requires_grad_(False).eval()
-    placed = frozen if precision.kind else frozen.to(device)  # bitsandbytes loses its scales on the way
+    to_evaluation(model.requires_grad_(False))
+    placed = model if precision.kind else model.to(device)  # bitsandbytes loses its scales on the way
     return BaseModel(folder, placed, tokenizer, task, head, replaced)
 
 
@@ -163,7 +163,7 @@ def _load_model(
         **precision.arguments(lambda: _without_data(auto, config), device),
     )
     if precision.kind:
-        finish(folder, model, precision, info["missing_keys"])
+        finish(folder, model, precision, device, info["missing_keys"])
     if TASKS[task].labels:
         # A decoder classifies a row at its last token that is not this one.
         model.config.pad_token_id = padding_id(tokenizer)

@@ -1,5 +1,6 @@
 """Linear layers in 4 or 8 bits, as bitsandbytes holds them: what is in memory, and their weights as numbers again."""
 
+import copy
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -10,6 +11,8 @@ from transformers.pytorch_utils import Conv1D
 
 BITS = {"nf4": 4, "fp4": 4, "int8": 8}
 """Bits of a weight, by how it is held; its scales come on top."""
+BLOCK = 64
+"""Weights that share a scale in 4 bits."""
 
 
 def is_quantised(module: nn.Module) -> bool:
@@ -40,6 +43,16 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
             module.compute_dtype, module.compute_type_is_set = dtype, True
         elif module.weight.CB is not None:
             module.init_8bit_state()
+
+
+def to_evaluation(model: nn.Module) -> None:
+    """Set a model to evaluation, but for layers in 8 bits: on a CPU, these would then round their inputs to 8 bits too.
+
+    How a row's inputs are rounded depends on the rows beside it.
+    """
+    model.eval()
+    for module in quantised_modules(model).values():
+        module.train(not _is_4bit(module))
 
 
 def shared_parts(model: nn.Module) -> Iterator[object]:
@@ -81,18 +94,33 @@ def count_numbers(model: nn.Module) -> tuple[int, int]:
 def as_numbers(module: nn.Module) -> nn.Linear | Conv1D:
     """Return a layer in float32 with the weight that a quantised one computes with, of the kind that it was before."""
     held: Any = module
-    library: Any = import_module("bitsandbytes.functional")
-    if _is_4bit(module):
-        weight = library.dequantize_4bit(held.weight.data, held.weight.quant_state).float()
-    else:
-        weight = library.int8_vectorwise_dequant(held.weight.data, held.state.SCB)
     shape = held.in_features, held.out_features
+    weight = _weight(held).float().reshape(*reversed(shape))
     is_turned = held.source_cls is Conv1D  # Its weight is (k, d).
     plain = Conv1D(*reversed(shape)) if is_turned else nn.Linear(*shape, bias=held.bias is not None)  # type: ignore[no-untyped-call]
     plain.weight = nn.Parameter(weight.t().contiguous() if isinstance(plain, Conv1D) else weight, requires_grad=False)
     if held.bias is not None:
         plain.bias = nn.Parameter(held.bias.float(), requires_grad=False)
     return plain
+
+
+def _weight(held: Any) -> Tensor:
+    library: Any = import_module("bitsandbytes.functional")
+    if not _is_4bit(held):
+        weight: Tensor = library.int8_vectorwise_dequant(held.weight.data, held.state.SCB)
+        return weight
+    scales = copy.copy(held.weight.quant_state)
+    scales.shape = torch.Size((1, scales.shape.numel()))  # In one row, no block is cut: see `cuts_blocks`.
+    row: Tensor = library.dequantize_4bit(held.weight.data, scales)
+    return row
+
+
+def cuts_blocks(inputs: int, device: str) -> bool:
+    """Return whether bitsandbytes 0.50 takes the wrong scales for 4-bit rows of so many inputs.
+
+    Its kernels for the CPU begin a block at each row, and what quantised the weight did not.
+    """
+    return device == "cpu" and inputs % BLOCK != 0
 
 
 def _is_4bit(module: nn.Module) -> bool:

@@ -14,8 +14,9 @@ from transformers import BitsAndBytesConfig
 
 from client.model.adaptable import unfit_modules
 from client.model.head import outside_the_body
+from client.model.lora import adaptable_shapes
 from client.model.precision import computes_in, find_dtype
-from client.model.quantised import count_numbers, quantised_modules, settle
+from client.model.quantised import as_numbers, count_numbers, cuts_blocks, quantised_modules, settle
 from client.model.quantised_library import LIBRARY, check_library
 from common.errors import ModelError
 from common.huggingface.base_folder import read_json, safetensors_files
@@ -47,7 +48,12 @@ class Precision:
         if self.kind is None:
             return {}
         placed: dict[str, Any] = {"device_map": {"": device}}
-        return placed if self.stored else placed | {"quantization_config": self._config(whole_modules(like()))}
+        return placed if self.stored else placed | {"quantization_config": self._config(self._whole(like(), device))}
+
+    def _whole(self, model: nn.Module, device: str) -> list[str]:
+        """Return expressions for the modules that stay in floating point."""
+        cut = () if self.kind == "int8" else cut_modules(model, device)
+        return [f"{escape(name)}$" for name in {*whole_modules(model), *cut}]
 
     def _config(self, whole: list[str]) -> BitsAndBytesConfig:
         if self.kind == "int8":
@@ -105,27 +111,38 @@ def _stored_kind(folder: Path) -> str | None:
 
 
 def whole_modules(model: nn.Module) -> list[str]:
-    """Return expressions for modules that stay in floating point: head, output projection, what cannot be adapted."""
+    """Return the modules that are not quantised anywhere: head, output projection, and what cannot be adapted."""
     linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     last = model.get_output_embeddings()  # type: ignore[operator]
     output = [name for name, module in model.named_modules() if module is last]
-    return [f"{escape(name)}$" for name in {*outside_the_body(model, linear), *output, *unfit_modules(model)}]
+    return [*outside_the_body(model, linear), *output, *unfit_modules(model)]
 
 
-def finish(folder: Path, model: nn.Module, precision: Precision, lacking: list[str]) -> None:
+def cut_modules(model: nn.Module, device: str) -> list[str]:
+    """Return the modules that bitsandbytes would read wrongly in 4 bits on this device."""
+    shapes = adaptable_shapes(model)
+    linear = [name for name in shapes if not isinstance(model.get_submodule(name), nn.Embedding)]
+    return [name for name in linear if cuts_blocks(shapes[name][1], device)]
+
+
+def finish(folder: Path, model: nn.Module, precision: Precision, device: str, lacking: list[str]) -> None:
     """Make a quantised model ready: what its checkpoint lacks is not quantised, and no pass changes what is.
 
     Args:
         folder: for the errors.
         model: as loaded.
         precision: that it was loaded with.
+        device: that it is on.
         lacking: keys that the checkpoint does not have.
 
     Raises:
         ModelError: nothing in the model is quantised.
     """
+    cut = () if precision.kind == "int8" else cut_modules(model, device)
     for name, module in quantised_modules(model).items():
-        if f"{name}.weight" in lacking:
+        if name in cut:
+            model.set_submodule(name, as_numbers(module).to(precision.numbers))
+        elif f"{name}.weight" in lacking:
             shape, biased = (module.in_features, module.out_features), module.bias is not None
             model.set_submodule(
                 name, nn.Linear(*shape, bias=biased, dtype=precision.numbers, device=module.weight.device)
@@ -137,7 +154,7 @@ def finish(folder: Path, model: nn.Module, precision: Precision, lacking: list[s
             f'{folder} has no linear layer that {LIBRARY} quantises; set dtype = "auto" (in a recipe: [base] dtype)'
         )
     if quantised < numbers / 2:
-        what = "only %.0f%% of the numbers of %s are in %s: embeddings, output projection, and experts of a mixture "
-        what += "that lie in one tensor stay in %s"
+        what = "only %.0f%% of the numbers of %s are in %s: embeddings, output projection, experts that lie in one "
+        what += "tensor, and on a CPU layers whose inputs are no multiple of 64 stay in %s"
         told = (100 * quantised / numbers, folder, precision.kind, str(precision.numbers).removeprefix("torch."))
         log.warning(what, *told, extra=event("warning"))

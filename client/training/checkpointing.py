@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from client.model.quantised import quantised_modules
+from client.model.quantised import to_evaluation
 
 
 @contextmanager
@@ -15,11 +15,9 @@ def checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
         yield
         return
     model.train()  # Transformers checkpoints only in training mode; all dropout of the base is switched off at loading.
-    for layer in quantised_modules(model).values():
-        layer.eval()  # In training mode, 8 bits are computed in another way on a CPU.
     model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     try:
         yield
     finally:
         model.activation_checkpointing_disable()  # type: ignore[operator]
-        model.eval()
+        to_evaluation(model)
