@@ -15,7 +15,7 @@ from client.finished.run import Trained, has_rows, load_test_rows
 from client.model.base_model import AUTO_MODELS, BaseModel, load_base
 from client.model.forward import forward
 from client.model.lora import frozen_lane, merge
-from client.model.quantised import as_numbers, quantised_modules
+from client.model.quantised import as_numbers, forget_quantisation, quantised_modules
 from client.objectives.examples import eval_batches, subset
 from common.settings.tasks import TASKS
 
@@ -88,7 +88,7 @@ def _merged(trained: Trained, dtype: torch.dtype) -> Any:
     for name, layer in quantised_modules(trained.base.model).items():
         model.set_submodule(name, as_numbers(layer))
     if hasattr(model, "hf_quantizer"):  # The checkpoint is quantised.
-        model.hf_quantizer.remove_quantization_config(model)
+        forget_quantisation(model)
     merge(model, trained.adapter)
     rounded = {id(p): nn.Parameter(p.detach().to(dtype), requires_grad=False) for p in model.parameters()}
     return copy.deepcopy(model, rounded)

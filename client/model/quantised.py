@@ -104,6 +104,16 @@ def as_numbers(module: nn.Module) -> nn.Linear | Conv1D:
     return plain
 
 
+def forget_quantisation(model: Any) -> None:
+    """Let Transformers save a model, none of whose layers is quantised any more, as one that never was."""
+    model.hf_quantizer.remove_quantization_config(model)
+    model._weight_conversions = [
+        conversion
+        for conversion in model._weight_conversions
+        if not any("bitsandbytes" in type(step).__module__ for step in getattr(conversion, "operations", ()))
+    ]
+
+
 def _weight(held: Any) -> Tensor:
     library: Any = import_module("bitsandbytes.functional")
     if not _is_4bit(held):

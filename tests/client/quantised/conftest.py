@@ -4,15 +4,9 @@ from functools import cache
 
 import pytest
 
-from tests.client.conftest import BRIEF, LANGUAGE
-from tests.helpers.client.quantised import without_units
+from tests.client.conftest import BRIEF, LANGUAGE, LEARNING
+from tests.helpers.client.quantised import TASKS, wide_base, without_units
 from tests.helpers.simulations.runs import run_tiny
-
-RUNS = {
-    "llama": ("base.path=tiny:llama", "lora.targets=all-linear", *LANGUAGE),
-    "gpt2": ("base.path=tiny:gpt2", "lora.targets=all-linear", *LANGUAGE),
-    "bert": ("base.path=tiny:bert", "lora.targets=all-linear"),
-}
 
 
 @pytest.fixture(scope="session")
@@ -21,9 +15,11 @@ def quantised_run(tmp_path_factory):
 
     @cache
     def run(base, kind):
+        more = LANGUAGE if TASKS[base] == "causal-lm" else LEARNING
+        words = (f"base.path={wide_base(base)}", f"base.dtype={kind}", "lora.targets=all-linear", *more)
         with pytest.MonkeyPatch.context() as patch:
             without_units(patch)
-            return run_tiny(tmp_path_factory.mktemp("runs"), *BRIEF, *RUNS[base], f"base.dtype={kind}")
+            return run_tiny(tmp_path_factory.mktemp("runs"), *BRIEF, *words)
 
     return run
 

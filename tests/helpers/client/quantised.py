@@ -1,15 +1,23 @@
 """Bases in 4 and 8 bits: what is in memory, the same weights as plain numbers, and loads by Transformers alone."""
 
+import atexit
 import copy
 import hashlib
+import shutil
 from dataclasses import replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from tempfile import mkdtemp
 
 import torch
 from transformers import BitsAndBytesConfig
 
 from client.model import precision
+from client.model.lora import frozen_lane
 from client.model.quantised import as_numbers, held_tensors, quantised_modules
-from tests.helpers.common.models import AUTO_MODEL
+from simulations.architectures.trial import write_base
+from tests.helpers.common.models import AUTO_MODEL, TOKENS
 
 KINDS = ["nf4", "int8"]
 
@@ -32,11 +40,11 @@ def without_units(monkeypatch):
 
 
 def dequantised(base):
-    """Return the base with the same weights in float32."""
+    """Return a base that computes in float32 with the same weights in float32."""
     model = copy.deepcopy(base.model)
     for name, layer in quantised_modules(base.model).items():
         model.set_submodule(name, as_numbers(layer))
-    return replace(base, model=model.float().requires_grad_(False))
+    return replace(base, model=model.requires_grad_(False))
 
 
 def transformers_config(kind, whole):
@@ -55,3 +63,35 @@ def transformers_load(folder, task, kind, whole, **classes):
     for layer in quantised_modules(model).values():
         layer.support_avx512bf16_for_cpu = False
     return model
+
+
+@torch.no_grad()
+def logits_under(lora, *adapters):
+    """Return logits on TOKENS under these adapters, zero at padding, with the layers in the mode that a run has."""
+    lora.lanes = [frozen_lane(each) for each in adapters]
+    try:
+        out = lora.model(**TOKENS).logits
+    finally:
+        lora.lanes = ()
+    return out if out.ndim == 2 else out * TOKENS["attention_mask"][..., None]
+
+
+SIZES = {
+    "llama": {"hidden_size": 64, "intermediate_size": 128},
+    "gpt2": {"n_embd": 64},
+    "bert": {"hidden_size": 64, "intermediate_size": 128},
+}
+TASKS = {"llama": "causal-lm", "gpt2": "causal-lm", "bert": "classification"}
+
+
+@cache
+def wide_base(kind):
+    """Return the folder of a tiny base whose layers have a multiple of 64 inputs, so that a CPU holds all in 4 bits."""
+    folder = Path(mkdtemp(prefix="fedlora-wide-")) / kind
+    atexit.register(shutil.rmtree, folder.parent)
+    return write_base(kind, TASKS[kind], folder, **SIZES[kind])
+
+
+def packs_weights():
+    """Return whether this CPU has the units for which bitsandbytes packs 4-bit weights anew."""
+    return bool(import_module("bitsandbytes.functional").has_avx512bf16())
