@@ -28,7 +28,7 @@ def weights_hash(model):
     for name, module in quantised_modules(model).items():
         digest.update(name.encode())
         for tensor in held_tensors(module):
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.reshape(-1).view(torch.uint8).cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
