@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from client.exporting.request import Form, MergedDtype, Request
+from client.exporting.request import MAX_GAP, Form, MergedDtype, Request
 from common.errors import printable
 from common.log_format import LogFormat, log_to_stderr
 
@@ -27,6 +27,14 @@ def evaluate(run: Run) -> None:
 
 _Dtype = Annotated[
     MergedDtype, typer.Option(help="Numbers of a merged model; auto is the type that the base's checkpoint has.")
+]
+
+_MaxGap = Annotated[
+    float,
+    typer.Option(
+        help="Largest mean difference of a merged model's logits to base and update, in standard deviations of the "
+        "logits; above it nothing is written."
+    ),
 ]
 
 
@@ -54,6 +62,7 @@ def export(
         typer.Option(metavar="ORG/NAME", help="Name of the base model, where others find it; by default the run's."),
     ] = None,
     dtype: _Dtype = "auto",
+    max_gap: _MaxGap = MAX_GAP,
     push: Annotated[
         str | None,
         typer.Option(metavar="ORG/NAME", help="Then upload the folder to this model of a hub; a new one is private."),
@@ -65,16 +74,16 @@ def export(
     """
     from client.exporting.export import export as export_run
 
-    request = Request(form=form, rank=rank, base_name=base_name, dtype=dtype, push=push)
+    request = Request(form=form, rank=rank, base_name=base_name, dtype=dtype, max_gap=max_gap, push=push)
     print("\n".join(map(printable, export_run(run, out, request))))
 
 
 @app.command()
-def merge(run: Run, out: Out, dtype: _Dtype = "auto") -> None:
+def merge(run: Run, out: Out, dtype: _Dtype = "auto", max_gap: _MaxGap = MAX_GAP) -> None:
     """Add a run's global update to its base and write a plain Hugging Face folder, as `export --format merged`."""
     from client.exporting.export import export as export_run
 
-    print("\n".join(map(printable, export_run(run, out, Request(form="merged", dtype=dtype)))))
+    print("\n".join(map(printable, export_run(run, out, Request(form="merged", dtype=dtype, max_gap=max_gap)))))
 
 
 @app.command()

@@ -17,6 +17,7 @@ from rich.console import Console
 import client.app
 from client.check import describe_base
 from client.finished.run import load_run, load_test_rows
+from client.model.quantised import count_numbers
 from client.node import attach_lora, load_node_base
 from client.objectives.examples import Examples, subset
 from client.training.evaluate import Score, evaluate
@@ -190,9 +191,9 @@ def _score(node: Node, adapter: Adapter, rows: Examples) -> Score:
 
 def _report(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
     trained, last = load_run(folder.path), verify_journal(folder.journal)[-1]
-    parameters = list(trained.base.model.parameters())
+    model = trained.base.model
     facts = {
-        "Base model": f"{recipe.base.path}, {sum(p.numel() for p in parameters):,} parameters, frozen",
+        "Base model": f"{recipe.base.path}, {count_numbers(model)[0]:,} parameters, frozen",
         "Data": prepared.source,
         "Rows longer than max_length": f"{prepared.truncated}, cut at {recipe.data.max_length} tokens",
         "Fingerprint of base, tokenizer, targets, labels": last["base"],
@@ -203,7 +204,7 @@ def _report(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
     spectrum = {name: lowrank.spectrum(factors).tolist() for name, factors in trained.adapter.items()}
     labels = trained.node.data.labels
     chance = 1 / len(labels) if labels else None
-    full_bytes = sum(p.numel() * p.element_size() for p in parameters)
+    full_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
     answers = _samples(folder.path) if TASKS[recipe.data.task].perplexity and prepared.test_rows else ()
     write_report(folder.path, Supplement(spectrum, facts, answers, chance, full_bytes))
 

@@ -15,6 +15,7 @@ from client.finished.merge import merge_into_base
 from client.finished.run import Trained, check_new, load_run
 from client.model.adaptable import unfit_modules
 from client.model.precision import stored_dtype
+from client.model.quantised import kind_of
 from common.adapters.adapter import Adapter
 from common.atomic_files import make_atomically
 from common.errors import ModelError
@@ -86,9 +87,17 @@ def _write_peft(trained: Trained, folder: Path, base: str, adapter: Adapter) -> 
 
 def _write_merged(run: Path, trained: Trained, folder: Path, request: Request) -> Written:
     dtype = stored_dtype(trained.base.folder) if request.dtype == "auto" else getattr(torch, request.dtype)
-    gap = merge_into_base(run, trained, folder, dtype)
-    name = str(dtype).removeprefix("torch.")
-    return Written((f"{name}; largest logit gap to base + adapter: {gap:.2e}",), dtype=name)
+    gap, name = merge_into_base(run, trained, folder, dtype), str(dtype).removeprefix("torch.")
+    told = f"logit gap to base + adapter: {gap.largest:.2e}, mean {gap.mean:.2e}"
+    if not gap.share <= request.max_gap:  # so that NaN is refused
+        raise ModelError(
+            f"{told}, which is {gap.share:.1%} of the standard deviation of the logits, above --max-gap "
+            f"{request.max_gap}; nothing is written: merge with --dtype float32, export an adapter (--format peft), or "
+            "raise the bound"
+        )
+    held = kind_of(trained.base.model)
+    kept = (f"layers held in {held} are written with the weights that the run computed with",) if held else ()
+    return Written((f"{name}; largest {told}", *kept), dtype=name)
 
 
 def _tell(adapter: Adapter, head: int, told: Truncation | None) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from client.model.quantised import is_quantised
+
 _MAMBA = frozenset(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"))
 """Types of models of which PEFT refuses `out_proj`: its kernels read that weight without calling the module."""
 _FUSED = frozenset(("gate_up_proj", "down_proj", "gate_proj", "up_proj", "w1", "w2", "w3"))
@@ -52,7 +54,7 @@ def _looks_up(module: nn.Embedding) -> bool:
 
 def _gives_a_tensor(module: nn.Linear) -> bool:
     """Return whether a linear layer, if it computes in its own way, returns outputs only; some routers return more."""
-    if type(module).forward is nn.Linear.forward or type(module).__module__.startswith("bitsandbytes"):
+    if type(module).forward is nn.Linear.forward or is_quantised(module):
         return True
     try:
         with torch.no_grad():

@@ -17,7 +17,9 @@ from transformers.utils import logging as transformers_logging
 
 from client.data.tokens import padding_id
 from client.model.head import Lacking, check_own_head, initialise, new_modules
-from client.model.precision import find_device, find_dtype
+from client.model.precision import find_device
+from client.model.quantised import shared_parts, to_evaluation
+from client.model.quantised_base import Precision, find_precision, finish
 from common.errors import ModelError
 from common.huggingface.base_folder import ADAPTER, resolve_base, safetensors_files
 from common.huggingface.new_head import HeadModule
@@ -74,7 +76,8 @@ class BaseModel:
 
     def skeleton(self) -> "BaseModel":
         """Return the same tensors under new module objects, so that each thread can attach its own adapters."""
-        shared = {id(t): t for t in (*self.model.parameters(), *self.model.buffers())}
+        held = (*self.model.parameters(), *self.model.buffers(), *shared_parts(self.model))
+        shared = {id(each): each for each in held}
         return replace(self, model=copy.deepcopy(self.model, shared))
 
 
@@ -88,11 +91,11 @@ def load_base(
     """
     with _LOADING:
         folder, place = resolve_base(path), find_device(device)
-        return _load(folder, task, labels, find_dtype(folder, dtype, place), place, head)
+        return _load(folder, task, labels, find_precision(folder, dtype, place), place, head)
 
 
 @lru_cache(maxsize=4)
-def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, device: str, kept: Head) -> BaseModel:
+def _load(folder: Path, task: str, labels: tuple[str, ...], precision: Precision, device: str, kept: Head) -> BaseModel:
     safetensors_files(folder)
     if (folder / ADAPTER).exists():
         log.warning(
@@ -109,7 +112,7 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, lacking = _load_model(folder, task, labels, dtype, tokenizer, replaces)
+        model, lacking = _load_model(folder, task, labels, precision, device, tokenizer, replaces)
     except ModelError:
         raise
     except Exception as error:  # The libraries that read the folder raise many kinds of errors.
@@ -124,11 +127,19 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, 
     if TASKS[task].causal:
         _check_causal(folder, model, head)
     initialise(model, head)
-    return BaseModel(folder, model.requires_grad_(False).eval().to(device), tokenizer, task, head, replaced)
+    to_evaluation(model.requires_grad_(False))
+    placed = model if precision.kind else model.to(device)  # bitsandbytes loses its scales on the way
+    return BaseModel(folder, placed, tokenizer, task, head, replaced)
 
 
 def _load_model(
-    folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, tokenizer: Any, replaces: bool
+    folder: Path,
+    task: str,
+    labels: tuple[str, ...],
+    precision: Precision,
+    device: str,
+    tokenizer: Any,
+    replaces: bool,
 ) -> tuple[Any, Lacking]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _check_kind(folder, config, task)
@@ -138,21 +149,31 @@ def _load_model(
     if TASKS[task].labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
-    model, info = AUTO_MODELS[TASKS[task].peft].from_pretrained(
+    auto = AUTO_MODELS[TASKS[task].peft]
+    model, info = auto.from_pretrained(
         folder,
         config=config,
-        dtype=dtype,
+        dtype=precision.numbers,
         local_files_only=True,
         trust_remote_code=False,
         use_safetensors=True,
         output_loading_info=True,
         ignore_mismatched_sizes=replaces,
         adapter_kwargs={"subfolder": _NO_ADAPTER},
+        **precision.arguments(lambda: _without_data(auto, config), device),
     )
+    if precision.kind:
+        finish(folder, model, precision, device, info["missing_keys"])
     if TASKS[task].labels:
         # A decoder classifies a row at its last token that is not this one.
         model.config.pad_token_id = padding_id(tokenizer)
     return model, Lacking(sorted(info["missing_keys"]), [key for key, *_ in info["mismatched_keys"]])
+
+
+def _without_data(auto: Any, config: Any) -> nn.Module:
+    with torch.device("meta"):
+        model: nn.Module = auto.from_config(config, trust_remote_code=False)
+    return model
 
 
 def _check_kind(folder: Path, config: Any, task: str) -> None:

@@ -62,7 +62,7 @@ def new_modules(folder: Path, model: nn.Module, lacking: Lacking, replace: bool)
     """
     missing = _modules(lacking.missing)
     linear = [(name, each) for name, each in model.named_modules() if isinstance(each, nn.Linear)]
-    own = _outside_the_body(model, [name for name, _ in linear])
+    own = outside_the_body(model, [name for name, _ in linear])
     if others := [key for key in lacking.mismatched if key.rpartition(".")[0] not in own]:
         raise ModelError(f"{folder}: {others[0]} has another shape than config.json gives it; copy the model again")
     replaced = replace and bool(own) and own[-1] not in missing
@@ -74,7 +74,7 @@ def _modules(keys: Iterable[str]) -> set[str]:
     return {key.rpartition(".")[0] for key in keys if key.endswith(".weight")}
 
 
-def _outside_the_body(model: nn.Module, names: list[str]) -> list[str]:
+def outside_the_body(model: nn.Module, names: list[str]) -> list[str]:
     """Return the modules that are not of the model's body; only the last one if it has none."""
     body = getattr(model, "base_model_prefix", "")
     return [name for name in names if not name.startswith(f"{body}.")] if hasattr(model, body) else names[-1:]

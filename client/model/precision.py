@@ -19,11 +19,13 @@ log = logging.getLogger(__name__)
 
 _STORED = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 """Types of numbers by their names in a safetensors file."""
+_QUANTISED = ("U8", "I8")
+"""Types of the codes of quantised weights."""
 _CPU_FEATURES = Path("/proc/cpuinfo")
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """Return the type that most numbers of a checkpoint have; float32 if that is none of ours.
+    """Return the type that most numbers of a checkpoint have, but for quantised ones; float32 if that is none of ours.
 
     Raises:
         ModelError: the folder contains no safetensors, or a file of it is damaged.
@@ -34,7 +36,8 @@ def stored_dtype(folder: Path) -> torch.dtype:
             with safe_open(file, framework="np") as stored:
                 for name in stored.keys():  # noqa: SIM118
                     tensor = stored.get_slice(name)
-                    counts[tensor.get_dtype()] += prod(tensor.get_shape())
+                    if tensor.get_dtype() not in _QUANTISED:
+                        counts[tensor.get_dtype()] += prod(tensor.get_shape())
         except (SafetensorError, OSError) as error:
             raise ModelError(f"{file} is not a complete safetensors file ({error}); copy it again") from None
     return _STORED.get(max(counts, key=counts.__getitem__, default=""), torch.float32)

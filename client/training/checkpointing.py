@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from client.model.quantised import to_evaluation
+
 
 @contextmanager
 def checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
@@ -18,4 +20,4 @@ def checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
         yield
     finally:
         model.activation_checkpointing_disable()  # type: ignore[operator]
-        model.eval()
+        to_evaluation(model)

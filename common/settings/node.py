@@ -113,7 +113,7 @@ class NodeFile(RowSettings, Participant):
         labels: all classes, in one order on all nodes; for a task with labels. If the base model's own head has these
             classes, in its order, whatever this one.
         dtype: type of the base model's numbers in memory; `auto` is that of its checkpoint, and float32 on a device
-            without units for it.
+            without units for it. `nf4` and `int8` hold linear layers in 4 or 8 bits, and need the extra `quantised`.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:NUMBER`, or `mps`, an Apple GPU.
         head: what becomes of a classification head that the base model has: `keep`, with its outputs in their order
             where its classes are `labels`; `new`, replaced by a new one; or `listed`, with its outputs taken for

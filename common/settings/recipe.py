@@ -19,7 +19,7 @@ class Base:
             in an installed package; or `tiny:KIND`, random weights, with KIND `bert`, `roberta`, `deberta`,
             `gpt2` or `llama`.
         dtype: type of the base model's numbers in memory; `auto` is that of its checkpoint, and float32 on a device
-            without units for it.
+            without units for it. `nf4` and `int8` hold linear layers in 4 or 8 bits, and need the extra `quantised`.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:NUMBER`, or `mps`, an Apple GPU.
         name: of the base model in the published adapter, as `ORG/NAME` on a hub; the last part of `path` if not set.
         head: what becomes of a classification head that the base model has: `keep`, with its outputs in their order

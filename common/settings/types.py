@@ -45,7 +45,7 @@ Address = Annotated[str, AfterValidator(_address), Field(description="`HOST:PORT
 AddressIfAny = Annotated[str, AfterValidator(_address_if_any), Field(description="`HOST:PORT`")]
 
 
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Dtype = Literal["auto", "float32", "bfloat16", "float16", "nf4", "int8"]
 
 
 Head = Literal["keep", "new", "listed"]

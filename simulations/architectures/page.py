@@ -27,8 +27,8 @@ which PEFT takes for the experts' own. Named on purpose, such a module is refuse
 - A folder with `config.json`, a tokenizer, and `model.safetensors` or the shards of `model.safetensors.index.json`.
   Other weights beside them, as `consolidated.safetensors`, are not read, nor are they part of the fingerprint.
 - An adapter beside the weights is not loaded, which is said; `[base] adapter` begins a run at it.
-- `dtype = "auto"` holds the base as it is stored, in float32 on a device without units for that. `merge` writes the
-  checkpoint's type.
+- `dtype = "auto"` holds the base as it is stored, in float32 on a device without units for that; `nf4` and `int8` hold
+  it in [4 or 8 bits](quantised.md). `merge` writes the checkpoint's type.
 - A classification head of its own is kept. If its classes are the labels, but for case and blanks, they have its order.
   Other names are taken by their place, with a warning; another number is refused. `head = "new"` (in a recipe: `[base]
   head`) replaces it; such an export needs `ignore_mismatched_sizes=True` where the base is loaded for PEFT with another

@@ -15,6 +15,7 @@ BENCHES = {
     "step": "training.step",
     "codec": "codec",
     "footprint": "training.footprint",
+    "held": "training.held",
     "transport": "transport.suite",
 }
 """Each bench and its module in this package."""

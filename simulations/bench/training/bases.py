@@ -24,6 +24,7 @@ from common.protocol.assignment import Assignment, Training
 from common.seeding import rng
 from common.settings.node import NodeData
 from common.settings.tasks import TASKS
+from common.settings.types import Dtype
 from simulations.gguf_base import gguf_base
 
 RANK = 8
@@ -45,6 +46,7 @@ class Case:
         batches: number of different batches in these steps.
         repetitions: of a timed call.
         rate: learning rate.
+        dtype: that the base is held in.
     """
 
     name: str
@@ -56,10 +58,11 @@ class Case:
     batches: int
     repetitions: int
     rate: float = 3e-3
+    dtype: Dtype = "float32"
 
     def base(self) -> BaseModel:
-        """Load the frozen model in float32 on the CPU, once per process, with all of its pages in memory."""
-        base = load_base(str(self.folder), self.task, LABELS if TASKS[self.task].labels else (), "float32", "cpu")
+        """Load the frozen model on the CPU, once per process, with all of its pages in memory."""
+        base = load_base(str(self.folder), self.task, LABELS if TASKS[self.task].labels else (), self.dtype, "cpu")
         for parameter in base.model.parameters():
             parameter.sum()  # A memory-mapped file is read only on access.
         return base

@@ -36,7 +36,7 @@ def test_settings_cannot_be_changed():
         (with_keys(lora={"targets": []}), "[lora] targets", "[]", "at least 1 item"),
         (with_keys(clients={"ranks": [4, 0]}), "[clients] ranks", "0", "greater than or equal to 1"),
         (with_keys(clients={"ranks": 8}), "[clients] ranks", "8", "write a list, as in [4, 8]"),
-        (with_keys(base={"dtype": "float31"}), "[base] dtype", "'float31'", "'float32', 'bfloat16' or 'float16'"),
+        (with_keys(base={"dtype": "float31"}), "[base] dtype", "'float31'", "'float16', 'nf4' or 'int8'"),
         (with_keys(base=3), "base", "3", "object"),
         (with_keys(seed=-1), "seed", "-1", "greater than or equal to 0"),
         (with_keys(seed=True), "seed", "True", "valid integer"),
