@@ -72,8 +72,15 @@ def packed_size(classes: int, features: int, gram: bool) -> int:
     return encoded_size(adapter, "f64", {f"{name}.b" for name in adapter})
 
 
-def unpack_sums(buffer: bytes, classes: int, features: int, gram: bool) -> ClassSums:
+def unpack_sums(buffer: bytes, classes: int, features: int, gram: bool, whole: bool = True) -> ClassSums:
     """Undo `pack_sums`, for features of this size.
+
+    Args:
+        buffer: from `pack_sums`.
+        classes: C.
+        features: H.
+        gram: the sums have a Gram matrix.
+        whole: counts are whole numbers, as they are unless a limit of the roster has scaled the sums of a node.
 
     Raises:
         CodecError: the buffer is malformed, of another size, or not of sums over any rows.
@@ -86,7 +93,7 @@ def unpack_sums(buffer: bytes, classes: int, features: int, gram: bool) -> Class
     sums = ClassSums(adapter["classes"].a.astype("f8"))
     if gram:
         sums = ClassSums(sums.classes, _square(adapter["gram"].a[0].astype("f8"), features + 1))
-    _check(sums)
+    _check(sums, whole)
     return sums
 
 
@@ -110,10 +117,10 @@ def _square(triangle: Array, size: int) -> Array:
     return upper + np.triu(upper, 1).T
 
 
-def _check(sums: ClassSums) -> None:
-    """Raise unless the numbers may be sums of rows: finite, whole counts, no two that contradict each other."""
+def _check(sums: ClassSums, whole: bool) -> None:
+    """Raise unless the numbers may be sums of rows: finite, counts, no two that contradict each other."""
     finite = np.isfinite(sums.classes).all() and (sums.gram is None or bool(np.isfinite(sums.gram).all()))
-    if not finite or (sums.counts < 0).any() or (sums.counts % 1 != 0).any():
+    if not finite or (sums.counts < 0).any() or (whole and (sums.counts % 1 != 0).any()):
         raise CodecError("the sums are not those of any rows: a number is not finite, or a count is not one")
     if (np.abs(sums.classes[sums.counts == 0]) > 0).any():
         raise CodecError("the sums are not those of any rows: a class without rows has a sum")

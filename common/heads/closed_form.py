@@ -31,7 +31,10 @@ TEMPERATURES = 1.0, 1.5, 2.0, 3.0, 5.0, 8.0
 _CONSTANT = 1e-6
 """Penalty of the direction v in which features are about constant."""
 _LEAST = 1e-9
-"""Smallest penalty, as a share of the mean square of features: they may have no variance, for example of one row."""
+"""Smallest penalty of means, as a share of their square: they may be alike, for example of one row."""
+_LEAST_OF_GRAM = 3e-8
+"""The same of a covariance, as a share of the mean square of features, of which it is a small difference: below it the
+rounding of the sums, which depends on the split, would move the head by 1e-6."""
 
 
 def head_weight(sums: ClassSums, kind: Kind, penalty: float) -> Array:
@@ -76,5 +79,5 @@ def _solve(matrix: Array, penalty: float, sums: ClassSums, right: Array) -> Arra
     """Return (M + ridge I)^-1 x, with the penalty times the mean of M's diagonal for the ridge."""
     assert sums.gram is not None
     size, square = len(matrix), float(np.trace(sums.gram[:-1, :-1])) / max(sums.rows, 1.0)
-    ridge = max(penalty * float(np.trace(matrix)), _LEAST * square) / size or 1.0
+    ridge = max(penalty * float(np.trace(matrix)), _LEAST_OF_GRAM * square) / size or 1.0
     return np.asarray(np.linalg.solve(matrix + ridge * np.eye(size), right))

@@ -13,7 +13,7 @@ LABELS = {
     "head": "down: for a head in closed form",
     "evaluation": "down: with requests to evaluate",
     "down": "down, in rounds that did not tell the parts",
-    "up": "up: trained factors or gradients",
+    "up": "up: trained factors or gradients, and sums for a head in closed form",
 }
 
 
@@ -40,6 +40,8 @@ def part_bytes(record: Record) -> Counter[str]:
     for client in record["clients"]:
         told = client.get("bytes_by_part") or {}
         sums.update({**told, "down": (client["bytes_down"] or 0) - sum(told.values()), "up": client["bytes_up"] or 0})
+    head = record.get("head") or {}  # also nodes outside the cohort are asked for it
+    sums.update({"head": head.get("others_bytes_down", 0), "up": head.get("others_bytes_up", 0)})
     return sums
 
 

@@ -22,7 +22,6 @@ import numpy as np
 from common.adapters import lowrank
 from common.adapters.adapter import Array, Factors
 from common.adapters.change import frobenius
-from common.adapters.rounding import rounding_norm
 from server.algorithms.weighting import ClientUpdate
 from server.clipping.norm_bound import Bound, OrderBound, bounds_by_replies
 
@@ -119,13 +118,8 @@ def _clip_moves(update: ClientUpdate, order: OrderBound, bound: float) -> Client
 
 def _into_box(update: ClientUpdate, name: str, order: OrderBound) -> Scales:
     start, sent = update.start[name], update.modules[name]
-    wire, (move_a, move_b) = update.order.wire, order.moves(start)
-    limits = (
-        move_a + rounding_norm(start.a, wire, is_b=False, moved=move_a),
-        move_b + rounding_norm(start.b, wire, is_b=True, moved=move_b),
-    )
     moves = frobenius(sent.a.astype("f8") - start.a), frobenius(sent.b.astype("f8") - start.b)
-    a, b = (1.0 if move <= limit else limit / move for move, limit in zip(moves, limits, strict=True))
+    a, b = (1.0 if move <= limit else limit / move for move, limit in zip(moves, order.moves(start), strict=True))
     return a, b
 
 

@@ -15,7 +15,7 @@ delta = sum_t rate_t kappa_t, from a start (s B0, A0) of a module (d, k) of rank
     ||s B - s B0|| <= s delta sqrt(d r)        ||A - A0|| <= delta sqrt(r k)        0 for a factor that is not trained
     ||dW - dW0||   <= ||s B - s B0|| ||A0||_2 + ||s B0||_2 ||A - A0|| + ||s B - s B0|| ||A - A0||
 
-and the squares of the modules add up. A gradient has no such bound.
+and the squares of the modules add up. Rounding to the wire is added to each move. A gradient has no such bound.
 
 The others. With at least four replies in a phase: a multiple of the lower median of the norms, as received, of this
 and all earlier rounds; of a gradient also with fewer, a multiple of the largest among the others.
@@ -30,6 +30,7 @@ import numpy as np
 
 from common.adapters.adapter import Array, Factors
 from common.adapters.change import frobenius
+from common.adapters.rounding import rounding_norm
 from common.protocol.assignment import Assignment
 
 BETA1, BETA2 = 0.9, 0.999
@@ -70,9 +71,10 @@ class OrderBound:
         self._order, self._steps, self._delta = order, len(rates), largest_move(rates) * (1 + TOLERANCE)
 
     def moves(self, start: Factors) -> tuple[float, float]:
-        """Return the largest ||A - A0|| and ||s B - s B0|| of a module, from its start."""
-        sides = (start.a, 1.0, self._order.trains != "b"), (start.b, self._order.scaling, self._order.trains != "a")
-        a, b = (self._move(array, scale) if trained else 0.0 for array, scale, trained in sides)
+        """Return the largest ||A - A0|| and ||s B - s B0|| of a module, from its start, as the wire holds them."""
+        trains, scaling = self._order.trains, self._order.scaling
+        a = self._move(start.a, 1.0, is_b=False) if trains != "b" else 0.0
+        b = self._move(start.b, scaling, is_b=True) if trains != "a" else 0.0
         return a, b
 
     @cached_property
@@ -80,9 +82,10 @@ class OrderBound:
         """Return the largest ||dW - dW0|| over all modules."""
         return sqrt(sum(self._change(start) ** 2 for start in self._order.start.values()))
 
-    def _move(self, array: Array, scale: float) -> float:
+    def _move(self, array: Array, scale: float, is_b: bool) -> float:
         step = scale * self._delta * sqrt(array.size)
-        return step + ROUNDING * (self._steps + 3) * (frobenius(array) + step)
+        move = step + ROUNDING * (self._steps + 3) * (frobenius(array) + step)
+        return move + rounding_norm(array, self._order.wire, is_b, moved=move)
 
     def _change(self, start: Factors) -> float:
         a, b = self.moves(start)

@@ -1,8 +1,9 @@
 """The two exchanges for a head in closed form: class sums from the nodes, then losses of heads made of them."""
 
+import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import log
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from common.adapters.codec import encode_adapter
 from common.errors import CodecError
 from common.heads import requests
 from common.heads.class_sums import ClassSums, packed_size, unpack_sums
+from common.log_format import event
 from common.protocol.channel import REPLY_BYTES
 from common.protocol.messages import FROZEN, RejectionReason, RoundId
 from common.protocol.payload import Payload
@@ -20,6 +22,7 @@ from server.algorithms.weighting import Limit
 from server.links.grace import Grace
 from server.links.links import Links, Sent
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 Nodes = Mapping[int, str]
 """Names of the nodes to ask, by number."""
@@ -65,13 +68,14 @@ class HeadExchange:
         gram: the head needs the Gram matrix.
         waiting: for the nodes.
         limit: most rows that the roster lets a node count for.
-
-    `traffic` has what was sent and received.
+        traffic: counts what is sent and received.
     """
 
-    def __init__(self, links: Links, shape: tuple[int, int], gram: bool, waiting: Waiting, limit: Limit) -> None:
+    def __init__(
+        self, links: Links, shape: tuple[int, int], gram: bool, waiting: Waiting, limit: Limit, traffic: Traffic
+    ) -> None:
         self._links, self._shape, self._gram, self._waiting, self._limit = links, shape, gram, waiting, limit
-        self.traffic = Traffic()
+        self._traffic = traffic
 
     def sums(self, nodes: Nodes, round_id: RoundId, update: Adapter) -> dict[str, NodeSums]:
         """Return the valid sums of each node under this global update, by name in order of name."""
@@ -90,7 +94,7 @@ class HeadExchange:
         parts = {FROZEN: encode_adapter(update), requests.HEADS: requests.pack_heads(heads)}
         shape = len(heads), len(temperatures)
         found = dict(sorted(self._ask(nodes, round_id, values, parts, requests.HeadLossesReply.from_reply)))
-        total, count, worst = np.zeros(shape), 0.0, WORST * log(max(self._shape[0], 2))
+        total, count, worst = np.zeros(shape), 0.0, WORST * math.log(max(self._shape[0], 2))
         for name, reply in found.items():
             if reply.count and len(reply.losses) == total.size:
                 weight = min(1.0, (self._limit(name) or reply.count) / reply.count)
@@ -110,19 +114,18 @@ class HeadExchange:
         payload, grace = Payload({**round_id.to_values(), **values}, parts=parts), self._waiting.grace()
         for node, reply, sent in self._links.request("evaluate", dict.fromkeys(nodes, payload), round_id.round, grace):
             self._count(nodes[node], reply, sent)
-            if not isinstance(reply, Payload):
+            found = _read(reply, round_id, read)
+            if isinstance(found, str):
+                what = "%s: its reply for a head in closed form does not count: %s"
+                log.warning(what, nodes[node], found, extra=event("warning"))
                 continue
-            try:
-                if RoundId.from_values(reply.values).is_of(round_id):
-                    yield nodes[node], read(reply)
-                    grace.count()
-            except (InvalidValue, CodecError):
-                continue
+            yield nodes[node], found
+            grace.count()
         self._waiting.take(nodes, grace)
 
     def _count(self, name: str, reply: Payload | RejectionReason, sent: Sent) -> None:
         up = len(reply.blob) if isinstance(reply, Payload) else 0
-        for way, size in ((self.traffic.down, sum(sent.values())), (self.traffic.up, up)):
+        for way, size in ((self._traffic.down, sum(sent.values())), (self._traffic.up, up)):
             way[name] = way.get(name, 0) + size
 
     def _read_sums(self, reply: Payload) -> NodeSums:
@@ -131,3 +134,13 @@ class HeadExchange:
         if sums.rows != values.rows:
             raise CodecError("the sums are of another number of rows than the reply says")
         return NodeSums(sums, values.left_out, reply.blob_hash)
+
+
+def _read(reply: Payload | RejectionReason, round_id: RoundId, read: Callable[[Payload], T]) -> T | str:
+    """Return what a reply holds, or why it does not count."""
+    if not isinstance(reply, Payload):
+        return reply
+    try:
+        return read(reply) if RoundId.from_values(reply.values).is_of(round_id) else "stale"
+    except (InvalidValue, CodecError) as error:
+        return str(error)

@@ -7,7 +7,7 @@ from common.protocol.messages import RoundId
 from server.algorithms import Algorithm
 from server.algorithms.state import State
 from server.algorithms.weighting import Limit
-from server.heads.exchange import HeadExchange, Nodes, Waiting
+from server.heads.exchange import HeadExchange, Nodes, Traffic, Waiting
 from server.heads.fitting import FittedHead, Question, fit_head
 from server.links.links import Links, Sent
 
@@ -37,6 +37,7 @@ class HeadFitter:
         self, kind: Literal["trained", "means", "lda"], algorithm: Algorithm, links: Links, limit: Limit, quorum: int
     ) -> None:
         self._kind, self._algorithm, self._links, self._limit, self._quorum = kind, algorithm, links, limit, quorum
+        self._untold = Traffic()  # of attempts at the first head that came to none
 
     @property
     def is_asked(self) -> bool:
@@ -53,21 +54,25 @@ class HeadFitter:
             nodes: to ask.
             round_id: of the state.
             waiting: for the nodes.
-            clients: count the bytes of those that are in the round.
+            clients: count the bytes of those that are in the round, those of attempts before that came to none too.
         """
         assert self._kind != "trained"
         update, last = self._algorithm.broadcast_update(state), self._algorithm.settings.last
-        exchange = HeadExchange(self._links, update[last].shape, self._kind == "lda", waiting, self._limit)
+        shape, traffic = update[last].shape, self._untold
+        exchange = HeadExchange(self._links, shape, self._kind == "lda", waiting, self._limit, traffic)
         asked = Question(nodes, round_id, update, last, self._kind, self._quorum, begins=state.round == 0)
         fitted = fit_head(exchange, asked, self._limit)
+        if asked.begins and not fitted.sums:
+            return state, fitted
+        self._untold = Traffic()
         for name, client in clients.items():
-            client.bytes_up += exchange.traffic.up.get(name, 0)
-            client.count_down({"head": size} if (size := exchange.traffic.down.get(name, 0)) else {})
-        others = {way: sum(n for name, n in each.items() if name not in clients) for way, each in _ways(exchange)}
+            client.bytes_up += traffic.up.get(name, 0)
+            client.count_down({"head": size} if (size := traffic.down.get(name, 0)) else {})
+        others = {way: sum(n for name, n in each.items() if name not in clients) for way, each in _ways(traffic)}
         told = FittedHead({**fitted.record, **others}, fitted.sums)
         return (self._algorithm.with_head(state, told.factors) if told.is_kept else state), told
 
 
-def _ways(exchange: HeadExchange) -> tuple[tuple[str, dict[str, int]], ...]:
+def _ways(traffic: Traffic) -> tuple[tuple[str, dict[str, int]], ...]:
     """Return the bytes of nodes both ways, under the names that tell those of nodes outside the round's cohort."""
-    return ("others_bytes_up", exchange.traffic.up), ("others_bytes_down", exchange.traffic.down)
+    return ("others_bytes_up", traffic.up), ("others_bytes_down", traffic.down)

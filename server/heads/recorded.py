@@ -27,5 +27,5 @@ def head_from_facts(
     """
     if not record or not record["kept"]:
         return None
-    sums = unpack_sums(b64decode(facts[_SUMS]), *shape, record["kind"] == "lda")
+    sums = unpack_sums(b64decode(facts[_SUMS]), *shape, record["kind"] == "lda", whole=False)
     return factors_of(sums, record)

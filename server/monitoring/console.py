@@ -154,11 +154,13 @@ def tell_start(record: Mapping[str, Any]) -> str | None:
 
 def tell_head(head: Mapping[str, Any]) -> str:
     """Return a line about a head in closed form."""
-    if "reason" in head:
-        return f"too few nodes sent class sums for a head ({head['kind']}); the trained one stays"
+    if reason := head.get("reason"):
+        why = "too few nodes sent class sums" if reason == "quorum" else "no finite one comes of the nodes' class sums"
+        return f"no head in closed form ({head['kind']}): {why}; the trained one stays"
     loss, trained = ("unknown" if head[key] is None else f"{head[key]:.3f}" for key in ("loss", "loss_trained"))
     stays = "in place of" if head["kept"] else "not better than"
     out = f"; {head['left_out']} rows of small classes are left out" if head["left_out"] else ""
+    out += f"; not the sums of {', '.join(head['refused'])}, much longer than others'" if head["refused"] else ""
     return (
         f"head ({head['kind']}, lambda {head['lambda']:g}, temperature {head['temperature']:g}) of {head['rows']:.0f} "
         f"rows: held-out loss {loss}, {stays} the trained one with {trained}{out}"

@@ -66,7 +66,7 @@ def log_line(
 def told_head(ended: Outcome) -> dict[str, Any]:
     """Return what metrics.jsonl says of the head in closed form; nothing if none was made."""
     record = ended.fitted.record if ended.fitted else {}
-    return {"head": {key: value for key, value in record.items() if key != "sums"}} if record else {}
+    return {key: value for key, value in record.items() if key != "sums"}
 
 
 def kept_facts(

@@ -213,7 +213,7 @@ class RoundLoop:
         tested = self._measure(ended.state, update, clients)
         everyone = [*clients.values(), *self.participants.rejected_metrics()]
         seconds = time.monotonic() - began
-        record = round_metrics(ended.state.round, seconds, tested, ended.exact, everyone) | told_head(ended)
+        record = round_metrics(ended.state.round, seconds, tested, ended.exact, everyone, told_head(ended))
         line = log_line(ended, self._model, self._settings.config, update, record, self._losses)
         line |= {**replies_of(ended.accepted, everyone), **self._publisher.prepare(update, self._model.description)}
         self._journal.commit(ended.state, line, self._facts(ended, clients))

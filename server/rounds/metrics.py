@@ -109,17 +109,25 @@ class TestScore:
 
 
 def round_metrics(
-    number: int, seconds: float, tested: TestScore, exactness: Exactness, clients: Iterable[ClientMetrics]
+    number: int,
+    seconds: float,
+    tested: TestScore,
+    exactness: Exactness,
+    clients: Iterable[ClientMetrics],
+    head: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the fields of a line of metrics.jsonl; round 0 is before training."""
-    rows = [asdict(client) for client in clients]
+    """Return the fields of a line of metrics.jsonl; round 0 is before training.
+
+    `head` is told of a head in closed form, which also nodes outside the cohort are asked for.
+    """
+    rows, told = [asdict(client) for client in clients], head or {}
     return {
         "round": number,
         "seconds": round(seconds, 3),
         "test_loss": tested.loss,
         "test_accuracy": tested.accuracy,
         **asdict(exactness),
-        "bytes_up": sum(row["bytes_up"] for row in rows),
-        "bytes_down": sum(row["bytes_down"] for row in rows),
+        "bytes_up": sum(row["bytes_up"] for row in rows) + told.get("others_bytes_up", 0),
+        "bytes_down": sum(row["bytes_down"] for row in rows) + told.get("others_bytes_down", 0),
         "clients": rows,
-    }
+    } | ({"head": head} if head else {})

@@ -9,7 +9,7 @@ import typer
 from common.errors import ConfigError, FedloraError, look_up
 from simulations.results.compare import choose_rates, compare
 from simulations.results.figure import draw
-from simulations.results.records import Records
+from simulations.results.records import Records, open_folder
 from simulations.results.table import lines_of, page
 from simulations.results.tasks import TASKS, Task, first_trials
 
@@ -26,21 +26,13 @@ def main(
 ) -> None:
     """Compare rules at equal client compute; writes a table and a figure beside this file."""
     try:
-        task, records = look_up(TASKS, "TASK", name), _open(folder / f"{name}.jsonl")
+        task, records = look_up(TASKS, "TASK", name), Records(open_folder(folder) / f"{name}.jsonl")
         if workers:
             compare(task, records, seeds, workers, lambda line: print(line, file=sys.stderr, flush=True))
         _write(name, task, records)
     except FedloraError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(2) from None
-
-
-def _open(file: Path) -> Records:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot make {file.parent}: {error.strerror}; set another --folder") from None
-    return Records(file)
 
 
 def _write(name: str, task: Task, records: Records) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common.errors import JournalError
+from common.errors import ConfigError, JournalError
 from simulations.results.tasks import Key
 
 
@@ -104,3 +104,16 @@ class Records:
 
 def _share(bits: str) -> float:
     return bits.count("1") / len(bits)
+
+
+def open_folder(folder: Path) -> Path:
+    """Make the folder of the records, if it is not there, and return it.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {folder}: {error.strerror}; set another --folder") from None
+    return folder

@@ -13,12 +13,12 @@ from typing import Annotated
 
 import typer
 
-from common.errors import FedloraError
+from common.errors import ConfigError, FedloraError
 from simulations.results.compare import begin_worker
 from simulations.results.heads.cases import CASES, Case
 from simulations.results.heads.page import page
 from simulations.results.heads.trial import run_trial
-from simulations.results.records import Records
+from simulations.results.records import Records, open_folder
 
 PAGE = Path(__file__).parents[1] / "heads.md"
 
@@ -30,10 +30,12 @@ def main(
 ) -> None:
     """Compare heads in every case; writes `heads.md` in simulations/results."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        open_folder(folder)
         records = {case: Records(folder / f"heads-{number:02d}.jsonl") for number, case in enumerate(CASES)}
         if workers:
             _run(records, seeds, workers)
+        if not any(record.method == "trained" for found in records.values() for record in found):
+            raise ConfigError(f"there are no records of trained heads in {folder} yet; run it with --workers 1")
         text = page(records)
         PAGE.write_text(text, encoding="utf-8")
         print(text)

@@ -64,6 +64,19 @@ def test_the_head_is_the_same_for_any_split(kind, cuts, seed):
         assert np.linalg.norm(split - whole) <= 1e-6 * np.linalg.norm(whole)
 
 
+@pytest.mark.parametrize("spread", [1e-2, 1e-3, 1e-4, 1e-6])
+def test_the_head_is_the_same_for_any_split_of_features_that_hardly_differ(spread):
+    """As those of a pooler that saturates; then the covariance is a small difference of large sums."""
+    draw = np.random.default_rng(0)
+    features = (draw.standard_normal(384) + spread * draw.standard_normal((600, 384))).astype("f4")
+    labels, owners = draw.integers(C, size=600), draw.integers(50, size=600)
+    parts = [sum_rows(features[owners == node], labels[owners == node], C, gram=True) for node in range(50)]
+    whole, total = sum_rows(features, labels, C, gram=True), sum(parts[1:], parts[0])
+    for penalty in PENALTIES["lda"]:
+        head, split = head_weight(whole, "lda", penalty), head_weight(total, "lda", penalty)
+        assert np.linalg.norm(split - head) <= 1e-6 * np.linalg.norm(head)
+
+
 @KINDS
 def test_it_is_right_where_classes_are_apart(kind):
     features, labels = rows(400, spread=0.2)

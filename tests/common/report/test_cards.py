@@ -86,8 +86,10 @@ def test_the_last_head_that_is_kept_is_told():
 
 
 def test_a_head_that_was_not_made_is_told():
-    card = found(with_heads({"kind": "lda", "kept": False, "reason": "quorum"}))["Head"]
-    assert (card.value, card.good) == ("trained", False)
+    few = found(with_heads({"kind": "lda", "kept": False, "reason": "quorum"}))["Head"]
+    assert (few.value, few.note, few.good) == ("trained", "too few clients sent class sums", False)
+    singular = found(with_heads({"kind": "lda", "kept": False, "reason": "singular"}))["Head"]
+    assert (singular.value, singular.note, singular.good) == ("trained", "no finite one of the sums", False)
 
 
 def test_found_D7_rows_that_clients_left_out_have_a_card():

@@ -18,7 +18,7 @@ from server.rounds.exactness import aggregation_error
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.attacks import KINDS, attack, is_valid
 from tests.helpers.server.oracle import distance, make, product, send, size
-from tests.helpers.server.runs import clients, fresh, plan, run
+from tests.helpers.server.runs import FOUR, clients, fresh, plan, run
 
 SHAPES = {"q": (12, 20), "v": (6, 5)}
 RATES = (0.02, 0.05)
@@ -204,4 +204,14 @@ def test_rounding_to_the_wire_clips_no_honest_node(algorithm, wire, tmp_path):
     settings = plan(8, algorithm=algorithm, wire=wire)
     settings = replace(settings, train=Train(rounds=8, steps=3, lr=1e-3, schedule="cosine"))
     entries = run(tmp_path, fresh(held={}), settings)
+    assert {client["clip"] for entry in entries[1:] for client in clients(entry).values()} == {1.0}
+
+
+@pytest.mark.parametrize("wire", ["bfloat16", "int8"])
+@pytest.mark.parametrize("seed", range(6))
+def test_rounding_clips_no_honest_node_that_moves_as_far_as_its_order_allows(wire, seed, tmp_path):
+    """One step under an A of orthonormal rows: each number of B moves by the rate, and ||B A|| is ||B||."""
+    settings = replace(plan(3, mode="b", wire=wire), seed=seed)
+    settings = replace(settings, train=replace(settings.train, steps=1))
+    entries = run(tmp_path, fresh(FOUR[:3], held={}), settings)
     assert {client["clip"] for entry in entries[1:] for client in clients(entry).values()} == {1.0}

@@ -1,5 +1,6 @@
 """Whole runs with heads in closed form: made before round 1 and at the end, exact, repeatable, and refused by name."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ from common.adapters.codec import decode_adapter
 from common.adapters.link_codecs import form_of
 from common.errors import ConfigError, RunError
 from common.heads.class_sums import ClassSums, pack_sums, sum_rows, unpack_sums
-from common.heads.closed_form import as_factors, head_weight
+from common.heads.closed_form import PENALTIES, TEMPERATURES, as_factors, head_weight
 from common.protocol.messages import FROZEN
 from common.protocol.payload import Payload
+from common.report.traffic import part_bytes
+from server.monitoring.console import tell_head
 from server.recompute import Recomputation
 from server.rounds import quorum
 from server.rounds.observer import RunObserver
@@ -131,6 +134,24 @@ def test_verify_makes_the_head_again(rule, tmp_path):
     assert Recomputation(tmp_path, entries, 2, settings, facts).run() == 0
 
 
+@KINDS
+@pytest.mark.parametrize("most", [None, 7])
+def test_verify_makes_a_refit_of_scaled_sums_again(kind, most, tmp_path):
+    """A limit of the roster scales a node's counts, here 40 rows to 7 and its classes to parts of rows."""
+
+    def spoil(name, exchange_kind, number, reply):
+        """Let the trained head look bad at the end, so that the refit is kept."""
+        if isinstance(reply, Payload) and "losses" in reply.values and number == 2:
+            return replace(reply, values={**reply.values, "losses": [1e9] * 6 + reply.values["losses"][6:]})
+        return reply
+
+    settings, messenger = asked(2, kind, keep_updates="all"), MemoryExchange(four(), spoil)
+    entries = run(tmp_path, messenger, settings, limit=lambda name: most if name == "eve" else None)
+    assert entries[2]["head"]["kept"]
+    assert entries[2]["head"]["rows"] == 10 + 20 + 5 + (most or 40)
+    assert Recomputation(tmp_path, entries, 2, settings, read_kept(tmp_path, entries[2])).run() == 0
+
+
 def sums_of(reply):
     return isinstance(reply, Payload) and "left_out" in reply.values
 
@@ -176,6 +197,34 @@ def test_with_fewer_than_the_quorum_at_the_start_there_is_no_run(tmp_path, monke
     assert len(run(tmp_path, messenger, settings)[0]["head"]["sums"]) == 4  # at the second attempt
 
 
+@pytest.mark.parametrize("cohort", [None, 3])
+def test_bytes_of_an_attempt_that_made_no_head_are_told(cohort, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(quorum, "PAUSE", 0.0)
+    settings, moved, left = replace(asked(1, "lda", cohort=cohort), quorum=3, attempts=2), Counter(), [2]
+
+    class Counting(MemoryExchange):
+        def request(self, kind, payloads, number, grace=None):
+            for node, reply in super().request(kind, payloads, number, grace):
+                moved["down"] += payloads[node].size if kind != "query" else 0
+                moved["up"] += len(reply.blob) if isinstance(reply, Payload) else 0
+                yield node, reply
+
+    def lose_two(name, kind, number, reply):
+        if sums_of(reply) and left[0]:
+            left[0] -= 1
+            return "failed"
+        return reply
+
+    entries = run(tmp_path, Counting(four(), lose_two), settings)
+    assert not left[0]
+    told = Counter({way: sum(e["metrics"][f"bytes_{way}"] for e in entries) for way in ("down", "up")})
+    parts = sum((part_bytes(entry["metrics"]) for entry in entries), Counter())
+    assert told == moved
+    assert parts.pop("up") == moved["up"]
+    assert parts.total() == moved["down"]
+    assert "ada: its reply for a head in closed form does not count: failed" in caplog.text
+
+
 def test_with_fewer_than_the_quorum_at_the_end_the_trained_head_stays_and_it_is_said(tmp_path):
     settings = replace(asked(2, "lda"), quorum=3)
     entries = run(tmp_path, MemoryExchange(four(), lost(("ada", "bob"), (2,))), settings)
@@ -191,6 +240,23 @@ def test_a_head_that_nobody_measured_is_kept_at_the_start_alone(tmp_path):
     entries = run(tmp_path, MemoryExchange(four(), silent), asked(2, "lda"))
     told = [(entry["head"]["kept"], entry["head"]["loss"]) for entry in (entries[0], entries[2])]
     assert told == [(True, None), (False, None)]
+    smoothest = entries[0]["head"]
+    assert (smoothest["lambda"], smoothest["temperature"]) == (max(PENALTIES["lda"]), max(TEMPERATURES))
+
+
+def test_features_of_which_no_finite_head_comes_are_told_of_as_such(tmp_path):
+    def shrink(name, kind, number, reply):
+        if not sums_of(reply) or number != 1:
+            return reply
+        sums = unpack_sums(reply.blob, *SHAPES["head"], gram=False)
+        return replace(
+            reply, blob=pack_sums(ClassSums(np.hstack([1e-45 * sums.classes[:, :-1], sums.classes[:, -1:]])))
+        )
+
+    head = run(tmp_path, MemoryExchange(four(), shrink), asked(1, "means"))[-1]["head"]
+    assert (head["kept"], head["reason"]) == (False, "singular")
+    assert "no finite one" in tell_head(head)
+    assert "too few nodes" in tell_head({**head, "reason": "quorum"})  # control
 
 
 LIES = {
@@ -202,7 +268,7 @@ LIES = {
 
 @KINDS
 @pytest.mark.parametrize("lie", LIES)
-def test_a_node_that_lies_about_its_sums_does_not_move_the_head(kind, lie, tmp_path):
+def test_a_node_that_lies_about_its_sums_does_not_move_the_head(kind, lie, tmp_path, caplog):
     """Sums that contradict each other are refused; of others, those that are far from all other nodes'."""
     reference = run(tmp_path / "reference", MemoryExchange(four()), asked(1, kind))
 
@@ -220,6 +286,7 @@ def test_a_node_that_lies_about_its_sums_does_not_move_the_head(kind, lie, tmp_p
     entries = run(tmp_path / "lied", MemoryExchange(four(), spoil), asked(1, kind))
     head = entries[0]["head"]
     assert "eve" not in head["sums"]
+    assert ("eve" in tell_head(head)) == ("eve" in head["refused"]) != ("eve: its reply" in caplog.text)
     assert head["loss"] < 2 * reference[0]["head"]["loss"] + 0.1
 
 
