@@ -111,7 +111,7 @@ def tiny_base(kind: str) -> Path:
 
 
 def _save(kind: _Kind, folder: Path) -> None:
-    config = AutoConfig.for_model(kind.model_type, **(_COMMON | kind.settings))
+    config = AutoConfig.for_model(kind.model_type, **{**_COMMON, **kind.settings})
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_SEED)
         model = kind.auto.from_config(config)

@@ -133,7 +133,7 @@ def _rows(checked: Checked, colour: bool) -> Iterator[Text]:
     rows = group.rows
     lengths = [len(row) for row in rows]
     places = sorted({*range(min(2, len(rows))), lengths.index(max(lengths))})
-    how = legend(colour) if TASKS[checked.node.data.task].causal else Text("the target is the label")
+    how = legend(colour) if TASKS[checked.node.data.task].generates else Text("the target is the label")
     yield Text.assemble(f"rows {name}: ", how) if name == TRAINED else Text.assemble(f"rows of {name}: ", how)
     for place in places:
         for line in row_lines(see(place + 1, rows[place], checked.node.data.labels, checked.base.tokenizer), colour):

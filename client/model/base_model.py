@@ -47,6 +47,8 @@ _ADDED = frozenset(("<|endoftext|>", "<unk>", "<s>", "</s>"))
 """Tokens that Transformers adds to a tokenizer from a GGUF file that lacks them; a row that names one is refused."""
 _NOISE = ("dropout", "layerdrop", "jitter_noise")
 """Parts of the names of settings by which a model in training mode leaves out inputs or layers, or disturbs routes."""
+_SCALES = "moe_token_dropout"
+"""Setting of NLLB-MoE that also scales the outputs of experts where nothing is left out, so it stays."""
 _LONGEST = ("max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings")
 _LOADING = threading.Lock()
 
@@ -80,7 +82,7 @@ class BaseModel:
     def positions(self) -> int | None:
         """Longest row in tokens, of an encoder with a decoder that fits both; None where positions are relative."""
         model, config = self.model, self.model.config
-        sides = [(getattr(model, side, None), getattr(config, side, None)) for side in ("encoder", "decoder")]
+        sides = [(getattr(model, side, model), getattr(config, side, None)) for side in ("encoder", "decoder")]
         parts = [(model, config.get_text_config()), *(side for side in sides if isinstance(side[1], PretrainedConfig))]
         return min((found for part in parts for found in _positions(*part)), default=None)
 
@@ -178,7 +180,7 @@ def _switch_off_noise(config: Any) -> None:
     for key, value in vars(config).items():
         if isinstance(value, PretrainedConfig):
             _switch_off_noise(value)
-        elif isinstance(value, float) and (any(name in key for name in _NOISE) or key.endswith("pdrop")):
+        elif isinstance(value, float) and key != _SCALES and (any(n in key for n in _NOISE) or key.endswith("pdrop")):
             setattr(config, key, 0.0)
 
 

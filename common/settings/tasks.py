@@ -58,9 +58,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             shared=("chat_template", "system"),
         ),
         "preference": Task("CAUSAL_LM", ("prompt", "chosen", "rejected"), shared=("beta", "chat_template", "system")),
-        "seq2seq": Task(
-            "SEQ_2_SEQ_LM", ("prompt", "completion"), perplexity=True, shared=("src_lang", "tgt_lang")
-        ),
+        "seq2seq": Task("SEQ_2_SEQ_LM", ("prompt", "completion"), perplexity=True, shared=("src_lang", "tgt_lang")),
     }
 )
 
@@ -98,7 +96,7 @@ class RowSettings:
         label: column of the class.
         chosen: column of the answer that is preferred; for `preference`.
         rejected: column of the answer that is not; for `preference`.
-        src_lang: language of what is read, as the tokenizer spells it; for `seq2seq` with a tokenizer of many languages.
+        src_lang: language of what is read, as the tokenizer spells it; for `seq2seq`, if the tokenizer has languages.
         tgt_lang: likewise of what is written.
         beta: how near preference training stays to its reference, arXiv 2305.18290, eq. 7; the larger, the nearer.
         max_length: most tokens of a row, under `seq2seq` of what is read and of what is written; what is longer is cut.

@@ -11,12 +11,13 @@ from client.checking.advice import Advice, advise
 from client.checking.checked import check_node_file, check_rows
 from client.checking.lengths import count_longer
 from client.checking.page import show
-from client.columns.layout import Layout, recognise
+from client.columns.layout import Layout, for_base, recognise
 from client.columns.page import settings_for, show_data, show_settings
 from client.columns.survey import Survey, survey
 from client.data.files.source import open_rows
 from client.data.reading_progress import watching
 from common.errors import ConfigError, DataError
+from common.huggingface.base_folder import resolve_base
 from common.settings.node import Node, NodeData
 from common.settings.reader import read_toml
 from common.settings.recipe import Base
@@ -77,6 +78,8 @@ def _kind(file: Path) -> str:
 def _check_data(file: Path, base: str | None, encoding: str, console: Console) -> None:
     found = survey_file(file, encoding)
     layout = recognise(found)
+    if base is not None and layout is not None:
+        layout = for_base(layout, resolve_base(base_path(base)))
     show_data(file, found, layout, console)
     advice = list(settings_for(found, layout))
     if base is None or layout is None:
