@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from client.columns.survey import Column, Survey
 from client.data.labels import label_names
-from common.huggingface.base_folder import read_json
-from common.settings.tasks import RowSettings
+from common.errors import ModelError
+from common.huggingface.base_folder import read_json, resolve_base
+from common.settings.tasks import TASKS, RowSettings
 
 _TEXTS = ("text", "sentence", "body", "content", "review", "message", "document", "utterance", "query", "question")
 _LABELS = ("label", "labels", "class", "category", "target", "intent", "sentiment", "topic", "queue", "tag")
@@ -62,12 +62,15 @@ def recognise(found: Survey, label: str | None = None) -> Layout | None:
     return next((layout for read in (_chat, _pairs, _answers, _labelled, _texts) if (layout := read(found))), None)
 
 
-def for_base(layout: Layout, base: Path) -> Layout:
+def for_base(layout: Layout, base: str) -> Layout:
     """Return the layout; for a base with an encoder and a decoder, prompts and answers are a text to read and one to
     write.
     """
-    config = read_json(base / "config.json")
-    pairs = layout.task == "causal-lm" and layout.columns.keys() == {"prompt", "completion"}
+    try:
+        config = read_json(resolve_base(base) / "config.json")
+    except ModelError:
+        return layout  # Whoever loads the base says what is wrong.
+    pairs = TASKS[layout.task].causal and layout.columns.keys() == {"prompt", "completion"}
     if not (pairs and isinstance(config, dict) and config.get("is_encoder_decoder")):
         return layout
     return replace(layout, task="seq2seq", why=f"{layout.why}, and the base has an encoder and a decoder")

@@ -17,7 +17,6 @@ from client.columns.survey import Survey, survey
 from client.data.files.source import open_rows
 from client.data.reading_progress import watching
 from common.errors import ConfigError, DataError
-from common.huggingface.base_folder import resolve_base
 from common.settings.node import Node, NodeData
 from common.settings.reader import read_toml
 from common.settings.recipe import Base
@@ -79,7 +78,7 @@ def _check_data(file: Path, base: str | None, encoding: str, console: Console) -
     found = survey_file(file, encoding)
     layout = recognise(found)
     if base is not None and layout is not None:
-        layout = for_base(layout, resolve_base(base_path(base)))
+        layout = for_base(layout, base_path(base))
     show_data(file, found, layout, console)
     advice = list(settings_for(found, layout))
     if base is None or layout is None:

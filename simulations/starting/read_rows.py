@@ -68,7 +68,7 @@ def read_for(file: Path, layout: Layout, base: str, encoding: str) -> FoundRows:
         DataError, ModelError: a run could not use them.
     """
     path = base_path(base)
-    layout = for_base(layout, resolve_base(path))
+    layout = for_base(layout, path)
     head = _head(path, layout)
     data = NodeData(path=str(file), labels=layout.labels, encoding=encoding, skip_bad_rows=True, **layout.settings)
     checked = check_rows(Node(name="node", rank=1, base=Base(path, "auto", head=head), data=data))

@@ -49,7 +49,7 @@ def test_found_B10_a_model_without_encoder_and_decoder_is_none_for_seq2seq(kind)
 
 
 def test_found_B10_a_checkpoint_without_its_output_layer_is_refused(tmp_path):
-    folder = written("mt5", tmp_path / "base", AutoModel, **_T5, tie_word_embeddings=False)
+    folder = written("bart", tmp_path / "base", AutoModel, **_BART, tie_word_embeddings=False)
     with pytest.raises(ModelError, match=r"lacks the weights of lm_head; it is not an encoder with a decoder that"):
         loaded(folder, "seq2seq")
 
