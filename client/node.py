@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from client.data.batches import Batch
 from client.data.files.source import open_rows
 from client.data.reading_progress import watching
 from client.data.rows import Chunk, Row, in_chunks
 from client.model.base_model import BaseModel, load_base
+from client.model.languages import with_languages
 from client.model.lora import Lora
 from client.model.targets import find_targets
 from client.objectives.examples import Examples, count_predictions, encode_pieces, eval_batches, split_held_out
@@ -26,7 +28,7 @@ from common.huggingface.fingerprint_parts import folder_parts, settings_parts
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.settings.node import Node
-from common.settings.tasks import shared_settings
+from common.settings.tasks import TASKS, shared_settings
 
 _THREAD = threading.local()
 _TOKENIZING = threading.Lock()
@@ -102,7 +104,7 @@ def _check_ids(examples: Examples, base: BaseModel, file: Path) -> None:
     rows = base.model.get_input_embeddings().weight.shape[0]
     if len(base.tokenizer) <= rows:
         return
-    last = max((int(batch.input_ids.max()) for batch in eval_batches(examples, 64)), default=0)
+    last = max((max(map(int, _largest(batch))) for batch in eval_batches(examples, 64)), default=0)
     if last >= rows:
         raise DataError(
             f"{file} contains the token {base.tokenizer.convert_ids_to_tokens(last)!r} ({last}), for which the "
@@ -110,10 +112,23 @@ def _check_ids(examples: Examples, base: BaseModel, file: Path) -> None:
         )
 
 
+def _largest(batch: Batch) -> tuple[Tensor, ...]:
+    """Return the largest id of what is read, and of targets that are tokens."""
+    tokens = batch.targets.ndim > 1 and not batch.targets.is_floating_point()
+    return (batch.input_ids.max(), batch.targets.max()) if tokens else (batch.input_ids.max(),)
+
+
 def load_node_base(node: Node) -> BaseModel:
-    """Load the node's base model, once per process; its tokenizer has the node's chat template, if that names one."""
+    """Load the node's base model, once per process; its tokenizer has the node's chat template and languages, if any.
+
+    Raises:
+        ModelError: as `load_base`.
+        ConfigError: as `with_languages`.
+    """
     own, data = node.base, node.data
     base = load_base(own.path, data.task, data.labels, own.dtype, own.device, own.head)
+    if TASKS[data.task].seq2seq:
+        base = with_languages(base, data.src_lang, data.tgt_lang)
     return base if data.chat_template is None else _with_template(base, data.chat_template)
 
 

@@ -167,7 +167,7 @@ def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple
 def _needed_columns(columns: Sequence[str], recipe: Recipe) -> frozenset[str | None]:
     """Return the columns that a node needs and the column that names its owner, without all others."""
     keys, layout = TASKS[recipe.data.task].columns, None
-    if "messages" in keys:
+    if "completion" in keys:
         layout = find_layout(recipe.data, columns)
     named = {getattr(recipe.data, key) for key in keys}
     return frozenset({*named, *(layout.all_columns if layout else ()), recipe.clients.column})

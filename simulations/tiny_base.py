@@ -8,7 +8,13 @@ from typing import Any
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    PreTrainedTokenizerFast,
+)
 
 from common.errors import ConfigError, nearest
 from simulations.cache import build_once
@@ -54,32 +60,46 @@ _DEBERTA_V3 = {
     "position_biased_input": False,
     "type_vocab_size": 0,
 }
+_GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": _LONGEST}
+_T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+_BART = {
+    "d_model": 32,
+    "max_position_embeddings": _LONGEST,
+    "decoder_start_token_id": 3,
+    "forced_eos_token_id": 3,
+    **{f"{side}_layers": 2 for side in ("encoder", "decoder")},
+    **{f"{side}_ffn_dim": 64 for side in ("encoder", "decoder")},
+    **{f"{side}_attention_heads": 4 for side in ("encoder", "decoder")},
+}
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """A kind of base: its configuration, and the tokens around a text (`$A`)."""
+    """A kind of base: its configuration, Transformers' class, and the tokens around a text (`$A`)."""
 
     model_type: str
     settings: Mapping[str, Any]
-    decoder: bool
+    auto: Any
     frame: tuple[str, ...]
 
 
 _KINDS = {
-    "bert": _Kind("bert", _SIZES, False, ("<cls>", "$A", "<sep>")),
-    "roberta": _Kind("roberta", _SIZES, False, ("<cls>", "$A", "<sep>")),
-    "deberta": _Kind("deberta-v2", _SIZES | _DEBERTA_V3, False, ("<cls>", "$A", "<sep>")),
-    "gpt2": _Kind("gpt2", {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": _LONGEST}, True, ("$A",)),
-    "llama": _Kind("llama", _SIZES | {"num_key_value_heads": 2}, True, ("<bos>", "$A")),
+    "bert": _Kind("bert", _SIZES, AutoModel, ("<cls>", "$A", "<sep>")),
+    "roberta": _Kind("roberta", _SIZES, AutoModel, ("<cls>", "$A", "<sep>")),
+    "deberta": _Kind("deberta-v2", _SIZES | _DEBERTA_V3, AutoModel, ("<cls>", "$A", "<sep>")),
+    "gpt2": _Kind("gpt2", _GPT2, AutoModelForCausalLM, ("$A",)),
+    "llama": _Kind("llama", _SIZES | {"num_key_value_heads": 2}, AutoModelForCausalLM, ("<bos>", "$A")),
+    "t5": _Kind("t5", _T5, AutoModelForSeq2SeqLM, ("$A", "<eos>")),
+    "bart": _Kind("bart", _BART, AutoModelForSeq2SeqLM, ("<bos>", "$A", "<eos>")),
 }
 
 
 def tiny_base(kind: str) -> Path:
-    """Return a Hugging Face folder, 2 layers, width 32: `bert`, `roberta`, `deberta` (v2) encoders, `gpt2` or `llama`.
+    """Return a Hugging Face folder, 2 layers, width 32, of encoders, decoders, or both.
 
-    Equal versions of torch and transformers give equal weights. Encoders have no head, decoders have their language
-    model head and a chat template. The folder is made once and cached.
+    `bert`, `roberta` and `deberta` (v2) are encoders, `gpt2` and `llama` decoders, `t5` and `bart` both. Equal versions
+    of torch and transformers give equal weights. Encoders have no head, the others have their language model head,
+    decoders also a chat template. The folder is made once and cached.
 
     Raises:
         ConfigError: there is no such kind.
@@ -91,11 +111,10 @@ def tiny_base(kind: str) -> Path:
 
 
 def _save(kind: _Kind, folder: Path) -> None:
-    config = AutoConfig.for_model(kind.model_type, **_COMMON, **kind.settings)
+    config = AutoConfig.for_model(kind.model_type, **{**_COMMON, **kind.settings})
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(_SEED)
-        automatic: Any = AutoModelForCausalLM if kind.decoder else AutoModel  # Any: its methods are not typed
-        model = automatic.from_config(config)
+        model = kind.auto.from_config(config)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model.save_pretrained(folder)
     _tokenizer(kind).save_pretrained(folder)
@@ -112,7 +131,7 @@ def _tokenizer(kind: _Kind) -> Any:
         tokenizer_object=tokenizer,
         model_max_length=_LONGEST,
         model_input_names=["input_ids", "attention_mask"],
-        chat_template=_CHAT if kind.decoder else None,
+        chat_template=_CHAT if kind.auto is AutoModelForCausalLM else None,
         **_SPECIAL,
     )
 

@@ -11,6 +11,7 @@ from client.checking.base_facts import base_facts
 from client.checking.checked import TRAINED, Checked
 from client.checking.label_counts import shortened
 from client.checking.lengths import CUT, Spread, count_longer, limit_for, spread
+from client.checking.repeats import examples_of
 from client.checking.row_text import has_colour, legend, row_lines
 from client.checking.seen_rows import see
 from client.objectives.examples import Examples, count_predictions
@@ -79,8 +80,13 @@ def _groups(checked: Checked) -> Table:
 
 
 def _numbers(groups: Sequence[Examples]) -> tuple[str, ...]:
-    counts = [(len(rows), int(sum(rows.lengths)), rows.truncated, count_predictions(rows)) for rows in groups]
+    counts = [(len(rows), _tokens(rows), rows.truncated, count_predictions(rows)) for rows in groups]
     return tuple(f"{sum(column):,}" for column in zip(*counts, strict=True))
+
+
+def _tokens(rows: Examples) -> int:
+    """Return the tokens of all rows, of a row with several parts those of each."""
+    return sum(len(part) for row in rows.rows for _, part in examples_of(row))
 
 
 def _findings(checked: Checked) -> Iterator[Text]:
@@ -133,7 +139,7 @@ def _rows(checked: Checked, colour: bool) -> Iterator[Text]:
     rows = group.rows
     lengths = [len(row) for row in rows]
     places = sorted({*range(min(2, len(rows))), lengths.index(max(lengths))})
-    how = legend(colour) if TASKS[checked.node.data.task].causal else Text("the target is the label")
+    how = legend(colour) if TASKS[checked.node.data.task].generates else Text("the target is the label")
     yield Text.assemble(f"rows {name}: ", how) if name == TRAINED else Text.assemble(f"rows of {name}: ", how)
     for place in places:
         for line in row_lines(see(place + 1, rows[place], checked.node.data.labels, checked.base.tokenizer), colour):

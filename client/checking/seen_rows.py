@@ -56,9 +56,13 @@ def see(number: int, row: Any, labels: Sequence[str], tokenizer: PreTrainedToken
     return SeenRow(number, seen, _target(parts[0][1], labels, tokenizer))
 
 
+_WRITTEN = "target"
+"""The part of a row that is written: all of its tokens carry loss, also the first."""
+
+
 def _target(part: Example, labels: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> str | None:
     """Return what a row is to give, if that is none of its own tokens: labels, numbers, or a text."""
-    if _of_tokens(part) is not None:
+    if _of_tokens("", part) is not None:
         return None
     value = np.asarray(part.targets)
     if value.dtype.kind in "iu" and labels and value.ndim == 0:
@@ -70,16 +74,16 @@ def _target(part: Example, labels: Sequence[str], tokenizer: PreTrainedTokenizer
     return str(value.tolist())
 
 
-def _of_tokens(part: Example) -> np.ndarray[Any, Any] | None:
-    """Return which of the tokens carry loss, which the first never does; None if the targets are no tokens."""
+def _of_tokens(name: str, part: Example) -> np.ndarray[Any, Any] | None:
+    """Return which of the tokens carry loss; None if the targets are no tokens. The first of what is read has none."""
     targets = part.targets
     if not isinstance(targets, np.ndarray) or targets.shape != part.ids.shape or targets.dtype.kind != "i":
         return None
-    return np.concatenate([[False], targets[1:] != IGNORE])
+    return np.concatenate([[name == _WRITTEN], targets[1:] != IGNORE])
 
 
 def _seen(name: str, part: Example, tokenizer: PreTrainedTokenizerBase) -> Seen:
-    marks = _of_tokens(part)
+    marks = _of_tokens(name, part)
     learned = np.zeros(len(part), np.bool_) if marks is None else marks
     ids, flags, count = part.ids.tolist(), learned.tolist(), len(part)
     if count <= 2 * _ENDS:

@@ -1,18 +1,23 @@
 """The task and the columns that a file of rows suggests, by the names and values of its columns."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from client.columns.survey import Column, Survey
 from client.data.labels import label_names
-from common.settings.tasks import RowSettings
+from common.errors import ModelError
+from common.huggingface.base_folder import read_json, resolve_base
+from common.settings.tasks import TASKS, RowSettings
 
 _TEXTS = ("text", "sentence", "body", "content", "review", "message", "document", "utterance", "query", "question")
 _LABELS = ("label", "labels", "class", "category", "target", "intent", "sentiment", "topic", "queue", "tag")
-_PROMPTS = ("prompt", "instruction", "question", "input", "query", "source")
-_ANSWERS = ("completion", "response", "output", "answer", "answers", "target", "summary")
+_PROMPTS = (
+    *("prompt", "instruction", "question", "input", "query", "source"),
+    *("document", "article", "dialogue"),
+)
+_ANSWERS = ("completion", "response", "output", "answer", "answers", "target", "summary", "highlights")
 _SURE = ("completion", "response", "output")
 """Names of answers, however few different ones there are."""
 _OWNERS = ("client", "owner", "site", "hospital", "node", "institute", "organisation", "organization", "branch")
@@ -57,6 +62,20 @@ def recognise(found: Survey, label: str | None = None) -> Layout | None:
     return next((layout for read in (_chat, _pairs, _answers, _labelled, _texts) if (layout := read(found))), None)
 
 
+def for_base(layout: Layout, base: str) -> Layout:
+    """Return the layout; for a base with an encoder and a decoder, prompts and answers are a text to read and one to
+    write.
+    """
+    try:
+        config = read_json(resolve_base(base) / "config.json")
+    except ModelError:
+        return layout  # Whoever loads the base says what is wrong.
+    pairs = TASKS[layout.task].causal and layout.columns.keys() == {"prompt", "completion"}
+    if not (pairs and isinstance(config, dict) and config.get("is_encoder_decoder")):
+        return layout
+    return replace(layout, task="seq2seq", why=f"{layout.why}, and the base has an encoder and a decoder")
+
+
 def owner_column(found: Survey) -> str | None:
     """Return the column that names the owner of each row, if one has such a name and at least two values."""
     name = _named(found, _OWNERS, ("text", "number"))
@@ -79,6 +98,8 @@ def _pairs(found: Survey) -> Layout | None:
 
 def _answers(found: Survey) -> Layout | None:
     prompt, answer = _named(found, _PROMPTS), _named(found, _ANSWERS)
+    if not prompt and answer == "summary":
+        prompt = _named(found, ("text",))
     if not (prompt and answer) or (answer.lower() not in _SURE and _is_label(found.column(answer), found.rows)):
         return None
     return Layout("causal-lm", {"prompt": prompt, "completion": answer}, why=f"{answer!r} answers {prompt!r}")

@@ -29,6 +29,11 @@ class Instruction:
         return "\n\n".join([*parts, "### Response:\n"])
 
     @property
+    def plain(self) -> str:
+        """The text that an encoder reads: a system's words, instruction and inputs, with blank lines between."""
+        return "\n\n".join(filter(None, (self.system, self.asked, *self.inputs)))
+
+    @property
     def messages(self) -> tuple[Mapping[str, str], ...]:
         """The turns before the answer: instruction and inputs with blank lines between."""
         system = [{"role": "system", "content": self.system}] if self.system else []

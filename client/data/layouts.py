@@ -57,10 +57,26 @@ KNOWN: tuple[Layout, ...] = (
 )
 """Layouts that are known by their columns; the first that fits is taken."""
 
+PAIRS: tuple[Layout, ...] = (
+    Layout("pair", ("source", "target")),
+    Layout("pair", ("document", "summary")),  # XSum
+    Layout("pair", ("article", "highlights")),  # CNN and Daily Mail
+    Layout("pair", ("dialogue", "summary")),  # SAMSum
+    Layout("pair", ("text", "summary")),
+)
+"""Layouts of two texts, of which an encoder reads one and a decoder writes the other; after KNOWN's instructions."""
+
 
 def find_layout(data: RowSettings, columns: Collection[str]) -> Layout | None:
     """Return the layout of a file with these columns; None if there is none."""
-    return next((each for each in (*_named(data), *KNOWN) if all(name in columns for name in each.columns)), None)
+    layouts = two_texts(data) if TASKS[data.task].seq2seq else (*_named(data), *KNOWN)
+    return next((each for each in layouts if all(name in columns for name in each.columns)), None)
+
+
+def two_texts(data: RowSettings) -> tuple[Layout, ...]:
+    """Return the layouts that have a text to read and one to write."""
+    known = (each for each in KNOWN if each.kind == "instruction")
+    return Layout("pair", (data.prompt, data.completion)), *known, *PAIRS
 
 
 def answers_layout(data: RowSettings) -> Layout:
@@ -101,4 +117,13 @@ def unread(read: Collection[str], columns: Collection[str]) -> Iterator[tuple[st
 
 def known_layouts() -> str:
     """Return the known layouts for a message."""
-    return "; ".join(" and ".join(map(repr, layout.columns)) for layout in KNOWN)
+    return _spell(KNOWN)
+
+
+def known_pairs() -> str:
+    """Return those of two texts."""
+    return _spell([*(each for each in KNOWN if each.kind == "instruction"), *PAIRS])
+
+
+def _spell(layouts: Sequence[Layout]) -> str:
+    return "; ".join(" and ".join(map(repr, layout.columns)) for layout in layouts)

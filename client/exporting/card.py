@@ -14,6 +14,7 @@ from client.exporting.card_facts import Written, read_facts
 from client.exporting.gguf_file import FILE
 from client.exporting.request import Request
 from client.finished.run import Trained
+from client.model.base_model import AUTO_MODELS
 from common.atomic_files import write_file
 from common.errors import printable
 from common.settings.tasks import TASKS
@@ -21,6 +22,11 @@ from common.settings.tasks import TASKS
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What `vllm serve --max-lora-rank` takes (vllm/config/lora.py), but for 1."""
 
+_PIPELINES = {
+    "SEQ_CLS": "text-classification",
+    "CAUSAL_LM": "text-generation",
+    "SEQ_2_SEQ_LM": "text2text-generation",
+}
 _LIBRARIES = {"peft": "peft", "gguf": "gguf", "merged": "transformers"}
 _MARKDOWN = re.compile(r"[!#$&*+.:<>@\[\\\]^_`{|}~]")
 """Punctuation that means something inside a line, links without brackets included; a backslash makes it plain text
@@ -48,6 +54,7 @@ def write_card(folder: Path, run: Path, trained: Trained, base: str, written: Wr
             base=base,
             data=trained.node.data,
             causal=TASKS[trained.node.data.task].causal,
+            model=AUTO_MODELS[TASKS[trained.node.data.task].peft].__name__,
             head=[module.name for module in trained.base.head],
             pad=getattr(trained.base.model.config, "pad_token_id", None),
             written=written,
@@ -65,7 +72,7 @@ def _front_matter(trained: Trained, base: str, request: Request) -> str:
     data = ModelCardData(
         base_model=base if on_hub else None,
         library_name=_LIBRARIES[request.form],
-        pipeline_tag="text-generation" if TASKS[trained.node.data.task].causal else "text-classification",
+        pipeline_tag=_PIPELINES[TASKS[trained.node.data.task].peft],
         tags=["lora", "federated-learning", "fedlora"],
     )
     return str(data.to_yaml())

@@ -11,6 +11,7 @@ from client.exporting.gguf_layout import Heads, architecture_of, to_layout
 from client.finished.run import Trained
 from common.adapters.adapter import Adapter, Factors
 from common.errors import ConfigError, ModelError
+from common.settings.tasks import TASKS
 
 FILE = "adapter.gguf"
 
@@ -20,10 +21,15 @@ def check_gguf(trained: Trained) -> None:
 
     Raises:
         ConfigError: the package that writes such files is not installed.
-        ModelError: the base is of another architecture, or a module is an embedding or a new head.
+        ModelError: the base has an encoder or is of another architecture, or a module is an embedding or a new head.
     """
     if find_spec("gguf") is None:
         raise ConfigError("--format gguf needs the package gguf; run: pip install 'fedlora[gguf]'")
+    if TASKS[trained.base.task].seq2seq:
+        raise ModelError(
+            f"--format gguf: {trained.base.folder} is an encoder with a decoder, and llama.cpp takes adapters of "
+            "decoders alone; export with --format peft or merged"
+        )
     heads = {module.name for module in trained.base.head}
     for name in trained.adapter:
         if name in heads:

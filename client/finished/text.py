@@ -14,14 +14,28 @@ from client.data.instructions import Instruction
 from client.data.layouts import Layout
 from client.data.tokens import prompt_ids
 from client.finished.run import Trained, learned_layout, load_run
+from client.model.base_model import BaseModel
+from client.model.forward import decoder_inputs
 from client.model.lora import frozen_lane
+from client.objectives.source_target import Side
 from common.adapters.adapter import Adapter
 from common.errors import ConfigError, ModelError
 from common.settings.tasks import TASKS
 
+_GREEDY = {
+    "num_beams": 1,
+    "min_length": 0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "repetition_penalty": 1.0,
+}
+"""What the settings of a summariser or translator would change of a greedy choice."""
+
 
 def generate(run: Path, prompt: str, tokens: int, raw: bool = False) -> str:
     """Continue the prompt with the trained model, greedily, up to this many tokens.
+
+    An encoder with a decoder reads the prompt, and writes a text of its own.
 
     A run that has learned chats reads the prompt as a user's turn, in the chat template, and writes the reply; one that
     has learned instructions reads it as one, in the chat template or in Alpaca's text.
@@ -33,18 +47,22 @@ def generate(run: Path, prompt: str, tokens: int, raw: bool = False) -> str:
         raw: continue the bare prompt in any case.
 
     Raises:
-        ConfigError: the run's model is no causal language model, or the prompt is empty or too long.
+        ConfigError: the run's model writes no text, or the prompt is empty or too long.
         DataError: the chat template rejects the prompt.
     """
     trained = load_run(run)
     task = trained.node.data.task
-    if not TASKS[task].causal:
-        known = " or ".join(f'"{name}"' for name, each in TASKS.items() if each.causal)
+    if not TASKS[task].generates:
+        known = " or ".join(f'"{name}"' for name, each in TASKS.items() if each.generates)
         raise ConfigError(f"{run} was trained for {task}; generate needs [data] task = {known}")
     if not prompt:
         raise ConfigError("--prompt is empty; give the text to continue")
-    ids = _given(trained, prompt, None if raw else learned_layout(run))
-    _check_room(len(ids), tokens, trained.base.positions)
+    if TASKS[task].seq2seq:
+        ids = Side.of(trained.base.tokenizer, written=False).read(prompt)
+        _check_sides(len(ids), tokens + _begin(trained.base).shape[1], trained.base.positions)
+    else:
+        ids = _given(trained, prompt, None if raw else learned_layout(run))
+        _check_room(len(ids), tokens, trained.base.positions)
     return continue_text(trained, trained.adapter, ids, tokens)
 
 
@@ -61,13 +79,20 @@ def _given(trained: Trained, prompt: str, layout: Layout | None) -> list[int]:
 def continue_text(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens: int) -> str:
     """Continue these token ids with the base plus this adapter, greedily, up to this many tokens.
 
+    For an encoder with a decoder, they are what is read, and the text is what is written.
+
     Raises:
         ModelError: Transformers cannot generate with this model.
     """
     skeleton, lora = trained.attach()
     lora.lanes = [frozen_lane(adapter, skeleton.device)]
     given, tokenizer = torch.tensor([list(ids)], device=skeleton.device), trained.base.tokenizer
-    asked = {"max_new_tokens": tokens, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+    asked: dict[str, Any] = {"max_new_tokens": tokens, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
+    begun = len(ids)
+    if TASKS[skeleton.task].seq2seq:
+        begin = _begin(skeleton)
+        asked |= {"decoder_input_ids": begin, "decoder_start_token_id": int(begin[0, 0]), **_GREEDY}
+        begun = begin.shape[1]
     try:
         output = _generate(skeleton.model, given, asked)
     except (ValueError, RuntimeError, AttributeError, TypeError, IndexError, NotImplementedError) as error:
@@ -77,7 +102,17 @@ def continue_text(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens
         ) from error
     finally:
         lora.lanes = ()
-    return str(tokenizer.decode(output[0, len(ids) :], skip_special_tokens=True))
+    return str(tokenizer.decode(output[0, begun:], skip_special_tokens=True))
+
+
+def _begin(base: BaseModel) -> Tensor:
+    """Return the ids (1, p) before the first token of a text that a decoder writes, as training had them."""
+    side = Side.of(base.tokenizer, written=True)
+    marks = torch.tensor([[*side.beginning, *side.end] or [0]], device=base.device)
+    given = decoder_inputs(base.model, marks)
+    if "decoder_input_ids" in given:
+        return given["decoder_input_ids"][:, : len(side.beginning) + 1]
+    return torch.tensor([[base.model.config.decoder_start_token_id, *side.beginning]], device=base.device)
 
 
 def _generate(model: Any, given: Tensor, asked: Mapping[str, Any]) -> Tensor:
@@ -87,6 +122,12 @@ def _generate(model: Any, given: Tensor, asked: Mapping[str, Any]) -> Tensor:
     except ValueError:  # The cache of Transformers needs a layer with attention that is not linear.
         output = model.generate(given, attention_mask=mask, use_cache=False, **asked)
     return output
+
+
+def _check_sides(read: int, written: int, positions: int | None) -> None:
+    if positions and max(read, written) > positions:
+        what, value = ("--prompt", read) if read > positions else ("--tokens", written)
+        raise ConfigError(f"{what} comes to {value} tokens, beyond the model's {positions} positions; shorten it")
 
 
 def _check_room(given: int, tokens: int, positions: int | None) -> None:

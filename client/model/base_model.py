@@ -3,7 +3,7 @@
 import copy
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+)
 from transformers.utils import logging as transformers_logging
 
 from client.data.tokens import padding_id
@@ -27,7 +34,11 @@ from common.log_format import event
 from common.settings.tasks import TASKS
 from common.settings.types import Dtype, Head
 
-AUTO_MODELS: Mapping[str, Any] = {"SEQ_CLS": AutoModelForSequenceClassification, "CAUSAL_LM": AutoModelForCausalLM}
+AUTO_MODELS: Mapping[str, Any] = {
+    "SEQ_CLS": AutoModelForSequenceClassification,
+    "CAUSAL_LM": AutoModelForCausalLM,
+    "SEQ_2_SEQ_LM": AutoModelForSeq2SeqLM,
+}
 """Transformers' class for each of PEFT's kinds of models."""
 
 log = logging.getLogger(__name__)
@@ -36,6 +47,11 @@ _NO_ADAPTER = "\0"
 """A subfolder that no file system has: there Transformers looks for an adapter, to load it unasked."""
 _ADDED = frozenset(("<|endoftext|>", "<unk>", "<s>", "</s>"))
 """Tokens that Transformers adds to a tokenizer from a GGUF file that lacks them; a row that names one is refused."""
+_NOISE = ("dropout", "layerdrop", "jitter_noise")
+"""Parts of the names of settings by which a model in training mode leaves out inputs or layers, or disturbs routes."""
+_SCALES = "moe_token_dropout"
+"""Setting of NLLB-MoE that also scales the outputs of experts where nothing is left out, so it stays."""
+_LONGEST = ("max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings")
 _LOADING = threading.Lock()
 
 
@@ -66,19 +82,25 @@ class BaseModel:
 
     @property
     def positions(self) -> int | None:
-        """Longest row in tokens; None where positions are relative."""
-        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if positions is None or positions <= 0:  # XLNet has -1
-            return None
-        table = getattr(getattr(self.model.base_model, "embeddings", None), "position_embeddings", None)
-        offset = table.padding_idx if isinstance(table, nn.Embedding) else None
-        return int(positions) if offset is None else int(positions) - offset - 1
+        """Longest row in tokens, of an encoder with a decoder that fits both; None where positions are relative."""
+        model, config = self.model, self.model.config
+        sides = [(getattr(model, side, model), getattr(config, side, None)) for side in ("encoder", "decoder")]
+        parts = [(model, config.get_text_config()), *(side for side in sides if isinstance(side[1], PretrainedConfig))]
+        return min((found for part in parts for found in _positions(*part)), default=None)
 
     def skeleton(self) -> "BaseModel":
         """Return the same tensors under new module objects, so that each thread can attach its own adapters."""
         held = (*self.model.parameters(), *self.model.buffers(), *shared_parts(self.model))
         shared = {id(each): each for each in held}
         return replace(self, model=copy.deepcopy(self.model, shared))
+
+
+def _positions(model: Any, config: Any) -> Iterator[int]:
+    for positions in (getattr(config, key, None) for key in _LONGEST):
+        if positions is not None and positions > 0:  # XLNet has -1
+            table = getattr(getattr(model.base_model, "embeddings", None), "position_embeddings", None)
+            offset = table.padding_idx if isinstance(table, nn.Embedding) else None
+            yield int(positions) if offset is None else int(positions) - offset - 1
 
 
 def load_base(
@@ -124,8 +146,8 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], precision: Precision
         raise ModelError(f"{folder} has no vocabulary; write the tokenizer there with save_pretrained()")
     _check_ids(folder, model, tokenizer)
     head, replaced = new_modules(folder, model, lacking, replaces)
-    if TASKS[task].causal:
-        _check_causal(folder, model, head)
+    if TASKS[task].generates:
+        _check_language_model(folder, model, head, task)
     initialise(model, head)
     to_evaluation(model.requires_grad_(False))
     placed = model if precision.kind else model.to(device)  # bitsandbytes loses its scales on the way
@@ -143,9 +165,7 @@ def _load_model(
 ) -> tuple[Any, Lacking]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _check_kind(folder, config, task)
-    for key, value in config.to_dict().items():
-        if ("dropout" in key or key.endswith("pdrop")) and isinstance(value, float):
-            setattr(config, key, 0.0)  # A frozen base sees every input; only A's inputs may be dropped.
+    _switch_off_noise(config)
     if TASKS[task].labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
@@ -176,13 +196,27 @@ def _without_data(auto: Any, config: Any) -> nn.Module:
     return model
 
 
+def _switch_off_noise(config: Any) -> None:
+    """Set dropout of all kinds to 0, in all parts: a frozen base sees every input; only A's inputs may be dropped."""
+    for key, value in vars(config).items():
+        if isinstance(value, PretrainedConfig):
+            _switch_off_noise(value)
+        elif isinstance(value, float) and key != _SCALES and (any(n in key for n in _NOISE) or key.endswith("pdrop")):
+            setattr(config, key, 0.0)
+
+
 def _check_kind(folder: Path, config: Any, task: str) -> None:
-    """Check that Transformers has a class for the task, and that a language model has no encoder."""
+    """Check that Transformers has a class for the task, and that a base has an encoder beside its decoder or none."""
     kind, auto = config.model_type, AUTO_MODELS[TASKS[task].peft]
     if TASKS[task].causal and config.is_encoder_decoder:
         raise ModelError(
-            f"{folder} is a {kind} model, and encoder-decoder models are not supported for task = {task!r}; give a "
-            "decoder such as GPT-2 or Llama"
+            f"{folder} is a {kind} model, an encoder with a decoder, and task = {task!r} is for decoders alone; set "
+            "task = 'seq2seq' (in a recipe: [data] task), or give a decoder such as GPT-2 or Llama"
+        )
+    if TASKS[task].seq2seq and not config.is_encoder_decoder:
+        raise ModelError(
+            f"{folder} is a {kind} model, and task = {task!r} is for an encoder with a decoder, such as T5 or BART; "
+            "give one, or for a decoder such as GPT-2 or Llama set task = 'causal-lm' (in a recipe: [data] task)"
         )
     if type(config) not in auto._model_mapping:
         raise ModelError(
@@ -201,9 +235,12 @@ def _check_ids(folder: Path, model: Any, tokenizer: Any) -> None:
         )
 
 
-def _check_causal(folder: Path, model: nn.Module, head: tuple[HeadModule, ...]) -> None:
+def _check_language_model(folder: Path, model: nn.Module, head: tuple[HeadModule, ...], task: str) -> None:
     attention = {getattr(module, "is_causal", None) for module in model.modules()}
-    sees_all = False in attention and True not in attention
+    sees_all = False in attention and True not in attention and TASKS[task].causal
     if head or sees_all:
         fault = f"lacks the weights of {head[0].name}" if head else "sees the tokens that it has to predict"
-        raise ModelError(f"{folder} {fault}; it is not a causal language model: give a decoder such as GPT-2 or Llama")
+        what = "a causal language model: give a decoder such as GPT-2 or Llama"
+        if TASKS[task].seq2seq:
+            what = "an encoder with a decoder that writes text: give one such as T5 or BART, with its output layer"
+        raise ModelError(f"{folder} {fault}; it is not {what}")

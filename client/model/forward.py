@@ -12,7 +12,9 @@ from common.settings.tasks import TASKS
 
 
 def forward(base: BaseModel, batch: Batch, places: Tensor | None = None) -> Tensor:
-    """Return logits (r, C) for classification, (r, t, V) for a causal language model; autocast if the base is 16-bit.
+    """Return logits (r, C) for classification, (r, t, V) for a language model; autocast if the base is 16-bit.
+
+    Those of an encoder with a decoder are at the positions of the targets (r, t), which its decoder reads shifted.
 
     Args:
         base: the model.
@@ -20,8 +22,10 @@ def forward(base: BaseModel, batch: Batch, places: Tensor | None = None) -> Tens
         places: (p,), positions of a causal language model, which returns only the logits (r, p, V) there.
     """
     dtype, settings = base.model.dtype, dict[str, Any]()
-    if TASKS[base.task].causal:
+    if TASKS[base.task].generates:
         settings["use_cache"] = False
+    if TASKS[base.task].seq2seq:
+        settings |= decoder_inputs(base.model, batch.targets)
     few = places is not None and "logits_to_keep" in inspect.signature(base.model.forward).parameters
     if few:
         settings["logits_to_keep"] = places  # V is large: most of the memory of a step is logits
@@ -29,3 +33,11 @@ def forward(base: BaseModel, batch: Batch, places: Tensor | None = None) -> Tens
     with torch.autocast(base.device.type, dtype, enabled=dtype != torch.float32):
         logits: Tensor = base.model(input_ids=ids, attention_mask=mask, **settings).logits
     return logits if few or places is None else logits[:, places]
+
+
+def decoder_inputs(model: Any, targets: Tensor) -> dict[str, Tensor]:
+    """Return what makes a decoder read targets (n, t) shifted by one, as Transformers does it for its own loss."""
+    if not hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        return {"labels": targets}
+    # A copy: FSMT writes into what it is given.
+    return {"decoder_input_ids": model.prepare_decoder_input_ids_from_labels(targets.clone())}

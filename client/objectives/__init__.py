@@ -4,12 +4,14 @@ from client.objectives.base import Objective
 from client.objectives.causal_lm import CausalLM
 from client.objectives.classification import Classification
 from client.objectives.preference import Preference
+from client.objectives.seq2seq import Seq2Seq
 from common.settings.node import NodeData
 
 OBJECTIVES: dict[str, type[Objective]] = {
     "classification": Classification,
     "causal-lm": CausalLM,
     "preference": Preference,
+    "seq2seq": Seq2Seq,
 }
 
 

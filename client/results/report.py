@@ -138,7 +138,7 @@ def _report(
         receipts=len(receipts),
         warnings=[] if update.signature else [_UNSIGNED.format(update.round)],
         skipped=len(node.train.found.skipped),
-        loss_unit="token" if TASKS[settings.data.task].causal else "row",
+        loss_unit="token" if TASKS[settings.data.task].generates else "row",
     )
 
 

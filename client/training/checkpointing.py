@@ -15,6 +15,9 @@ def checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
         yield
         return
     model.train()  # Transformers checkpoints only in training mode; all dropout of the base is switched off at loading.
+    for module in model.modules():
+        if hasattr(module, "moe_token_dropout"):
+            module.eval()  # NLLB-MoE's experts compute otherwise in training mode; the layers around them recompute.
     model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     try:
         yield

@@ -26,6 +26,7 @@ from common.settings.types import _STRICT, Count, Names, Positive
 
 Size = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
 Hash = Annotated[str, Field(min_length=1, max_length=256)]
+Word = Hash
 _HEADER = """\
 # What the nodes of a run train together. Written by `fedlora client --check NODE.toml --describe FILE` at a node;
 # [base] file in the server's file names it. A node whose own base, rows or labels give another fingerprint is refused.
@@ -56,7 +57,7 @@ class BaseFile:
         name: of the base model, for people and for the exported adapter.
         fingerprint: that a node must have: of base model, tokenizer, targets and task.
         targets: as [lora] targets, by which the modules were chosen.
-        task: of the rows, like `labels`, `max_length`, `beta` and `system`.
+        task: of the rows, like `labels`, `max_length`, `beta`, `system`, `src_lang` and `tgt_lang`.
         chat_template: SHA-256 of the text of that which nodes use in place of the tokenizer's own.
         modules: that are adapted, by name.
         base_hash: SHA-256 of the base model alone, by which a node that differs is told so; not in earlier files.
@@ -73,6 +74,8 @@ class BaseFile:
     beta: Positive | None = None
     chat_template: Hash | None = None
     system: Literal["fold"] | None = None
+    src_lang: Word | None = None
+    tgt_lang: Word | None = None
     modules: Annotated[dict[str, TargetModule], Field(min_length=1, max_length=MAX_MODULES)]
     base_hash: Hash | None = None
     tokenizer_hash: Hash | None = None

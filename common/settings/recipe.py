@@ -17,7 +17,7 @@ class Base:
     Args:
         path: a folder in Hugging Face's format, with safetensors; a `.gguf` file; `package:NAME/PATH` for one of these
             in an installed package; or `tiny:KIND`, random weights, with KIND `bert`, `roberta`, `deberta`,
-            `gpt2` or `llama`.
+            `gpt2`, `llama`, `t5` or `bart`.
         dtype: type of the base model's numbers in memory; `auto` is that of its checkpoint, and float32 on a device
             without units for it. `nf4` and `int8` hold linear layers in 4 or 8 bits, and need the extra `quantised`.
         device: `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:NUMBER`, or `mps`, an Apple GPU.

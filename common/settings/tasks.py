@@ -37,6 +37,16 @@ class Task:
         """The model is a causal language model, so it can continue a text."""
         return self.peft == "CAUSAL_LM"
 
+    @property
+    def seq2seq(self) -> bool:
+        """The model reads a text with its encoder, and writes another one with its decoder."""
+        return self.peft == "SEQ_2_SEQ_LM"
+
+    @property
+    def generates(self) -> bool:
+        """The model writes text."""
+        return self.causal or self.seq2seq
+
 
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
@@ -48,6 +58,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
             shared=("chat_template", "system"),
         ),
         "preference": Task("CAUSAL_LM", ("prompt", "chosen", "rejected"), shared=("beta", "chat_template", "system")),
+        "seq2seq": Task("SEQ_2_SEQ_LM", ("prompt", "completion"), perplexity=True, shared=("src_lang", "tgt_lang")),
     }
 )
 
@@ -73,7 +84,8 @@ class RowSettings:
     Args:
         task: `classification` (columns `text` and `label`); `causal-lm` (the first that the rows have: `messages`;
             `prompt` and `completion`; `text`; else a layout that is known by its columns, as Alpaca's or ShareGPT's);
-            or `preference`, DPO (`prompt`, `chosen` and `rejected`).
+            `preference`, DPO (`prompt`, `chosen` and `rejected`); or `seq2seq`, for a base with an encoder and a
+            decoder, as T5 or BART (`prompt`, which is read, and `completion`, which is written; else such a layout).
         text: column of the text.
         prompt: column of the prompt, which is not learned.
         completion: column of the text that is learned after a prompt.
@@ -84,8 +96,10 @@ class RowSettings:
         label: column of the class.
         chosen: column of the answer that is preferred; for `preference`.
         rejected: column of the answer that is not; for `preference`.
+        src_lang: language of what is read, as the tokenizer spells it; for `seq2seq`, if the tokenizer has languages.
+        tgt_lang: likewise of what is written.
         beta: how near preference training stays to its reference, arXiv 2305.18290, eq. 7; the larger, the nearer.
-        max_length: most tokens of a row; what is longer is cut.
+        max_length: most tokens of a row, under `seq2seq` of what is read and of what is written; what is longer is cut.
         encoding: of text files, by its name in Python, as `latin-1`; a byte order mark in a file decides before it.
         skip_bad_rows: rows that cannot be used are left out, counted and listed by reason; else the file is refused.
     """
@@ -100,6 +114,8 @@ class RowSettings:
     label: str = "label"
     chosen: Annotated[str, AddedLater(before="chosen")] = "chosen"
     rejected: Annotated[str, AddedLater(before="rejected")] = "rejected"
+    src_lang: Annotated[str | None, AddedLater(before=None)] = None
+    tgt_lang: Annotated[str | None, AddedLater(before=None)] = None
     beta: Annotated[Positive, AddedLater(before=0.1)] = 0.1
     max_length: Count = 128
     encoding: Annotated[str, AfterValidator(_encoding), AddedLater(before="utf-8")] = "utf-8"

@@ -30,6 +30,7 @@ _LINEAR = {
     "linear_conv_kernel_dim": 4,
 }
 _MIXERS = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_expand": 2, "mamba_d_state": 8}
+_SIGHT = _SIZES | {"num_hidden_layers": 1, "image_size": 16, "patch_size": 8}
 _STATES = {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 8, "conv_kernel": 4}
 
 DECODERS: Mapping[str, Config] = MappingProxyType(
@@ -81,7 +82,7 @@ DECODERS: Mapping[str, Config] = MappingProxyType(
         "gemma2": _HEADS | {"sliding_window": 64, "query_pre_attn_scalar": 8},
         "gemma3": {
             "text_config": _COMMON | _HEADS | {"sliding_window": 64, "query_pre_attn_scalar": 8},
-            "vision_config": _SIZES | {"num_hidden_layers": 1, "image_size": 16, "patch_size": 8},
+            "vision_config": _SIGHT,
             "mm_tokens_per_image": 4,
             **dict(zip(("boi_token_index", "eoi_token_index", "image_token_index"), range(500, 503), strict=True)),
         },
@@ -160,18 +161,79 @@ DECODERS: Mapping[str, Config] = MappingProxyType(
 )
 """Causal language models."""
 
+_T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
+_SIDES = {
+    "d_model": 32,
+    "decoder_start_token_id": 3,
+    **{f"{side}_layers": 2 for side in ("encoder", "decoder")},
+    **{f"{side}_ffn_dim": 64 for side in ("encoder", "decoder")},
+    **{f"{side}_attention_heads": 4 for side in ("encoder", "decoder")},
+}
+_BART = _SIDES | {"max_position_embeddings": POSITIONS}
+_SPEECH = {key: value for key, value in _BART.items() if key != "d_model"} | {"hidden_size": 32}
+_GEMMA = _COMMON | _HEADS | {"sliding_window": 64, "query_pre_attn_scalar": 8}
+
 PAIRS: Mapping[str, Config] = MappingProxyType(
     {
-        "t5": {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0},
-        "bart": {
-            "d_model": 32,
-            **{f"{side}_layers": 2 for side in ("encoder", "decoder")},
+        "t5": _T5,
+        "mt5": _T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        "umt5": _T5 | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        "longt5": _T5 | {"local_radius": 8},
+        "switch_transformers": _T5
+        | {
+            "num_experts": 4,
+            "expert_capacity": 512,
+            "num_decoder_layers": 2,
+            "num_sparse_encoder_layers": 1,
+            "num_sparse_decoder_layers": 1,
+        },
+        "bart": _BART,
+        "mbart": _BART,
+        "plbart": _BART,
+        "mvp": _BART,
+        "marian": _BART | {"decoder_start_token_id": 0},
+        "blenderbot": _BART,
+        "blenderbot-small": _BART,
+        "pegasus": _BART | {"decoder_start_token_id": 0},
+        "pegasus_x": _BART | {"decoder_start_token_id": 0, "block_size": 8, "num_global_tokens": 4},
+        "bigbird_pegasus": _BART | {"attention_type": "original_full"},
+        "led": _SIDES
+        | {
+            "attention_window": 8,
+            "max_encoder_position_embeddings": POSITIONS,
+            "max_decoder_position_embeddings": POSITIONS,
+        },
+        "m2m_100": _BART,
+        "nllb-moe": _BART
+        | {"num_experts": 4, "expert_capacity": 512, "encoder_sparse_step": 2, "decoder_sparse_step": 2},
+        "seamless_m4t": _SPEECH,
+        "seamless_m4t_v2": _SPEECH,
+        "prophetnet": {
+            "hidden_size": 32,
+            "decoder_start_token_id": 0,
+            "max_position_embeddings": POSITIONS,
+            **{f"num_{side}_layers": 2 for side in ("encoder", "decoder")},
+            **{f"num_{side}_attention_heads": 4 for side in ("encoder", "decoder")},
             **{f"{side}_ffn_dim": 64 for side in ("encoder", "decoder")},
-            **{f"{side}_attention_heads": 4 for side in ("encoder", "decoder")},
+        },
+        "fsmt": _BART
+        | {"langs": ["en", "de"], "src_vocab_size": VOCABULARY, "tgt_vocab_size": VOCABULARY, "init_std": 0.1},
+        "encoder-decoder": {
+            "encoder": {"model_type": "bert", **_COMMON, **_SIZES},
+            "decoder": {"model_type": "bert", **_COMMON, **_SIZES, "is_decoder": True, "add_cross_attention": True},
+            "decoder_start_token_id": 2,
+            "pad_token_id": 0,
+            "eos_token_id": 3,
+        },
+        "t5gemma": {"encoder": _GEMMA, "decoder": _GEMMA, **_COMMON},
+        "t5gemma2": {
+            "encoder": {"text_config": _GEMMA, "vision_config": _SIGHT, "mm_tokens_per_image": 4},
+            "decoder": _GEMMA,
+            **_COMMON,
         },
     }
 )
-"""Encoders with decoders, asked for as language models."""
+"""Encoders with decoders."""
 
 _ALBERT = _SIZES | {"embedding_size": 16}
 ENCODERS: Mapping[str, Config] = MappingProxyType(

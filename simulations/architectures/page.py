@@ -14,7 +14,7 @@ _INTRODUCTION = """\
 
 `python -m simulations.architectures --write` made this page, with Transformers {version}: for each type of a model, two
 clients of ranks 2 and 4 train `all-linear` on a tiny base with random weights, 2 rounds of 3 steps; the run is exported
-and merged, and a language model continues a text. `peft` and `merges` are yes if the logits of PEFT, or of the merged
+and merged, and a language model writes a text. `peft` and `merges` are yes if the logits of PEFT, or of the merged
 folder, are those of the run, and the update moves them at least a hundred times more. A no is told below, never left
 out. Weights of a real size are another matter: memory, kernels and numbers in 16 bits are not tried here.
 
@@ -35,7 +35,8 @@ which PEFT takes for the experts' own. Named on purpose, such a module is refuse
   number of labels. `head = "listed"` takes the labels as they are listed, as earlier releases did.
 - `lm_head` and `embed_tokens` are targets where they are named. Tied weights stay tied, in training and in PEFT: each
   has factors of its own. Such an update cannot be merged, since one tensor would have to be two: export it.
-- No code of a model's folder runs (`auto_map`), and encoder-decoder models are not supported yet.
+- An encoder with a decoder, as T5 or BART, learns `task = "seq2seq"`; those that also have a class for it classify.
+- No code of a model's folder runs (`auto_map`).
 
 ## The table
 

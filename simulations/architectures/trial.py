@@ -14,16 +14,17 @@ import tomli_w
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from client.data.batches import Batch
+from client.data.tokens import IGNORE
 from client.exporting.export import export
 from client.exporting.request import Request
 from client.finished.run import load_run, load_test_rows
 from client.finished.text import generate
 from client.model.base_model import AUTO_MODELS
-from client.model.forward import forward
+from client.model.forward import decoder_inputs, forward
 from client.model.lora import frozen_lane
 from client.objectives.examples import eval_batches
 from common.settings.tasks import TASKS
@@ -34,6 +35,8 @@ from simulations.tiny_base import tiny_base
 QUESTIONS = ("trains", "exports", "merges", "generates")
 TOLERANCE = 1e-4
 """Largest difference between logits that count as equal, of models whose logits are of the order of 1."""
+_TOKENIZERS = {"SEQ_CLS": "bert", "CAUSAL_LM": "llama", "SEQ_2_SEQ_LM": "t5"}
+"""Tiny bases whose tokenizers are taken."""
 _RECIPE = {
     "clients": {"count": 2, "ranks": [2, 4], "partition": "iid"},
     "train": {"rounds": 2, "steps": 3, "batch": 8, "lr": 0.02},
@@ -71,7 +74,8 @@ class Trial:
 
 def kinds() -> tuple[tuple[str, str], ...]:
     """Return each type of a model and its task."""
-    return (*((kind, "causal-lm") for kind in (*DECODERS, *PAIRS)), *((kind, "classification") for kind in ENCODERS))
+    tables = {"causal-lm": DECODERS, "seq2seq": PAIRS, "classification": ENCODERS}
+    return tuple((kind, task) for task, table in tables.items() for kind in table)
 
 
 def try_kind(kind: str, task: str, folder: Path, **recipe: Mapping[str, Any]) -> Trial:
@@ -86,7 +90,7 @@ def try_kind(kind: str, task: str, folder: Path, **recipe: Mapping[str, Any]) ->
             "generates": partial(_generate, run),
         }
         for question, use in uses.items():
-            unasked = question == "generates" and not TASKS[task].causal
+            unasked = question == "generates" and not TASKS[task].generates
             answers[question] = Answer(None) if unasked or not answers["trains"].works else _answer(use)
     return Trial(kind, task, answers)
 
@@ -97,10 +101,9 @@ def write_base(kind: str, task: str, folder: Path, **changes: Any) -> Path:
     config = AutoConfig.for_model(kind, **(settings_of(kind) | changes))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        auto: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AUTO_MODELS[TASKS[task].peft]
-        model = auto.from_config(config)
-    (model if TASKS[task].causal else model.base_model).save_pretrained(folder)
-    for file in tiny_base("llama" if TASKS[task].causal else "bert").glob("*token*"):
+        model = AUTO_MODELS[TASKS[task].peft].from_config(config)
+    (model if TASKS[task].generates else model.base_model).save_pretrained(folder)
+    for file in tiny_base(_TOKENIZERS[TASKS[task].peft]).glob("*token*"):
         shutil.copy(file, folder)
     return folder
 
@@ -156,8 +159,12 @@ def _compare(run: Path, model: Any) -> str:
     """Return how far a model's logits are from those of base and update, if that is too far or the update too small."""
     batch, ours, base = _ours(run)
     asked: dict[str, Any] = {"use_cache": False} if ours.ndim == 3 else {}
+    mask = batch.attention_mask
+    if TASKS[load_run(run).node.data.task].seq2seq:
+        asked |= decoder_inputs(load_run(run).base.model, batch.targets)
+        mask = batch.targets != IGNORE
     theirs = model.eval()(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **asked).logits
-    gap, moved = (_distance(each, ours, batch) for each in (theirs, base))
+    gap, moved = (_distance(each, ours, mask) for each in (theirs, base))
     if moved < 100 * TOLERANCE:
         return f"the update moves logits by {moved:.1e} only"
     return "" if gap <= TOLERANCE * max(1.0, float(ours.abs().max())) else f"logits differ by {gap:.1e}"
@@ -177,7 +184,7 @@ def _ours(run: Path) -> tuple[Batch, Tensor, Tensor]:
         lora.lanes = ()
 
 
-def _distance(one: Tensor, other: Tensor, batch: Batch) -> float:
+def _distance(one: Tensor, other: Tensor, mask: Tensor) -> float:
     """Return the largest difference where there is a token."""
     apart = (one - other).abs()
-    return float((apart if apart.ndim == 2 else apart * batch.attention_mask[..., None]).max().detach())
+    return float((apart if apart.ndim == 2 else apart * mask[..., None]).max().detach())

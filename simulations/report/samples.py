@@ -11,7 +11,11 @@ from client.data.tokens import IGNORE, Example
 from client.finished.run import Trained, load_run, load_test_rows
 from client.finished.text import continue_text
 from client.objectives.examples import Examples
+from client.objectives.seq2seq import SourceTarget
 from common.adapters.adapter import Adapter
+
+_MARKS = 4
+"""Room for the tokens before a text that is written."""
 
 
 def samples(run: Path, count: int = 2, tokens: int = 40) -> list[dict[str, str]]:
@@ -30,10 +34,14 @@ def _spread(rows: Examples, count: int) -> Sequence[Any]:
     return rows.rows[:: max(1, len(rows) // count)][:count]
 
 
-def _sample(trained: Trained, row: Example, tokens: int) -> dict[str, str]:
-    start = _answer_start(row)
-    tokens = min(tokens, (trained.base.positions or sys.maxsize) - start)
-    prompt, answer = row.ids[:start].tolist(), row.ids[start : start + tokens].tolist()
+def _sample(trained: Trained, row: Example | SourceTarget, tokens: int) -> dict[str, str]:
+    if isinstance(row, SourceTarget):
+        prompt, answer = row.source.ids.tolist(), row.target.ids[:tokens].tolist()
+        tokens = min(tokens, (trained.base.positions or sys.maxsize) - _MARKS)
+    else:
+        start = _answer_start(row)
+        tokens = min(tokens, (trained.base.positions or sys.maxsize) - start)
+        prompt, answer = row.ids[:start].tolist(), row.ids[start : start + tokens].tolist()
     return {
         "prompt": trained.base.tokenizer.decode(prompt, skip_special_tokens=True),
         "expected": trained.base.tokenizer.decode(answer, skip_special_tokens=True),

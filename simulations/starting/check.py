@@ -11,7 +11,7 @@ from client.checking.advice import Advice, advise
 from client.checking.checked import check_node_file, check_rows
 from client.checking.lengths import count_longer
 from client.checking.page import show
-from client.columns.layout import Layout, recognise
+from client.columns.layout import Layout, for_base, recognise
 from client.columns.page import settings_for, show_data, show_settings
 from client.columns.survey import Survey, survey
 from client.data.files.source import open_rows
@@ -77,6 +77,8 @@ def _kind(file: Path) -> str:
 def _check_data(file: Path, base: str | None, encoding: str, console: Console) -> None:
     found = survey_file(file, encoding)
     layout = recognise(found)
+    if base is not None and layout is not None:
+        layout = for_base(layout, base_path(base))
     show_data(file, found, layout, console)
     advice = list(settings_for(found, layout))
     if base is None or layout is None:

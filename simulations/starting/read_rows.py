@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from client.checking.checked import check_rows
-from client.columns.layout import Layout, recognise
+from client.columns.layout import Layout, for_base, recognise
 from client.columns.survey import Survey
 from common.errors import ConfigError, DataError, ModelError, nearest
 from common.huggingface.base_folder import resolve_base
@@ -68,6 +68,7 @@ def read_for(file: Path, layout: Layout, base: str, encoding: str) -> FoundRows:
         DataError, ModelError: a run could not use them.
     """
     path = base_path(base)
+    layout = for_base(layout, path)
     head = _head(path, layout)
     data = NodeData(path=str(file), labels=layout.labels, encoding=encoding, skip_bad_rows=True, **layout.settings)
     checked = check_rows(Node(name="node", rank=1, base=Base(path, "auto", head=head), data=data))

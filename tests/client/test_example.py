@@ -37,5 +37,5 @@ def test_what_it_calls_a_default_is_one(tmp_path):
     """But for keys whose default is to be left out, which it says."""
     node, default = (NodeFile.from_node(read_node(file)) for file in (uncommented(tmp_path), EXAMPLE))
     differ = {field.name for field in fields(NodeFile) if getattr(node, field.name) != getattr(default, field.name)}
-    unset = {"labels", "threads", "policy", "chat_template", "system"}
+    unset = {"labels", "threads", "policy", "chat_template", "system", "src_lang", "tgt_lang"}
     assert differ == {*unset, "base", "data", "keys", "folder"}  # paths are relative to the file

@@ -8,13 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from common.errors import ConfigError
 from simulations.corpora import load_corpus
 from simulations.tiny_base import tiny_base
 
 KINDS = ("bert", "roberta", "deberta", "gpt2", "llama")
+BOTH = ("t5", "bart")
 DECODERS = ("gpt2", "llama")
 ROOT = Path(__file__).parents[2]
 STRANGE = "SHEEP & the tractor, näive – 漢字\n  two"
@@ -52,6 +58,19 @@ def test_loads_as_a_language_model_with_nothing_missing(kind):
     assert model(**batch, labels=batch["input_ids"]).loss.isfinite()
 
 
+@pytest.mark.parametrize("kind", BOTH)
+def test_an_encoder_with_its_decoder_loads_with_nothing_missing(kind):
+    model, report = AutoModelForSeq2SeqLM.from_pretrained(tiny_base(kind), output_loading_info=True)
+    assert not report["missing_keys"]
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base(kind))
+    batch = tokenizer(["cow " * 600], text_target=["a barn"], truncation=True, return_tensors="pt")
+    assert batch["input_ids"].shape == (1, 512)
+    assert model(**batch).loss.isfinite()
+    assert (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id) == (0, 2, 3)
+    assert (model.config.pad_token_id, model.config.eos_token_id) == (0, 3)
+    assert tokenizer.chat_template is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_longest_input_fits(kind):
     tokenizer = AutoTokenizer.from_pretrained(tiny_base(kind))
@@ -85,6 +104,8 @@ def test_special_tokens_agree_with_the_model(kind):
         ("deberta", ["<cls>", "Ġcow", "<sep>"]),
         ("gpt2", ["Ġcow"]),
         ("llama", ["<bos>", "Ġcow"]),
+        ("t5", ["Ġcow", "<eos>"]),
+        ("bart", ["<bos>", "Ġcow", "<eos>"]),
     ],
 )
 def test_tokens_around_a_text(kind, tokens):
@@ -115,14 +136,14 @@ def _hashes(kind):
 
 def test_another_process_makes_the_same_bytes(tmp_path):
     code = (
-        "import json; from tests.simulations.test_tiny_base import KINDS, _hashes; "
-        "print(json.dumps({kind: _hashes(kind) for kind in KINDS}))"
+        "import json; from tests.simulations.test_tiny_base import BOTH, KINDS, _hashes; "
+        "print(json.dumps({kind: _hashes(kind) for kind in (*KINDS, *BOTH)}))"
     )
     environment = os.environ | {"FEDLORA_CACHE": str(tmp_path), "PYTHONHASHSEED": "7"}
     answer = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     )
-    assert json.loads(answer.stdout) == {kind: _hashes(kind) for kind in KINDS}
+    assert json.loads(answer.stdout) == {kind: _hashes(kind) for kind in (*KINDS, *BOTH)}
 
 
 def test_making_one_leaves_the_global_random_stream_alone(monkeypatch, tmp_path):

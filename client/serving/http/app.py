@@ -23,6 +23,7 @@ from client.serving.http.texts import Texts
 from client.serving.jobs import Job
 from client.serving.limits import Limits
 from client.serving.models import Models, Served
+from common.errors import ModelError
 from common.settings.tasks import TASKS
 
 
@@ -48,6 +49,11 @@ def make_service(trained: Trained, models: Models, limits: Limits) -> Service:
         ModelError: the model cannot be served.
     """
     data = trained.node.data
+    if TASKS[data.task].seq2seq:
+        raise ModelError(
+            f"{trained.base.folder} is an encoder with a decoder, and serve answers with decoders and classifiers; use "
+            "`fedlora generate`, or `fedlora merge` and a server for such models"
+        )
     model = Decoder(trained.base, limits) if TASKS[data.task].causal else Classifier(trained.base, limits)
     texts = Texts(trained.base, data.max_length, limits, fold=data.system == "fold")
     return Service(trained, models, Engine(model, limits), texts)

@@ -33,16 +33,36 @@ def test_found_B10_an_encoder_and_decoder_is_no_causal_language_model(kind, task
     with pytest.raises(ModelError) as caught:
         loaded(folder, task)
     message = str(caught.value)
-    assert message.startswith(f"{folder} is a {kind} model, and encoder-decoder models are not supported for task = ")
-    assert message.endswith("give a decoder such as GPT-2 or Llama")
+    assert message.startswith(f"{folder} is a {kind} model, an encoder with a decoder, and task = {task!r} is for ")
+    assert message.endswith("set task = 'seq2seq' (in a recipe: [data] task), or give a decoder such as GPT-2 or Llama")
+    assert loaded(folder, "seq2seq").model.config.is_encoder_decoder  # control
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama", "bert"])
+def test_found_B10_a_model_without_encoder_and_decoder_is_none_for_seq2seq(kind):
+    folder = tiny_base(kind)
+    with pytest.raises(ModelError) as caught:
+        loaded(folder, "seq2seq")
+    message = str(caught.value)
+    assert " model, and task = 'seq2seq' is for an encoder with a decoder, such as T5 or BART; " in message
+    assert message.endswith("set task = 'causal-lm' (in a recipe: [data] task)")
+
+
+def test_found_B10_a_checkpoint_without_its_output_layer_is_refused(tmp_path):
+    folder = written("bart", tmp_path / "base", AutoModel, **_BART, tie_word_embeddings=False)
+    with pytest.raises(ModelError, match=r"lacks the weights of lm_head; it is not an encoder with a decoder that"):
+        loaded(folder, "seq2seq")
 
 
 def test_found_B10_commands_say_so_with_status_2(tmp_path):
     folder = written("t5", tmp_path / "base", AutoModelForSeq2SeqLM, **_T5)
     asked = call("client", write_node(tmp_path, base=str(folder), task="causal-lm"), "--check")
     words = settings(f"base.path={folder}", "data.task=causal-lm", "clients.partition=iid")
+    other = settings("base.path=tiny:llama", "data.task=seq2seq", "clients.partition=iid")
     for ended in (asked, call("simulate", TINY, "--out", tmp_path / "runs", *words)):
-        assert "encoder-decoder models are not supported" in refusal(ended)
+        assert "set task = 'seq2seq' (in a recipe: [data] task)" in refusal(ended)
+    ended = call("simulate", TINY, "--out", tmp_path / "runs", *other)
+    assert "set task = 'causal-lm' (in a recipe: [data] task)" in refusal(ended)
     assert not (tmp_path / "runs").exists()
 
 

@@ -38,7 +38,8 @@ def test_the_loss_is_that_of_transformers(kind, task, rank):
     adapter = random_adapter(where.lora.shapes, (rank,))
     score = evaluate(where.base, where.lora, adapter, where.rows, batch=2)
     assert score.loss == pytest.approx(_in_one_batch(where, adapter)[0], rel=1e-5)
-    assert score.count == (5 if task == "classification" else 4 + 5 + 5 + 8 + 1)
+    count = {"classification": 5, "causal-lm": 4 + 5 + 5 + 8 + 1, "seq2seq": 3 + 9 + 4 + 5 + 7}[task]
+    assert score.count == count
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])

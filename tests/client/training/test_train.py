@@ -157,5 +157,5 @@ def test_data_come_in_an_order_of_name_round_and_seed():
 def test_an_update_says_what_it_was_trained_on(kind, task):
     where = bench(kind, task, random_rows(task, [9, 5, 7, 4], given=(1, 3)))
     update = where.train(where.start(), replace(PLAIN, batch=2, accumulate=2))
-    supervised = 4 if task == "classification" else 8 + 2 + 6 + 1
+    supervised = {"classification": 4, "causal-lm": 8 + 2 + 6 + 1, "seq2seq": 5 + 3 + 4 + 3}[task]
     assert (update.examples, update.tokens) == (3 * 4, 3 * supervised)

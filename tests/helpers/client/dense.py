@@ -72,6 +72,8 @@ def _loss(bench, assignment, sides, batch):
         return _preference(logits, _logits(bench, assignment, nothing, batch), batch, bench.rows.objective.data.beta)
     if bench.base.task == "classification":
         return F.cross_entropy(logits, batch.targets, reduction="sum")
+    if bench.base.task == "seq2seq":
+        return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction="sum")
     return F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.targets[:, 1:].flatten(), reduction="sum")
 
 
@@ -79,6 +81,8 @@ def _logits(bench, assignment, sides, batch):
     model = bench.base.model
     weights = {f"{n}.weight": _dense(model.get_submodule(n), n, assignment, *pair) for n, pair in sides.items()}
     tokens = {"input_ids": batch.input_ids.flatten(0, -2), "attention_mask": batch.attention_mask.flatten(0, -2)}
+    if bench.base.task == "seq2seq":
+        tokens["labels"] = batch.targets
     return functional_call(model, weights, kwargs=tokens).logits
 
 

@@ -16,6 +16,7 @@ from client.model.targets import find_targets
 from client.objectives import create_objective
 from client.objectives.examples import Examples
 from client.objectives.preference import Pair
+from client.objectives.seq2seq import SourceTarget
 from client.training.train import train
 from common.adapters.adapter import Adapter, Factors
 from common.protocol.assignment import Assignment, Training
@@ -25,6 +26,7 @@ from tests.helpers.common.models import LABELS, random_adapter
 
 PLAIN = Training(learning_rates=(1e-2,) * 3, batch=4)
 TASKS = [("bert", "classification"), ("gpt2", "classification"), ("llama", "causal-lm"), ("gpt2", "causal-lm")]
+TASKS += [("t5", "seq2seq"), ("bart", "seq2seq")]
 ALL_TASKS = [*TASKS, ("roberta", "classification"), ("deberta", "classification")]
 
 
@@ -59,7 +61,12 @@ def bench(kind="bert", task="classification", rows=None, dtype="float32", device
 
 
 def random_rows(task, lengths, given=(1,), seed=0):
-    """Rows of random tokens; for causal-lm the first `given` tokens of a row (in turn) carry no loss."""
+    """Rows of random tokens; for causal-lm the first `given` tokens of a row (in turn) carry no loss.
+
+    For seq2seq, what is written is half as long as what is read.
+    """
+    if task == "seq2seq":
+        return random_sources(lengths, seed)
     rng = np.random.default_rng(seed)
     rows = []
     for number, length in enumerate(lengths):
@@ -68,6 +75,17 @@ def random_rows(task, lengths, given=(1,), seed=0):
         targets[: given[number % len(given)]] = IGNORE
         rows.append(Example(ids, int(rng.integers(len(LABELS))) if task == "classification" else targets, cut=False))
     return Examples(tuple(rows), create_objective(NodeData(task=task)), pad_id=0)
+
+
+def random_sources(lengths, seed=0):
+    """Pairs of random tokens to read, of these lengths, and to write, half as many."""
+    rng = np.random.default_rng(seed)
+    sides = [[rng.integers(7, 512, n).astype(np.int32) for n in (length, length // 2 + 1)] for length in lengths]
+    rows = (
+        SourceTarget(Example(source, np.full_like(source, IGNORE), False), Example(target, target, False))
+        for source, target in sides
+    )
+    return Examples(tuple(rows), create_objective(NodeData(task="seq2seq")), pad_id=0)
 
 
 def random_pairs(lengths, given=(1,), seed=0, beta=0.1):

@@ -8,7 +8,7 @@ from itertools import cycle
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
 from client.model.base_model import BaseModel, load_base
 from client.model.lora import Lane, Lora, frozen_lane
@@ -20,6 +20,7 @@ AUTO_MODEL = {
     "classification": AutoModelForSequenceClassification,
     "causal-lm": AutoModelForCausalLM,
     "preference": AutoModelForCausalLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
 }
 TOKENS = {
     "input_ids": torch.arange(4, 24).reshape(4, 5),

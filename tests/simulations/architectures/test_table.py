@@ -11,7 +11,7 @@ from simulations.architectures.configs import DECODERS, ENCODERS
 from simulations.architectures.page import PAGE, page, read_rows, row_of
 from simulations.architectures.trial import QUESTIONS, Answer, Trial, kinds, try_kind
 
-FEW = [("llama", "causal-lm"), ("mamba", "causal-lm"), ("t5", "causal-lm"), ("xlnet", "classification")]
+FEW = [("llama", "causal-lm"), ("mamba", "causal-lm"), ("t5", "seq2seq"), ("xlnet", "classification")]
 COMMITTED = read_rows(PAGE.read_text(encoding="utf-8"))
 
 
