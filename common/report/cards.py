@@ -126,9 +126,8 @@ def _head(records: Sequence[Record]) -> Card | None:
         return None
     kept = [head for head in made if head["kept"]]
     if "loss" not in (head := (kept or made)[-1]):
-        why = (
-            "too few clients sent class sums" if head["reason"] == "quorum" else "no finite one comes of the class sums"
-        )
+        few = head["reason"] == "quorum"
+        why = "too few clients sent class sums" if few else "no finite one comes of the class sums"
         return Card("Head", "trained", why, good=False)
     losses = f"held-out loss {decimal(head['loss'])}, of the trained one {decimal(head['loss_trained'])}"
     return Card("Head", f"{head['kind']}, λ {head['lambda']:g}, T {head['temperature']:g}", losses, good=bool(kept))

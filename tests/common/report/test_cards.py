@@ -89,7 +89,7 @@ def test_a_head_that_was_not_made_is_told():
     few = found(with_heads({"kind": "lda", "kept": False, "reason": "quorum"}))["Head"]
     assert (few.value, few.note, few.good) == ("trained", "too few clients sent class sums", False)
     singular = found(with_heads({"kind": "lda", "kept": False, "reason": "singular"}))["Head"]
-    assert (singular.value, singular.note, singular.good) == ("trained", "no finite one of the sums", False)
+    assert (singular.value, singular.note, singular.good) == ("trained", "no finite one comes of the class sums", False)
 
 
 def test_found_D7_rows_that_clients_left_out_have_a_card():
