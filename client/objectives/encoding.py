@@ -43,11 +43,18 @@ class Findings:
 
     Args:
         skipped: rows that were left out, in order.
-        warnings: of labels that look alike and of columns that are not read, for the rows' owner.
+        alike: warnings of labels that look alike, for the rows' owner.
+        unread: warnings of columns that are not read as they might be.
     """
 
     skipped: tuple[BadPlace, ...] = ()
-    warnings: tuple[str, ...] = ()
+    alike: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All warnings."""
+        return (*self.alike, *self.unread)
 
     def lines(self) -> Iterator[str]:
         """Yield lines that tell all of it."""
@@ -115,8 +122,8 @@ def encode_chunks(
         remedy = "fix them" if data.skip_bad_rows else _REMEDY
         raise DataError(refusal(file, [*map(str, reading.bad[:SHOWN])], len(reading.bad), reading.rows, remedy))
     alike = similar_labels(reading.label, reading.labels) if reading.label else None
-    warnings = [*([alike] if alike else []), *objective.notes(reading.columns, tokenizer)]
-    return rows, Findings(tuple(reading.bad), tuple(f"{file}: {each}" for each in warnings))
+    notes = ([alike] if alike else []), objective.notes(reading.columns, tokenizer)
+    return rows, Findings(tuple(reading.bad), *(tuple(f"{file}: {each}" for each in kind) for kind in notes))
 
 
 def check_read(chunks: Iterable[Chunk], file: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from client.data.chats.chat import Chat, read_chat, read_two
+from client.data.chats.instructions import Instruction, read_instruction
 from client.data.chats.template import has_template, mentions
 from client.data.chats.tokens import chat_tokens
-from client.data.chats.instructions import Instruction, read_instruction
 from client.data.layouts import KNOWN, Layout, has_messages, known_layout, unread
 from client.data.row_checks import read_each, read_text
 from client.data.rows import Row, by_line
