@@ -10,6 +10,7 @@ import numpy as np
 from client.data.batch_order import Indices
 from client.data.chats.messages import list_of
 from client.data.labels import MOST
+from client.data.row_checks import is_filled
 from client.data.rows import Chunk
 from client.objectives.encoding import BadPlace
 
@@ -87,7 +88,7 @@ def survey(chunks: Iterable[Chunk]) -> Survey:
             found.setdefault(name, _Open())
         for row in chunk:
             for name, value in row.fields.items():
-                if value is not None and value != "":
+                if is_filled(value):
                     found.setdefault(name, _Open()).take(value)
     return Survey(rows, tuple(column.closed(name) for name, column in found.items()), tuple(bad))
 

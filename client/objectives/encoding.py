@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,14 @@ def encode_chunks(
     if reading.bad and not (data.skip_bad_rows and len(rows)):
         remedy = "fix them" if data.skip_bad_rows else _REMEDY
         raise DataError(refusal(file, [*map(str, reading.bad[:SHOWN])], len(reading.bad), reading.rows, remedy))
-    alike = similar_labels(reading.label, reading.labels) if reading.label else None
+    alike = _alike(reading.label, reading.labels, data.labels) if reading.label else None
     notes = ([alike] if alike else []), objective.notes(reading.columns, tokenizer)
     return rows, Findings(tuple(reading.bad), *(tuple(f"{file}: {each}" for each in kind) for kind in notes))
+
+
+def _alike(column: str, counts: Mapping[str, int], labels: Sequence[str]) -> str | None:
+    """Return a warning of values that look alike, or of labels that do, as a node may have rows of only one of them."""
+    return similar_labels(column, counts) or similar_labels(column, {each: counts.get(each, 0) for each in labels})
 
 
 def check_read(chunks: Iterable[Chunk], file: Path) -> None:
