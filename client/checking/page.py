@@ -26,7 +26,7 @@ _UNFOLDED = 10_000
 
 def show(checked: Checked, advice: Sequence[Advice], console: Console) -> None:
     """Print all that was read, and what to change."""
-    section(console, "Base", facts(base_facts(checked)))
+    section(console, "Base", *facts(base_facts(checked), console))
     section(console, "Rows", _groups(checked), *_findings(checked))
     section(console, "Lengths", *_lengths(checked))
     if checked.node.data.labels:
@@ -58,14 +58,17 @@ def table(*headings: str) -> Table:
     return made
 
 
-def facts(pairs: Sequence[tuple[str, str]]) -> Table:
-    """Return a line for each name and value; a long value is wrapped below itself."""
-    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(overflow="fold")
+def facts(pairs: Sequence[tuple[str, str]], console: Console) -> Iterator[Text]:
+    """Yield a line for each name and value; on a terminal, a long value goes on below itself."""
+    indent, width = max(len(name) for name, _ in pairs) + 2, room(console)
     for name, value in pairs:
-        made.add_row(name, plain(value))
-    return made
+        for number, part in enumerate(plain(value).wrap(console, width - indent)):
+            yield Text.assemble((f"{'' if number else name:{indent}}", "dim"), part)
+
+
+def room(console: Console) -> int:
+    """Return the width at which lines are wrapped."""
+    return console.width if console.is_terminal else _UNFOLDED
 
 
 def _groups(checked: Checked) -> Table:
@@ -153,7 +156,7 @@ def replace_overflow(line: Text) -> Text:
 
 def advice_lines(advice: Sequence[Advice], console: Console) -> Iterator[Text]:
     """Yield what to change, or that nothing is; on a terminal, a long reason is on comment lines of its own."""
-    width = console.width if console.is_terminal else _UNFOLDED
+    width = room(console)
     if not advice:
         yield Text("nothing")
     for setting, why in ((printable(each.setting), printable(each.why)) for each in advice):

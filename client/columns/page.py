@@ -25,7 +25,7 @@ def show_data(file: Path, found: Survey, suggestion: Suggestion | None, console:
     if suggestion is None:
         return
     told = [("task", suggestion.task), ("columns", str(suggestion)), ("because", suggestion.why)]
-    section(console, "Layout", facts(told))
+    section(console, "Layout", *facts(told, console))
     if brief:
         return
     section(console, "Lengths", *_lengths(found, suggestion))

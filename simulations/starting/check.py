@@ -20,7 +20,7 @@ from client.data.files.source import open_rows
 from client.data.reading_progress import watching
 from common.errors import ConfigError, DataError
 from common.settings.node import Node, NodeData
-from common.settings.reader import read_toml
+from common.settings.reader import parse_settings, read_toml
 from common.settings.recipe import Base, LoraSettings
 from common.settings.tasks import RowSettings
 from simulations.recipe import base_path
@@ -101,8 +101,10 @@ def survey_file(file: Path, encoding: str = "utf-8") -> Survey:
     """Read the columns of a file of rows.
 
     Raises:
+        ConfigError: there is no such encoding.
         DataError: it cannot be read, or no row of it can.
     """
+    parse_settings(RowSettings, {"encoding": encoding}, "--encoding")
     with watching(file) as watch:
         found = survey(open_rows(file, encoding).chunks(watch))
     if not found.rows:

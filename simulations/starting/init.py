@@ -101,8 +101,10 @@ def check_free(file: Path | None) -> Any:
     """Return the path of a new file.
 
     Raises:
-        ConfigError: there is something, which is never overwritten; or no folder for it.
+        ConfigError: there is something, which is never overwritten; or no folder for it, or it is no name of one.
     """
+    if file is not None and file.suffix.lower() != ".toml":
+        raise ConfigError(f"{file} does not end in .toml, as a file of settings does; give another name")
     if file is not None and os.path.lexists(file):
         raise ConfigError(f"{file} exists and is left as it is; give another name, or remove it")
     if file is not None and not file.absolute().parent.is_dir():
@@ -138,10 +140,18 @@ def _from(path: str, folder: Path) -> str:
 
 
 def _write(path: Path, template: Path, values: Values, kind: type[Any]) -> None:
-    """Write a file of settings of this kind, unless a value is none that its key can have."""
+    """Write a file of settings of this kind.
+
+    Raises:
+        ConfigError: a value is none that its key can have, or the file cannot be written.
+    """
     text = filled(template.read_text(encoding="utf-8"), values)
     parse_settings(kind, tomllib.loads(text), str(path))
-    write_file(path, text.encode(), exclusive=True)
+    try:
+        write_file(path, text.encode(), exclusive=True)
+    except OSError as error:
+        what = error.strerror or error
+        raise ConfigError(f"{path} cannot be written: {what}; give a name in a folder that takes it") from None
 
 
 def _told(path: Path, read: FoundRows) -> list[str]:

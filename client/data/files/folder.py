@@ -13,6 +13,8 @@ from common.errors import DataError
 from common.plain_files import SETTINGS, read_plain
 
 _SHARD = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]{16})?(\.\w+)+")
+_FOLDERS = 8
+"""Folders that are named, at most."""
 _NOTES = ("dataset_info.json", "dataset_infos.json", "state.json", "metadata.json", "config.json")
 """Names of files that tell of a data set, rather than being a part of it."""
 _SPLIT = re.compile(r"(train|training|test|testing|validation|valid|val|dev|eval|evaluation)(?![a-zA-Z])[-_0-9a-zA-Z]*")
@@ -75,7 +77,12 @@ def _shards(path: Path, endings: Sequence[str]) -> tuple[Path, ...]:
     if not files:
         inner = [each.name for each in visible if each.is_dir()]
         known = ", ".join(each for each in endings if each.count(".") == 1)
-        remedy = f"give one of its folders: {', '.join(inner)}" if inner else f"it needs files that end in {known}"
+        more = ", ..." * (len(inner) > _FOLDERS)
+        remedy = (
+            f"give one of its folders: {', '.join(inner[:_FOLDERS])}{more}"
+            if inner
+            else f"it needs files that end in {known}"
+        )
         raise DataError(f"{path} is a folder, not a file, and has no files of rows; {remedy}")
     _check_one_split(path, files)
     kinds = {_kind(file, endings) for file in files}
