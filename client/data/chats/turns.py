@@ -61,7 +61,7 @@ def _by_mark(tokenizer: PreTrainedTokenizerBase, chat: Chat, text: str, turn: in
     if opening and start < begin + len(opening):
         raise _lost(turn)
     ending = _ending(tokenizer, chat, turn)
-    return start, words[1] + _shared(ending, text[words[1] :])
+    return start, words[1] + _shared_tokens(tokenizer, ending, text[words[1] :])
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, chat: Chat, turn: int) -> str:
@@ -97,6 +97,18 @@ def _difference(text: str, marked: str) -> Span:
 def _shared(one: str, other: str) -> int:
     """Return with how many equal characters two texts begin."""
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _shared_tokens(tokenizer: PreTrainedTokenizerBase, one: str, other: str) -> int:
+    """Return with how many equal characters two texts begin, but for a special token that only one of them has."""
+    count = _shared(one, other)
+    parts = (
+        place
+        for word in tokenizer.get_added_vocab()
+        for place in range(max(0, count - len(word) + 1), count)
+        if place + len(word) > count and (one.startswith(word, place) or other.startswith(word, place))
+    )
+    return min([count, *parts])
 
 
 def _beginning(chat: Chat, count: int) -> Chat:
