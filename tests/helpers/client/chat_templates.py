@@ -66,8 +66,9 @@ PHI_3 = """\
 
 MISTRAL_3 = """\
 {% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + '\\n\\n' %}\
-{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}{{ bos_token }}{% for message in turns %}\
-{% if message['role'] == 'user' %}{{ '[INST] ' + (system if loop.last else '') + message['content'] + '[/INST]' }}\
+{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}{{ bos_token }}\
+{% for message in turns %}{% if message['role'] == 'user' %}\
+{{ '[INST] ' + (system if loop.last else '') + message['content'] + '[/INST]' }}\
 {% else %}{{ ' ' + message['content'] | trim + eos_token }}{% endif %}{% endfor %}"""
 
 R1 = """\

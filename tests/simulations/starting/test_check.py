@@ -160,6 +160,12 @@ def test_a_node_is_checked_for_the_targets_of_its_server(tmp_path):
     assert "14 modules" in call("check", free, "--targets", "all-linear").out
 
 
+def test_an_unknown_encoding_is_refused(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"text": "a"}])
+    assert "no such encoding of text" in refusal(call("check", path, "--encoding", "latin-99"))
+    assert call("check", path, "--encoding", "latin-1").status == 0
+
+
 def test_targets_go_with_a_node(tmp_path):
     path = write(tmp_path / "rows.jsonl", [{"text": "a"}])
     for file in (TINY, path):
