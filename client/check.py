@@ -32,14 +32,22 @@ def check_node(file: Path, describe: Path | None, targets: str) -> list[str]:
         ConfigError, ModelError, DataError: a setting, the base model or a row cannot be used.
         ConfigError: a server would refuse the node; says why.
     """
-    chosen = parse_settings(LoraSettings, override({}, [f"targets={targets}"]), "--targets").targets
-    node = load_node(file)
+    chosen, node = typed_targets(targets), load_node(file)
     announced = describe_node(node, chosen)
     if faults := list(refusals(node, announced)):
         raise ConfigError("\n".join(f"{file}: {fault}" for fault in faults))
     if describe:
         write_base_file(describe, describe_base(node.settings, chosen))
     return [*_summary(node, announced), *([f"base model described in {describe}"] if describe else [])]
+
+
+def typed_targets(value: str) -> Targets:
+    """Return [lora] targets of the server's file, as typed.
+
+    Raises:
+        ConfigError: they are none.
+    """
+    return parse_settings(LoraSettings, override({}, [f"targets={value}"]), "--targets").targets
 
 
 def describe_base(node: Node, targets: Targets) -> BaseFile:

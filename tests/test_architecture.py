@@ -83,7 +83,7 @@ INSIDE = {
         *("client/check", "client/node", "client/settings", "client/objectives", "client/model", "client/data"),
         "client/data/files",
     ),
-    "client/columns": ("client/checking", "client/objectives", "client/data"),
+    "client/columns": ("client/checking", "client/objectives", "client/data", "client/data/chats"),
     "client/serving": ("client/finished", "client/results", "client/settings", "client/model", "client/data"),
     "client/serving/http": (
         *("client/serving", "client/finished", "client/model", "client/data", "client/data/chats"),

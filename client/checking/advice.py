@@ -8,6 +8,7 @@ from client.checking.lengths import CUT, better_limit, count_longer
 from client.model.precision import stored_dtype
 
 _FEW = 2
+ALIKE, UNREAD = "write labels alike", "see to a column"
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,16 @@ def _rows(checked: Checked) -> Iterator[Advice]:
     if repeats.known:
         why = f"{repeats.known} of {held} rows held out are also trained on, so what they measure flatters the run"
         yield Advice("keep equal rows out of what is held out, as by removing them", why)
+    for warning in checked.found.unread:
+        yield Advice(UNREAD, warning)
 
 
 def _labels(checked: Checked) -> Iterator[Advice]:
     if checked.repeats.disputed and checked.node.data.labels:
         why = f"{checked.repeats.disputed} rows have the tokens of a row with another label"
         yield Advice("decide on one label for equal texts", why)
-    for warning in checked.found.warnings:
-        yield Advice("write labels alike", warning)
+    for warning in checked.found.alike:
+        yield Advice(ALIKE, warning)
     counts = checked.labels
     few = [repr(name) for name, total in zip(counts.rows, counts.totals(), strict=True) if 0 < total <= _FEW]
     if few:

@@ -1,20 +1,19 @@
 """All that a run would read, read: a node's file, or any rows dealt out to clients."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from client.check import refusals
+from client.check import Targets, refusals
 from client.checking.label_counts import Counts, count_labels
 from client.checking.lengths import CUT, better_limit, count_longer
 from client.checking.repeats import Repeats, find_repeats
 from client.data.batch_order import Indices
 from client.data.files.source import open_rows
 from client.data.reading_progress import watching
-from client.data.rows import Chunk
 from client.model.base_model import BaseModel
 from client.model.targets import find_targets
 from client.node import describe_node, load_node, load_node_base, read_own_examples
@@ -39,7 +38,6 @@ class Checked:
         targets: modules that a run trains.
         trained: encoded rows to train on, by whose they are.
         held: rows that are held out, by the name of that part.
-        uncut: tokens of each row before any was cut (n,).
         found: rows that are left out, and warnings.
     """
 
@@ -48,7 +46,6 @@ class Checked:
     targets: tuple[str, ...]
     trained: Mapping[str, Examples]
     held: Mapping[str, Examples]
-    uncut: Indices
     found: Findings
 
     @property
@@ -65,6 +62,11 @@ class Checked:
     def count(self) -> int:
         """Number of rows."""
         return sum(map(len, self.groups.values()))
+
+    @cached_property
+    def uncut(self) -> Indices:
+        """Tokens of each row before any was cut (n,)."""
+        return np.concatenate([rows.whole_lengths for rows in self.groups.values()])
 
     @property
     def cut(self) -> int:
@@ -83,17 +85,17 @@ class Checked:
         return find_repeats(trained, held)
 
 
-def check_node_file(file: Path) -> Checked:
-    """Read all that a node would read in a run.
+def check_node_file(file: Path, targets: Targets = "query-value") -> Checked:
+    """Read all that a node would read in a run of a server with these [lora] targets.
 
     Raises:
         ConfigError, ModelError, DataError: a setting, the base model or a row cannot be used.
         ConfigError: a server would refuse the node; says why.
     """
     local = load_node(file.absolute())
-    if faults := list(refusals(local, describe_node(local, "query-value"))):
+    if faults := list(refusals(local, describe_node(local, targets))):
         raise ConfigError("\n".join(f"{file}: {fault}" for fault in faults))
-    return _checked(local.settings, {TRAINED: local.train}, {HELD: local.held}, _uncut(local.settings))
+    return _checked(local.settings, {TRAINED: local.train}, {HELD: local.held}, targets)
 
 
 def check_rows(node: Node) -> Checked:
@@ -102,26 +104,22 @@ def check_rows(node: Node) -> Checked:
     Raises:
         ConfigError, ModelError, DataError: the base model or a row cannot be used.
     """
-    own, positions = in_own_order(node), load_node_base(node).positions
-    lengths, limit = _uncut(own), own.data.max_length
+    own = in_own_order(node)
+    lengths, positions, limit = _uncut(own), load_node_base(own).positions, own.data.max_length
     if count_longer(lengths, limit) > CUT * len(lengths):
         limit = better_limit(lengths, positions)
     own = replace(own, data=replace(own.data, max_length=min(limit, positions or limit)))
-    return _checked(own, {TRAINED: read_own_examples(own)}, {}, lengths)
+    return _checked(own, {TRAINED: read_own_examples(own)}, {}, "query-value")
 
 
-def _checked(node: Node, trained: Mapping[str, Examples], held: Mapping[str, Examples], lengths: Indices) -> Checked:
-    targets = find_targets(load_node_base(node), "query-value")
-    return Checked(node.data.path, node, targets, trained, held, lengths, trained[TRAINED].found)
+def _checked(node: Node, trained: Mapping[str, Examples], held: Mapping[str, Examples], targets: Targets) -> Checked:
+    modules = find_targets(load_node_base(node), targets)
+    return Checked(node.data.path, node, modules, trained, held, trained[TRAINED].found)
 
 
 def _uncut(node: Node) -> Indices:
-    path = Path(node.data.path)
-    with watching(path) as watch:
-        return uncut_lengths(node, open_rows(path, node.data.encoding).chunks(watch), path)
-
-
-def uncut_lengths(node: Node, chunks: Iterable[Chunk], file: Path) -> Indices:
     """Return the tokens that each row has where none is cut (n,); rows that cannot be used are left out."""
-    data = replace(node.data, max_length=_NO_LIMIT, skip_bad_rows=True)
-    return np.asarray(encode_pieces(chunks, data, load_node_base(node).tokenizer, file).lengths)
+    path, data = Path(node.data.path), replace(node.data, max_length=_NO_LIMIT, skip_bad_rows=True)
+    with watching(path) as watch:
+        chunks = open_rows(path, data.encoding).chunks(watch)
+        return encode_pieces(chunks, data, load_node_base(node).tokenizer, path).lengths

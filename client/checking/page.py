@@ -1,6 +1,7 @@
 """What a run would read, as sections for a terminal or a file."""
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -26,13 +27,13 @@ _UNFOLDED = 10_000
 
 def show(checked: Checked, advice: Sequence[Advice], console: Console) -> None:
     """Print all that was read, and what to change."""
-    section(console, "Base", *facts(base_facts(checked)))
+    section(console, "Base", *facts(base_facts(checked), console))
     section(console, "Rows", _groups(checked), *_findings(checked))
     section(console, "Lengths", *_lengths(checked))
     if checked.node.data.labels:
         section(console, "Labels", *_labels(checked, console.width))
     section(console, "As the model sees them", *_rows(checked, has_colour(console)))
-    section(console, "What to change", *advice_lines(advice))
+    section(console, "What to change", *advice_lines(advice, console))
 
 
 def section(console: Console, title: str, *parts: RenderableType) -> None:
@@ -58,11 +59,17 @@ def table(*headings: str) -> Table:
     return made
 
 
-def facts(pairs: Sequence[tuple[str, str]]) -> Iterator[Text]:
-    """Yield a line for each name and value."""
-    width = max(len(name) for name, _ in pairs)
+def facts(pairs: Sequence[tuple[str, str]], console: Console) -> Iterator[Text]:
+    """Yield a line for each name and value; on a terminal, a long value goes on below itself."""
+    indent, width = max(len(name) for name, _ in pairs) + 2, room(console)
     for name, value in pairs:
-        yield Text.assemble((f"{name:{width}}", "dim"), "  ", printable(value), overflow="fold")
+        for number, part in enumerate(plain(value).wrap(console, width - indent)):
+            yield Text.assemble((f"{'' if number else name:{indent}}", "dim"), part)
+
+
+def room(console: Console) -> int:
+    """Return the width at which lines are wrapped."""
+    return console.width if console.is_terminal else _UNFOLDED
 
 
 def _groups(checked: Checked) -> Table:
@@ -100,7 +107,8 @@ def _lengths(checked: Checked) -> Iterator[RenderableType]:
     cut, nearly = count_longer(lengths, limit), limit_for(lengths, CUT)
     yield from spread_parts(spread(lengths), "tokens")
     yield plain(f"max_length = {limit} cuts {cut or 'none'}" + (f" ({cut / len(lengths):.1%})" if cut else ""))
-    yield plain(f"max_length = {nearly} would cut at most 1 %, {int(lengths.max())} none")
+    at_most = f"{nearly} would cut at most 1 %, " if nearly < lengths.max() else ""
+    yield plain(f"max_length = {at_most}{int(lengths.max())} would cut none")
 
 
 def spread_parts(found: Spread, unit: str) -> Iterator[RenderableType]:
@@ -152,9 +160,15 @@ def replace_overflow(line: Text) -> Text:
     return line
 
 
-def advice_lines(advice: Sequence[Advice]) -> Iterator[Text]:
-    """Yield what to change, or that nothing is."""
+def advice_lines(advice: Sequence[Advice], console: Console) -> Iterator[Text]:
+    """Yield what to change, or that nothing is; on a terminal, a long reason is on comment lines of its own."""
+    width = room(console)
     if not advice:
         yield Text("nothing")
-    for each in advice:
-        yield replace_overflow(Text.assemble((printable(each.setting), "bold"), printable(f"  # {each.why}")))
+    for setting, why in ((printable(each.setting), printable(each.why)) for each in advice):
+        line = Text.assemble((setting, "bold"), f"  # {why}", overflow="fold")
+        if line.cell_len <= width:
+            yield line
+        else:
+            yield Text(setting, "bold", overflow="fold")
+            yield from (Text(f"  # {part}") for part in wrap(why, width - 4, break_on_hyphens=False))

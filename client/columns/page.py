@@ -6,54 +6,62 @@ from pathlib import Path
 import tomli_w
 from rich.console import Console, RenderableType
 
-from client.checking.advice import Advice
+from client.checking.advice import ALIKE, UNREAD, Advice
 from client.checking.lengths import spread
 from client.checking.page import advice_lines, facts, plain, section, spelt, spread_parts, table
-from client.columns.layout import Layout
+from client.columns.suggestion import Suggestion
 from client.columns.survey import Column, Survey
 from client.data.labels import similar_labels
 from client.objectives.encoding import Findings
+from client.objectives.layout_tokens import unread_notes
 
 _SHOWN = 20
 
 
-def show_data(file: Path, found: Survey, layout: Layout | None, console: Console) -> None:
-    """Print what a file of rows has; what to change is printed apart."""
-    section(console, "Rows", *_rows(file, found))
+def show_data(file: Path, found: Survey, suggestion: Suggestion | None, console: Console, brief: bool) -> None:
+    """Print what a file of rows has; what to change is printed apart, and so are lengths and labels if it is brief."""
+    section(console, "File", *_rows(file, found))
     section(console, "Columns", _columns(found))
-    if layout is None:
+    if suggestion is None:
         return
-    columns = ", ".join(f"{key} {name!r}" for key, name in layout.columns.items())
-    section(console, "Layout", *facts([("task", layout.task), ("columns", columns), ("because", layout.why)]))
-    section(console, "Lengths", *_lengths(found, layout))
-    if layout.labels:
-        section(console, "Labels", *_labels(found.column(layout.columns["label"]), layout))
+    told = [("task", suggestion.task), ("columns", str(suggestion)), ("because", suggestion.why)]
+    section(console, "Layout", *facts(told, console))
+    if brief:
+        return
+    section(console, "Lengths", *_lengths(found, suggestion))
+    if suggestion.labels:
+        section(console, "Labels", *_labels(found.column(suggestion.columns["label"])))
 
 
 def show_settings(advice: list[Advice], console: Console) -> None:
     """Print what to set."""
-    section(console, "What to change", *advice_lines(advice))
+    section(console, "What to change", *advice_lines(advice, console))
 
 
-def settings_for(found: Survey, layout: Layout | None) -> Iterator[Advice]:
+def settings_for(found: Survey, suggestion: Suggestion | None) -> Iterator[Advice]:
     """Yield the keys to set in a node's file or a recipe's [data], and what is wrong with the rows."""
     if found.bad:
         why = f"{len(found.bad)} of {found.rows + len(found.bad)} rows cannot be read; or fix them"
         yield Advice("skip_bad_rows = true", why)
-    if layout is None:
+    if suggestion is None:
         yield Advice("give rows that have a text", "no column has any")
         return
-    for key, value in layout.settings.items():
-        yield Advice(toml_line(key, value), layout.why if key == "task" else f"the default is {key!r}")
-    if layout.labels:
-        yield Advice(toml_line("labels", layout.labels), "of a node; in one order at all nodes. A recipe finds them")
-    empty = {name: found.rows - found.column(name).filled for name in layout.columns.values()}
+    for key, value in suggestion.settings.items():
+        why = f"or {key!r} is learned whole, also what asks in it" if value == "" else f"the default is {key!r}"
+        yield Advice(toml_line(key, value), suggestion.why if key == "task" else why)
+    if suggestion.labels:
+        yield Advice(
+            toml_line("labels", suggestion.labels), "of a node; in one order at all nodes. A recipe finds them"
+        )
+    empty = {name: found.rows - found.column(name).filled for name in suggestion.columns.values()}
     for name in (name for name, count in empty.items() if count):
         yield Advice(
             f"fill {name!r}, or set skip_bad_rows = true", f"it is empty in {empty[name]} of {found.rows} rows"
         )
-    if layout.labels and (warning := _alike(found.column(layout.columns["label"]))):
-        yield Advice("write labels alike", warning)
+    if suggestion.labels and (warning := _alike(found.column(suggestion.columns["label"]))):
+        yield Advice(ALIKE, warning)
+    for note in unread_notes(suggestion.read, [each.name for each in found.columns]):
+        yield Advice(UNREAD, note)
 
 
 def toml_line(key: str, value: object) -> str:
@@ -81,14 +89,14 @@ def _columns(found: Survey) -> RenderableType:
     return made
 
 
-def _lengths(found: Survey, layout: Layout) -> Iterator[RenderableType]:
-    for key, name in layout.columns.items():
+def _lengths(found: Survey, suggestion: Suggestion) -> Iterator[RenderableType]:
+    for key, name in suggestion.columns.items():
         if key != "label" and len(sizes := found.column(name).sizes):
             yield plain(f"{name}:")
             yield from spread_parts(spread(sizes), "characters")
 
 
-def _labels(column: Column, layout: Layout) -> Iterator[RenderableType]:
+def _labels(column: Column) -> Iterator[RenderableType]:
     made, rows = table("", "rows"), sorted(column.values.items(), key=lambda each: -each[1])
     for value, count in rows[:_SHOWN]:
         made.add_row(plain(spelt(str(value))), str(count))

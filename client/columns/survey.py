@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from client.data.batch_order import Indices
+from client.data.chats.messages import list_of
 from client.data.labels import MOST
+from client.data.row_checks import is_filled
 from client.data.rows import Chunk
 from client.objectives.encoding import BadPlace
 
@@ -60,7 +62,9 @@ class _Open:
         if isinstance(value, str):
             self.sizes.append(len(value))
         elif kind == "chat":
-            self.sizes.append(sum(len(text) for turn in value for text in turn.values() if isinstance(text, str)))
+            self.sizes.append(
+                sum(len(text) for turn in list_of(value) for text in turn.values() if isinstance(text, str))
+            )
         if not self.many and isinstance(value, str | int | float):
             self.values[value] += 1
             self.many = len(self.values) > MOST
@@ -84,15 +88,15 @@ def survey(chunks: Iterable[Chunk]) -> Survey:
             found.setdefault(name, _Open())
         for row in chunk:
             for name, value in row.fields.items():
-                if value is not None and value != "":
+                if is_filled(value):
                     found.setdefault(name, _Open()).take(value)
     return Survey(rows, tuple(column.closed(name) for name, column in found.items()), tuple(bad))
 
 
 def kind_of(value: Any) -> str:
-    """Return the kind of a value."""
-    if isinstance(value, list):
-        turns = bool(value) and all(isinstance(each, Mapping) and {"role", "from"} & each.keys() for each in value)
-        return "chat" if turns else "list"
-    kinds = ((bool, "truth"), (int | float, "number"), (str, "text"))
+    """Return the kind of a value; a chat may be the text of one, or an object of lists."""
+    turns = list_of(value)
+    if turns and all(isinstance(each, Mapping) and {"role", "from"} & each.keys() for each in turns):
+        return "chat"
+    kinds = ((bool, "truth"), (int | float, "number"), (str, "text"), (list, "list"))
     return next((name for kind, name in kinds if isinstance(value, kind)), "object")

@@ -36,9 +36,14 @@ class Frame:
         return ids if self._is_first(ids, self.beginning) else [*self.beginning, *ids]
 
     def marked(self, given: list[int], learned: list[int]) -> tuple[list[int], list[bool]]:
-        """Return ids and marks (t,) of a prompt, which may be empty, and what is learned after it, with its end."""
+        """Return ids and marks (t,) of a prompt, which may be empty, and what is learned after it, with its end.
+
+        What is learned has no beginning of its own after a prompt.
+        """
         begins = self._is_first(given or learned, self.beginning)
         before = given if begins else [*self.beginning, *given]
+        if given and self._is_first(learned, self.beginning):
+            learned = learned[learned.index(self.beginning[0]) + 1 :]
         after = learned if self._is_first(learned[::-1], self.end) else [*learned, *self.end]
         return before + after, [False] * len(before) + [True] * len(after)
 

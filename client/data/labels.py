@@ -1,16 +1,19 @@
 """Labels of rows: which of a task's labels a value is, however the file's format writes it.
 
 A whole number is its digits, also where it is written as 1.0; a truth value is `true` or `false`. Spellings are never
-merged without a word: labels that differ only by case or blanks are counted and told.
+merged without a word: labels that differ only by case, blanks or in the same number are counted and told.
 """
 
+import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeGuard
 
-from client.data.row_checks import BadRow, read_text
+from client.data.row_checks import BadRow, is_filled, read_text
 from common.errors import nearest
 
 _WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
@@ -58,9 +61,9 @@ def _spellings(fields: Mapping[str, Any], column: str) -> Iterator[str]:
         yield str(int(value))
         if isinstance(value, ClassNumber):
             yield value.name
-    elif isinstance(value, float) and value.is_integer():
+    elif _is_whole(value):
         yield from (str(int(value)), str(value))
-    elif isinstance(value, float):
+    elif isinstance(value, float | Decimal):
         raise BadRow(f"{column!r} is {value}, which is no whole number; labels are texts or whole numbers")
     else:
         yield from dict.fromkeys((text := read_text(fields, column), _plain(text)))
@@ -78,7 +81,7 @@ def label_names(values: Iterable[Any]) -> tuple[str, ...]:
 
     Texts alone are labels as they are. Beside numbers or truth values they are such if all of them can be.
     """
-    kept = [value for value in values if value is not None and value != ""]
+    kept = [value for value in values if is_filled(value)]
     texts = {_name(value) for value in kept if isinstance(value, str | int) or _is_whole(value)}
     plain = {_plain(text) for text in texts}
     uniform = plain <= {*_TRUTH} or all(re.fullmatch(r"-?[0-9]+", text) for text in plain)
@@ -86,19 +89,22 @@ def label_names(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted(plain if uniform and not only_texts else texts))
 
 
-def _name(value: str | bool | int | float) -> str:
+def _name(value: str | bool | int | float | Decimal) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return value if isinstance(value, str) else str(int(value))
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, float) and value.is_integer()
+def _is_whole(value: Any) -> TypeGuard[float | Decimal]:
+    return isinstance(value, float | Decimal) and math.isfinite(value) and value % 1 == 0
 
 
 def similar_labels(column: str, counts: Mapping[str, int]) -> str | None:
-    """Return a warning of labels that differ only by case or blanks around them, with the rows of each; or None."""
-    keyed = sorted((" ".join(text.split()).casefold(), text) for text in counts)
+    """Return a warning of labels that look alike, with the rows of each; or None.
+
+    They differ only by case, blanks, characters that are not seen, or as `1` and `1.0` do.
+    """
+    keyed = sorted((_look(text), text) for text in counts if text.strip())
     groups = [[text for _, text in group] for _, group in groupby(keyed, key=lambda each: each[0])]
     alike = [group for group in groups if len(group) > 1]
     if not alike:
@@ -107,6 +113,11 @@ def similar_labels(column: str, counts: Mapping[str, int]) -> str | None:
     more = f"; and {len(alike) - _SHOWN} more" if len(alike) > _SHOWN else ""
     what = f"{column!r} has values that differ only by case or blanks (rows): {shown}{more}"
     return f"{what}; write them alike if they are one"
+
+
+def _look(text: str) -> str:
+    seen = (each for each in unicodedata.normalize("NFKC", text) if unicodedata.category(each) != "Cf")
+    return _plain(" ".join("".join(seen).split()).casefold())
 
 
 def count_labels(counts: Counter[str], fields: Iterable[Mapping[str, Any]], column: str) -> None:

@@ -3,7 +3,7 @@
 A file is read by the first layout whose columns it has. All known layouts are in one table, `KNOWN`.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,33 +22,43 @@ class Layout:
         columns: that a file has to have; what is learned comes last.
         inputs: columns that may have more of the question.
         system: column that may have a system's turn.
-        tools: column that may have the tools of a chat.
-        ignored: columns that others read, and fedlora does not.
+        tools: columns that may have the tools of a chat.
+        history: column that may have earlier questions with their answers.
     """
 
     kind: Kind
     columns: tuple[str, ...]
     inputs: tuple[str, ...] = ()
     system: str = ""
-    tools: str = ""
-    ignored: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    history: str = ""
 
     @property
     def all_columns(self) -> tuple[str, ...]:
         """All columns that are read where a file has them."""
-        return tuple(filter(None, (*self.columns, *self.inputs, self.system, self.tools)))
+        return tuple(filter(None, (*self.columns, *self.inputs, self.system, *self.tools, self.history)))
 
     def asked(self, columns: Collection[str]) -> tuple[str, ...]:
         """Return those of a file's columns that belong to this layout and are not its answers."""
         learned = self.columns[-1] if len(self.columns) > 1 else None
-        all_columns = (*self.all_columns, *self.ignored)
-        return tuple(column for column in all_columns if column in columns and column != learned)
+        return tuple(column for column in self.all_columns if column in columns and column != learned)
+
+    def named_as(self, columns: Collection[str]) -> "Layout":
+        """Return the layout with its columns named as a file has them, where only capital letters differ."""
+        alike = {column.casefold(): column for column in columns}
+
+        def own(*names: str) -> tuple[str, ...]:
+            return tuple(name if name in columns else alike.get(name, name) for name in names)
+
+        (system, history), tools = own(self.system, self.history), own(*self.tools)
+        return Layout(self.kind, own(*self.columns), own(*self.inputs), system, tools, history)
 
 
+_TOOLS = ("tools", "functions")
 KNOWN: tuple[Layout, ...] = (
-    Layout("chat", ("conversations",), system="system", tools="tools"),  # ShareGPT
-    Layout("chat", ("conversation",), system="system", tools="tools"),
-    Layout("instruction", ("instruction", "output"), ("input",), "system", ignored=("history",)),  # Alpaca
+    Layout("chat", ("conversations",), system="system", tools=_TOOLS),  # ShareGPT
+    Layout("chat", ("conversation",), system="system", tools=_TOOLS),
+    Layout("instruction", ("instruction", "output"), ("input",), "system", history="history"),  # Alpaca
     Layout("instruction", ("instruction", "response"), ("context", "input"), "system"),  # Dolly
     Layout("instruction", ("question", "response"), (), "system_prompt"),  # OpenOrca
     Layout("instruction", ("question", "answer"), ("context",)),
@@ -69,14 +79,24 @@ PAIRS: tuple[Layout, ...] = (
 
 def find_layout(data: RowSettings, columns: Collection[str]) -> Layout | None:
     """Return the layout of a file with these columns; None if there is none."""
-    layouts = two_texts(data) if TASKS[data.task].seq2seq else (*_named(data), *KNOWN)
-    return next((each for each in layouts if all(name in columns for name in each.columns)), None)
+    if TASKS[data.task].seq2seq:
+        return _first((each.named_as(columns) for each in two_texts(data)), columns)
+    return _first(_named(data), columns) or known_layout(columns)
 
 
 def two_texts(data: RowSettings) -> tuple[Layout, ...]:
     """Return the layouts that have a text to read and one to write."""
     known = (each for each in KNOWN if each.kind == "instruction")
     return Layout("pair", (data.prompt, data.completion)), *known, *PAIRS
+
+
+def known_layout(columns: Collection[str]) -> Layout | None:
+    """Return the known layout that a file with these columns has; None if there is none."""
+    return _first((each.named_as(columns) for each in KNOWN), columns)
+
+
+def _first(layouts: Iterable[Layout], columns: Collection[str]) -> Layout | None:
+    return next((each for each in layouts if all(name in columns for name in each.columns)), None)
 
 
 def answers_layout(data: RowSettings) -> Layout:
@@ -99,7 +119,7 @@ def has_messages(rows: Sequence[Row], layout: Layout) -> bool:
 
 
 def _named(data: RowSettings) -> Iterator[Layout]:
-    yield Layout("chat", (data.messages,), tools="tools")
+    yield Layout("chat", (data.messages,), tools=_TOOLS)
     yield Layout("pair", (data.prompt, data.completion))
     yield Layout("text", (data.text,))
 
@@ -107,7 +127,7 @@ def _named(data: RowSettings) -> Iterator[Layout]:
 def unread(read: Collection[str], columns: Collection[str]) -> Iterator[tuple[str, Layout]]:
     """Yield each column that a known layout asks with and that is not read, though others of that layout are."""
     told: set[str] = set()
-    for layout in KNOWN:
+    for layout in (each.named_as(columns) for each in KNOWN):
         if set(read).intersection(layout.columns):
             for column in layout.asked(columns):
                 if column not in (*read, *told):

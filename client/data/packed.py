@@ -27,13 +27,13 @@ class PackedRows(Sequence[Any]):
     Args:
         store: all rows.
         sizes: tokens of each row in the store (m,).
-        cuts: whether each was cut (m,).
+        cuts: tokens that were cut off each (m,).
         order: places of these rows in the store (n,).
     """
 
     store: Store
     sizes: Indices
-    cuts: NDArray[np.bool_]
+    cuts: NDArray[np.int32]
     order: Indices
 
     def __len__(self) -> int:
@@ -56,7 +56,12 @@ class PackedRows(Sequence[Any]):
     @property
     def truncated(self) -> int:
         """Number of rows that were cut."""
-        return int(self.cuts[self.order].sum())
+        return int(np.count_nonzero(self.cuts[self.order]))
+
+    @property
+    def whole_lengths(self) -> Indices:
+        """Tokens of each row before it was cut (n,)."""
+        return (self.sizes + self.cuts)[self.order]
 
     def chosen(self, places: Indices) -> "PackedRows":
         """Return the rows at these places."""
@@ -67,13 +72,13 @@ def pack(pieces: Iterable[Sequence[Any]]) -> PackedRows:
     """Pack encoded rows that come in pieces: examples, or records of several examples; others are kept as they are."""
     packer: _ExamplePacker | _RecordPacker | _ListPacker | None = None
     sizes: list[NDArray[np.intp]] = [np.zeros(0, np.intp)]
-    cuts: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
+    cuts: list[NDArray[np.int32]] = [np.zeros(0, np.int32)]
     for rows in pieces:
         if rows:
             packer = packer or _packer_of(rows[0])
             packer.add(rows)
             sizes.append(np.array([len(row) for row in rows], np.intp))
-            cuts.append(np.array([row.cut for row in rows], np.bool_))
+            cuts.append(np.array([row.cut for row in rows], np.int32))
     lengths = np.concatenate(sizes)
     store: Store = packer.store() if packer else []
     return PackedRows(store, lengths, np.concatenate(cuts), np.arange(len(lengths), dtype=np.intp))
@@ -86,11 +91,11 @@ class _ExampleStore:
     tokens: Ids
     offsets: NDArray[np.int64]
     targets: Sequence[Any]
-    cuts: NDArray[np.bool_]
+    cuts: NDArray[np.int32]
 
     def __getitem__(self, place: int) -> Example:
         tokens = self.tokens[self.offsets[place] : self.offsets[place + 1]]
-        targets, cut = self.targets[place], bool(self.cuts[place])
+        targets, cut = self.targets[place], int(self.cuts[place])
         if targets is not None:
             return Example(tokens, targets, cut)
         hidden = tokens < 0
@@ -102,7 +107,7 @@ class _ExamplePacker:
         self._tokens: list[Ids] = [np.zeros(0, np.int32)]
         self._sizes: list[int] = [0]
         self._targets: list[Any] = []
-        self._cuts: list[bool] = []
+        self._cuts: list[int] = []
 
     def add(self, rows: Sequence[Example]) -> None:
         """Take some examples."""
@@ -115,7 +120,7 @@ class _ExamplePacker:
     def store(self) -> _ExampleStore:
         """Return all of them."""
         offsets = np.cumsum(self._sizes, dtype=np.int64)
-        return _ExampleStore(np.concatenate(self._tokens), offsets, self._targets, np.array(self._cuts, np.bool_))
+        return _ExampleStore(np.concatenate(self._tokens), offsets, self._targets, np.array(self._cuts, np.int32))
 
 
 def _tokens_of(row: Example) -> tuple[Ids, Any]:

@@ -72,7 +72,7 @@ def read_text(fields: Mapping[str, Any], column: str) -> str:
         BadRow: it is absent, blank, not text, or contains half a surrogate pair (valid in JSON; no tokenizer reads it).
     """
     value = fields.get(column)
-    if value is None or value == "":
+    if value is None or value == "" or value != value:  # NaN
         raise BadRow(f"{column!r} is empty")
     if not isinstance(value, str):
         raise BadRow(f"{column!r} is not text but {type(value).__name__}")
@@ -84,5 +84,5 @@ def read_text(fields: Mapping[str, Any], column: str) -> str:
 
 
 def is_filled(value: Any) -> bool:
-    """Return whether a field has something, be it of a wrong kind: more than blanks."""
-    return value is not None and not (isinstance(value, str) and not value.strip())
+    """Return whether a field has something, be it of a wrong kind: more than blanks, and not pandas' NaN."""
+    return value is not None and value == value and not (isinstance(value, str) and not value.strip())

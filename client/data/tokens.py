@@ -29,11 +29,17 @@ IGNORE = -100
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A tokenised row: ids (t,), targets (a label's number, or (t,) with IGNORE on tokens without loss), cut flag."""
+    """A tokenised row.
+
+    Args:
+        ids: (t,).
+        targets: a label's number, or (t,) with IGNORE on tokens without loss.
+        cut: number of tokens that were cut off.
+    """
 
     ids: Ids
     targets: int | Ids
-    cut: bool
+    cut: int
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -96,4 +102,4 @@ def _example(ids: list[int], learned: list[bool], max_length: int) -> Example:
     targets = np.where(learned[:max_length], kept, np.int32(IGNORE))
     if (targets[1:] == IGNORE).all():
         raise BadRow(f"has nothing to learn in its first {max_length} tokens; raise max_length")
-    return Example(kept, targets, cut=len(ids) > max_length)
+    return Example(kept, targets, cut=len(ids) - len(kept))

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from client.data.chats.instructions import Instruction
 from client.data.chats.reply import reply_prompt
 from client.data.chats.template import has_template
-from client.data.instructions import Instruction
 from client.data.layouts import Layout
 from client.data.tokens import prompt_ids
 from client.finished.run import Trained, learned_layout, load_run

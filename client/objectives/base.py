@@ -21,8 +21,8 @@ class Encoded(Protocol):
     """An encoded example; its length is that of its longest row, in tokens."""
 
     @property
-    def cut(self) -> bool:
-        """A row of it was longer than `max_length`."""
+    def cut(self) -> int:
+        """Number of tokens by which it was longer than `max_length`."""
 
     def __len__(self) -> int: ...
 

@@ -37,12 +37,13 @@ class Classification(Objective):
             lambda row: (read_text(row.fields, data.text), read_label(row.fields, data.label, data.labels)),
         )
         texts = unframed(tokenizer, [text for text, _ in read])
-        kept = text_ids(tokenizer, texts, truncation=True, max_length=data.max_length)
-        # With one token more, to report which rows were cut.
-        longer = text_ids(tokenizer, texts, truncation=True, max_length=data.max_length + 1)
+        whole = text_ids(tokenizer, texts, verbose=False)
+        long = [text for text, ids in zip(texts, whole, strict=True) if len(ids) > data.max_length]
+        cut = iter(text_ids(tokenizer, long, truncation=True, max_length=data.max_length))
+        kept = [next(cut) if len(ids) > data.max_length else ids for ids in whole]
         return tuple(
-            Example(np.array(ids, np.int32), label, cut=len(more) > len(ids))
-            for ids, more, (_, label) in zip(kept, longer, read, strict=True)
+            Example(np.array(ids, np.int32), label, cut=len(all_ids) - len(ids))
+            for ids, all_ids, (_, label) in zip(kept, whole, read, strict=True)
         )
 
     def collate(self, examples: Sequence[Example], pad_id: int) -> Batch:

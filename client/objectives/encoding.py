@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,18 @@ class Findings:
 
     Args:
         skipped: rows that were left out, in order.
-        warnings: of labels that look alike and of columns that are not read, for the rows' owner.
+        alike: warnings of labels that look alike, for the rows' owner.
+        unread: warnings of columns that are not read as they might be.
     """
 
     skipped: tuple[BadPlace, ...] = ()
-    warnings: tuple[str, ...] = ()
+    alike: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """All warnings."""
+        return (*self.alike, *self.unread)
 
     def lines(self) -> Iterator[str]:
         """Yield lines that tell all of it."""
@@ -114,9 +121,14 @@ def encode_chunks(
     if reading.bad and not (data.skip_bad_rows and len(rows)):
         remedy = "fix them" if data.skip_bad_rows else _REMEDY
         raise DataError(refusal(file, [*map(str, reading.bad[:SHOWN])], len(reading.bad), reading.rows, remedy))
-    alike = similar_labels(reading.label, reading.labels) if reading.label else None
-    warnings = [*([alike] if alike else []), *objective.notes(reading.columns, tokenizer)]
-    return rows, Findings(tuple(reading.bad), tuple(f"{file}: {each}" for each in warnings))
+    alike = _alike(reading.label, reading.labels, data.labels) if reading.label else None
+    notes = ([alike] if alike else []), objective.notes(reading.columns, tokenizer)
+    return rows, Findings(tuple(reading.bad), *(tuple(f"{file}: {each}" for each in kind) for kind in notes))
+
+
+def _alike(column: str, counts: Mapping[str, int], labels: Sequence[str]) -> str | None:
+    """Return a warning of values that look alike, or of labels that do, as a node may have rows of only one of them."""
+    return similar_labels(column, counts) or similar_labels(column, {each: counts.get(each, 0) for each in labels})
 
 
 def check_read(chunks: Iterable[Chunk], file: Path) -> None:

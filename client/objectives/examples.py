@@ -56,13 +56,21 @@ class Examples(Dataset[Encoded]):
     def truncated(self) -> int:
         """Number of examples that were cut at `max_length`."""
         rows = self.rows
-        return rows.truncated if isinstance(rows, PackedRows) else sum(row.cut for row in rows)
+        return rows.truncated if isinstance(rows, PackedRows) else sum(row.cut > 0 for row in rows)
 
     @property
     def lengths(self) -> Indices:
         """Tokens of each example (n,)."""
         rows = self.rows
         return rows.lengths if isinstance(rows, PackedRows) else np.array([len(row) for row in rows], np.intp)
+
+    @property
+    def whole_lengths(self) -> Indices:
+        """Tokens of each example before it was cut (n,)."""
+        rows = self.rows
+        if isinstance(rows, PackedRows):
+            return rows.whole_lengths
+        return np.array([len(row) + row.cut for row in rows], np.intp)
 
 
 def encode_rows(rows: Sequence[Row], data: NodeData, tokenizer: PreTrainedTokenizerBase, file: Path) -> Examples:

@@ -6,10 +6,10 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from client.data.chats.chat import Chat, read_chat, read_two
+from client.data.chats.instructions import Instruction, read_instruction
 from client.data.chats.template import has_template, mentions
 from client.data.chats.tokens import chat_tokens
-from client.data.instructions import Instruction, read_instruction
-from client.data.layouts import KNOWN, Layout, has_messages, unread
+from client.data.layouts import KNOWN, Layout, has_messages, known_layout, unread
 from client.data.row_checks import read_each, read_text
 from client.data.rows import Row, by_line
 from client.data.tokens import Tokens, joined_texts, joined_tokens
@@ -37,22 +37,39 @@ def layout_tokens(
 def layout_notes(layout: Layout, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Return what is told of columns that belong to a known layout and are not read, or not by the template."""
     alike = next(each.columns for each in KNOWN if each.kind == "chat") if layout.kind == "chat" else ()
-    notes = [*unread_notes((*layout.all_columns, *alike), columns)]
-    if layout.tools in columns and has_template(tokenizer) and not mentions(tokenizer, "tools"):
-        notes.append(
-            f"the column {layout.tools!r} is not learned from, as the chat template does not write tools; set "
+    notes = unread_notes((*layout.all_columns, *alike), columns)
+    return (*_whole_text_notes(layout, columns), *notes, *_template_notes(layout, columns, tokenizer))
+
+
+def _whole_text_notes(layout: Layout, columns: Sequence[str]) -> Iterator[str]:
+    """Yield what is told of a text beside an instruction and its answer, as Stanford's Alpaca has all three."""
+    known = known_layout(columns)
+    if layout.kind == "text" and known:
+        yield (
+            f'the column {layout.columns[0]!r} is learned whole, also what asks in it; set text = "" (in a recipe: '
+            f"[data] text) to learn only the answers, from {' and '.join(map(repr, known.columns))}"
+        )
+
+
+def _template_notes(layout: Layout, columns: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[str]:
+    given = next((column for column in layout.tools if column in columns), None)
+    if given and has_template(tokenizer) and not mentions(tokenizer, "tools"):
+        yield (
+            f"the column {given!r} is not learned from, as the chat template does not write tools; set "
             "chat_template = FILE (in a recipe: [data] chat_template) to one that does"
         )
-    return tuple(notes)
+    if layout.history in columns and not has_template(tokenizer):
+        yield (
+            f"the answers in the column {layout.history!r} are read but not learned, as the base has no chat template; "
+            "set chat_template = FILE (in a recipe: [data] chat_template) to learn them too"
+        )
 
 
 def unread_notes(read: Sequence[str], columns: Sequence[str]) -> Iterator[str]:
     """Yield what is told of each column that a known layout asks with, and that is not read."""
     for column, layout in unread(read, columns):
         known = ", ".join(repr(each) for each in layout.all_columns if each in columns)
-        if column in layout.ignored:
-            yield f"the column {column!r} is not read; put what it says into the other columns if it is needed"
-        elif layout.kind == "chat":
+        if layout.kind == "chat":
             yield f"the column {column!r} is not read; make it the first message of the chat, with the role 'system'"
         else:
             yield (
@@ -77,4 +94,5 @@ def _plain(row: Row, layout: Layout) -> tuple[str, str]:
 
 def _read(row: Row, layout: Layout) -> tuple[Instruction, str]:
     asked, answer = layout.columns
-    return read_instruction(row.fields, asked, layout.inputs, layout.system), read_text(row.fields, answer)
+    instruction = read_instruction(row.fields, asked, layout.inputs, layout.system, layout.history)
+    return instruction, read_text(row.fields, answer)

@@ -42,9 +42,9 @@ class Pair:
     rejected: Example
 
     @property
-    def cut(self) -> bool:
-        """One of the two was longer than `max_length`."""
-        return self.chosen.cut or self.rejected.cut
+    def cut(self) -> int:
+        """Number of tokens by which the longer of the two was longer than `max_length`."""
+        return max(self.chosen.cut, self.rejected.cut)
 
     def __len__(self) -> int:
         return max(len(self.chosen), len(self.rejected))

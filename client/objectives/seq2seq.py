@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
 from client.data.batches import Batch, pad
-from client.data.instructions import read_instruction
+from client.data.chats.instructions import read_instruction
 from client.data.layouts import Layout, find_layout, known_pairs
 from client.data.row_checks import BadRow, read_each, read_text
 from client.data.rows import Row, by_line, column_names
@@ -33,9 +33,9 @@ class SourceTarget:
     target: Example
 
     @property
-    def cut(self) -> bool:
-        """One of the two was longer than `max_length`."""
-        return self.source.cut or self.target.cut
+    def cut(self) -> int:
+        """Number of tokens by which the longer of the two was longer than `max_length`."""
+        return max(self.source.cut, self.target.cut)
 
     def __len__(self) -> int:
         return max(len(self.source), len(self.target))
@@ -104,7 +104,7 @@ def _texts(row: Row, layout: Layout) -> tuple[str, str]:
     if chat := next((column for column in (asked, answer) if isinstance(row.fields.get(column), list)), None):
         raise BadRow(f"{chat!r} is a chat, and an encoder reads one text; {_REMEDY}")
     if layout.kind == "instruction":
-        source = read_instruction(row.fields, asked, layout.inputs, layout.system).plain
+        source = read_instruction(row.fields, asked, layout.inputs, layout.system, layout.history).plain
     else:
         source = read_text(row.fields, asked)
     return source, read_text(row.fields, answer)

@@ -76,7 +76,7 @@ class Side:
     def _example(self, ids: list[int], room: int) -> Example:
         kept = np.array([*self.beginning, *ids[:room], *self.end], np.int32)
         targets = kept if self.written else np.full_like(kept, IGNORE)
-        return Example(kept, targets, cut=len(ids) > room)
+        return Example(kept, targets, cut=max(len(ids) - room, 0))
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], written: bool, marks: bool) -> list[list[int]]:

@@ -15,7 +15,7 @@ from common.huggingface.fingerprint import architecture_hash, base_hash, tokeniz
 
 Parts = Mapping[str, str]
 BASE, TOKENIZER, TARGETS = "base model", "tokenizer", "targets"
-HEAD = "head"
+HEAD, _LABELS = "head", "labels"
 MAX_PARTS = 16
 """Most parts that a peer may state."""
 _SHOWN = 96
@@ -36,7 +36,7 @@ def settings_parts(
 ) -> dict[str, str]:
     """Return the other parts; the arguments are those of `fingerprint`."""
     hashed = _digest({name: list(shape) for name, shape in shapes.items()})
-    rest = {"labels": list(labels)} if labels else {}
+    rest = {_LABELS: list(labels)} if labels else {}
     told = {key: _shortened(value) for key, value in {**rest, "max_length": max_length, **shared}.items()}
     return {TARGETS: f"{len(shapes)} modules, SHA-256 {hashed:.12}", "task": task, **told}
 
@@ -83,11 +83,23 @@ def tell_differences(run: Parts, node: Parts) -> str:
         known += [key for key in {**run, **node} if key not in (BASE, TOKENIZER, *known)]
     told = [
         f"{key}: the run has {_cut(run.get(key, 'none'))}, the node {_cut(node.get(key, 'none'))}"
+        f"{_remedy(key, run, node)}"
         for key in known
         if run.get(key) != node.get(key)
     ]
     silent = [key for key in (BASE, TOKENIZER) if key not in known]
     return printable("; ".join(told)) or " or ".join(silent or ["targets"])
+
+
+def _remedy(key: str, run: Parts, node: Parts) -> str:
+    """Return how to take the same labels in the run's order, if that is the difference."""
+    try:
+        alike = key == _LABELS and sorted(json.loads(run[key])) == sorted(json.loads(node[key]))
+    except (KeyError, TypeError, ValueError):  # Long lists are cut.
+        return ""
+    if not alike:
+        return ""
+    return " (set labels in the run's order, and head = \"listed\" if the base's own head has another order)"
 
 
 def _cut(text: str) -> str:

@@ -12,6 +12,8 @@ from common.huggingface.fingerprint import tensor_shapes
 _LAST = re.compile(r"((classifier|classification_head|score|cls)(\.(out_proj|linear_out))?|logits_proj)\.weight")
 _SUMMARY = "sequence_summary.summary.weight"
 """Last projections of Transformers' classes for sequences; XLM's is a summary, which XLNet has before another one."""
+_WHOLE = re.compile(r"^(-?[0-9]+)\.0+$")
+"""A number as data frames write it."""
 _UNNAMED = re.compile(r"LABEL_\d+")
 
 
@@ -66,5 +68,5 @@ def own_head(folder: Path) -> OwnHead | None:
 
 
 def _plain(name: str) -> str:
-    text = " ".join(name.split()).casefold()
+    text = _WHOLE.sub(r"\1", " ".join(name.split()).casefold())
     return text.removeprefix("label_") if _UNNAMED.fullmatch(name) else text

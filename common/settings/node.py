@@ -109,7 +109,8 @@ class NodeFile(RowSettings, Participant):
         base: folder of the base model in Hugging Face's format, with safetensors, or `package:NAME/FOLDER` in an
             installed package; never written.
         data: the node's rows, which never leave the machine: a file that ends in `.jsonl`, `.ndjson`, `.json`, `.csv`,
-            `.tsv`, `.parquet` or `.arrow`, those of text also in `.gz`; or a folder of such files, or FOLDER/SPLIT.
+            `.tsv`, `.parquet` or `.arrow`, those of text also packed, in `.gz`, `.bz2`, `.xz` or `.zst`; or a folder of
+            such files, or FOLDER/SPLIT.
         labels: all classes, in one order on all nodes; for a task with labels. If the base model's own head has these
             classes, in its order, whatever this one.
         dtype: type of the base model's numbers in memory; `auto` is that of its checkpoint, and float32 on a device

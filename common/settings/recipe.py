@@ -62,7 +62,7 @@ class Data(RowSettings):
         corpus: `library-docs`, `library-docs-lm`, `toy` or `toy-preference`, which need no download; or `banking77`,
             `medquad` or `polarity`, from the folder that the environment variable FEDLORA_DATA names.
         path: a file of rows that ends in `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet` or `.arrow`, those of
-            text also in `.gz`; or a folder of such files, or FOLDER/SPLIT.
+            text also packed, in `.gz`, `.bz2`, `.xz` or `.zst`; or a folder of such files, or FOLDER/SPLIT.
         test_rows: most rows that are held out to test the global update, evenly by class, and at most half of a class.
     """
 

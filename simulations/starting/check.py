@@ -1,31 +1,33 @@
 """`fedlora check`: a recipe, a node's file, or a file of rows, read as a run would read it."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 
 from rich.console import Console
 
+from client.check import typed_targets
 from client.checking.advice import Advice, advise
 from client.checking.checked import check_node_file, check_rows
 from client.checking.lengths import count_longer
 from client.checking.page import show
-from client.columns.layout import Layout, for_base, recognise
 from client.columns.page import settings_for, show_data, show_settings
+from client.columns.suggestion import Suggestion, for_base, suggest
 from client.columns.survey import Survey, survey
 from client.data.files.source import open_rows
 from client.data.reading_progress import watching
 from common.errors import ConfigError, DataError
 from common.settings.node import Node, NodeData
-from common.settings.reader import read_toml
-from common.settings.recipe import Base
+from common.settings.reader import parse_settings, read_toml
+from common.settings.recipe import Base, LoraSettings
 from common.settings.tasks import RowSettings
 from simulations.recipe import base_path
 from simulations.starting.check_recipe import check_recipe
 
 
-def check(file: Path, assignments: list[str], base: str | None, encoding: str) -> None:
+def check(file: Path, assignments: list[str], base: str | None, encoding: str, targets: str | None) -> None:
     """Print what a run would read, and what to change.
 
     Args:
@@ -33,35 +35,38 @@ def check(file: Path, assignments: list[str], base: str | None, encoding: str) -
         assignments: of a recipe, each `KEY.KEY=VALUE`.
         base: path of a base model, for rows alone.
         encoding: of the text of rows alone.
+        targets: of a node: [lora] targets of its server, as typed; the default if not given.
 
     Raises:
         FedloraError: as a run would, or an option does not go with the file.
     """
     _spell_all()
     console = Console()
-    if file.suffix.lower() != ".toml":
-        return _check_data(file, base, encoding, console) if not assignments else _refuse("--set", "a recipe")
-    if base is not None:
-        _refuse("--base", "a file of rows; set it in the file")
-    kind = _kind(file)
-    if kind == "recipe":
+    kind = "rows" if file.suffix.lower() != ".toml" else _kind(file)
+    _check_options(kind, {"--set": bool(assignments), "--base": base is not None, "--targets": targets is not None})
+    if kind == "rows":
+        _check_data(file, base, encoding, console)
+    elif kind == "recipe":
         show(*check_recipe(file, assignments), console)
-    elif assignments:
-        _refuse("--set", "a recipe")
     else:
-        checked = check_node_file(file)
+        checked = check_node_file(file, typed_targets(targets) if targets else LoraSettings().targets)
         show(checked, tuple(advise(checked)), console)
-    return None
+
+
+def _check_options(kind: str, given: Mapping[str, bool]) -> None:
+    for option, goes_with, what in (
+        ("--set", "recipe", "a recipe"),
+        ("--base", "rows", "a file of rows; set it in the file"),
+        ("--targets", "node", "a node's file; of a recipe, set [lora] targets"),
+    ):
+        if given[option] and kind != goes_with:
+            raise ConfigError(f"{option} goes with {what}; leave it out")
 
 
 def _spell_all() -> None:
     """Let text that the output's encoding does not have be written as escapes."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _refuse(option: str, goes_with: str) -> None:
-    raise ConfigError(f"{option} goes with {goes_with}; leave it out")
 
 
 def _kind(file: Path) -> str:
@@ -76,14 +81,14 @@ def _kind(file: Path) -> str:
 
 def _check_data(file: Path, base: str | None, encoding: str, console: Console) -> None:
     found = survey_file(file, encoding)
-    layout = recognise(found)
-    if base is not None and layout is not None:
-        layout = for_base(layout, base_path(base))
-    show_data(file, found, layout, console)
-    advice = list(settings_for(found, layout))
-    if base is None or layout is None:
+    suggestion = suggest(found)
+    if base is not None and suggestion is not None:
+        suggestion = for_base(suggestion, base_path(base))
+    show_data(file, found, suggestion, console, brief=base is not None)
+    advice = list(settings_for(found, suggestion))
+    if base is None or suggestion is None:
         return show_settings(advice, console)
-    checked = check_rows(_node(file, layout, base, encoding, found))
+    checked = check_rows(_node(file, suggestion, base, encoding, found))
     own, default = checked.node.data.max_length, RowSettings().max_length
     if own != default:
         cut = count_longer(checked.uncut, default)
@@ -98,8 +103,10 @@ def survey_file(file: Path, encoding: str = "utf-8") -> Survey:
     """Read the columns of a file of rows.
 
     Raises:
+        ConfigError: there is no such encoding.
         DataError: it cannot be read, or no row of it can.
     """
+    parse_settings(RowSettings, {"encoding": encoding}, "--encoding")
     with watching(file) as watch:
         found = survey(open_rows(file, encoding).chunks(watch))
     if not found.rows:
@@ -107,8 +114,8 @@ def survey_file(file: Path, encoding: str = "utf-8") -> Survey:
     return found
 
 
-def _node(file: Path, layout: Layout, base: str, encoding: str, found: Survey) -> Node:
+def _node(file: Path, suggestion: Suggestion, base: str, encoding: str, found: Survey) -> Node:
     """Return a node that reads these rows."""
-    data = NodeData(path=str(file), labels=layout.labels, encoding=encoding, **layout.settings)
+    data = NodeData(path=str(file), labels=suggestion.labels, encoding=encoding, **suggestion.settings)
     data = replace(data, skip_bad_rows=bool(found.bad))
     return Node(name="node", rank=1, base=Base(base_path(base), "auto"), data=data)

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from client.checking.advice import Advice, advise
-from client.checking.checked import Checked, uncut_lengths
+from client.checking.checked import Checked
 from client.checking.label_counts import Counts, spread_of_labels
 from client.data.reading_progress import watching
-from client.data.rows import Row, in_chunks
+from client.data.rows import Row
 from client.model.targets import find_targets
 from client.node import load_node_base, read_examples
 from client.objectives.examples import Examples
@@ -42,10 +42,8 @@ def check_recipe(file: Path, assignments: list[str]) -> tuple[Checked, tuple[Adv
     node = prepared.nodes[0]
     trained = {shard.name: _encoded(node, shard.rows, source) for shard in prepared.shards}
     held = {_TEST: _encoded(node, prepared.test_rows, source)} if prepared.test_rows else {}
-    every = [*(row for shard in prepared.shards for row in shard.rows), *prepared.test_rows]
-    lengths = uncut_lengths(node, in_chunks(_rows(every), source), source)
     targets = find_targets(load_node_base(node), recipe.lora.targets)
-    checked = Checked(prepared.source, node, targets, trained, held, lengths, prepared.found)
+    checked = Checked(prepared.source, node, targets, trained, held, prepared.found)
     return checked, (*advise(checked, "[data] ", "[base] "), *_skew(checked, recipe))
 
 

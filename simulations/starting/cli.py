@@ -29,6 +29,9 @@ def check(
         str | None, typer.Option(metavar="PATH", help="Of a file of rows: show its tokens for this base model too.")
     ] = None,
     encoding: Annotated[str, typer.Option(help="Of a file of rows: the encoding of its text.")] = "utf-8",
+    targets: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="Of a node: the server's \\[lora] targets, as in TOML.")
+    ] = None,
 ) -> None:
     """Read all that a run would read, train nothing, and say what to change.
 
@@ -38,7 +41,7 @@ def check(
     from simulations.starting.check import check as check_file
 
     log_to_stderr(LogFormat.TEXT)
-    check_file(file, settings or [], base, encoding)
+    check_file(file, settings or [], base, encoding, targets)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from client.columns.layout import owner_column
+from client.columns.suggestion import owner_column
 from client.columns.survey import Survey
 from common.errors import ConfigError
 from simulations.starting.questions import Questions

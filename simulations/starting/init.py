@@ -9,7 +9,6 @@ from typing import Any
 
 import client
 import server
-from client.columns.layout import Layout
 from client.columns.survey import Survey
 from common.atomic_files import write_file
 from common.errors import ConfigError
@@ -102,8 +101,10 @@ def check_free(file: Path | None) -> Any:
     """Return the path of a new file.
 
     Raises:
-        ConfigError: there is something, which is never overwritten; or no folder for it.
+        ConfigError: there is something, which is never overwritten; or no folder for it, or it is no name of one.
     """
+    if file is not None and file.suffix.lower() != ".toml":
+        raise ConfigError(f"{file} does not end in .toml, as a file of settings does; give another name")
     if file is not None and os.path.lexists(file):
         raise ConfigError(f"{file} exists and is left as it is; give another name, or remove it")
     if file is not None and not file.absolute().parent.is_dir():
@@ -114,12 +115,12 @@ def check_free(file: Path | None) -> Any:
 def _read(sources: Sources, ask: Questions) -> tuple[Path, Survey, FoundRows, str]:
     data = user_path(ask.text("--data", sources.data, "File or folder of rows"))
     found = survey_file(data, sources.encoding)
-    layout = recognised(data, found, sources.label)
-    if ask.interactive and sources.label is None and layout.labels:
-        chosen = ask.text("--label", None, "Column of the label", layout.columns["label"])
-        layout = recognised(data, found, chosen)
+    suggestion = recognised(data, found, sources.label)
+    if ask.interactive and sources.label is None and suggestion.labels:
+        chosen = ask.text("--label", None, "Column of the label", suggestion.columns["label"])
+        suggestion = recognised(data, found, chosen)
     base = ask.text("--base", sources.base, "Folder of the base model")
-    return data, found, read_for(data, layout, base, sources.encoding), base
+    return data, found, read_for(data, suggestion, base, sources.encoding), base
 
 
 def _encoding(sources: Sources) -> str | None:
@@ -139,15 +140,21 @@ def _from(path: str, folder: Path) -> str:
 
 
 def _write(path: Path, template: Path, values: Values, kind: type[Any]) -> None:
-    """Write a file of settings of this kind, unless a value is none that its key can have."""
+    """Write a file of settings of this kind.
+
+    Raises:
+        ConfigError: a value is none that its key can have, or the file cannot be written.
+    """
     text = filled(template.read_text(encoding="utf-8"), values)
     parse_settings(kind, tomllib.loads(text), str(path))
-    write_file(path, text.encode(), exclusive=True)
+    try:
+        write_file(path, text.encode(), exclusive=True)
+    except OSError as error:
+        what = error.strerror or error
+        raise ConfigError(f"{path} cannot be written: {what}; give a name in a folder that takes it") from None
 
 
 def _told(path: Path, read: FoundRows) -> list[str]:
-    layout: Layout = read.layout
-    columns = ", ".join(f"{key} {name!r}" for key, name in layout.columns.items())
     labels = f", {len(read.labels)} labels" if read.labels else ""
     skipped = [f"{read.skipped} rows cannot be used, so it sets skip_bad_rows = true"] if read.skipped else []
-    return [f"written: {path}", f"{read.rows} rows, {layout.task}: {columns}{labels}", *skipped]
+    return [f"written: {path}", f"{read.rows} rows, {read.suggestion.task}: {read.suggestion}{labels}", *skipped]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from client.checking.checked import check_rows
-from client.columns.layout import Layout, for_base, recognise
+from client.columns.suggestion import Suggestion, for_base, suggest
 from client.columns.survey import Survey
 from common.errors import ConfigError, DataError, ModelError, nearest
 from common.huggingface.base_folder import resolve_base
@@ -21,7 +21,7 @@ class FoundRows:
     """What was found.
 
     Args:
-        layout: task and columns.
+        suggestion: task and columns.
         labels: in the order of the base's own head if that has them.
         head: what becomes of such a head.
         rows: number of rows that can be used.
@@ -29,7 +29,7 @@ class FoundRows:
         skipped: rows that cannot be used.
     """
 
-    layout: Layout
+    suggestion: Suggestion
     labels: tuple[str, ...]
     head: Head
     rows: int
@@ -40,10 +40,10 @@ class FoundRows:
     def settings(self) -> dict[str, Any]:
         """The keys of rows to set."""
         kept = {"max_length": self.max_length, "skip_bad_rows": True if self.skipped else None}
-        return {**self.layout.settings, **{key: value for key, value in kept.items() if value}}
+        return {**self.suggestion.settings, **{key: value for key, value in kept.items() if value}}
 
 
-def recognised(file: Path, found: Survey, label: str | None) -> Layout:
+def recognised(file: Path, found: Survey, label: str | None) -> Suggestion:
     """Return what the columns of a file suggest, or what they do with this label.
 
     Raises:
@@ -53,37 +53,39 @@ def recognised(file: Path, found: Survey, label: str | None) -> Layout:
     names = [each.name for each in found.columns]
     if label is not None and label not in names:
         raise ConfigError(f"--label {label}: {file} has no such column{nearest(label, names)}")
-    layout = recognise(found, label)
-    if layout is None and label is not None:
+    suggestion = suggest(found, label)
+    if suggestion is None and label is not None:
         raise ConfigError(f"--label {label}: the column has no labels of texts; name another one, or leave --label out")
-    if layout is None:
+    if suggestion is None:
         raise DataError(f"{file} has the columns {', '.join(map(repr, names))}, and none has texts to learn from")
-    return layout
+    return suggestion
 
 
-def read_for(file: Path, layout: Layout, base: str, encoding: str) -> FoundRows:
+def read_for(file: Path, suggestion: Suggestion, base: str, encoding: str) -> FoundRows:
     """Read the rows of a file for this base model.
 
     Raises:
         DataError, ModelError: a run could not use them.
     """
     path = base_path(base)
-    layout = for_base(layout, path)
-    head = _head(path, layout)
-    data = NodeData(path=str(file), labels=layout.labels, encoding=encoding, skip_bad_rows=True, **layout.settings)
+    suggestion = for_base(suggestion, path)
+    head = _head(path, suggestion)
+    data = NodeData(
+        path=str(file), labels=suggestion.labels, encoding=encoding, skip_bad_rows=True, **suggestion.settings
+    )
     checked = check_rows(Node(name="node", rank=1, base=Base(path, "auto", head=head), data=data))
     own = checked.node.data
-    return FoundRows(layout, own.labels, head, checked.count, own.max_length, len(checked.found.skipped))
+    return FoundRows(suggestion, own.labels, head, checked.count, own.max_length, len(checked.found.skipped))
 
 
-def _head(path: str, layout: Layout) -> Head:
+def _head(path: str, suggestion: Suggestion) -> Head:
     """Return "new" where the base's own head has other classes than the rows, else "keep"."""
     try:
-        own = own_head(resolve_base(path)) if layout.labels else None
+        own = own_head(resolve_base(path)) if suggestion.labels else None
     except ModelError:
         return "keep"  # Whoever loads the base says what is wrong.
     if own is None or (
-        len(own.classes) == len(layout.labels) and not (own.named and own.others(own.order(layout.labels)))
+        len(own.classes) == len(suggestion.labels) and not (own.named and own.others(own.order(suggestion.labels)))
     ):
         return "keep"
     return "new"

@@ -1,10 +1,10 @@
 """A chat as it is given to a template, read from the columns of a row."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from client.data.chats.messages import Message, list_of, read_messages
+from client.data.chats.messages import LEARNED, Message, list_of, read_messages
 from client.data.chats.tool_calls import read_tools
 from client.data.row_checks import BadRow, is_filled, read_text
 
@@ -25,12 +25,19 @@ class Chat:
 
     @property
     def replies(self) -> list[int]:
-        """Numbers of the messages that are learned: the assistant's."""
-        return [n for n, each in enumerate(self.messages) if n >= self.begin and each["role"] == "assistant"]
+        """Numbers of the messages that are learned: the assistant's, but for those that say that they are not."""
+        return [n for n in self.turns if n >= self.begin and self.messages[n].get(LEARNED, True)]
+
+    @property
+    def turns(self) -> list[int]:
+        """Numbers of the assistant's messages."""
+        return [number for number, each in enumerate(self.messages) if each["role"] == "assistant"]
 
 
-def read_chat(fields: Mapping[str, Any], column: str, system: str = "", tools: str = "") -> Chat:
-    """Return the chat in a column, with the tools in another one, and a system's turn in a third if it has none itself.
+def read_chat(fields: Mapping[str, Any], column: str, system: str = "", tools: Sequence[str] = ()) -> Chat:
+    """Return the chat in a column, with the tools in the first of others that is filled, and a system's turn.
+
+    The system's turn is in a column of its own, if the chat has none itself.
 
     Raises:
         BadRow: it is no chat, or has nothing to learn.
@@ -38,7 +45,8 @@ def read_chat(fields: Mapping[str, Any], column: str, system: str = "", tools: s
     messages = read_messages(fields.get(column), column)
     if is_filled(fields.get(system)) and all(message["role"] != "system" for message in messages):
         messages = ({"role": "system", "content": read_text(fields, system)}, *messages)
-    return _with_replies(Chat(messages, read_tools(fields.get(tools), tools)), column)
+    told = next((name for name in tools if is_filled(fields.get(name))), "")
+    return _with_replies(Chat(messages, read_tools(fields.get(told), told)), column)
 
 
 def read_two(fields: Mapping[str, Any], prompt: str, completion: str) -> Chat:
@@ -75,5 +83,6 @@ def read_answers(fields: Mapping[str, Any], prompt: str, chosen: str, rejected: 
 
 def _with_replies(chat: Chat, column: str) -> Chat:
     if not chat.replies:
-        raise BadRow(f"{column!r} has no turn of the assistant after another's turn, so nothing to learn")
+        silent = " whose weight is not 0" * any(turn >= chat.begin for turn in chat.turns)
+        raise BadRow(f"{column!r} has no turn of the assistant after another's turn{silent}, so nothing to learn")
     return chat

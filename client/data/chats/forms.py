@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from client.data.chats.chat import Chat
 from client.data.chats.messages import Message
@@ -30,16 +29,24 @@ def check_form(chat: Chat, text: str) -> None:
     """Check the text of a chat in one of its forms.
 
     Raises:
-        BadRow: it shows values as Python writes them, or lacks what the last message says.
+        BadRow: it shows values as Python writes them, or lacks what the last message or a system or user says.
     """
     if any(str(each) in text for each in arguments_of(chat.messages)) or "[{'type': 'text'," in text:
         raise BadRow("is rejected by the chat template (it writes calls or parts as Python does)")
-    if (word := _longest_word(chat.messages[-1]["content"])) and word.lower() not in text.lower():
-        raise BadRow(f"ends with a message that the chat template leaves out ({word!r})")
+    if _lacks(text, chat.messages[-1]):
+        raise BadRow(f"ends with a message that the chat template leaves out ({_longest_word(chat.messages[-1])!r})")
+    for message in (each for each in chat.messages if each["role"] in ("system", "developer", "user")):
+        if _lacks(text, message):
+            raise BadRow(f"has a {message['role']} turn that the chat template leaves out ({_longest_word(message)!r})")
 
 
-def _longest_word(content: Any) -> str:
-    """Return the longest word of a content, a text or a list of one part, behind its thoughts."""
+def _lacks(text: str, message: Message) -> bool:
+    return _longest_word(message).lower() not in text.lower()
+
+
+def _longest_word(message: Message) -> str:
+    """Return the longest word of a message's content, a text or a list of one part, behind its thoughts."""
+    content = message["content"]
     text = content if isinstance(content, str) else content[0]["text"]
     said = text.rpartition("</think>")[2]
     return max(re.findall(r"\w+", said), key=len, default="")

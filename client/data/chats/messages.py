@@ -1,7 +1,7 @@
 """Chats as files have them, in one form: messages with `role` and `content`, and with calls of tools.
 
 Read are OpenAI's messages (content as parts, calls of tools) and ShareGPT's turns of `from` and `value`; a list may be
-the text of one, as a CSV file has it.
+the text of one, as a CSV file has it. A message of the assistant may say that it is not learned.
 """
 
 import ast
@@ -23,6 +23,10 @@ ROLES = {
 }
 """Role by the name that ShareGPT's files and others have for it; a `function_call` becomes an assistant's turn."""
 
+LEARNED = "learned"
+"""Key of a message that says, by False, that it is not learned; templates do not get it."""
+_WEIGHTS = ("weight", "train", "training", "loss")
+"""Names that files have for it: OpenAI's, Axolotl's and SWIFT's."""
 _TEXT_PARTS = ("text", "input_text", "output_text")
 
 
@@ -70,11 +74,14 @@ def _message(turn: Message, name: str, foreign: bool) -> Message | None:
     """Return the message of a turn; None for a system's turn without words, which says nothing."""
     role, words = ("from", "value") if turn.get("role") is None and "from" in turn else ("role", "content")
     words = words if words in turn else next((key for key in ("content", "value") if key in turn), words)
+    if role not in turn:
+        raise BadRow(f"{name!r} has no 'role' or 'from', but {', '.join(map(repr, turn))}")
     said = read_text({f"{name}.{role}": turn.get(role)}, f"{name}.{role}")
     if role == "from" or foreign:
         said = _known(said, f"{name}.{role}", role == "from")
     if said == "function_call":
-        return {"role": "assistant", "content": "", "tool_calls": calls_of(turn[words], f"{name}.{words}")}
+        calls = calls_of(turn.get(words), f"{name}.{words}")
+        return {"role": "assistant", "content": "", "tool_calls": calls, **_silence(turn, name)}
     if said == "function":
         said = "tool"
     content = _content(turn.get(words), f"{name}.{words}", said)
@@ -82,8 +89,11 @@ def _message(turn: Message, name: str, foreign: bool) -> Message | None:
     if said == "system" and not content.strip():
         return None
     if not (calls or said == "tool"):
+        if words not in turn:
+            raise BadRow(f"{name!r} has no 'content' or 'value', but {', '.join(map(repr, turn))}")
         content = read_text({f"{name}.{words}": content}, f"{name}.{words}")
-    return {"role": said, "content": content, **({"tool_calls": calls} if calls else {}), **_rest(turn, said)}
+    silent = _silence(turn, name) if said == "assistant" else {}
+    return {"role": said, "content": content, **({"tool_calls": calls} if calls else {}), **_rest(turn, said), **silent}
 
 
 def _known(said: str, name: str, needed: bool) -> str:
@@ -128,6 +138,20 @@ def _calls(turn: Message, name: str) -> list[Message]:
             raise BadRow(f"'{name}.tool_calls' is not a list but {type(calls).__name__}")
         return [as_call(call, f"{name}.tool_calls[{number}]") for number, call in enumerate(calls)]
     return [as_call(single, f"{name}.function_call")] if single else []
+
+
+def _silence(turn: Message, name: str) -> dict[str, bool]:
+    """Return the mark of a turn of the assistant that says that it is not learned; nothing for another.
+
+    Raises:
+        BadRow: a weight is neither 0 nor 1.
+    """
+    for key in (key for key in _WEIGHTS if turn.get(key) is not None):
+        if (weight := {"0": 0, "1": 1}.get(str(turn[key]), turn[key])) not in (0, 1):
+            raise BadRow(f"'{name}.{key}' is {turn[key]!r}; a turn is learned, 1, or not, 0")
+        if not weight:
+            return {LEARNED: False}
+    return {}
 
 
 def _rest(turn: Message, role: str) -> dict[str, str]:

@@ -2,12 +2,14 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from client.data.chats.chat import Chat
 from client.data.chats.forms import check_form, forms_of
+from client.data.chats.messages import LEARNED
 from client.data.chats.special_words import without_doubles
 from client.data.chats.system_turns import FOLDABLE, fold_system
 from client.data.row_checks import BadRow
@@ -35,7 +37,8 @@ def mentions(tokenizer: PreTrainedTokenizerBase, word: str) -> bool:
 
 def apply_template(tokenizer: PreTrainedTokenizerBase, chat: Chat, **settings: Any) -> Any:
     """Return what `apply_chat_template` makes of a chat."""
-    messages, tools = [dict(each) for each in chat.messages], [*map(dict[Any, Any], chat.tools)]
+    messages = [{key: value for key, value in each.items() if key != LEARNED} for each in chat.messages]
+    tools = [*map(dict[Any, Any], chat.tools)]
     return tokenizer.apply_chat_template(messages, tools=[*tools] or None, **settings)
 
 
@@ -71,7 +74,7 @@ def fit(tokenizer: PreTrainedTokenizerBase, chat: Chat, fold: bool) -> tuple[Cha
             faults.append(fault)
             continue
         _check_calls(tokenizer, form, text)
-        plain = without_doubles(tokenizer, form, text)
+        plain = without_doubles(tokenizer, form, partial(render, tokenizer))
         return (form, text) if plain is form else (plain, render(tokenizer, plain))
     raise _with_remedy(tokenizer, chat, faults[0])
 

@@ -1,6 +1,7 @@
 """Tokenisation of chats, with a mark on each token that the assistant wrote: only those are learned."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,11 +89,49 @@ def _overlap(places: NDArray[np.int64], turns: Sequence[Span]) -> NDArray[np.boo
 def marked_tokens(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> Tokens:
     """Return ids (t,) and learned (t,) by the marks of the template."""
     tokens = _apply(tokenizer, chat, return_assistant_tokens_mask=True)
-    learned = [bool(mark) for mark in tokens["assistant_masks"]]
-    if chat.begin > 1:
-        begun = _apply(tokenizer, Chat(chat.messages[: chat.begin], chat.tools))["input_ids"]
-        learned[: len(begun)] = [False] * len(begun)
-    return tokens["input_ids"], learned
+    ids, learned = tokens["input_ids"], [bool(mark) for mark in tokens["assistant_masks"]]
+    given = _begun(tokenizer, chat, chat.begin, ids) if chat.begin > 1 else 0
+    if given is None:
+        raise _lost(chat.begin - 1)
+    learned[:given] = [False] * given
+    for turn in (turn for turn in chat.turns if turn >= chat.begin and turn not in chat.replies):
+        begin, end = _marked_turn(tokenizer, chat, turn, ids)
+        learned[begin:end] = [False] * (end - begin)
+    return ids, learned
+
+
+def _marked_turn(tokenizer: PreTrainedTokenizerBase, chat: Chat, turn: int, ids: Sequence[int]) -> Span:
+    """Return tokens that have all of a turn's marks and no other's, from beginnings that are as in the whole chat.
+
+    Raises:
+        BadRow: there are none such.
+    """
+    before = max((other for other in chat.turns if other < turn), default=-1)
+    after = min((other for other in chat.turns if other > turn), default=len(chat.messages))
+    begins = (_begun(tokenizer, chat, count, ids) for count in range(turn, before, -1))
+    ends = (_begun(tokenizer, chat, count, ids) for count in range(turn + 1, after + 1))
+    begin, end = (next((count for count in each if count is not None), None) for each in (begins, ends))
+    if begin is None or end is None:
+        raise _lost(turn)
+    return begin, end
+
+
+def _lost(turn: int) -> BadRow:
+    return BadRow(
+        f"has a message ({turn}) that is not to be learned and cannot be located in the chat template's output; end "
+        "the chat before it, or use another template, as chat_template = FILE (in a recipe: [data] chat_template)"
+    )
+
+
+def _begun(tokenizer: PreTrainedTokenizerBase, chat: Chat, count: int, ids: Sequence[int]) -> int | None:
+    """Return the number of tokens of a chat's first messages, if the whole chat begins with them."""
+    if count in (0, len(chat.messages)):
+        return len(ids) if count else 0
+    try:
+        begun = _apply(tokenizer, replace(chat, messages=chat.messages[:count]))["input_ids"]
+    except Exception:  # A template is a program, which may take no chat that ends here.
+        return None
+    return len(begun) if ids[: len(begun)] == begun else None
 
 
 def _by_prefixes(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> Tokens:

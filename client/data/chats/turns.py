@@ -12,11 +12,11 @@ from transformers import PreTrainedTokenizerBase
 
 from client.data.chats.chat import Chat
 from client.data.chats.forms import in_parts
+from client.data.chats.special_words import MARK
 from client.data.chats.template import render
 from client.data.row_checks import BadRow
 
 Span = tuple[int, int]
-_MARK = "\ue0f0\ue0f1"
 
 
 def find_turns(tokenizer: PreTrainedTokenizerBase, chat: Chat, text: str) -> list[Span]:
@@ -54,14 +54,14 @@ def _by_mark(tokenizer: PreTrainedTokenizerBase, chat: Chat, text: str, turn: in
     if marked == text and not chat.messages[turn].get("tool_calls"):
         return None
     words = _difference(text, marked)
-    if marked.count(_MARK) != 1 or words[0] < begin:
+    if marked.count(MARK) != 1 or words[0] < begin:
         raise _lost(turn)
     opening = _opening(tokenizer, chat, turn)
     start = text.rfind(opening, begin, words[0]) + len(opening) if opening else words[0]
     if opening and start < begin + len(opening):
         raise _lost(turn)
     ending = _ending(tokenizer, chat, turn)
-    return start, words[1] + _shared(ending, text[words[1] :])
+    return start, words[1] + _shared_tokens(tokenizer, ending, text[words[1] :])
 
 
 def _opening(tokenizer: PreTrainedTokenizerBase, chat: Chat, turn: int) -> str:
@@ -72,7 +72,7 @@ def _opening(tokenizer: PreTrainedTokenizerBase, chat: Chat, turn: int) -> str:
     given = _beginning(chat, turn)
     bare, asked = render(tokenizer, given), render(tokenizer, given, reply=True)
     marked = render(tokenizer, _with_mark(_beginning(chat, turn + 1), turn))
-    head = marked[: marked.find(_MARK)]
+    head = marked[: marked.find(MARK)]
     given_end = min(_shared(bare, asked), _shared(bare, head))
     asked, head = asked[given_end:], head[given_end:]
     common = _shared(asked, head)
@@ -99,13 +99,25 @@ def _shared(one: str, other: str) -> int:
     return next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
+def _shared_tokens(tokenizer: PreTrainedTokenizerBase, one: str, other: str) -> int:
+    """Return with how many equal characters two texts begin, but for a special token that only one of them has."""
+    count = _shared(one, other)
+    parts = (
+        place
+        for word in tokenizer.get_added_vocab()
+        for place in range(max(0, count - len(word) + 1), count)
+        if place + len(word) > count and (one.startswith(word, place) or other.startswith(word, place))
+    )
+    return min([count, *parts])
+
+
 def _beginning(chat: Chat, count: int) -> Chat:
     return replace(chat, messages=chat.messages[:count])
 
 
 def _with_mark(chat: Chat, turn: int) -> Chat:
     messages: list[Mapping[str, object]] = [*chat.messages]
-    marked = {**messages[turn], "content": _MARK}
+    marked = {**messages[turn], "content": MARK}
     messages[turn] = marked if isinstance(messages[turn]["content"], str) else in_parts(marked)
     return replace(chat, messages=tuple(messages))
 

@@ -13,11 +13,19 @@ Quoting = Literal[0, 3]
 
 @dataclass(frozen=True)
 class Dialect:
-    """The delimiter of a table, its quoting as the module csv names it, and lines before its header."""
+    """How a table is written.
+
+    Args:
+        delimiter: between fields.
+        quoting: as the module csv names it.
+        skipped: lines before its header.
+        spaced: a blank after each delimiter belongs to it.
+    """
 
     delimiter: str
     quoting: Quoting = csv.QUOTE_MINIMAL
     skipped: int = 0
+    spaced: bool = False
 
 
 _DELIMITERS = ",;\t|"
@@ -36,12 +44,22 @@ def find_dialect(sample: Sequence[str], tabs: bool) -> Dialect:
     if sample and (told := _SPREADSHEET.match(sample[0])):
         return Dialect(told[1], skipped=1)
     order = ("\t" + _DELIMITERS.replace("\t", "")) if tabs else _DELIMITERS
-    dialects = [Dialect(each, _quoting(sample, each, tabs)) for each in order]
+    dialects = [Dialect(each, _quoting(sample, each, tabs), 0, _spaced(sample, each)) for each in order]
     return max(dialects, key=lambda each: _fit(sample, each))  # the first of equals
 
 
+def _header(sample: Sequence[str], delimiter: str) -> list[str]:
+    return next((line.strip("\r\n") for line in sample if line.strip()), "").split(delimiter)
+
+
+def _spaced(sample: Sequence[str], delimiter: str) -> bool:
+    """Return whether a blank comes after each delimiter of the header."""
+    _, *names = _header(sample, delimiter)
+    return bool(names) and delimiter != "\t" and all(name[:1] == " " and name.strip() for name in names)
+
+
 def _quoting(sample: Sequence[str], delimiter: str, tabs: bool) -> Quoting:
-    header = next((line.strip("\r\n") for line in sample if line.strip()), "").split(delimiter)
+    header = _header(sample, delimiter)
     enclosed = all(len(name) > 1 and name[0] == name[-1] == '"' for name in header)
     return csv.QUOTE_NONE if tabs and delimiter == "\t" and not enclosed else csv.QUOTE_MINIMAL
 
@@ -57,7 +75,11 @@ def _fit(sample: Sequence[str], dialect: Dialect) -> float:
 def _records(sample: Sequence[str], dialect: Dialect) -> list[list[str]]:
     records: list[list[str]] = []
     reader = csv.reader(
-        io.StringIO("".join(sample), newline=""), delimiter=dialect.delimiter, quoting=dialect.quoting, strict=True
+        io.StringIO("".join(sample), newline=""),
+        delimiter=dialect.delimiter,
+        quoting=dialect.quoting,
+        skipinitialspace=dialect.spaced,
+        strict=True,
     )
     with suppress(csv.Error):  # What was read before it still tells.
         records.extend(record for record in reader if record)

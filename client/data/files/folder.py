@@ -13,8 +13,12 @@ from common.errors import DataError
 from common.plain_files import SETTINGS, read_plain
 
 _SHARD = re.compile(r"(?P<split>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]{16})?(\.\w+)+")
-_SPLIT = re.compile(r"(train|training|test|testing|validation|valid|val|dev|eval|evaluation)(ing)?[-_.0-9a-zA-Z]*")
-"""Names of files that are splits of a data set, not parts of one."""
+_FOLDERS = 8
+"""Folders that are named, at most."""
+_NOTES = ("dataset_info.json", "dataset_infos.json", "state.json", "metadata.json", "config.json")
+"""Names of files that tell of a data set, rather than being a part of it."""
+_SPLIT = re.compile(r"(train|training|test|testing|validation|valid|val|dev|eval|evaluation)(?![a-zA-Z])[-_0-9a-zA-Z]*")
+"""Names of files that are of a split of a data set: its name, and more after it that is no letter."""
 
 
 def is_folder_of_rows(path: Path) -> bool:
@@ -50,8 +54,8 @@ def _of_split(path: Path) -> tuple[Path, ...]:
 def _split_of(file: Path) -> str | None:
     if shard := _SHARD.fullmatch(file.name):
         return shard["split"]
-    name = file.name.partition(".")[0]
-    return name if "." in file.name and _SPLIT.fullmatch(name) else None
+    found = _SPLIT.fullmatch(file.name.partition(".")[0])
+    return found[1] if found and "." in file.name else None
 
 
 def _saved(path: Path) -> tuple[Path, ...]:
@@ -68,25 +72,51 @@ def _saved(path: Path) -> tuple[Path, ...]:
 
 
 def _shards(path: Path, endings: Sequence[str]) -> tuple[Path, ...]:
-    visible = [file for file in sorted(path.iterdir()) if not file.name.startswith((".", "_"))]
-    files = tuple(file for file in visible if file.name.lower().endswith(tuple(endings)) and not _is_note(file))
+    visible = [file for file in sorted(path.iterdir()) if _is_visible(file)]
+    files = tuple(file for file in visible if _has_rows(file, endings))
     if not files:
         inner = [each.name for each in visible if each.is_dir()]
-        known = ", ".join(each for each in endings if not each.endswith(".gz"))
-        remedy = f"give one of its folders: {', '.join(inner)}" if inner else f"it needs files that end in {known}"
+        known = ", ".join(each for each in endings if each.count(".") == 1)
+        more = ", ..." * (len(inner) > _FOLDERS)
+        remedy = (
+            f"give one of its folders: {', '.join(inner[:_FOLDERS])}{more}"
+            if inner
+            else f"it needs files that end in {known}"
+        )
         raise DataError(f"{path} is a folder, not a file, and has no files of rows; {remedy}")
-    splits = {split: None for file in files if (split := _split_of(file))}
-    if len(splits) > 1 or (splits and any(_split_of(file) is None for file in files)):
-        raise _several(path, [*splits])
-    kinds = {"".join(file.suffixes[-2:] if file.suffix == ".gz" else file.suffixes[-1:]).lower() for file in files}
+    _check_one_split(path, files)
+    kinds = {_kind(file, endings) for file in files}
     if len(kinds) > 1:
         raise DataError(f"{path} has files of several kinds, {', '.join(sorted(kinds))}; give one of the files")
+    for folder in (each for each in visible if each.is_dir()):
+        if any(_is_visible(file) and _has_rows(file, endings) for file in folder.iterdir()):
+            raise DataError(
+                f'{path} has files of rows in it and in {folder.name}/; give "{folder}", or a folder without it'
+            )
     return _complete(path, files)
 
 
-def _is_note(file: Path) -> bool:
-    """Return whether a file tells of a data set, rather than being a part of it."""
-    return file.name in ("dataset_info.json", "dataset_infos.json", "state.json", "metadata.json", "config.json")
+def _check_one_split(path: Path, files: Sequence[Path]) -> None:
+    splits = [*dict.fromkeys(split for file in files if (split := _split_of(file)))]
+    other = next((file for file in files if _split_of(file) is None), None)
+    if len(splits) > 1:
+        raise _several(path, splits)
+    if splits and other:
+        what = f"{path} has files of the split {splits[0]!r} and others, as {other.name}"
+        raise DataError(f'{what}; give "{path}/{splits[0]}" or "{other}"')
+
+
+def _is_visible(file: Path) -> bool:
+    return not file.name.startswith((".", "_"))
+
+
+def _has_rows(file: Path, endings: Sequence[str]) -> bool:
+    """Return whether a path is by its name one of rows, and not of what tells of a data set."""
+    return file.name.lower().endswith(tuple(endings)) and file.name not in _NOTES
+
+
+def _kind(file: Path, endings: Sequence[str]) -> str:
+    return max((each for each in endings if file.name.lower().endswith(each)), key=len)
 
 
 def _complete(path: Path, files: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -7,7 +7,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
-from client.data.files.json_lines import DECODER, as_fields, parse_object
+from client.data.files.json_lines import DECODER, as_fields, parse_object, spelt_fault
 from client.data.files.part import LONGEST, Item, Meter
 from client.data.files.text import check_characters, open_text
 from client.data.row_checks import BadRow
@@ -70,10 +70,12 @@ def _only_rows(path: Path, value: Mapping[str, Any]) -> Sequence[Any]:
         names = ", ".join(map(repr, lists))
         raise DataError(f"{path} is an object with several lists of rows, {names}; write one of them as its own file")
     sizes = {len(each) if isinstance(each, dict | list) else -1 for each in value.values()}
-    if not lists and len(sizes) == 1 and max(sizes) > 1 and not any(map(_is_chat, value.values())):
+    columns = len(sizes) == 1 and max(sizes) > 1 and not any(map(_is_chat, value.values()))
+    by_key = len(value) > 1 and all(isinstance(each, dict) for each in value.values())
+    if not lists and (columns or by_key):
         raise DataError(
-            f"{path} is an object of columns, not of rows; write it as a list of objects (pandas: "
-            'to_json(orient="records"))'
+            f"{path} is an object of columns, not of rows, or has rows by key; write it as a list of objects "
+            '(pandas: to_json(orient="records"))'
         )
     return next(iter(lists.values()), [value])
 
@@ -142,7 +144,7 @@ class _Document:
                 raise self.error(error.msg) from None
             return None
         except (ValueError, RecursionError) as error:
-            raise self.error(str(error)) from None
+            raise self.error(spelt_fault(error)) from None
 
     def _fill(self) -> None:
         """Read on, twice as far each time: a long value is tried again a few times, not once for each piece."""

@@ -37,12 +37,18 @@ def parse_object(text: str, encoding: str) -> Mapping[str, Any]:
     try:
         value = DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise BadRow(f"is not JSON ({error.msg} at column {error.colno})") from None
+        place = f"line {error.lineno}, column {error.colno}" if "\n" in text.strip() else f"column {error.colno}"
+        raise BadRow(f"is not JSON ({error.msg} at {place})") from None
     except BadRow:
         raise
     except (ValueError, RecursionError) as error:
-        raise BadRow(f"cannot be read as JSON ({error})") from None
+        raise BadRow(f"cannot be read as JSON ({spelt_fault(error)})") from None
     return as_fields(value)
+
+
+def spelt_fault(error: Exception) -> str:
+    """Return what a reader of JSON has against a value, without advice to programmers."""
+    return "a number has too many digits" if "int_max_str_digits" in str(error) else str(error)
 
 
 def as_fields(value: Any) -> Mapping[str, Any]:

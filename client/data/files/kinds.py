@@ -74,13 +74,18 @@ KINDS: dict[str, Callable[[Path, str], Part]] = {
     ".arrow": _arrow,
 }
 """Kind by ending."""
-ENDINGS = (*KINDS, *(f"{kind}.gz" for kind in KINDS))
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+"""Endings of packed files; what is in them has its own before that."""
+ENDINGS = (*KINDS, *(f"{kind}{packed}" for kind in KINDS if KINDS[kind] is not _arrow for packed in PACKED))
 """Endings of files of rows in a folder."""
 
 
+_SHEETS = (".xlsx", ".xls", ".xlsm", ".ods")
+
+
 def ending(path: Path) -> str:
-    """Return a path's ending, in small letters and without that of gzip."""
-    return (Path(path.stem) if path.suffix.lower() == ".gz" else path).suffix.lower()
+    """Return a path's ending, in small letters and without that of a packed file."""
+    return (Path(path.stem) if path.suffix.lower() in PACKED else path).suffix.lower()
 
 
 def part_of(path: Path, encoding: str) -> Part:
@@ -90,5 +95,7 @@ def part_of(path: Path, encoding: str) -> Part:
         DataError: the ending is unknown, or the file cannot be read.
     """
     if (kind := KINDS.get(ending(path))) is None:
-        raise DataError(f"{path} ends in {path.suffix!r}, which is not a known kind of file; use {', '.join(KINDS)}")
+        known = ", ".join(KINDS)
+        remedy = "save the sheet as CSV" if path.suffix.lower() in _SHEETS else f"use {known}"
+        raise DataError(f"{path} ends in {path.suffix!r}, which is not a known kind of file; {remedy}")
     return kind(path, encoding)

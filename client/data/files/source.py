@@ -90,7 +90,9 @@ def open_rows(path: Path, encoding: str = "utf-8") -> Source:
             path.stat()
             files = (path,)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; give the path of a file or folder of rows") from None
+        pattern = any(each in path.name for each in "*?[") and isinstance(error, FileNotFoundError)
+        remedy = "patterns are not read: give the folder" if pattern else "give the path of a file or folder of rows"
+        raise DataError(f"cannot read {path}: {error.strerror}; {remedy}") from None
     return Source(path, tuple(part_of(file, encoding) for file in files))
 
 

@@ -1,4 +1,7 @@
-"""Tables of text, CSV and TSV: a header, then a row a record, which may span lines in quotes; blanks are skipped."""
+"""Tables of text, CSV and TSV: a header, then a row a record, which may span lines in quotes; blanks are skipped.
+
+Several columns without a name are not read: spreadsheets write such where a sheet has empty columns.
+"""
 
 import csv
 from collections.abc import Iterator
@@ -36,10 +39,12 @@ def table(path: Path, encoding: str, tabs: bool, meter: Meter) -> Iterator[Item]
         lines = _Lines(path, text, encoding)
         records = _records(path, lines, dialect)
         header = next(records, (0, [], None))[1]
+        named = {*_named(header)}
         for number, record, fault in records:
             if fault is None and len(record) != len(header):
                 fault = f"has {len(record)} fields where the header has {len(header)}{_hint(header, dialect)}"
-            yield BadLine(number, fault) if fault else Row(number, dict(zip(header, record, strict=True)))
+            fields = {name: field for name, field in zip(header, record, strict=False) if name in named}
+            yield BadLine(number, fault) if fault else Row(number, fields)
 
 
 def header(path: Path, encoding: str, tabs: bool) -> tuple[str, ...]:
@@ -54,9 +59,15 @@ def header(path: Path, encoding: str, tabs: bool) -> tuple[str, ...]:
     line, names, fault = first or (1, [], None)
     if fault:
         raise DataError(f"{path}, line {line}: the header {fault}")
-    if len(set(names)) < len(names):
-        raise DataError(f"{path}, line {line}: the header names a column twice: {', '.join(names)}; rename one")
-    return tuple(names)
+    named = _named(names)
+    if len(set(named)) < len(named):
+        raise DataError(f"{path}, line {line}: the header names a column twice: {', '.join(named)}; rename one")
+    return tuple(named)
+
+
+def _named(names: list[str]) -> list[str]:
+    """Return the names of columns, without empty ones if there are several."""
+    return [name for name in names if name] if names.count("") > 1 else names
 
 
 def _dialect(path: Path, encoding: str, tabs: bool) -> Dialect:
@@ -68,7 +79,13 @@ def _records(path: Path, lines: "_Lines", dialect: Dialect) -> Iterator[tuple[in
     """Yield line, fields and fault of each record that is not blank, header first."""
     for _ in islice(lines, dialect.skipped):
         pass
-    reader: Any = csv.reader(lines, delimiter=dialect.delimiter, quoting=dialect.quoting, strict=True)
+    reader: Any = csv.reader(
+        lines,
+        delimiter=dialect.delimiter,
+        quoting=dialect.quoting,
+        skipinitialspace=dialect.spaced,
+        strict=True,
+    )
     while True:
         begin, lines.fault = lines.number + 1, None
         try:

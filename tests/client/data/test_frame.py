@@ -103,3 +103,9 @@ def test_found_D8_a_text_to_classify_has_one_frame(kind, begin, end):
     plain = tokenizer("a cow")["input_ids"]
     assert tokenizer(unframed(tokenizer, [f"{begin}a cow{end}", "a cow"]))["input_ids"] == [plain, plain]
     assert tokenizer(f"{begin}a cow{end}")["input_ids"] != plain  # control
+
+
+def test_found_D8_a_completion_that_has_a_beginning_of_its_own_gets_none_after_the_prompt():
+    tokenizer = chat_tokenizer(adds_bos=True)
+    assert ids_of(tokenizer, "<s>hello", " <s>there</s>") == ids_of(tokenizer, "hello", "there")
+    assert ids_of(tokenizer, "hello", "a <s>there") == ("<s>helloa <s>there</s>", "a <s>there</s>")  # control

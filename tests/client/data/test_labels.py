@@ -1,5 +1,7 @@
 """What a value of a label column is read as."""
 
+from decimal import Decimal
+
 import numpy as np
 import pytest
 
@@ -32,6 +34,7 @@ DIGITS, TRUTH = ("0", "1", "2"), ("false", "true")
         ("a ", ("a", "a "), "a "),
         (10**20, ("100000000000000000000",), "100000000000000000000"),
         (1e20, ("100000000000000000000",), "100000000000000000000"),
+        (Decimal("1.0"), DIGITS, "1"),
     ],
 )
 def test_found_D2_a_label_is_read_however_it_is_written(value, labels, label):
@@ -45,6 +48,7 @@ def test_found_D2_a_label_is_read_however_it_is_written(value, labels, label):
         (1, TRUTH, "'label' is '1', which is not in labels"),
         (1.5, DIGITS, "'label' is 1.5, which is no whole number"),
         (float("nan"), DIGITS, "'label' is nan, which is no whole number"),
+        (Decimal("1.5"), DIGITS, "'label' is 1.5, which is no whole number"),
         (float("inf"), DIGITS, "'label' is inf, which is no whole number"),
         ("1.5", DIGITS, "'label' is '1.5', which is not in labels"),
         ("A", ("a", "b"), "'label' is 'A', which is not in labels"),
@@ -75,6 +79,10 @@ def test_found_D2_what_is_no_label_is_refused_with_its_value(value, labels, reas
         (["b", "a", "B"], ("B", "a", "b")),
         (["a", 1, 1.5, ["x"], float("nan")], ("1", "a")),
         ([0, 1, "0"], ("0", "1")),
+        ([Decimal("1.0"), Decimal("0")], ("0", "1")),
+        (["a", " ", "\t", "b"], ("a", "b")),
+        ([float("inf"), Decimal("Infinity"), Decimal("NaN"), 1], ("1",)),
+        ([10**25, 10**25 + 1], (str(10**25), str(10**25 + 1))),
         ([], ()),
     ],
 )
@@ -93,7 +101,16 @@ def test_found_D11_labels_that_differ_only_by_case_or_blanks_are_counted():
     )
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("1", "1.0"), ("é", "e\u0301"), ("a", "a\u200b"), ("a b", "a\u00a0b"), ("straße", "STRASSE"), ("1", "\uff11")],
+)
+def test_found_D11_what_looks_alike_is_told_too(one, other):
+    assert similar_labels("label", {one: 3, other: 2, "b": 1})
+
+
 def test_found_D11_labels_that_differ_otherwise_are_not_told():
+    assert similar_labels("label", {" ": 1, "": 2, "a": 10}) is None
     assert similar_labels("label", {"a": 10, "b": 2, "ab": 1, "a-b": 1}) is None
     assert similar_labels("label", {}) is None
 

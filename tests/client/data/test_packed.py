@@ -24,7 +24,7 @@ def same(one: Example, other: Example) -> bool:
         and np.array_equal(*targets)
         and one.ids.dtype == other.ids.dtype == np.int32
         and targets[0].dtype == targets[1].dtype
-        and one.cut is other.cut
+        and one.cut == other.cut
     )
 
 

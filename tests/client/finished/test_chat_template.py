@@ -8,8 +8,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from client.check import describe_base
+from client.data.chats.instructions import Instruction
 from client.data.chats.reply import reply_prompt
-from client.data.instructions import Instruction
 from client.data.tokens import prompt_ids
 from client.finished.run import load_run, load_test_rows
 from client.finished.text import continue_text, generate

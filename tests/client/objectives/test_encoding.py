@@ -132,6 +132,14 @@ def test_found_D11_labels_that_look_alike_are_told(tmp_path):
     assert encode(write(tmp_path, [*rows[:1], *rows[3:]]), **LABELLED).found.warnings == ()
 
 
+def test_found_D11_labels_of_the_node_that_look_alike_are_told_though_it_has_rows_of_one(tmp_path):
+    path = write(tmp_path, [{"text": "w1", "label": label} for label in ("no", "yes")])
+    (warning,) = encode(path, **{**LABELLED, "labels": ("no", "No", "yes")}).found.warnings
+    assert "'No' (0), 'no' (1)" in warning
+    numbers = write(tmp_path, [{"text": "w1", "label": label} for label in ("0.0", "1.0")])
+    assert encode(numbers, **{**LABELLED, "labels": ("0", "1")}).found.warnings == ()
+
+
 def test_found_D1_latin_1_is_read_where_it_is_named(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes("text;label\nw1 é;no\nw2;yes\n".encode("latin-1"))

@@ -95,7 +95,21 @@ def test_found_D5_nothing_is_said_where_all_is_read():
     assert read(ALPACA, prompt="instruction").found.warnings == ()  # no completion: known by its columns
     assert parts(ALPACA, prompt="instruction") == parts(ALPACA)
     assert read({"prompt": "a", "completion": "b", "id": 3}).found.warnings == ()
-    assert read({"text": "hello there", **ALPACA}).found.warnings == ()
+    assert read({"text": "hello there", "input": "a"}).found.warnings == ()
+
+
+def test_found_D5_a_text_that_has_the_question_too_is_said_and_can_be_put_aside():
+    row = {"text": "hello there", **ALPACA}
+    assert "the column 'text' is learned whole, also what asks in it" in read(row).found.warnings[0]
+    assert read(row, text="").found.warnings == ()
+    assert parts(row, text="") == parts(ALPACA)
+
+
+def test_found_D5_capital_letters_make_no_other_layout():
+    row = {name.capitalize(): value for name, value in ALPACA.items()}
+    assert parts(row) == parts(ALPACA)
+    found = read(row, prompt="Instruction", completion="Output").found
+    assert "the column 'Input' is not read" in found.warnings[0]
 
 
 def test_found_D5_preference_rows_say_it_too():
@@ -105,8 +119,54 @@ def test_found_D5_preference_rows_say_it_too():
     assert read(row, task="preference").found.warnings == ()
 
 
-def test_found_D5_a_history_is_said_not_to_be_read():
-    assert "'history' is not read" in read({**ALPACA, "history": []}).found.warnings[0]
+HISTORY = [["hello?", "there"], ["and you?", "is sunny"]]
+
+
+@pytest.mark.parametrize("history", [HISTORY, json.dumps(HISTORY), repr(HISTORY), tuple(map(tuple, HISTORY))])
+def test_found_D5_a_history_is_earlier_turns_that_are_learned_too(history):
+    row = {**ALPACA, "history": history}
+    said = [("hello?", "there"), ("and you?", "is sunny"), ("the weather?\n\nin Paris", "is sunny")]
+    roles = ("user", "assistant")
+    chat = [{"role": role, "content": each} for turn in said for role, each in zip(roles, turn, strict=True)]
+    assert parts(row, tokenizer=CHATTING) == parts({"messages": chat}, tokenizer=CHATTING)
+    assert read(row, tokenizer=CHATTING).found.warnings == ()
+
+
+def test_found_D5_a_history_without_a_chat_template_is_read_and_not_learned_which_is_said():
+    row = {**ALPACA, "history": HISTORY}
+    earlier = (
+        "### Instruction:\nhello?\n\n### Response:\nthere\n\n### Instruction:\nand you?\n\n### Response:\nis sunny\n\n"
+    )
+    given, learned = parts(row)
+    assert (given, learned) == (WITH_INPUT.replace("### Instruction", earlier + "### Instruction"), "is sunny</s>")
+    assert "answers in the column 'history' are read but not learned" in read(row).found.warnings[0]
+
+
+@pytest.mark.parametrize("history", [[], None, "", "[]", " "])
+def test_found_D5_an_empty_history_is_none(history):
+    assert parts({**ALPACA, "history": history}, tokenizer=CHATTING) == parts(ALPACA, tokenizer=CHATTING)
+
+
+@pytest.mark.parametrize(
+    ("history", "reason"),
+    [
+        ("hello", "'history' is not a list of pairs of a question and its answer but str"),
+        ([["hello"]], r"'history\[0\]' is not a pair"),
+        ([["hello", 1]], r"'history\[0\]\[1\]' is not text but int"),
+    ],
+)
+def test_found_D5_what_is_no_history_is_a_bad_row(history, reason):
+    with pytest.raises(DataError, match=reason):
+        read({**ALPACA, "history": history}, tokenizer=CHATTING)
+
+
+def test_found_D6_functions_are_tools():
+    chat = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "there"}]
+    described = {"name": "weather", "description": "of a city", "parameters": {}}
+    row = {"messages": chat, "functions": [described]}
+    tokenizer = chat_tokenizer(QWEN_3)
+    assert parts(row, tokenizer=tokenizer) == parts({"messages": chat, "tools": [described]}, tokenizer=tokenizer)
+    assert "weather" in parts(row, tokenizer=tokenizer)[0]
 
 
 def test_found_D5_rows_that_were_read_before_are_read_as_they_were():

@@ -11,6 +11,7 @@ from common.huggingface.fingerprint_parts import refusal_of, settings_parts, tel
 from common.huggingface.model_description import MAX_TEXT, ModelDescription
 from simulations.tiny_base import tiny_base
 from tests.helpers.client.nodes import PLACES, write_node
+from tests.helpers.client.own_heads import with_own_head
 
 LABELS = [f"class {number}" for number in range(100)]
 SHAPES = {"q": (8, 8), "v": (8, 4)}
@@ -54,6 +55,20 @@ def test_found_A6_other_targets_and_another_task_are_told(tmp_path):
     all_linear = describe_model(read_node(tmp_path / "run" / "client.toml"), "all-linear")
     assert tell_differences(run.parts, node.parts) == "task: the run has causal-lm, the node preference"
     assert tell_differences(run.parts, all_linear.parts).startswith("targets: the run has 4 modules, SHA-256 ")
+
+
+def test_found_B8_labels_in_another_order_are_told_with_the_keys_that_take_the_runs(tmp_path):
+    base = str(with_own_head(tmp_path / "base", ("b", "a")))
+    rows = {"base": base, "rows": 0}
+    run, node = (described(tmp_path / head, labels=("a", "b"), head=head, **rows) for head in ("listed", "keep"))
+    told = tell_differences(run.parts, node.parts)
+    assert told == (
+        'labels: the run has ["a", "b"], the node ["b", "a"] (set labels in the run\'s order, and head = "listed" if '
+        "the base's own head has another order)"
+    )
+    again = described(tmp_path / "again", labels=("a", "b"), head="listed", **rows)
+    assert again.fingerprint == run.fingerprint
+    assert "set labels" not in tell_differences({"labels": '["a", "b"]'}, {"labels": '["a", "c"]'})  # control
 
 
 def test_equal_nodes_are_told_nothing(tmp_path):

@@ -60,6 +60,17 @@ TEXT_ARGUMENTS = """\
 
 PRINTED_ARGUMENTS = TEXT_ARGUMENTS.replace("call['function']['name'] + ", "call['function']['name'] ~ ")
 
+PHI_3 = """\
+{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' + message['content'] + '<|end|>\\n' }}{% endfor %}\
+{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}"""
+
+MISTRAL_3 = """\
+{% if messages[0]['role'] == 'system' %}{% set system = messages[0]['content'] + '\\n\\n' %}\
+{% set turns = messages[1:] %}{% else %}{% set system = '' %}{% set turns = messages %}{% endif %}{{ bos_token }}\
+{% for message in turns %}{% if message['role'] == 'user' %}\
+{{ '[INST] ' + (system if loop.last else '') + message['content'] + '[/INST]' }}\
+{% else %}{{ ' ' + message['content'] | trim + eos_token }}{% endif %}{% endfor %}"""
+
 R1 = """\
 {{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<|User|>' + m.content }}\
 {% else %}{{ '<|Assistant|>' + m.content.split('</think>')[-1] + eos_token }}{% endif %}{% endfor %}\

@@ -4,18 +4,24 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from client.checking.advice import advise
+from client.checking.advice import Advice, advise
 from client.checking.checked import check_node_file
 from client.checking.page import show
+from client.columns.page import show_data
+from client.columns.suggestion import suggest
+from client.objectives.classification import Classification
+from simulations.starting.check import survey_file
 from simulations.starting.check_recipe import check_recipe
 from simulations.tiny_base import tiny_base
 from tests.helpers.client.nodes import write_node
@@ -92,6 +98,94 @@ def test_no_line_is_wider_than_the_terminal_and_no_word_is_lost(tmp_path, width)
     assert "…" not in text.getvalue()
     labels = text.getvalue().partition("Labels\n")[2].splitlines()
     assert labels[1].split()[-1] == "100"
+
+
+def test_what_is_wrapped_on_a_terminal_stays_below_its_name_or_is_a_comment():
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=60, color_system=None)
+    checked, _ = check_recipe(TINY, [])
+    show(checked, [Advice("max_length = 64", f"{'many words that tell why ' * 8}end")], console)
+    base = text.getvalue().partition("Rows\n")[0].splitlines()[1:-1]
+    assert [line for line in base if line.startswith(" " * 11)] and all(line[9:11] == "  " for line in base)
+    changed = changes(text.getvalue())
+    assert changed[0] == "max_length = 64" and len(changed) > 3
+    assert tomllib.loads("\n".join(changed)) == {"max_length": 64}
+    assert " ".join(changed).endswith("end")
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_rows_alone_fit_the_terminal_too(tmp_path, width):
+    path = write(tmp_path / "rows.jsonl", [{"story": f"{'long ' * 40}{n}", f"c{'x' * 60}": n} for n in range(9)])
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=width, color_system=None)
+    found = survey_file(path)
+    show_data(path, found, suggest(found), console, brief=False)
+    assert max(map(len, text.getvalue().splitlines())) <= width
+    assert "…" not in text.getvalue()
+
+
+def test_found_D5_rows_of_alpaca_need_no_key_but_the_task_and_are_read_whole(tmp_path):
+    rows = [{"instruction": f"boat {n}", "input": f"tide {n}", "output": "harbour"} for n in range(20)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    ended = call("check", path, "--base", "tiny:gpt2")
+    assert [line.partition("  #")[0] for line in changes(ended.out)] == ['task = "causal-lm"']
+    assert "tide 0" in ended.out.partition("As the model sees them")[2]
+    assert "prompt 'instruction', completion 'output'; where filled 'input'" in ended.out
+
+
+def test_found_D5_a_column_that_is_not_read_is_no_label(tmp_path):
+    rows = [{"instruction": f"boat {n}", "input": f"tide {n}", "output": "harbour"} for n in range(200)]
+    path = write(tmp_path / "rows.jsonl", rows)
+    recipe = write_recipe(tmp_path, path, task="causal-lm", text="text", prompt="instruction", completion="output")
+    ended = call("check", recipe, *settings("base.path=tiny:llama", "clients.partition=iid"))
+    assert ended.status == 0, ended.err
+    (line,) = [line for line in changes(ended.out) if "'input' is not read" in line]
+    assert line.startswith("see to a column  # ")
+
+
+def test_rows_alone_and_rows_for_a_base_have_each_section_once(tmp_path):
+    path = write(tmp_path / "rows.jsonl", toy_rows(text="text", label="label")[:40])
+    plain, based = (call("check", path, *more).out.splitlines() for more in ([], ["--base", "tiny:bert"]))
+    for title in ("File", "Columns", "Layout", "Lengths", "Labels", "What to change"):
+        assert (plain.count(title), based.count(title)) == (1, 1)
+    assert (plain.count("Rows"), based.count("Rows")) == (0, 1)
+
+
+def test_a_node_is_checked_for_the_targets_of_its_server(tmp_path):
+    file = write_node(tmp_path, policy={"targets": ["query", "value", "classifier"]})
+    assert "5 modules" in call("check", file).out
+    message = refusal(call("check", file, "--targets", "all-linear"))
+    assert "[policy] targets" in message and "leaves out" in message
+    free = write_node(tmp_path / "free")
+    assert "14 modules" in call("check", free, "--targets", "all-linear").out
+
+
+def test_an_unknown_encoding_is_refused(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"text": "a"}])
+    assert "no such encoding of text" in refusal(call("check", path, "--encoding", "latin-99"))
+    assert call("check", path, "--encoding", "latin-1").status == 0
+
+
+def test_targets_go_with_a_node(tmp_path):
+    path = write(tmp_path / "rows.jsonl", [{"text": "a"}])
+    for file in (TINY, path):
+        assert "--targets goes with a node's file" in refusal(call("check", file, "--targets", "all-linear"))
+
+
+def test_a_row_is_tokenised_once(tmp_path, monkeypatch):
+    seen = []
+    plain = Classification.encode
+
+    def counted(self, rows, *more):
+        seen.append(len(rows))
+        return plain(self, rows, *more)
+
+    monkeypatch.setattr(Classification, "encode", counted)
+    ended = call("check", write_node(tmp_path, rows=24, max_length=8))
+    assert ended.status == 0, ended.err
+    assert sum(seen) == 24
+    cut, longest = re.search(r"max_length = 8 cuts (\d+)", ended.out), re.search(r"longest (\d+) tokens", ended.out)
+    assert int(cut[1]) > 0 and int(longest[1]) > 8
 
 
 def test_text_of_rows_cannot_act_on_the_terminal(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 import simulations.starting
 from common.settings.reader import parse_settings
-from common.settings.recipe import Recipe
+from common.settings.recipe import Data, Recipe
 from simulations.starting.commented import filled
 
 TEMPLATE = Path(simulations.starting.__path__[0]) / "recipe.toml"
@@ -40,6 +40,11 @@ def test_a_value_longer_than_its_place_stays_apart_from_its_comment():
 def test_an_unknown_key_is_a_fault():
     with pytest.raises(KeyError):
         filled(TEXT, {("t", "b"): 1})
+
+
+def test_the_recipe_shows_every_key_of_the_rows():
+    whole = re.sub(r"(?m)^#(?=[a-z_]+ = )", "", TEMPLATE.read_text())
+    assert {each.name for each in fields(Data)} - tomllib.loads(whole)["data"].keys() == {"corpus"}
 
 
 def test_the_recipe_shows_only_keys_that_exist():

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from client.node import load_node
 from client.settings import read_node
 from server.settings import read_server
 from simulations.recipe import read_recipe
@@ -165,6 +166,25 @@ def test_a_file_is_never_overwritten(tickets, kind):
     assert file.read_text() == "mine"
 
 
+def test_found_D5_a_recipe_for_alpaca_reads_all_of_its_columns_and_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"instruction": f"boat {n}", "input": f"tide {n}" if n % 2 else "", "output": "harbour", "text": f"all of {n}"}
+        for n in range(100)
+    ]
+    write(tmp_path / "alpaca.jsonl", rows)
+    ended = call("init", "recipe", "--data", "alpaca.jsonl", "--base", "tiny:llama", "--yes")
+    assert "causal-lm: prompt 'instruction', completion 'output'; where filled 'input'" in ended.out
+    data = read_recipe(tmp_path / "alpaca.toml", []).data
+    assert (data.task, data.text, data.prompt, data.completion) == ("causal-lm", "", "prompt", "completion")
+    checked = call("check", "alpaca.toml")
+    assert said_nothing_to_change(checked.out), checked
+    run = simulate(tmp_path / "alpaca.toml", BRIEF, "run", tmp_path, None)
+    client = load_node(next((run / "nodes").glob("*-00.toml")))
+    texts = [client.base.tokenizer.decode(row.ids) for row in client.train.rows]
+    assert any("tide" in text for text in texts) and not any("all of" in text for text in texts)
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -183,6 +203,13 @@ def test_a_file_is_never_overwritten(tickets, kind):
             "--owner x: the rows have no such",
         ),
         (["recipe", "no/a.toml", "--data", "tickets.csv"], "there is no folder no"),
+        (["recipe", "a.txt", "--data", "tickets.csv"], "a.txt does not end in .toml"),
+        (["recipe", "--data", "tickets.csv", "--encoding", "no"], "no such encoding of text"),
+        (
+            ["recipe", "/proc/a.toml", "--data", "tickets.csv", "--base", "tiny:bert"],
+            "a.toml cannot be written: No such",
+        ),
+        (["server", "/proc/a.toml", "--project", "a"], "a.toml cannot be written: No such"),
     ],
 )
 def test_what_is_missing_or_wrong_is_named_and_nothing_is_written(tickets, words, reason):

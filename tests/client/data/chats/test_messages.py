@@ -40,7 +40,7 @@ TOOL = {"type": "function", "function": {"name": "weather", "description": "of a
 
 
 def read(chat, **more):
-    return read_chat({"messages": chat, **more}, "messages", "system", "tools")
+    return read_chat({"messages": chat, **more}, "messages", "system", ("tools",))
 
 
 def messages(chat, **more):
@@ -127,6 +127,8 @@ def test_found_D6_the_parts_of_a_content_are_on_lines_of_their_own():
             "is not a JSON object but list",
         ),
         ([*PLAIN, {"role": "assistant", "tool_calls": 3}], "tool_calls' is not a list but int"),
+        ([{"human": "x", "assistant": "y"}], r"'messages\[0\]' has no 'role' or 'from', but 'human', 'assistant'"),
+        ([{"role": "user", "text": "x"}], r"'messages\[0\]' has no 'content' or 'value', but 'role', 'text'"),
         ([*PLAIN, {"role": "assistant", "content": None, "tool_calls": []}], r"'messages\[3\].content' is empty"),
     ],
 )

@@ -13,7 +13,9 @@ from tests.helpers.client.chat_templates import (
     GEMMA,
     LLAMA_3,
     MISTRAL,
+    MISTRAL_3,
     PARTS,
+    PHI_3,
     QWEN_3,
     R1,
     chat_tokenizer,
@@ -60,6 +62,29 @@ def test_found_D9_each_reply_is_learned_with_its_end_and_nothing_else_is(templat
     thought = "<think>\n\n</think>\n\n" if template is QWEN_3 else ""
     assert [run.strip() for run in runs] == [f"the weather{end}".strip(), f"{thought}is sunny{end}".strip()]
     assert "hello" in text and "Paris" in text  # control
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_found_D9_an_end_of_the_whole_chat_that_begins_as_the_next_turn_does_is_no_part_of_a_reply(special):
+    """Phi-3 writes `</s>` in place of `<|user|>`; both begin with `<`."""
+    tokenizer = chat_tokenizer(PHI_3)
+    if special:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|user|>", "<|assistant|>", "<|end|>"]})
+    ((ids, marks),) = chat_tokens([(1, Chat((ASKED, SAID, AGAIN, ENDED)))], tokenizer, FILE)
+    said = tokenizer.decode([each for each, mark in zip(ids, marks, strict=True) if mark])
+    assert said == "the weather<|end|>\nis sunny<|end|>\n</s>"
+
+
+@pytest.mark.parametrize("turns", [(ASKED, SAID), (ASKED, SAID, AGAIN, ENDED)])
+def test_found_D10_a_system_turn_that_a_template_leaves_out_is_refused_with_the_remedy(turns):
+    """Mistral's third template writes it into the last message, if that is a user's."""
+    system = turn("system", "brief")
+    with pytest.raises(BadRows, match='has a system turn, which the chat template does not take; set system = "fold"'):
+        learned(MISTRAL_3, system, *turns)
+    tokenizer = chat_tokenizer(MISTRAL_3)
+    ((ids, _),) = chat_tokens([(1, Chat((system, *turns)))], tokenizer, FILE, fold=True)
+    assert "brief" in tokenizer.decode(ids)
+    assert learned(MISTRAL_3, *turns)[1][0] == " the weather</s>"  # control
 
 
 def test_found_D9_the_token_that_holds_the_blank_of_the_prompt_and_the_first_word_is_learned():

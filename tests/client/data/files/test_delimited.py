@@ -1,5 +1,6 @@
 """Tables as spreadsheets and data frames write them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,24 @@ def test_found_D4_text_is_not_taken_for_a_delimiter(tmp_path, content, expected)
     assert fields(tmp_path, content) == [expected]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+def test_found_D4_a_blank_after_each_delimiter_belongs_to_it(tmp_path, delimiter):
+    content = 'text, label\none, a\n"two, three", b\n'.replace(", ", f"{delimiter} ")
+    expected = [{"text": "one", "label": "a"}, {"text": f"two{delimiter} three", "label": "b"}]
+    assert fields(tmp_path, content) == expected
+    plain = content.replace(f"text{delimiter} label", f"text{delimiter}label")
+    assert fields(tmp_path, plain)[0]["label"] == " a"  # control: the header has none
+
+
+def test_found_D4_empty_columns_of_a_sheet_are_not_read(tmp_path):
+    assert fields(tmp_path, "text;label;;\none;a;;\ntwo;b;;x\n") == [
+        {"text": "one", "label": "a"},
+        {"text": "two", "label": "b"},
+    ]
+    with pytest.raises(DataError, match="names a column twice: text, text; rename one"):
+        fields(tmp_path, "text;text;;\none;a;;\n")
+
+
 def test_found_D4_quotes_that_enclose_the_header_of_a_tsv_enclose_fields(tmp_path):
     assert fields(tmp_path, '"text"\t"label"\n"a ""b"""\t"c"\n', "rows.tsv") == [{"text": 'a "b"', "label": "c"}]
     assert fields(tmp_path, 'text\tlabel\n"a ""b"""\t"c"\n', "rows.tsv") == [{"text": '"a ""b"""', "label": '"c"'}]
@@ -90,6 +109,43 @@ def test_found_D4_another_encoding_is_named_and_its_absence_refused(tmp_path):
     assert [row.fields["text"] for row in read_rows(path, "latin-1")] == ["plain", "café"]
     with pytest.raises(DataError, match=r"line 3: is not UTF-8 \(byte 0xe9\); set encoding .*latin-1"):
         read_rows(path)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "iso8859-15", "cp1251", "mac-roman", "ascii"])
+def test_found_D4_utf_8_is_not_read_by_an_encoding_of_single_bytes(tmp_path, encoding):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("text;label\nplain;a\ncafé;b\n".encode())
+    with pytest.raises(DataError, match=f"line 3: is UTF-8, not {encoding.upper()}; leave out encoding"):
+        read_rows(path, encoding)
+    assert read_rows(path, "utf-8")[1].fields["text"] == "café"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("latin-1", "café, naïve, Ärger, ½ £"),
+        ("cp1252", "it’s “so” – 5 €…"),
+        ("cp1251", "АО «Ромашка» — Москва"),
+        ("shift_jis", "日本語"),
+    ],
+)
+def test_found_D4_text_in_its_own_encoding_is_not_taken_for_utf_8(tmp_path, encoding, text):
+    assert fields_in(tmp_path, encoding, text) == text
+
+
+def test_found_D4_a_byte_that_latin_1_has_no_letter_for_is_told_with_windows_own(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_bytes("text;label\nit’s;a\n".encode("cp1252"))
+    with pytest.raises(DataError, match='line 2: has the byte 0x92, no letter of LATIN-1; set encoding = "cp1252"'):
+        read_rows(path, "latin-1")
+    assert read_rows(path, "cp1252")[0].fields["text"] == "it’s"
+
+
+def fields_in(folder, encoding, text):
+    """Return a text that was written and read in an encoding."""
+    path = folder / "rows.jsonl"
+    path.write_bytes(json.dumps({"text": text}, ensure_ascii=False).encode(encoding))
+    return read_rows(path, encoding)[0].fields["text"]
 
 
 @pytest.mark.parametrize(

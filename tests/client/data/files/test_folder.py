@@ -119,6 +119,47 @@ def test_files_of_a_split_are_named_like_it(tmp_path):
         read_rows(tmp_path)
 
 
+def write_rows(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps({"text": name}) + "\n")
+
+
+@pytest.mark.parametrize("word", ["train", "test", "validation", "dev", "evaluation"])
+def test_several_files_of_one_split_are_read_as_one(tmp_path, word):
+    write_rows(tmp_path, f"{word}-1.jsonl", f"{word}_2024.jsonl", f"{word}.jsonl")
+    assert len(texts(tmp_path)) == len(texts(tmp_path / word)) == 3
+
+
+def test_words_that_begin_as_a_split_does_are_none(tmp_path):
+    names = ["devices.jsonl", "testimonials.jsonl", "trainees.jsonl", "valencia.jsonl"]
+    write_rows(tmp_path, *names)
+    assert texts(tmp_path) == names
+
+
+def test_a_split_beside_other_files_is_named(tmp_path):
+    write_rows(tmp_path, "train.jsonl", "more.jsonl")
+    with pytest.raises(
+        DataError, match=f"files of the split 'train' and others, as more.jsonl; give \"{tmp_path}/train\""
+    ):
+        read_rows(tmp_path)
+    assert texts(tmp_path / "train") == ["train.jsonl"]
+
+
+def test_rows_in_a_folder_below_are_not_left_out_without_a_word(tmp_path):
+    write_rows(tmp_path, "a.jsonl", "more/b.jsonl", ".cache/c.jsonl", "_tmp/d.jsonl")
+    with pytest.raises(DataError, match="has files of rows in it and in more/"):
+        read_rows(tmp_path)
+    (tmp_path / "more" / "b.jsonl").rename(tmp_path / "more" / "notes.txt")
+    assert texts(tmp_path) == ["a.jsonl"]
+
+
+def test_a_pattern_is_told_that_it_is_none(tmp_path):
+    write_rows(tmp_path, "a.jsonl")
+    with pytest.raises(DataError, match="No such file or directory; patterns are not read: give the folder"):
+        read_rows(tmp_path / "*.jsonl")
+
+
 def test_parts_without_a_split_are_read_by_name(tmp_path):
     (tmp_path / "part-0001.jsonl").write_text('{"text": "b", "label": 1}\n')
     (tmp_path / "part-0000.jsonl").write_text('{"text": "a"}\n')

@@ -1,9 +1,12 @@
 """JSON as people save it: lines, one list, or an object around a list; told by content."""
 
+import bz2
 import gzip
 import json
+import lzma
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from client.data.files import json_document
@@ -87,7 +90,8 @@ def test_found_D3_one_chat_is_a_row_not_a_list_of_rows(tmp_path):
         ('{"train": [{"text": "a"}], "test": [{"text": "b"}]}', "several lists of rows, 'train', 'test'"),
         ('{"text": ["a", "b"], "label": [0, 1]}', "an object of columns, not of rows"),
         ('{"text": {"0": "a", "1": "b"}, "label": {"0": 1, "1": 0}}', "an object of columns, not of rows"),
-        ('{\n "text": "a",\n "label"\n}', "is not JSON .*use a list of objects"),
+        ('{\n "text": "a",\n "label"\n}', "is not JSON .*line 4, column 1.*use a list of objects"),
+        ('{"a": {"text": "x"}, "b": {"text": "y"}}', "or has rows by key; write it as a list of objects"),
         ("text,label\na,b\n", "line 1: is not JSON"),
         ('"text"', "line 1: is not a JSON object"),
         ("", "contains no rows"),
@@ -120,9 +124,55 @@ def test_a_hostile_line_is_named_and_the_others_are_read(tmp_path, line, reason)
     assert [row.fields["text"] for chunk in open_rows(path).chunks() for row in chunk] == ["first", "last"]
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:40] + b"\0" * 40 + data[80:]])
-def test_a_damaged_gzip_file_is_refused(tmp_path, damage):
+def zstd(data):
+    """Pack as a `.zst` file."""
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
+
+
+PACKERS = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress, "Zstandard": zstd}
+MANY = "\n".join(f'{{"text": "{n * 7919}"}}' for n in range(50_000)).encode()
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.jsonl.zst"])
+def test_a_packed_file_is_known_by_its_content(tmp_path, packer, name):
+    (tmp_path / name).write_bytes(PACKERS[packer](MANY))
+    shares = []
+    source = open_rows(tmp_path / name)
+    rows = [row for chunk in source.chunks(shares.append) for row in chunk]
+    assert (len(rows), rows[-1].fields["text"]) == (50_000, str(49_999 * 7919))
+    assert shares[-1] == 1.0 and shares == sorted(shares) and len(shares) > 10
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+@pytest.mark.parametrize("damage", [lambda data: data[:-20], lambda data: data[:12] + b"\xff" * 40 + data[52:]])
+def test_a_damaged_packed_file_is_refused(tmp_path, packer, damage):
     path = tmp_path / "rows.jsonl.gz"
-    path.write_bytes(damage(gzip.compress("\n".join(f'{{"text": "{n * 7919}"}}' for n in range(500)).encode())))
-    with pytest.raises(DataError, match="cannot be unpacked as gzip"):
+    path.write_bytes(damage(PACKERS[packer](MANY)))
+    with pytest.raises(DataError, match=f"cannot be unpacked as {packer} .*; pack it again"):
         read_rows(path)
+
+
+@pytest.mark.parametrize(
+    ("head", "what"),
+    [
+        (b"PAR1", "a Parquet file; name it .parquet"),
+        (b"ARROW1", "an Arrow file; name it .arrow"),
+        (b"PK\x03\x04", "a ZIP archive or a spreadsheet; unpack it, or save the sheet as CSV"),
+        (b"%PDF-1.7", "a PDF"),
+    ],
+)
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.json"])
+def test_a_file_that_is_no_text_is_told_what_it_is(tmp_path, name, head, what):
+    (tmp_path / name).write_bytes(head + bytes(range(256)))
+    with pytest.raises(DataError, match=f"{name} is {what}"):
+        read_rows(tmp_path / name)
+
+
+def test_a_sheet_is_to_be_saved_as_a_table(tmp_path):
+    (tmp_path / "rows.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"ends in '\.xlsx', which is not a known kind of file; save the sheet as CSV"):
+        read_rows(tmp_path / "rows.xlsx")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from client.columns.layout import owner_column, recognise
+from client.columns.suggestion import owner_column, suggest
 from client.columns.survey import survey
 from client.data.files.source import open_rows
 
@@ -39,8 +39,28 @@ CASES = {
         ("preference", {"prompt": "question", "chosen": "chosen", "rejected": "rejected"}, ()),
     ),
     "answers": (
-        twenty(instruction=text, output=text),
-        ("causal-lm", {"prompt": "instruction", "completion": "output"}, ()),
+        twenty(source=text, output=text),
+        ("causal-lm", {"prompt": "source", "completion": "output"}, ()),
+    ),
+    "a question with a few answers has labels": (
+        twenty(question=text, answer=lambda n: "no" if n % 2 else "yes"),
+        ("classification", {"text": "question", "label": "answer"}, ("no", "yes")),
+    ),
+    "pairs of chats": (
+        twenty(
+            chosen=lambda n: [{"role": "user", "content": text(n)}],
+            rejected=lambda n: [{"role": "user", "content": text(n)}],
+            messages=lambda n: [{"role": "user", "content": text(n)}],
+        ),
+        ("preference", {"chosen": "chosen", "rejected": "rejected"}, ()),
+    ),
+    "chats as texts": (
+        twenty(talk=lambda n: json.dumps([{"role": "user", "content": text(n)}])),
+        ("causal-lm", {"messages": "talk"}, ()),
+    ),
+    "messages that are texts": (
+        twenty(messages=text, label=lambda n: n % 2),
+        ("classification", {"text": "messages", "label": "label"}, ("0", "1")),
     ),
     "labels by name": (
         twenty(id=lambda n: n, sentence=text, label=lambda n: n % 3),
@@ -59,19 +79,41 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_layout_is_recognised(tmp_path, name):
+def test_a_layout_is_suggested(tmp_path, name):
     rows, expected = CASES[name]
-    layout = recognise(read(tmp_path, rows))
-    assert (layout.task, dict(layout.columns), layout.labels) == expected
+    suggestion = suggest(read(tmp_path, rows))
+    assert (suggestion.task, dict(suggestion.columns), suggestion.labels) == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "more"),
+    [
+        ({"instruction": text, "input": text, "output": text}, {}, ("input",)),
+        ({"Instruction": text, "Input": text, "Output": text}, {}, ("Input",)),
+        ({"instruction": text, "input": text, "output": text, "text": text}, {"text": ""}, ("input",)),
+        ({"instruction": text, "context": text, "response": text}, {}, ("context",)),
+        (
+            {"conversations": lambda n: [{"from": "human", "value": text(n)}], "system": text, "tools": text},
+            {},
+            ("system", "tools"),
+        ),
+    ],
+    ids=["alpaca", "capital letters", "with its text", "dolly", "share gpt"],
+)
+def test_found_D5_a_layout_that_a_run_knows_is_left_to_it(tmp_path, columns, settings, more):
+    suggestion = suggest(read(tmp_path, twenty(**columns)))
+    assert suggestion.settings == {"task": "causal-lm", **settings}
+    assert suggestion.more == more
+    assert set(suggestion.read) == {*columns} - {*settings}
 
 
 def test_rows_without_text_suggest_nothing(tmp_path):
-    assert recognise(read(tmp_path, twenty(id=lambda n: n))) is None
+    assert suggest(read(tmp_path, twenty(id=lambda n: n))) is None
 
 
 def test_only_keys_that_differ_from_the_defaults_are_to_be_set(tmp_path):
     rows = twenty(text=text, label=lambda n: n % 2)
-    assert recognise(read(tmp_path, rows)).settings == {}
+    assert suggest(read(tmp_path, rows)).settings == {}
 
 
 def test_the_owner_of_a_row_is_found(tmp_path):
