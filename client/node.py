@@ -26,7 +26,7 @@ from common.huggingface.fingerprint_parts import folder_parts, settings_parts
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.settings.node import Node
-from common.settings.tasks import shared_settings
+from common.settings.tasks import problem_of, shared_settings
 
 _THREAD = threading.local()
 _TOKENIZING = threading.Lock()
@@ -113,7 +113,7 @@ def _check_ids(examples: Examples, base: BaseModel, file: Path) -> None:
 def load_node_base(node: Node) -> BaseModel:
     """Load the node's base model, once per process; its tokenizer has the node's chat template, if that names one."""
     own, data = node.base, node.data
-    base = load_base(own.path, data.task, data.labels, own.dtype, own.device, own.head)
+    base = load_base(own.path, data.task, data.labels, own.dtype, own.device, own.head, problem_of(data))
     return base if data.chat_template is None else _with_template(base, data.chat_template)
 
 
@@ -149,7 +149,8 @@ def describe_model(node: Node, targets: str | tuple[str, ...]) -> ModelDescripti
     shapes = attach_lora(base, find_targets(base, targets))[1].shapes
     embeddings = tuple(name for name in shapes if isinstance(base.model.get_submodule(name), nn.Embedding))
     parts = {**folder_parts(base.folder), **settings_parts(shapes, *_shared_settings(node))}
-    return ModelDescription(fingerprint_node(node, tuple(shapes)), node.data.task, shapes, base.head, embeddings, parts)
+    own, kind = fingerprint_node(node, tuple(shapes)), problem_of(node.data)
+    return ModelDescription(own, node.data.task, shapes, base.head, embeddings, parts, kind)
 
 
 def _shared_settings(node: Node) -> tuple[str, tuple[str, ...], int, dict[str, Any]]:

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any
 
 from client.columns.survey import Column, Survey
-from client.data.labels import label_names
-from common.settings.tasks import RowSettings
+from client.data.targets.names import LEAST, names_for
+from common.settings.tasks import MULTI, REGRESSION, SINGLE, Problem, RowSettings
 
 _TEXTS = ("text", "sentence", "body", "content", "review", "message", "document", "utterance", "query", "question")
 _LABELS = ("label", "labels", "class", "category", "target", "intent", "sentiment", "topic", "queue", "tag")
@@ -16,7 +16,10 @@ _ANSWERS = ("completion", "response", "output", "answer", "answers", "target", "
 _SURE = ("completion", "response", "output")
 """Names of answers, however few different ones there are."""
 _OWNERS = ("client", "owner", "site", "hospital", "node", "institute", "organisation", "organization", "branch")
+_SCORES = ("score", "rating", "similarity", "stars")
+"""Names of numbers, which may be classes if they are whole."""
 _MOST_LABELS = 200
+_WHY = {SINGLE: "{} has {} values", MULTI: "{} has lists of {} labels", REGRESSION: "{} has numbers that are not whole"}
 _FEW = 0.2
 """Share of the rows below which the number of different values makes a column one of labels."""
 
@@ -30,19 +33,22 @@ class Layout:
         columns: column by key of `RowSettings`.
         labels: in order, for a task that has them.
         why: says how it was recognised.
+        problem_type: what a row has, for a task that has labels.
     """
 
     task: str
     columns: Mapping[str, str]
     labels: tuple[str, ...] = ()
     why: str = ""
+    problem_type: Problem = SINGLE
 
     @property
     def settings(self) -> dict[str, Any]:
         """The keys to set: those whose defaults do not say it already."""
         default = RowSettings()
         wanted = {"task": self.task, **self.columns}
-        return {key: value for key, value in wanted.items() if getattr(default, key) != value}
+        kind = {} if self.problem_type == SINGLE else {"problem_type": self.problem_type}
+        return {key: value for key, value in wanted.items() if getattr(default, key) != value} | kind
 
 
 def recognise(found: Survey, label: str | None = None) -> Layout | None:
@@ -85,19 +91,30 @@ def _answers(found: Survey) -> Layout | None:
 
 
 def _labelled(found: Survey) -> Layout | None:
-    named = [name for each in _LABELS if (name := _named(found, (each,), ("text", "number", "truth")))]
+    named = [name for each in _LABELS if (name := _named(found, (each,), ("text", "number", "truth", "list")))]
+    named += [name for each in _SCORES if (name := _named(found, (each,), ("text", "number")))]
     owners = set(_OWNERS)
     fitting = [each.name for each in found.columns if _is_label(each, found.rows) and each.name.lower() not in owners]
     return next((layout for name in [*named, *fitting] if (layout := _classes(found, name))), None)
 
 
 def _classes(found: Survey, label: str) -> Layout | None:
-    """Return the layout of texts with this label, if there is a text and the labels are neither one nor too many."""
-    text, values = _main_text(found, label), found.column(label).values
-    labels = label_names(values)
-    if text is None or not 2 <= len(labels) <= _MOST_LABELS:
+    """Return the layout of texts with this label, if there is a text and the labels are not too few or many."""
+    text, column = _main_text(found, label), found.column(label)
+    problem = _problem(column)
+    labels = names_for(problem, column.values)
+    if text is None or not LEAST[problem] <= len(labels) <= _MOST_LABELS:
         return None
-    return Layout("classification", {"text": text, "label": label}, labels, f"{label!r} has {len(labels)} values")
+    columns = {"text": text, "label": label}
+    return Layout("classification", columns, labels, _WHY[problem].format(repr(label), len(labels)), problem)
+
+
+def _problem(column: Column) -> Problem:
+    """Return what the rows of a column have: numbers where one is not whole, sets where they are lists."""
+    if column.kind != "list":
+        return REGRESSION if column.fractions else SINGLE
+    members = (each for value in column.values if isinstance(value, tuple) for each in value)
+    return REGRESSION if any(isinstance(each, float) and not each.is_integer() for each in members) else MULTI
 
 
 def _texts(found: Survey) -> Layout | None:

@@ -1,7 +1,9 @@
 """A file of rows without settings: its columns, what they suggest, and the keys to set."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 from rich.console import Console, RenderableType
@@ -13,6 +15,7 @@ from client.columns.layout import Layout
 from client.columns.survey import Column, Survey
 from client.data.labels import similar_labels
 from client.objectives.encoding import Findings
+from common.settings.tasks import MULTI, REGRESSION
 
 _SHOWN = 20
 
@@ -26,7 +29,7 @@ def show_data(file: Path, found: Survey, layout: Layout | None, console: Console
     columns = ", ".join(f"{key} {name!r}" for key, name in layout.columns.items())
     section(console, "Layout", *facts([("task", layout.task), ("columns", columns), ("because", layout.why)]))
     section(console, "Lengths", *_lengths(found, layout))
-    if layout.labels:
+    if layout.labels and layout.problem_type != REGRESSION:
         section(console, "Labels", *_labels(found.column(layout.columns["label"]), layout))
 
 
@@ -44,15 +47,16 @@ def settings_for(found: Survey, layout: Layout | None) -> Iterator[Advice]:
         yield Advice("give rows that have a text", "no column has any")
         return
     for key, value in layout.settings.items():
-        yield Advice(toml_line(key, value), layout.why if key == "task" else f"the default is {key!r}")
-    if layout.labels:
+        found_by = key in ("task", "problem_type")
+        yield Advice(toml_line(key, value), layout.why if found_by else f"the default is {key!r}")
+    if layout.labels and layout.problem_type != REGRESSION:
         yield Advice(toml_line("labels", layout.labels), "of a node; in one order at all nodes. A recipe finds them")
     empty = {name: found.rows - found.column(name).filled for name in layout.columns.values()}
     for name in (name for name, count in empty.items() if count):
         yield Advice(
             f"fill {name!r}, or set skip_bad_rows = true", f"it is empty in {empty[name]} of {found.rows} rows"
         )
-    if layout.labels and (warning := _alike(found.column(layout.columns["label"]))):
+    if layout.labels and (warning := _alike(found.column(layout.columns["label"]), layout)):
         yield Advice("write labels alike", warning)
 
 
@@ -63,8 +67,20 @@ def toml_line(key: str, value: object) -> str:
     return tomli_w.dumps({key: value}).strip()
 
 
-def _alike(column: Column) -> str | None:
-    return similar_labels(column.name, {text: count for text, count in column.values.items() if isinstance(text, str)})
+def _alike(column: Column, layout: Layout) -> str | None:
+    counts = {label: count for label, count in _counts(column, layout).items() if isinstance(label, str)}
+    return None if layout.problem_type == REGRESSION else similar_labels(column.name, counts)
+
+
+def _counts(column: Column, layout: Layout) -> Mapping[Any, int]:
+    """Return the rows of each label; of lists, those that have it."""
+    if layout.problem_type != MULTI:
+        return column.values
+    found: Counter[Any] = Counter()
+    for members, count in column.values.items():
+        for label in {*members} if isinstance(members, tuple) else {members}:
+            found[label] += count
+    return found
 
 
 def _rows(file: Path, found: Survey) -> Iterator[RenderableType]:
@@ -89,7 +105,7 @@ def _lengths(found: Survey, layout: Layout) -> Iterator[RenderableType]:
 
 
 def _labels(column: Column, layout: Layout) -> Iterator[RenderableType]:
-    made, rows = table("", "rows"), sorted(column.values.items(), key=lambda each: -each[1])
+    made, rows = table("", "rows"), sorted(_counts(column, layout).items(), key=lambda each: -each[1])
     for value, count in rows[:_SHOWN]:
         made.add_row(plain(spelt(str(value))), str(count))
     yield made

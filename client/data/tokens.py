@@ -29,10 +29,15 @@ IGNORE = -100
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A tokenised row: ids (t,), targets (a label's number, or (t,) with IGNORE on tokens without loss), cut flag."""
+    """A tokenised row: ids (t,), targets, cut flag.
+
+    Args:
+        targets: a label's number, float32 (C,) of a set of labels or of numbers, or (t,) with IGNORE on tokens without
+            loss.
+    """
 
     ids: Ids
-    targets: int | Ids
+    targets: int | Ids | NDArray[np.float32]
     cut: bool
 
     def __len__(self) -> int:

@@ -16,7 +16,7 @@ from client.exporting.request import Request
 from client.finished.run import Trained
 from common.atomic_files import write_file
 from common.errors import printable
-from common.settings.tasks import TASKS
+from common.settings.tasks import TASKS, problem_of
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What `vllm serve --max-lora-rank` takes (vllm/config/lora.py), but for 1."""
@@ -47,6 +47,8 @@ def write_card(folder: Path, run: Path, trained: Trained, base: str, written: Wr
             facts=read_facts(run),
             base=base,
             data=trained.node.data,
+            labelled=TASKS[trained.node.data.task].labels,
+            problem=problem_of(trained.node.data),
             causal=TASKS[trained.node.data.task].causal,
             head=[module.name for module in trained.base.head],
             pad=getattr(trained.base.model.config, "pad_token_id", None),

@@ -14,7 +14,7 @@ from client.model.base_model import AUTO_MODELS, BaseModel, load_base
 from client.model.forward import forward
 from client.model.lora import frozen_lane, merge
 from client.objectives.examples import eval_batches, subset
-from common.settings.tasks import TASKS
+from common.settings.tasks import TASKS, problem_of
 
 PROBE = 32
 """Number of test rows on which a merged model is compared with base and adapter."""
@@ -43,7 +43,7 @@ def merge_into_base(run: Path, trained: Trained, out: Path, dtype: torch.dtype) 
     lora.lanes = ()
     model = _merged(trained, dtype)
     config = AutoConfig.from_pretrained(trained.base.folder, local_files_only=True, trust_remote_code=False)
-    for key in ("id2label", "label2id", "pad_token_id"):
+    for key in ("id2label", "label2id", "problem_type", "pad_token_id"):
         if hasattr(model.config, key):  # Configurations of several parts have some in their parts.
             setattr(config, key, getattr(model.config, key))
     config.architectures = [type(model).__name__]
@@ -56,7 +56,7 @@ def merge_into_base(run: Path, trained: Trained, out: Path, dtype: torch.dtype) 
 def _merged(trained: Trained, dtype: torch.dtype) -> Any:
     """Return a new model; the one that is loaded stays, since other callers share it."""
     own, data = trained.node.base, trained.node.data
-    base = load_base(own.path, data.task, data.labels, "float32", own.device, own.head)
+    base = load_base(own.path, data.task, data.labels, "float32", own.device, own.head, problem_of(data))
     model = base.skeleton().model
     merge(model, trained.adapter)
     rounded = {id(p): nn.Parameter(p.detach().to(dtype), requires_grad=False) for p in model.parameters()}

@@ -22,7 +22,7 @@ from common.errors import ModelError
 from common.huggingface.base_folder import ADAPTER, resolve_base, safetensors_files
 from common.huggingface.new_head import HeadModule
 from common.log_format import event
-from common.settings.tasks import TASKS
+from common.settings.tasks import SINGLE, TASKS, Problem
 from common.settings.types import Dtype, Head
 
 AUTO_MODELS: Mapping[str, Any] = {"SEQ_CLS": AutoModelForSequenceClassification, "CAUSAL_LM": AutoModelForCausalLM}
@@ -79,20 +79,28 @@ class BaseModel:
 
 
 def load_base(
-    path: str, task: str, labels: tuple[str, ...], dtype: Dtype, device: str, head: Head = "keep"
+    path: str,
+    task: str,
+    labels: tuple[str, ...],
+    dtype: Dtype,
+    device: str,
+    head: Head = "keep",
+    problem_type: Problem = SINGLE,
 ) -> BaseModel:
-    """Load the base model, once per process, shared by all callers.
+    """Load the base model, once per process, shared by all callers; `problem_type` is that of a task with labels.
 
     Raises:
         ModelError: the folder is missing, contains no safetensors, or does not fit the task or the device.
     """
     with _LOADING:
         folder, place = resolve_base(path), find_device(device)
-        return _load(folder, task, labels, find_dtype(folder, dtype, place), place, head)
+        return _load(folder, task, labels, find_dtype(folder, dtype, place), place, head, problem_type)
 
 
 @lru_cache(maxsize=4)
-def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, device: str, kept: Head) -> BaseModel:
+def _load(
+    folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, device: str, kept: Head, problem: Problem
+) -> BaseModel:
     safetensors_files(folder)
     if (folder / ADAPTER).exists():
         log.warning(
@@ -104,12 +112,12 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, 
         )
     replaces = TASKS[task].labels and kept == "new"
     if TASKS[task].labels and not replaces:
-        check_own_head(folder, labels)
+        check_own_head(folder, labels, problem)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, lacking = _load_model(folder, task, labels, dtype, tokenizer, replaces)
+        model, lacking = _load_model(folder, task, labels, dtype, tokenizer, replaces, problem)
     except ModelError:
         raise
     except Exception as error:  # The libraries that read the folder raise many kinds of errors.
@@ -128,7 +136,13 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, 
 
 
 def _load_model(
-    folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, tokenizer: Any, replaces: bool
+    folder: Path,
+    task: str,
+    labels: tuple[str, ...],
+    dtype: torch.dtype,
+    tokenizer: Any,
+    replaces: bool,
+    problem: Problem,
 ) -> tuple[Any, Lacking]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _check_kind(folder, config, task)
@@ -138,6 +152,7 @@ def _load_model(
     if TASKS[task].labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
+        config.problem_type = problem
     model, info = AUTO_MODELS[TASKS[task].peft].from_pretrained(
         folder,
         config=config,

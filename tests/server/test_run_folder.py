@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 def record(number, loss=None):
     clients = [ClientMetrics("ada", 4, 10, bytes_up=7)]
-    return round_metrics(number, 1.5, TestScore(loss, loss), Exactness(1e-9 if number else None), clients)
+    return round_metrics(number, 1.5, TestScore(loss, {"accuracy": loss}), Exactness(1e-9 if number else None), clients)
 
 
 def lines(folder):

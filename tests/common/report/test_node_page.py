@@ -20,7 +20,7 @@ REPORT = NodeReport(
     base="MiniLM",
     rounds=[Learned(0, 2.7, 0), Learned(1, None, 160), Learned(2, 1.1, 160)],
     loss=Compared(2.7, 1.1, 1.6),
-    accuracy=Compared(0.1, 0.7, 0.5),
+    score=Compared(0.1, 0.7, 0.5),
     shares=[Share(1, 0.25), Share(2, 0.75, clip=0.5)],
     bytes_up=1_200_000,
     bytes_down=34_000_000,
@@ -28,7 +28,7 @@ REPORT = NodeReport(
     adapter="a" * 64,
     receipts=2,
     warnings=["The server left out round 3."],
-    loss_unit="row",
+    loss_unit="nats a row",
     alone="Trained alone: 48 steps <here>.",
 )
 
