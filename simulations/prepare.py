@@ -9,11 +9,13 @@ import tomli_w
 
 from client.data.files.source import Watch, ignore, open_rows
 from client.data.layouts import find_layout
-from client.data.row_checks import require_columns
-from client.data.rows import Chunk, Row, column_names, in_chunks
+from client.data.row_checks import is_filled, read_each, require_columns
+from client.data.rows import Chunk, Row, by_line, column_names, in_chunks
 from client.data.targets.names import LEAST, names_for
 from client.model.targets import find_targets
 from client.node import attach_lora, check_rank, describe_model, encode_for, load_node_base
+from client.objectives import create_objective
+from client.objectives.classification import Classification
 from client.objectives.encoding import Findings, check_read
 from client.settings import problem_type_for, settle
 from common.adapters.link_codecs import codec_named
@@ -143,10 +145,28 @@ def _labels(rows: Sequence[Row], file: Path, recipe: Recipe) -> tuple[str, ...]:
     problem = problem_of(recipe.data)
     labels = names_for(problem, (row.fields.get(recipe.data.label) for row in rows))
     if len(labels) < LEAST[problem]:
+        _check_kinds(rows, file, recipe, labels)
         only = repr(labels[0]) if labels else "empty"
         needed = "two classes are needed" if LEAST[problem] == 2 else "a label is needed"
         raise ConfigError(f"[data] label = {recipe.data.label!r}: all rows are {only}; {needed}")
     return labels
+
+
+def _check_kinds(rows: Sequence[Row], file: Path, recipe: Recipe, labels: tuple[str, ...]) -> None:
+    """Check that no row has a value of a kind that gives no label, which is read as one that gives some.
+
+    Raises:
+        DataError: rows have; says what they may be.
+    """
+    data, column = recipe.data, recipe.data.label
+    objective = create_objective(NodeData(labels=labels, **values_of(RowSettings, data)))
+    assert isinstance(objective, Classification)
+
+    def check(row: Row) -> None:
+        if is_filled(value := row.fields.get(column)) and not names_for(problem_of(data), [value]):
+            objective.read_target(row.fields)
+
+    read_each(file, by_line(rows), check)
 
 
 def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:

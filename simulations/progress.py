@@ -132,7 +132,7 @@ class _Clock:
 
 def _scores(record: Record) -> list[str]:
     own = held_out(record) if record["test_loss"] is None else None
-    measures = ((each.name, record.get(f"test_{key}")) for key, each in MEASURES.items())
+    measures = ((key, record.get(f"test_{key}")) for key in MEASURES)
     named = (("loss", record["test_loss"]), ("held-out loss", own), *measures)
     return [f"{name} {decimal(value)}" for name, value in named if value is not None]
 

@@ -17,7 +17,7 @@ from common.settings.node import NodeFile
 from common.settings.reader import parse_settings, user_path
 from common.settings.recipe import Recipe
 from common.settings.server import ServerFile
-from common.settings.tasks import SINGLE
+from common.settings.tasks import REGRESSION, SINGLE
 from simulations.recipe import base_path
 from simulations.starting.check import survey_file
 from simulations.starting.clients import clients_for, test_rows_for
@@ -150,6 +150,7 @@ def _told(path: Path, read: FoundRows) -> list[str]:
     layout: Layout = read.layout
     columns = ", ".join(f"{key} {name!r}" for key, name in layout.columns.items())
     kind = "" if layout.problem_type == SINGLE else f", {layout.problem_type}"
-    labels = kind + (f", {len(read.labels)} labels" if read.has_labels else "")
+    what = "numbers a row" if layout.problem_type == REGRESSION else "labels"
+    labels = kind + (f", {len(read.labels)} {what}" if read.has_labels else "")
     skipped = [f"{read.skipped} rows cannot be used, so it sets skip_bad_rows = true"] if read.skipped else []
     return [f"written: {path}", f"{read.rows} rows, {layout.task}: {columns}{labels}", *skipped]
