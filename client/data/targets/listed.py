@@ -8,6 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from client.data.labels import ClassNumber
+
 
 def listed(value: Any) -> Sequence[Any] | None:
     """Return the values of a list, or of a text that is one; None for any other value, such as a single label."""
@@ -29,5 +31,5 @@ def _in_text(text: str) -> Sequence[Any] | None:
 
 
 def is_switch(value: Any) -> bool:
-    """Return whether a value is 0 or 1, for a label that a row lacks or has."""
-    return isinstance(value, bool | int | float) and value in (0, 1)
+    """Return whether a value is 0 or 1, for a label that a row lacks or has; the number of a class is none."""
+    return isinstance(value, bool | int | float) and not isinstance(value, ClassNumber) and value in (0, 1)

@@ -52,7 +52,7 @@ def test_found_D12_ids_are_labels_where_zero_or_one_is_one():
         ("", "'label' is empty; write [] for a row without labels"),
         (["x"], "'label' is 'x', which is not in labels"),
         ("a|x", "'label' is 'x', which is not in labels"),
-        ("a, b", "'label' is 'a, b', which is not in labels; known"),
+        ("a, b", "'label' is 'a, b', which is not in labels"),
         ([7], "'label' is '7', which is not in labels"),
         ([1, 0], "'label' has 2 zeros and ones, and there are 3 labels"),
         ([1, 0, 1, 0], "'label' has 4 zeros and ones, and there are 3 labels"),
