@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from client.columns.survey import Column, Survey
+from client.data.targets.listed import listed
 from client.data.targets.names import LEAST, names_for
 from common.settings.tasks import MULTI, REGRESSION, SINGLE, Problem, RowSettings
 
@@ -17,7 +18,7 @@ _SURE = ("completion", "response", "output")
 """Names of answers, however few different ones there are."""
 _OWNERS = ("client", "owner", "site", "hospital", "node", "institute", "organisation", "organization", "branch")
 _SCORES = ("score", "rating", "similarity", "stars")
-"""Names of numbers, which may be classes if they are whole."""
+"""Names of numbers to learn where there is only a text beside them; elsewhere they are often told of a text."""
 _MOST_LABELS = 200
 _WHY = {SINGLE: "{} has {} values", MULTI: "{} has lists of {} labels", REGRESSION: "{} has numbers that are not whole"}
 _FEW = 0.2
@@ -92,9 +93,10 @@ def _answers(found: Survey) -> Layout | None:
 
 def _labelled(found: Survey) -> Layout | None:
     named = [name for each in _LABELS if (name := _named(found, (each,), ("text", "number", "truth", "list")))]
-    named += [name for each in _SCORES if (name := _named(found, (each,), ("text", "number")))]
+    named += [each.name for each in found.columns if len(found.columns) == 2 and each.name.lower() in _SCORES]
     owners = set(_OWNERS)
-    fitting = [each.name for each in found.columns if _is_label(each, found.rows) and each.name.lower() not in owners]
+    likely = [each for each in found.columns if _is_label(each, found.rows) and not each.fractions]
+    fitting = [each.name for each in likely if each.name.lower() not in owners]
     return next((layout for name in [*named, *fitting] if (layout := _classes(found, name))), None)
 
 
@@ -112,9 +114,17 @@ def _classes(found: Survey, label: str) -> Layout | None:
 def _problem(column: Column) -> Problem:
     """Return what the rows of a column have: numbers where one is not whole, sets where they are lists."""
     if column.kind != "list":
-        return REGRESSION if column.fractions else SINGLE
+        return REGRESSION if column.fractions else MULTI if _are_sets([*column.values]) else SINGLE
     members = (each for value in column.values if isinstance(value, tuple) for each in value)
     return REGRESSION if any(isinstance(each, float) and not each.is_integer() for each in members) else MULTI
+
+
+def _are_sets(values: Sequence[Any]) -> bool:
+    """Return whether texts are sets of labels: apart, they are no more different ones than together."""
+    found = [listed(value) for value in values]
+    pairs = zip(values, found, strict=True)
+    members = {str(each) for value, own in pairs for each in ([value] if own is None else own)}
+    return any(found) and len(members) <= len(values)
 
 
 def _texts(found: Survey) -> Layout | None:

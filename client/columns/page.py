@@ -14,6 +14,7 @@ from client.checking.page import advice_lines, facts, plain, section, spelt, spr
 from client.columns.layout import Layout
 from client.columns.survey import Column, Survey
 from client.data.labels import similar_labels
+from client.data.targets.listed import listed
 from client.objectives.encoding import Findings
 from common.settings.tasks import MULTI, REGRESSION
 
@@ -77,9 +78,10 @@ def _counts(column: Column, layout: Layout) -> Mapping[Any, int]:
     if layout.problem_type != MULTI:
         return column.values
     found: Counter[Any] = Counter()
-    for members, count in column.values.items():
-        for label in {*members} if isinstance(members, tuple) else {members}:
-            found[label] += count
+    for value, count in column.values.items():
+        members = listed(value)
+        labels = {str(each) for each in ([value] if members is None else members)}
+        found.update(dict.fromkeys(labels, count))
     return found
 
 
