@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from common.report.node_page import Compared, Learned, NodeReport, Share, node_page, write_node_page
+from common.report.records import MEASURES
 from tests.helpers.common.hostile_texts import EVIL
 from tests.helpers.simulations.page import Page, read_page
 
@@ -117,3 +118,11 @@ def test_found_D7_rows_that_were_left_out_are_on_the_page():
     assert "Unusable rows left out" not in node_page(REPORT)
     assert "Unusable rows left out" in node_page(replace(REPORT, skipped=1234))
     assert "1,234" in node_page(replace(REPORT, skipped=1234))
+
+
+def test_found_D12_a_page_of_numbers_names_their_score_and_loss():
+    report = replace(REPORT, measure=MEASURES["r2"], loss_unit="mean squared error")
+    text = Page(node_page(report)).text
+    assert "R²" in text and "Loss (mean squared error)" in text
+    assert "Accuracy" not in text and "nats" not in text
+    assert "Accuracy" in Page(node_page(REPORT)).text  # control
