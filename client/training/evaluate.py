@@ -1,7 +1,7 @@
 """Loss and score of adapters on examples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -29,7 +29,7 @@ class Score:
     loss: float
     measures: Mapping[str, float | None]
     count: int
-    sums: Sums | None = None
+    sums: Sums | None = field(default=None, compare=False)
 
     @property
     def score(self) -> float | None:
