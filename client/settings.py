@@ -9,7 +9,7 @@ from common.errors import ModelError
 from common.huggingface.base_folder import resolve_base
 from common.huggingface.own_head import OwnHead, output_names, own_head, trained_for, unnamed
 from common.settings.chat_template import read_chat_template
-from common.settings.node import Node, NodeFile
+from common.settings.node import Node, NodeData, NodeFile
 from common.settings.reader import parse_settings, read_toml, user_path
 from common.settings.recipe import Base
 from common.settings.resume import fill_earlier_values
@@ -32,7 +32,7 @@ def settle(node: Node) -> Node:
         return node
     data = replace(data, problem_type=problem_type_for(data, node.base))
     own = _kept_head(node.base) if data.labels or data.has_numbers else None
-    labels = _outputs(data.labels, own) if data.has_numbers else data.labels
+    labels = _named(data, own)
     return replace(node, data=replace(data, labels=own.order(labels) if own and node.base.head == "keep" else labels))
 
 
@@ -55,11 +55,11 @@ def _kept_head(base: Base) -> OwnHead | None:
         return None  # Whoever loads it says what is wrong.
 
 
-def _outputs(labels: tuple[str, ...], own: OwnHead | None) -> tuple[str, ...]:
-    """Return the names of outputs that give numbers: as set, or else those of the base's own head."""
-    if own and unnamed(labels) and len(labels) in (0, len(own.classes)):
-        return own.classes
-    return labels or output_names(1)
+def _named(data: NodeData, own: OwnHead | None) -> tuple[str, ...]:
+    """Return the labels; where outputs have no names, or one that gives numbers is not named, those of the own head."""
+    count = len(own.classes) if own else 1
+    labels = data.labels or (output_names(count) if data.has_numbers else ())
+    return own.classes if own and unnamed(labels) and len(labels) == count and not data.has_classes else labels
 
 
 def read_saved_node(file: Path) -> Node:

@@ -232,6 +232,16 @@ def test_found_D12_the_bases_own_problem_type_is_taken(problem, tmp_path):
     assert "was trained for" not in ended.err
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_found_D12_zeros_and_ones_have_the_names_of_the_heads_outputs(named, tmp_path, caplog):
+    rows = [{**row, "label": [int(name in row["label"]) for name in LABELS]} for row in label_sets()]
+    base = own_base(tmp_path, LABELS, MULTI) if named else tiny_base("bert")
+    run = finished(tmp_path, rows, None if named else MULTI, *BRIEF, f"base.path={base}")[1]
+    names = LABELS if named else ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert read_toml(run / "test.toml")["labels"] == [*names]
+    assert "taken for" not in caplog.text
+
+
 def own_base(folder, classes, problem):
     """Write a base whose head has these outputs and was trained for that."""
     base = with_own_head(folder / "base", classes)
