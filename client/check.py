@@ -68,7 +68,10 @@ def _summary(node: LocalNode, announced: Announcement) -> Iterator[str]:
     shapes, data = announced.model.shapes, node.settings.data
     yield f"{announced.name}: {len(node.train)} rows to train on, {len(node.held)} held out; rank {announced.rank}"
     yield f"base {node.base.folder}, {len(shapes)} target modules, {len(announced.model.head)} of them a new head"
-    yield f"task {data.task}, max_length {data.max_length}" + (f", labels {list(data.labels)}" if data.labels else "")
+    kind = "" if data.has_classes or not data.labels else f", {data.problem_type}"
+    yield f"task {data.task}{kind}, max_length {data.max_length}" + (
+        f", labels {list(data.labels)}" if data.labels else ""
+    )
     if cut := node.train.truncated + node.held.truncated:
         yield f"{cut} rows are longer than max_length and are cut"
     yield from node.train.found.lines()

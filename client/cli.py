@@ -22,7 +22,8 @@ def evaluate(run: Run) -> None:
     from client.finished.run import evaluate_run
 
     result = evaluate_run(run)
-    print(json.dumps({"test_loss": result.loss, "test_accuracy": result.accuracy, "count": result.count}))
+    scores = {"test_accuracy": None} | {f"test_{key}": value for key, value in result.measures.items()}
+    print(json.dumps({"test_loss": result.loss, **scores, "count": result.count}))
 
 
 _Dtype = Annotated[

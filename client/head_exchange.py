@@ -69,6 +69,8 @@ def answer_for_head(
         TransportError: the base has no new head, or the request is of another form.
         CodecError: its heads are malformed.
     """
+    if not node.settings.data.has_classes:
+        raise TransportError("a head in closed form is requested, but the rows of this node have not one class each")
     if not base.head:
         raise TransportError("a head in closed form is requested, but this base has a head of its own")
     asks = asked.values[ASKS]

@@ -28,7 +28,7 @@ from common.huggingface.fingerprint_parts import folder_parts, settings_parts
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.settings.node import Node
-from common.settings.tasks import TASKS, shared_settings
+from common.settings.tasks import TASKS, problem_of, shared_settings
 
 _THREAD = threading.local()
 _TOKENIZING = threading.Lock()
@@ -126,7 +126,7 @@ def load_node_base(node: Node) -> BaseModel:
         ConfigError: as `with_languages`.
     """
     own, data = node.base, node.data
-    base = load_base(own.path, data.task, data.labels, own.dtype, own.device, own.head)
+    base = load_base(own.path, data.task, data.labels, own.dtype, own.device, own.head, problem_of(data))
     if TASKS[data.task].seq2seq:
         base = with_languages(base, data.src_lang, data.tgt_lang)
     return base if data.chat_template is None else _with_template(base, data.chat_template)
@@ -164,7 +164,8 @@ def describe_model(node: Node, targets: str | tuple[str, ...]) -> ModelDescripti
     shapes = attach_lora(base, find_targets(base, targets))[1].shapes
     embeddings = tuple(name for name in shapes if isinstance(base.model.get_submodule(name), nn.Embedding))
     parts = {**folder_parts(base.folder), **settings_parts(shapes, *_shared_settings(node))}
-    return ModelDescription(fingerprint_node(node, tuple(shapes)), node.data.task, shapes, base.head, embeddings, parts)
+    own, kind = fingerprint_node(node, tuple(shapes)), problem_of(node.data)
+    return ModelDescription(own, node.data.task, shapes, base.head, embeddings, parts, kind)
 
 
 def _shared_settings(node: Node) -> tuple[str, tuple[str, ...], int, dict[str, Any]]:

@@ -35,6 +35,7 @@ MAY_LEAVE: Mapping[str, Any] = {
     "unfinished": list[str],
     "skipped": int,
     "fingerprint": str,
+    "problem_type": str,
     "parts": list[str],
     "part_values": list[str],
     "task": str,

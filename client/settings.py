@@ -7,11 +7,13 @@ from typing import Any
 
 from common.errors import ModelError
 from common.huggingface.base_folder import resolve_base
-from common.huggingface.own_head import own_head
+from common.huggingface.own_head import OwnHead, output_names, own_head, trained_for, unnamed
 from common.settings.chat_template import read_chat_template
-from common.settings.node import Node, NodeFile
+from common.settings.node import Node, NodeData, NodeFile
 from common.settings.reader import parse_settings, read_toml, user_path
+from common.settings.recipe import Base
 from common.settings.resume import fill_earlier_values
+from common.settings.tasks import SINGLE, TASKS, Problem, RowSettings
 
 
 def read_node(file: Path) -> Node:
@@ -20,18 +22,44 @@ def read_node(file: Path) -> Node:
     Raises:
         ConfigError: the file is missing, or a key or value is wrong.
     """
-    return in_own_order(_read(file, read_toml(file)))
+    return settle(_read(file, read_toml(file)))
 
 
-def in_own_order(node: Node) -> Node:
-    """Return the node with its labels in the order of the base model's own head, if that has these classes."""
-    if not node.data.labels or node.base.head != "keep":
+def settle(node: Node) -> Node:
+    """Return the node with what its base model decides: what a row has if that is "auto", and the order of labels."""
+    data = node.data
+    if not TASKS[data.task].labels:
         return node
+    data = replace(data, problem_type=problem_type_for(data, node.base))
+    own = _kept_head(node.base) if data.labels or data.has_numbers else None
+    labels = _named(data, own)
+    return replace(node, data=replace(data, labels=own.order(labels) if own and node.base.head == "keep" else labels))
+
+
+def problem_type_for(data: RowSettings, base: Base) -> Problem:
+    """Return what a row of a task with labels has: as set, or what the base's own head was trained for."""
+    if data.problem_type != "auto":
+        return data.problem_type
     try:
-        own = own_head(resolve_base(node.base.path))
+        return (trained_for(resolve_base(base.path)) if base.head != "new" else None) or SINGLE
     except ModelError:
-        own = None  # Whoever loads it says what is wrong.
-    return replace(node, data=replace(node.data, labels=own.order(node.data.labels))) if own else node
+        return SINGLE  # Whoever loads it says what is wrong.
+
+
+def _kept_head(base: Base) -> OwnHead | None:
+    if base.head == "new":
+        return None
+    try:
+        return own_head(resolve_base(base.path))
+    except ModelError:
+        return None  # Whoever loads it says what is wrong.
+
+
+def _named(data: NodeData, own: OwnHead | None) -> tuple[str, ...]:
+    """Return the labels; where outputs have no names, or one that gives numbers is not named, those of the own head."""
+    count = len(own.classes) if own else 1
+    labels = data.labels or (output_names(count) if data.has_numbers else ())
+    return own.classes if own and unnamed(labels) and len(labels) == count and not data.has_classes else labels
 
 
 def read_saved_node(file: Path) -> Node:

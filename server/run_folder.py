@@ -16,7 +16,7 @@ from common.disk_errors import naming_file
 from common.errors import ConfigError, JournalError
 from common.huggingface.base_file import BaseFile, write_base_file
 from common.plain_files import open_plain
-from common.report.records import with_current_keys
+from common.report.records import MEASURES, with_current_keys
 from common.settings.reader import to_tables
 from common.settings.resume import config_hash, find_changes, read_run_settings
 from common.settings.server import ServerFile
@@ -47,7 +47,7 @@ with _pytorch_hidden():
 
 CURVES = (
     "test_loss",
-    "test_accuracy",
+    *(f"test_{key}" for key in MEASURES),
     "aggregation_error",
     "agreement",
     "residual",
@@ -162,7 +162,9 @@ class RunFolder(RunObserver):
         """Write a point of each curve, in this thread, so that a full disk is an error of the round here and now."""
         folder = self.path / "tensorboard"
         folder.mkdir(exist_ok=True)
-        points = [point for name in CURVES if record[name] is not None for point in scalar(name, record[name]).value]
+        points = [
+            point for name in CURVES if record.get(name) is not None for point in scalar(name, record[name]).value
+        ]
         event = Event(wall_time=time.time(), step=record["round"], summary=Summary(value=points))
         # TensorBoard names files by the second, so rounds within the same second would overwrite each other.
         with naming_file(folder), closing(EventsWriter(str(folder / "events"), f".{record['round']}")) as curves:

@@ -120,8 +120,8 @@ def _dirichlet(rows: Rows, clients: Clients, seed: int, label: str | None) -> De
 def _classes(rows: Rows, label: str | None) -> list[list[int]]:
     if label is None:
         raise ConfigError(
-            '[clients] partition = "dirichlet" deals out rows by their class, and rows of this [data] task '
-            'have none; use "iid", or "column" with [clients] column'
+            '[clients] partition = "dirichlet" deals out rows by their class, and rows of this [data] task or '
+            'problem_type have not one class each; use "iid", or "column" with [clients] column'
         )
     return list(_group_by_value(rows, label).values())
 

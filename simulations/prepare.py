@@ -8,14 +8,16 @@ from typing import Any
 import tomli_w
 
 from client.data.files.source import Watch, ignore, open_rows
-from client.data.labels import label_names
 from client.data.layouts import find_layout
-from client.data.row_checks import require_columns
-from client.data.rows import Chunk, Row, column_names, in_chunks
+from client.data.row_checks import is_filled, read_each, require_columns
+from client.data.rows import Chunk, Row, by_line, column_names, in_chunks
+from client.data.targets.names import LEAST, names_for
 from client.model.targets import find_targets
 from client.node import attach_lora, check_rank, describe_model, encode_for, load_node_base
+from client.objectives import create_objective
+from client.objectives.classification import Classification
 from client.objectives.encoding import Findings, check_read
-from client.settings import in_own_order
+from client.settings import problem_type_for, settle
 from common.adapters.link_codecs import codec_named
 from common.atomic_files import write_file
 from common.errors import ConfigError, DataError, FedloraError, nearest
@@ -23,7 +25,7 @@ from common.huggingface.start_adapter import fit_start, load_start
 from common.settings.node import Node, NodeData, NodeFile, Policy
 from common.settings.reader import to_tables, values_of
 from common.settings.recipe import Base, Recipe
-from common.settings.tasks import TASKS, RowSettings
+from common.settings.tasks import TASKS, RowSettings, problem_of
 from server.algorithms import AlgorithmSettings, create_algorithm
 from server.rounds.loop import algorithm_of
 from server.rounds.participants import RunModel
@@ -65,7 +67,7 @@ def prepare(recipe: Recipe, watch: Watch = ignore) -> Prepared:
     Raises:
         FedloraError: names what is wrong and the remedy.
     """
-    partition = find_partition(recipe.clients)
+    partition, recipe = find_partition(recipe.clients), _with_problem_type(recipe)
     codec_named(recipe.server.codec)
     create_algorithm(AlgorithmSettings(recipe.seed, recipe.clients.ranks, recipe.lora, recipe.server))
     chunks, file, source = _chunks(recipe)
@@ -128,15 +130,43 @@ def _usable(chunks: Iterable[Chunk], found: Findings) -> list[Row]:
     return [row for chunk in chunks for row in chunk if (chunk.file, row.line) not in skipped]
 
 
+def _with_problem_type(recipe: Recipe) -> Recipe:
+    """Return the recipe with what a row has in place of "auto", for a task with labels."""
+    if not TASKS[recipe.data.task].labels:
+        return recipe
+    base = Base(base_path(recipe.base.path), head=recipe.base.head)
+    return replace(recipe, data=replace(recipe.data, problem_type=problem_type_for(recipe.data, base)))
+
+
 def _labels(rows: Sequence[Row], file: Path, recipe: Recipe) -> tuple[str, ...]:
     if not TASKS[recipe.data.task].labels:
         return ()
     require_columns(file, column_names(rows), text=recipe.data.text, label=recipe.data.label)
-    labels = label_names(row.fields.get(recipe.data.label) for row in rows)
-    if len(labels) < 2:
+    problem = problem_of(recipe.data)
+    labels = names_for(problem, (row.fields.get(recipe.data.label) for row in rows))
+    if len(labels) < LEAST[problem]:
+        _check_kinds(rows, file, recipe, labels)
         only = repr(labels[0]) if labels else "empty"
-        raise ConfigError(f"[data] label = {recipe.data.label!r}: all rows are {only}; two classes are needed")
+        needed = "two classes are needed" if LEAST[problem] == 2 else "a label is needed"
+        raise ConfigError(f"[data] label = {recipe.data.label!r}: all rows are {only}; {needed}")
     return labels
+
+
+def _check_kinds(rows: Sequence[Row], file: Path, recipe: Recipe, labels: tuple[str, ...]) -> None:
+    """Check that no row has a value of a kind that gives no label, which is read as one that gives some.
+
+    Raises:
+        DataError: rows have; says what they may be.
+    """
+    data, column = recipe.data, recipe.data.label
+    objective = create_objective(NodeData(labels=labels, **values_of(RowSettings, data)))
+    assert isinstance(objective, Classification)
+
+    def check(row: Row) -> None:
+        if is_filled(value := row.fields.get(column)) and not names_for(problem_of(data), [value]):
+            objective.read_target(row.fields)
+
+    read_each(file, by_line(rows), check)
 
 
 def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:
@@ -144,7 +174,7 @@ def _node(recipe: Recipe, labels: tuple[str, ...]) -> Node:
     base = Base(base_path(recipe.base.path), recipe.base.dtype, recipe.base.device, recipe.base.head)
     data = NodeData(labels=labels, **values_of(RowSettings, recipe.data))
     policy = Policy(gradients=True, class_sums=True)
-    return in_own_order(Node(name="node", rank=1, base=base, data=data, threads=recipe.threads, policy=policy))
+    return settle(Node(name="node", rank=1, base=base, data=data, threads=recipe.threads, policy=policy))
 
 
 def _check_column(rows: Sequence[Row], file: Path, column: str) -> None:
@@ -157,7 +187,7 @@ def _check_column(rows: Sequence[Row], file: Path, column: str) -> None:
 
 
 def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple[Mapping[str, Any], ...]]:
-    label = recipe.data.label if TASKS[recipe.data.task].labels else None
+    label = recipe.data.label if recipe.data.has_classes else None
     needed = _needed_columns(column_names(rows), recipe)
     fields = [{key: value for key, value in row.fields.items() if key in needed} for row in rows]
     kept, test = hold_out(fields, recipe.data.test_rows, recipe.seed, label)

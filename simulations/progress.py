@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from common.report.formats import decimal, duration, small
-from common.report.records import Record, held_out
+from common.report.records import MEASURES, Record, held_out
 from server.monitoring.console import tell_head, tell_start
 from server.rounds.observer import RunObserver
 
@@ -132,7 +132,8 @@ class _Clock:
 
 def _scores(record: Record) -> list[str]:
     own = held_out(record) if record["test_loss"] is None else None
-    named = (("loss", record["test_loss"]), ("held-out loss", own), ("accuracy", record["test_accuracy"]))
+    measures = ((key, record.get(f"test_{key}")) for key in MEASURES)
+    named = (("loss", record["test_loss"]), ("held-out loss", own), *measures)
     return [f"{name} {decimal(value)}" for name, value in named if value is not None]
 
 

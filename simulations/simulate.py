@@ -20,7 +20,7 @@ from client.finished.run import load_run, load_test_rows
 from client.model.quantised import count_numbers
 from client.node import attach_lora, load_node_base
 from client.objectives.examples import Examples, subset
-from client.training.evaluate import Score, evaluate
+from client.training.evaluate import Score, add_scores, evaluate
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter
 from common.closed_folders import close_run, closed_to_others
@@ -175,13 +175,10 @@ def _test_rows(grid: InProcessGrid, folder: RunFolder) -> Test:
 
 
 def _test(grid: InProcessGrid, node: Node, rows: Examples, adapter: Adapter) -> TestScore:
-    """Measure loss and accuracy on the test rows, on the grid's own workers."""
+    """Measure loss and score on the test rows, on the grid's own workers."""
     parts = [subset(rows, range(part, len(rows), PARTS)) for part in range(min(PARTS, len(rows)))]
-    scores = grid.map(partial(_score, node, adapter), parts)
-    count = sum(score.count for score in scores)
-    loss = sum(score.loss * score.count for score in scores) / count
-    right = [score.accuracy * score.count for score in scores if score.accuracy is not None]
-    return TestScore(loss, sum(right) / count if right else None)
+    whole = add_scores(rows.objective, list(grid.map(partial(_score, node, adapter), parts)))
+    return TestScore(whole.loss, whole.measures)
 
 
 def _score(node: Node, adapter: Adapter, rows: Examples) -> Score:
@@ -202,8 +199,8 @@ def _report(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> None:
     if skipped := prepared.found.skipped:
         facts["Unusable rows left out"] = f"{len(skipped)}, as skip_bad_rows asks"
     spectrum = {name: lowrank.spectrum(factors).tolist() for name, factors in trained.adapter.items()}
-    labels = trained.node.data.labels
-    chance = 1 / len(labels) if labels else None
+    data = trained.node.data
+    chance = 1 / len(data.labels) if data.has_classes else None
     full_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
     answers = _samples(folder.path) if TASKS[recipe.data.task].perplexity and prepared.test_rows else ()
     write_report(folder.path, Supplement(spectrum, facts, answers, chance, full_bytes))

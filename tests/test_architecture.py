@@ -58,9 +58,10 @@ INSIDE = {
     "client/data": (),
     "client/data/files": ("client/data",),
     "client/data/chats": ("client/data",),
+    "client/data/targets": ("client/data",),
     "client/memory": (),
     "client/model": ("client/data",),
-    "client/objectives": ("client/data", "client/data/files", "client/data/chats"),
+    "client/objectives": ("client/data", "client/data/files", "client/data/chats", "client/data/targets"),
     "client/training": (*("client/objectives", "client/model", "client/data", "client/memory", "client/reports"),),
     "client/results": (
         *("client/node", "client/policy", "client/settings", "client/training", "client/objectives"),
@@ -83,7 +84,9 @@ INSIDE = {
         *("client/check", "client/node", "client/settings", "client/objectives", "client/model", "client/data"),
         "client/data/files",
     ),
-    "client/columns": ("client/checking", "client/objectives", "client/data", "client/data/chats"),
+    "client/columns": (
+        *("client/checking", "client/objectives", "client/data", "client/data/chats", "client/data/targets"),
+    ),
     "client/serving": ("client/finished", "client/results", "client/settings", "client/model", "client/data"),
     "client/serving/http": (
         *("client/serving", "client/finished", "client/model", "client/data", "client/data/chats"),

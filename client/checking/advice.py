@@ -5,10 +5,13 @@ from dataclasses import dataclass
 
 from client.checking.checked import Checked
 from client.checking.lengths import CUT, better_limit, count_longer
+from client.checking.target_counts import count_numbers
 from client.model.precision import stored_dtype
 
 _FEW = 2
 ALIKE, UNREAD = "write labels alike", "see to a column"
+_LARGE = 10.0
+"""A number so far from 0 takes many steps to reach."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ def advise(checked: Checked, key: str = "", base_key: str = "") -> Iterator[Advi
     yield from _precision(checked, base_key)
     yield from _rows(checked)
     yield from _labels(checked)
+    yield from _scale(checked)
 
 
 def _length(checked: Checked, key: str) -> Iterator[Advice]:
@@ -63,7 +67,7 @@ def _rows(checked: Checked) -> Iterator[Advice]:
 
 
 def _labels(checked: Checked) -> Iterator[Advice]:
-    if checked.repeats.disputed and checked.node.data.labels:
+    if checked.repeats.disputed and checked.names:
         why = f"{checked.repeats.disputed} rows have the tokens of a row with another label"
         yield Advice("decide on one label for equal texts", why)
     for warning in checked.found.alike:
@@ -73,6 +77,16 @@ def _labels(checked: Checked) -> Iterator[Advice]:
     if few:
         shown = ", ".join(few[:5]) + (f" and {len(few) - 5} more" if len(few) > 5 else "")
         yield Advice("add rows of rare labels, or merge them with others", f"at most {_FEW} rows: {shown}")
+
+
+def _scale(checked: Checked) -> Iterator[Advice]:
+    """Yield what to do with numbers that are far from what a model gives at the start, which is about 0."""
+    data = checked.node.data
+    groups = {name: rows.rows for name, rows in checked.groups.items()} if data.has_numbers else {}
+    for each in count_numbers(groups, data.labels)[-len(data.labels) :] if groups else ():
+        if max(abs(each.least), abs(each.most)) > _LARGE:
+            why = f"{each.output} is {each.mean:.4g} on average and up to {each.most:.4g}; a new head begins at 0"
+            yield Advice(f"scale the numbers of {data.label!r} to about -1 to 1, alike at all nodes", why)
 
 
 def _rows_of(count: int) -> str:

@@ -19,7 +19,7 @@ from client.model.targets import find_targets
 from client.node import describe_node, load_node, load_node_base, read_own_examples
 from client.objectives.encoding import Findings
 from client.objectives.examples import Examples, encode_pieces
-from client.settings import in_own_order
+from client.settings import settle
 from common.errors import ConfigError
 from common.settings.node import Node
 
@@ -76,7 +76,12 @@ class Checked:
     @cached_property
     def labels(self) -> Counts:
         """Rows of each label in each group; none for a task without labels."""
-        return count_labels({name: rows.rows for name, rows in self.groups.items()}, self.node.data.labels)
+        return count_labels({name: rows.rows for name, rows in self.groups.items()}, self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels; none where rows have numbers, or no labels."""
+        return () if self.node.data.has_numbers else self.node.data.labels
 
     @cached_property
     def repeats(self) -> Repeats:
@@ -104,7 +109,7 @@ def check_rows(node: Node) -> Checked:
     Raises:
         ConfigError, ModelError, DataError: the base model or a row cannot be used.
     """
-    own = in_own_order(node)
+    own = settle(node)
     lengths, positions, limit = _uncut(own), load_node_base(own).positions, own.data.max_length
     if count_longer(lengths, limit) > CUT * len(lengths):
         limit = better_limit(lengths, positions)

@@ -15,11 +15,17 @@ from client.checking.lengths import CUT, Spread, count_longer, limit_for, spread
 from client.checking.repeats import examples_of
 from client.checking.row_text import has_colour, legend, row_lines
 from client.checking.seen_rows import see
+from client.checking.target_counts import count_numbers, set_sizes
 from client.objectives.examples import Examples, count_predictions
 from common.errors import printable
-from common.settings.tasks import TASKS
+from common.settings.tasks import MULTI, REGRESSION, SINGLE, TASKS, problem_of
 
 _SHOWN_GROUPS = 20
+_TARGETS = {
+    SINGLE: "the target is the label",
+    MULTI: "the target is the set of labels",
+    REGRESSION: "the target is the number of each output",
+}
 _BAR = 24
 _UNFOLDED = 10_000
 """Width at which no table is folded."""
@@ -30,8 +36,10 @@ def show(checked: Checked, advice: Sequence[Advice], console: Console) -> None:
     section(console, "Base", *facts(base_facts(checked), console))
     section(console, "Rows", _groups(checked), *_findings(checked))
     section(console, "Lengths", *_lengths(checked))
-    if checked.node.data.labels:
+    if checked.names:
         section(console, "Labels", *_labels(checked, console.width))
+    if checked.node.data.has_numbers:
+        section(console, "Numbers", _number_table(checked))
     section(console, "As the model sees them", *_rows(checked, has_colour(console)))
     section(console, "What to change", *advice_lines(advice, console))
 
@@ -131,9 +139,29 @@ def _labels(checked: Checked, width: int) -> Iterator[RenderableType]:
     for name, cells, total in zip(short.rows, short.cells, short.totals(), strict=True):
         made.add_row(plain(spelt(name)), *map(str, cells), *([str(total)] if len(short.columns) > 1 else []))
     yield made
-    if any(totals := counts.totals()):
+    if not checked.node.data.has_classes:
+        yield plain(_set_sizes(checked))
+    elif any(totals := counts.totals()):
         share, most = max(totals) / sum(totals), counts.rows[totals.index(max(totals))]
         yield plain(f"always {most!r} would be right for {share:.1%}")
+
+
+def _set_sizes(checked: Checked) -> str:
+    sizes = set_sizes(rows.rows for rows in checked.groups.values())
+    mean, none = (float(sizes.mean()), int((sizes == 0).sum())) if len(sizes) else (0.0, 0)
+    return f"labels a row: {mean:.2f} on average, {sizes.max(initial=0)} at most; {none or 'no'} rows without one"
+
+
+def _number_table(checked: Checked) -> Table:
+    """Return a line for each group of rows and output, those beyond the first few left out."""
+    outputs = checked.node.data.labels
+    made = table("", *(["output"] if len(outputs) > 1 else []), "least", "mean", "most", "deviation")
+    lines = count_numbers({name: rows.rows for name, rows in checked.groups.items()}, outputs)
+    shown = _SHOWN_GROUPS * len(outputs)
+    for each in lines if len(lines) <= shown else (*lines[: shown - len(outputs)], *lines[-len(outputs) :]):
+        numbers = (f"{value:.4g}" for value in (each.least, each.mean, each.most, each.deviation))
+        made.add_row(plain(each.group), *([plain(each.output)] if len(outputs) > 1 else []), *numbers)
+    return made
 
 
 def spelt(label: str) -> str:
@@ -147,10 +175,11 @@ def _rows(checked: Checked, colour: bool) -> Iterator[Text]:
     rows = group.rows
     lengths = [len(row) for row in rows]
     places = sorted({*range(min(2, len(rows))), lengths.index(max(lengths))})
-    how = legend(colour) if TASKS[checked.node.data.task].generates else Text("the target is the label")
+    data = checked.node.data
+    how = legend(colour) if TASKS[data.task].generates else Text(_TARGETS[problem_of(data)])
     yield Text.assemble(f"rows {name}: ", how) if name == TRAINED else Text.assemble(f"rows of {name}: ", how)
     for place in places:
-        for line in row_lines(see(place + 1, rows[place], checked.node.data.labels, checked.base.tokenizer), colour):
+        for line in row_lines(see(place + 1, rows[place], checked.names, checked.base.tokenizer), colour):
             yield replace_overflow(line)
 
 

@@ -71,7 +71,7 @@ def _target(part: Example, labels: Sequence[str], tokenizer: PreTrainedTokenizer
         return ", ".join(name for name, on in zip(labels, value, strict=True) if on > 0) or "none"
     if value.dtype.kind in "iu" and value.ndim == 1:
         return _text([each for each in value.tolist() if each != IGNORE], tokenizer)
-    return str(value.tolist())
+    return ", ".join(f"{each:g}" for each in value.ravel().tolist())
 
 
 def _of_tokens(name: str, part: Example) -> np.ndarray[Any, Any] | None:

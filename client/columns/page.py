@@ -1,7 +1,9 @@
 """A file of rows without settings: its columns, what they suggest, and the keys to set."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 from rich.console import Console, RenderableType
@@ -12,8 +14,10 @@ from client.checking.page import advice_lines, facts, plain, section, spelt, spr
 from client.columns.suggestion import Suggestion
 from client.columns.survey import Column, Survey
 from client.data.labels import similar_labels
+from client.data.targets.listed import listed
 from client.objectives.encoding import Findings
 from client.objectives.layout_tokens import unread_notes
+from common.settings.tasks import MULTI, REGRESSION
 
 _SHOWN = 20
 
@@ -29,8 +33,8 @@ def show_data(file: Path, found: Survey, suggestion: Suggestion | None, console:
     if brief:
         return
     section(console, "Lengths", *_lengths(found, suggestion))
-    if suggestion.labels:
-        section(console, "Labels", *_labels(found.column(suggestion.columns["label"])))
+    if suggestion.labels and suggestion.problem_type != REGRESSION:
+        section(console, "Labels", *_labels(found.column(suggestion.columns["label"]), suggestion))
 
 
 def show_settings(advice: list[Advice], console: Console) -> None:
@@ -48,8 +52,8 @@ def settings_for(found: Survey, suggestion: Suggestion | None) -> Iterator[Advic
         return
     for key, value in suggestion.settings.items():
         why = f"or {key!r} is learned whole, also what asks in it" if value == "" else f"the default is {key!r}"
-        yield Advice(toml_line(key, value), suggestion.why if key == "task" else why)
-    if suggestion.labels:
+        yield Advice(toml_line(key, value), suggestion.why if key in ("task", "problem_type") else why)
+    if suggestion.labels and suggestion.problem_type != REGRESSION:
         yield Advice(
             toml_line("labels", suggestion.labels), "of a node; in one order at all nodes. A recipe finds them"
         )
@@ -58,7 +62,7 @@ def settings_for(found: Survey, suggestion: Suggestion | None) -> Iterator[Advic
         yield Advice(
             f"fill {name!r}, or set skip_bad_rows = true", f"it is empty in {empty[name]} of {found.rows} rows"
         )
-    if suggestion.labels and (warning := _alike(found.column(suggestion.columns["label"]))):
+    if suggestion.labels and (warning := _alike(found.column(suggestion.columns["label"]), suggestion)):
         yield Advice(ALIKE, warning)
     for note in unread_notes(suggestion.read, [each.name for each in found.columns]):
         yield Advice(UNREAD, note)
@@ -71,8 +75,21 @@ def toml_line(key: str, value: object) -> str:
     return tomli_w.dumps({key: value}).strip()
 
 
-def _alike(column: Column) -> str | None:
-    return similar_labels(column.name, {text: count for text, count in column.values.items() if isinstance(text, str)})
+def _alike(column: Column, suggestion: Suggestion) -> str | None:
+    counts = {label: count for label, count in _counts(column, suggestion).items() if isinstance(label, str)}
+    return None if suggestion.problem_type == REGRESSION else similar_labels(column.name, counts)
+
+
+def _counts(column: Column, suggestion: Suggestion) -> Mapping[Any, int]:
+    """Return the rows of each label; of lists, those that have it."""
+    if suggestion.problem_type != MULTI:
+        return column.values
+    found: Counter[Any] = Counter()
+    for value, count in column.values.items():
+        members = listed(value)
+        labels = {str(each) for each in ([value] if members is None else members)}
+        found.update(dict.fromkeys(labels, count))
+    return found
 
 
 def _rows(file: Path, found: Survey) -> Iterator[RenderableType]:
@@ -96,8 +113,8 @@ def _lengths(found: Survey, suggestion: Suggestion) -> Iterator[RenderableType]:
             yield from spread_parts(spread(sizes), "characters")
 
 
-def _labels(column: Column) -> Iterator[RenderableType]:
-    made, rows = table("", "rows"), sorted(column.values.items(), key=lambda each: -each[1])
+def _labels(column: Column, suggestion: Suggestion) -> Iterator[RenderableType]:
+    made, rows = table("", "rows"), sorted(_counts(column, suggestion).items(), key=lambda each: -each[1])
     for value, count in rows[:_SHOWN]:
         made.add_row(plain(spelt(str(value))), str(count))
     yield made

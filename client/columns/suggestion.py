@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from client.columns.survey import Column, Survey
-from client.data.labels import label_names
 from client.data.layouts import Layout, find_layout, known_layout
+from client.data.targets.listed import listed
+from client.data.targets.names import LEAST, names_for
 from common.errors import ModelError
 from common.huggingface.base_folder import read_json, resolve_base
-from common.settings.tasks import TASKS, RowSettings
+from common.settings.tasks import MULTI, REGRESSION, SINGLE, TASKS, Problem, RowSettings
 
 _TEXTS = ("text", "sentence", "body", "content", "review", "message", "document", "utterance", "query", "question")
 _LABELS = ("label", "labels", "class", "category", "target", "intent", "sentiment", "topic", "queue", "tag")
@@ -25,7 +26,10 @@ _ANSWERS = ("completion", "response", "output", "answer", "answers", "target", "
 _SURE = ("completion", "response", "output")
 """Names of answers, however few different ones there are."""
 _OWNERS = ("client", "owner", "site", "hospital", "node", "institute", "organisation", "organization", "branch")
+_SCORES = ("score", "rating", "similarity", "stars")
+"""Names of numbers to learn where there is only a text beside them; elsewhere they are often told of a text."""
 _MOST_LABELS = 200
+_WHY = {SINGLE: "{} has {} values", MULTI: "{} has lists of {} labels", REGRESSION: "{} has numbers that are not whole"}
 _FEW = 0.2
 """Share of the rows below which the number of different values makes a column one of labels."""
 
@@ -41,6 +45,7 @@ class Suggestion:
         why: says how it was found.
         more: columns of a known layout that are read where they are filled.
         keys: to set besides the task, where they are not `columns`.
+        problem_type: what a row has, for a task that has labels.
     """
 
     task: str
@@ -49,13 +54,15 @@ class Suggestion:
     why: str = ""
     more: tuple[str, ...] = ()
     keys: Mapping[str, str] | None = None
+    problem_type: Problem = SINGLE
 
     @property
     def settings(self) -> dict[str, Any]:
         """The keys to set: those whose defaults do not say it already."""
         default = RowSettings()
         wanted = {"task": self.task, **(self.columns if self.keys is None else self.keys)}
-        return {key: value for key, value in wanted.items() if getattr(default, key) != value}
+        kind = {} if self.problem_type == SINGLE else {"problem_type": self.problem_type}
+        return {key: value for key, value in wanted.items() if getattr(default, key) != value} | kind
 
     @property
     def read(self) -> tuple[str, ...]:
@@ -147,19 +154,39 @@ def _answers(found: Survey) -> Suggestion | None:
 
 
 def _labelled(found: Survey) -> Suggestion | None:
-    named = [name for each in _LABELS if (name := _named(found, (each,), ("text", "number", "truth")))]
+    named = [name for each in _LABELS if (name := _named(found, (each,), ("text", "number", "truth", "list")))]
+    named += [each.name for each in found.columns if len(found.columns) == 2 and each.name.lower() in _SCORES]
     owners = set(_OWNERS)
-    fitting = [each.name for each in found.columns if _is_label(each, found.rows) and each.name.lower() not in owners]
+    likely = [each for each in found.columns if _is_label(each, found.rows) and not each.fractions]
+    fitting = [each.name for each in likely if each.name.lower() not in owners]
     return next((made for name in [*named, *fitting] if (made := _classes(found, name))), None)
 
 
 def _classes(found: Survey, label: str) -> Suggestion | None:
-    """Return texts with this label, if there is a text and the labels are neither one nor too many."""
-    text, values = _main_text(found, label), found.column(label).values
-    labels = label_names(values)
-    if text is None or not 2 <= len(labels) <= _MOST_LABELS:
+    """Return texts with this label, if there is a text and the labels are not too few or many."""
+    text, column = _main_text(found, label), found.column(label)
+    problem = _problem(column)
+    labels = names_for(problem, column.values)
+    if text is None or not LEAST[problem] <= len(labels) <= _MOST_LABELS:
         return None
-    return Suggestion("classification", {"text": text, "label": label}, labels, f"{label!r} has {len(labels)} values")
+    why = _WHY[problem].format(repr(label), len(labels))
+    return Suggestion("classification", {"text": text, "label": label}, labels, why, problem_type=problem)
+
+
+def _problem(column: Column) -> Problem:
+    """Return what the rows of a column have: numbers where one is not whole, sets where they are lists."""
+    if column.kind != "list":
+        return REGRESSION if column.fractions else MULTI if _are_sets([*column.values]) else SINGLE
+    members = (each for value in column.values if isinstance(value, tuple) for each in value)
+    return REGRESSION if any(isinstance(each, float) and not each.is_integer() for each in members) else MULTI
+
+
+def _are_sets(values: Sequence[Any]) -> bool:
+    """Return whether texts are sets of labels: apart, they are no more different ones than together."""
+    found = [listed(value) for value in values]
+    pairs = zip(values, found, strict=True)
+    members = {str(each) for value, own in pairs for each in ([value] if own is None else own)}
+    return any(found) and len(members) <= len(values)
 
 
 def _texts(found: Survey) -> Suggestion | None:

@@ -12,7 +12,10 @@ from client.data.chats.messages import list_of
 from client.data.labels import MOST
 from client.data.row_checks import is_filled
 from client.data.rows import Chunk
+from client.data.targets.numbers import as_number
 from client.objectives.encoding import BadPlace
+
+_SCALAR = (str, int, float)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,9 @@ class Column:
         kind: of most of its values: "text", "number", "truth", "chat", "list", "object", or "empty".
         filled: rows that have a value in it.
         sizes: characters of its texts or chats (n,).
-        values: rows of each value, of texts, numbers and truth values; empty if there are too many different ones.
+        values: rows of each value, of texts, numbers, truth values and lists of these, as tuples; empty if there are
+            too many different ones.
+        fractions: all values are numbers, or texts that read as such, and one is not whole.
     """
 
     name: str
@@ -32,6 +37,7 @@ class Column:
     filled: int
     sizes: Indices
     values: Mapping[Any, int]
+    fractions: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class _Open:
     sizes: list[int] = field(default_factory=list)
     values: Counter[Any] = field(default_factory=Counter)
     many: bool = False
+    numbers: bool = True
+    fractions: bool = False
 
     def take(self, value: Any) -> None:
         """Take a value that is there."""
@@ -65,7 +73,11 @@ class _Open:
             self.sizes.append(
                 sum(len(text) for turn in list_of(value) for text in turn.values() if isinstance(text, str))
             )
-        if not self.many and isinstance(value, str | int | float):
+        number = as_number(value) if self.numbers else None
+        self.numbers = number is not None
+        self.fractions |= number is not None and not number.is_integer()
+        value = tuple(value) if kind == "list" and all(isinstance(each, _SCALAR) for each in value) else value
+        if not self.many and isinstance(value, (*_SCALAR, tuple)):
             self.values[value] += 1
             self.many = len(self.values) > MOST
             if self.many:
@@ -74,7 +86,8 @@ class _Open:
     def closed(self, name: str) -> Column:
         """Return what was read."""
         kind = max(self.kinds, key=self.kinds.__getitem__, default="empty")
-        return Column(name, kind, self.kinds.total(), np.array(self.sizes, np.intp), self.values)
+        fractions = self.numbers and self.fractions
+        return Column(name, kind, self.kinds.total(), np.array(self.sizes, np.intp), self.values, fractions)
 
 
 def survey(chunks: Iterable[Chunk]) -> Survey:

@@ -18,7 +18,8 @@ class Batch:
     Args:
         input_ids: (n, t).
         attention_mask: (n, t), 1 on a row's own tokens, 0 on padding.
-        targets: a label's number (n,), or (n, t) with IGNORE on tokens without loss; not shifted.
+        targets: a label's number (n,), float32 (n, C) of sets of labels or of numbers, or (n, t) with IGNORE on tokens
+            without loss; not shifted.
     """
 
     input_ids: Tensor

@@ -19,6 +19,7 @@ from common.errors import nearest
 _WHOLE = re.compile(r"([+-]?[0-9]+)\.0*")
 _TRUTH = ("true", "false")
 _SHOWN = 5
+_WHERE = " (in a recipe: [data] problem_type)"
 MOST = 10_000
 """Different values that are counted; a column with more has no labels."""
 
@@ -64,7 +65,15 @@ def _spellings(fields: Mapping[str, Any], column: str) -> Iterator[str]:
     elif _is_whole(value):
         yield from (str(int(value)), str(value))
     elif isinstance(value, float | Decimal):
-        raise BadRow(f"{column!r} is {value}, which is no whole number; labels are texts or whole numbers")
+        raise BadRow(
+            f"{column!r} is {value}, which is no whole number; labels are texts or whole numbers: for numbers, set "
+            f'problem_type = "regression"{_WHERE}'
+        )
+    elif isinstance(value, list | tuple):
+        raise BadRow(
+            f"{column!r} is not text but list; for several labels a row, set problem_type = "
+            f'"multi_label_classification"{_WHERE}'
+        )
     else:
         yield from dict.fromkeys((text := read_text(fields, column), _plain(text)))
 
@@ -120,7 +129,7 @@ def _look(text: str) -> str:
     return _plain(" ".join("".join(seen).split()).casefold())
 
 
-def count_labels(counts: Counter[str], fields: Iterable[Mapping[str, Any]], column: str) -> None:
-    """Count the texts in that column of some rows."""
+def count_labels(counts: Counter[str], labels: Iterable[str]) -> None:
+    """Count the labels of some rows."""
     if len(counts) <= MOST:
-        counts.update(value for each in fields if isinstance(value := each.get(column), str))
+        counts.update(labels)

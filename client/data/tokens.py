@@ -33,12 +33,13 @@ class Example:
 
     Args:
         ids: (t,).
-        targets: a label's number, or (t,) with IGNORE on tokens without loss.
+        targets: a label's number, float32 (C,) of a set of labels or of numbers, or (t,) with IGNORE on tokens without
+            loss.
         cut: number of tokens that were cut off.
     """
 
     ids: Ids
-    targets: int | Ids
+    targets: int | Ids | NDArray[np.float32]
     cut: int
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ from client.finished.run import Trained
 from client.model.base_model import AUTO_MODELS
 from common.atomic_files import write_file
 from common.errors import printable
-from common.settings.tasks import TASKS
+from common.settings.tasks import TASKS, problem_of
 
 VLLM_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What `vllm serve --max-lora-rank` takes (vllm/config/lora.py), but for 1."""
@@ -53,6 +53,8 @@ def write_card(folder: Path, run: Path, trained: Trained, base: str, written: Wr
             facts=read_facts(run),
             base=base,
             data=trained.node.data,
+            labelled=TASKS[trained.node.data.task].labels,
+            problem=problem_of(trained.node.data),
             causal=TASKS[trained.node.data.task].causal,
             model=AUTO_MODELS[TASKS[trained.node.data.task].peft].__name__,
             head=[module.name for module in trained.base.head],

@@ -13,6 +13,7 @@ from client.exporting.uniform import Truncation
 from common.errors import JournalError
 from common.hash_chain import Chain, read_chain
 from common.plain_files import read_plain
+from common.report.records import MEASURES
 from common.settings.reader import read_toml
 
 Record = Mapping[str, Any]
@@ -103,7 +104,10 @@ def _records(file: Path) -> list[Record]:
 def _measures(records: Sequence[Record]) -> Iterable[Measure]:
     values = {
         "loss on test rows": [record.get("test_loss") for record in records],
-        "accuracy on test rows": [record.get("test_accuracy") for record in records],
+        **{
+            f"{each.name} on test rows": [record.get(f"test_{key}") for record in records]
+            for key, each in MEASURES.items()
+        },
         "mean loss on the nodes' held-out rows": [_held_out(record) for record in records],
     }
     for name, series in values.items():

@@ -17,7 +17,7 @@ from client.model.forward import forward
 from client.model.lora import frozen_lane, merge
 from client.model.quantised import as_numbers, forget_quantisation, quantised_modules
 from client.objectives.examples import eval_batches, subset
-from common.settings.tasks import TASKS
+from common.settings.tasks import TASKS, problem_of
 
 PROBE = 32
 """Number of test rows on which a merged model is compared with base and adapter."""
@@ -69,7 +69,7 @@ def merge_into_base(run: Path, trained: Trained, out: Path, dtype: torch.dtype) 
     config = AutoConfig.from_pretrained(trained.base.folder, local_files_only=True, trust_remote_code=False)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    for key in ("id2label", "label2id", "pad_token_id"):
+    for key in ("id2label", "label2id", "problem_type", "pad_token_id"):
         if hasattr(model.config, key):  # Configurations of several parts have some in their parts.
             setattr(config, key, getattr(model.config, key))
     config.architectures = [type(model).__name__]
@@ -83,7 +83,7 @@ def merge_into_base(run: Path, trained: Trained, out: Path, dtype: torch.dtype) 
 def _merged(trained: Trained, dtype: torch.dtype) -> Any:
     """Return a new model; the one that is loaded stays, since other callers share it."""
     own, data = trained.node.base, trained.node.data
-    base = load_base(own.path, data.task, data.labels, "float32", own.device, own.head)
+    base = load_base(own.path, data.task, data.labels, "float32", own.device, own.head, problem_of(data))
     model = base.skeleton().model
     for name, layer in quantised_modules(trained.base.model).items():
         model.set_submodule(name, as_numbers(layer))

@@ -31,7 +31,7 @@ from common.errors import ModelError
 from common.huggingface.base_folder import ADAPTER, resolve_base, safetensors_files
 from common.huggingface.new_head import HeadModule
 from common.log_format import event
-from common.settings.tasks import TASKS
+from common.settings.tasks import SINGLE, TASKS, Problem
 from common.settings.types import Dtype, Head
 
 AUTO_MODELS: Mapping[str, Any] = {
@@ -104,20 +104,28 @@ def _positions(model: Any, config: Any) -> Iterator[int]:
 
 
 def load_base(
-    path: str, task: str, labels: tuple[str, ...], dtype: Dtype, device: str, head: Head = "keep"
+    path: str,
+    task: str,
+    labels: tuple[str, ...],
+    dtype: Dtype,
+    device: str,
+    head: Head = "keep",
+    problem_type: Problem = SINGLE,
 ) -> BaseModel:
-    """Load the base model, once per process, shared by all callers.
+    """Load the base model, once per process, shared by all callers; `problem_type` is that of a task with labels.
 
     Raises:
         ModelError: the folder is missing, contains no safetensors, or does not fit the task or the device.
     """
     with _LOADING:
         folder, place = resolve_base(path), find_device(device)
-        return _load(folder, task, labels, find_precision(folder, dtype, place), place, head)
+        return _load(folder, task, labels, find_precision(folder, dtype, place), place, head, problem_type)
 
 
 @lru_cache(maxsize=4)
-def _load(folder: Path, task: str, labels: tuple[str, ...], precision: Precision, device: str, kept: Head) -> BaseModel:
+def _load(
+    folder: Path, task: str, labels: tuple[str, ...], precision: Precision, device: str, kept: Head, problem: Problem
+) -> BaseModel:
     safetensors_files(folder)
     if (folder / ADAPTER).exists():
         log.warning(
@@ -129,12 +137,12 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], precision: Precision
         )
     replaces = TASKS[task].labels and kept == "new"
     if TASKS[task].labels and not replaces:
-        check_own_head(folder, labels)
+        check_own_head(folder, labels, problem)
     transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, lacking = _load_model(folder, task, labels, precision, device, tokenizer, replaces)
+        model, lacking = _load_model(folder, task, labels, precision, device, tokenizer, replaces, problem)
     except ModelError:
         raise
     except Exception as error:  # The libraries that read the folder raise many kinds of errors.
@@ -162,6 +170,7 @@ def _load_model(
     device: str,
     tokenizer: Any,
     replaces: bool,
+    problem: Problem,
 ) -> tuple[Any, Lacking]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _check_kind(folder, config, task)
@@ -169,6 +178,7 @@ def _load_model(
     if TASKS[task].labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
+        config.problem_type = problem
     auto = AUTO_MODELS[TASKS[task].peft]
     model, info = auto.from_pretrained(
         folder,

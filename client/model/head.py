@@ -12,6 +12,7 @@ from common.errors import ModelError
 from common.huggingface.new_head import HeadModule, initial_weight
 from common.huggingface.own_head import OwnHead, own_head
 from common.log_format import event
+from common.settings.tasks import SINGLE, Problem
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +28,13 @@ class Lacking:
 REMEDY = 'head = "new" (in a recipe: [base] head) replaces it by a new head'
 
 
-def check_own_head(folder: Path, labels: Collection[str]) -> None:
+def check_own_head(folder: Path, labels: Collection[str], problem: Problem = SINGLE) -> None:
     """Say what the outputs of the checkpoint's own head, which is kept, are taken for.
+
+    Args:
+        folder: of the checkpoint.
+        labels: in the order of the outputs.
+        problem: what a row has.
 
     Raises:
         ModelError: it has another number of outputs than there are labels.
@@ -36,10 +42,15 @@ def check_own_head(folder: Path, labels: Collection[str]) -> None:
     if (own := own_head(folder)) is None:
         return
     if len(own.classes) != len(labels):
+        numbers = ', or problem_type = "regression" if the labels are numbers' if len(own.classes) == 1 else ""
         raise ModelError(
             f"{folder} has a classification head of its own with {len(own.classes)} classes{_names(own)}, and there "
-            f"are {len(labels)} labels ({_listed(labels)}); {REMEDY}"
+            f"are {len(labels)} labels ({_listed(labels)}); {REMEDY}{numbers}"
         )
+    if own.problem_type not in (None, problem):
+        what = f"a classification head of its own that was trained for {own.problem_type}, and is used for {problem}"
+        remedy = f'if that is wrong, set problem_type = "{own.problem_type}" (in a recipe: [data] problem_type), or'
+        log.warning("%s", f"{folder} has {what}; {remedy} {REMEDY}", extra=event("warning"))
     if others := own.others([*labels]):
         told = ", ".join(f"{name} is taken for {label!r}" for name, label in others[:8])
         more = f" and {len(others) - 8} more" if len(others) > 8 else ""

@@ -4,16 +4,17 @@ The objective of a task sees the model only through `Model`, so it knows neither
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from client.data.batches import Batch
 from client.data.rows import Row
+from client.objectives.scores import Metric
 from common.settings.node import NodeData
 
 
@@ -43,15 +44,20 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """A batch's summed loss in nats, and its number of right predictions if the task has such; both are scalars."""
+    """A batch's summed loss, a scalar, and the outputs that the task's score is of, if it has one."""
 
     loss: Tensor
-    right: Tensor | None = None
+    outputs: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Objective(ABC):
-    """The objective of a task; `data` has the columns, labels and further settings of a node's rows."""
+    """The objective of a task; `data` has the columns, labels and further settings of a node's rows.
+
+    `metric` is the task's score, if it has one.
+    """
+
+    metric: ClassVar[Metric | None] = None
 
     data: NodeData
 
@@ -68,6 +74,10 @@ class Objective(ABC):
         """Return what the owner of rows with these columns is told of those that are not read."""
         return ()
 
+    def label_texts(self, fields: Mapping[str, Any]) -> Iterable[str]:
+        """Return the labels of a row that are texts, to find those that look alike."""
+        return ()
+
     @abstractmethod
     def collate(self, examples: Sequence[Any], pad_id: int) -> Batch:
         """Make a batch of encoded examples; `pad_id` is on the padding."""
@@ -78,4 +88,4 @@ class Objective(ABC):
 
     @abstractmethod
     def measure(self, model: Model, batch: Batch) -> Measured:
-        """Return the batch's loss, summed over the predictions that carry loss, and the number of right ones."""
+        """Return the batch's loss, summed over the predictions that carry loss, and what its score is of."""

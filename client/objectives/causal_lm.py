@@ -49,7 +49,7 @@ class CausalLM(Objective):
         return int((batch.targets[:, 1:] != IGNORE).sum())
 
     def measure(self, model: Model, batch: Batch) -> Measured:
-        """Return the cross-entropy; no number of right tokens."""
+        """Return the cross-entropy; the task has no other score."""
         places, targets = next_tokens(batch)
         logits = model(batch, places).flatten(0, 1)
         return Measured(F.cross_entropy(logits.float(), targets.flatten(), reduction="sum", ignore_index=IGNORE))

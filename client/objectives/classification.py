@@ -1,10 +1,12 @@
 """Classification of texts: one label a row, cross-entropy, accuracy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
 
@@ -15,11 +17,14 @@ from client.data.row_checks import read_each, read_text, require_columns
 from client.data.rows import Row, by_line, column_names
 from client.data.tokens import Example, text_ids
 from client.objectives.base import Measured, Model, Objective
+from client.objectives.scores import Accuracy, Metric
 from common.errors import ConfigError
 
 
 class Classification(Objective):
     """Cross-entropy of each row's label; its place among the labels is its number."""
+
+    metric: ClassVar[Metric | None] = Accuracy()
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Example, ...]:
         """Encode text and label of each row."""
@@ -34,7 +39,7 @@ class Classification(Objective):
         read = read_each(
             file,
             by_line(rows),
-            lambda row: (read_text(row.fields, data.text), read_label(row.fields, data.label, data.labels)),
+            lambda row: (read_text(row.fields, data.text), self.read_target(row.fields)),
         )
         texts = unframed(tokenizer, [text for text, _ in read])
         whole = text_ids(tokenizer, texts, verbose=False)
@@ -46,10 +51,26 @@ class Classification(Objective):
             for ids, all_ids, (_, label) in zip(kept, whole, read, strict=True)
         )
 
+    def read_target(self, fields: Mapping[str, Any]) -> Any:
+        """Return the number of the row's label.
+
+        Raises:
+            BadRow: it has none of the labels.
+        """
+        return read_label(fields, self.data.label, self.data.labels)
+
+    def label_texts(self, fields: Mapping[str, Any]) -> Iterable[str]:
+        """Return the label of a row if that is a text."""
+        return (value,) if isinstance(value := fields.get(self.data.label), str) else ()
+
+    def targets(self, targets: list[Any]) -> Tensor:
+        """Return int64 (n,)."""
+        return torch.tensor(targets, dtype=torch.int64)
+
     def collate(self, examples: Sequence[Example], pad_id: int) -> Batch:
-        """Make a batch with targets (n,)."""
+        """Make a batch with a target for each row."""
         ids = [each.ids for each in examples]
-        targets = torch.tensor([each.targets for each in examples], dtype=torch.int64)
+        targets = self.targets([each.targets for each in examples])
         return Batch(pad(ids, pad_id), pad([np.ones_like(row) for row in ids], 0), targets)
 
     def count(self, batch: Batch) -> int:
@@ -57,7 +78,6 @@ class Classification(Objective):
         return len(batch)
 
     def measure(self, model: Model, batch: Batch) -> Measured:
-        """Return the cross-entropy, and the number of rows whose largest logit is their label's."""
+        """Return the cross-entropy, and the logits (n, C)."""
         logits = model(batch)
-        loss = F.cross_entropy(logits.float(), batch.targets, reduction="sum")
-        return Measured(loss, (logits.argmax(-1) == batch.targets).sum())
+        return Measured(F.cross_entropy(logits.float(), batch.targets, reduction="sum"), logits.detach())

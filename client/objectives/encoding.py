@@ -15,7 +15,6 @@ from client.data.row_checks import SHOWN, BadRows, refusal
 from client.data.rows import Chunk
 from client.objectives.base import Objective
 from common.errors import DataError
-from common.settings.tasks import TASKS
 
 _REMEDY = "fix or remove them, or set skip_bad_rows = true (in a recipe: [data] skip_bad_rows) to leave them out"
 _VARYING = re.compile(r"(?<=.)'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[0-9]+|\(.*\)|;.*")
@@ -87,7 +86,7 @@ NOTHING = Findings()
 class _Reading:
     """A reading of rows under way: what was found so far, and how many rows there were."""
 
-    label: str | None
+    objective: Objective
     bad: list[BadPlace] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
     rows: int = 0
@@ -97,8 +96,7 @@ class _Reading:
         self.columns = chunk.columns
         self.bad += bad
         self.rows += len(chunk) + len(chunk.bad)
-        if self.label:
-            count_labels(self.labels, (row.fields for row in chunk), self.label)
+        count_labels(self.labels, (text for row in chunk for text in self.objective.label_texts(row.fields)))
 
 
 def encode_chunks(
@@ -116,12 +114,12 @@ def encode_chunks(
         DataError: a row cannot be used, and none is to be skipped or no other is left; or as `Objective.encode`.
     """
     data = objective.data
-    reading = _Reading(data.label if TASKS[data.task].labels else None)
+    reading = _Reading(objective)
     rows = pack(_encoded(chunks, objective, tokenizer, reading))
     if reading.bad and not (data.skip_bad_rows and len(rows)):
         remedy = "fix them" if data.skip_bad_rows else _REMEDY
         raise DataError(refusal(file, [*map(str, reading.bad[:SHOWN])], len(reading.bad), reading.rows, remedy))
-    alike = _alike(reading.label, reading.labels, data.labels) if reading.label else None
+    alike = None if data.has_numbers else _alike(data.label, reading.labels, data.labels)
     notes = ([alike] if alike else []), objective.notes(reading.columns, tokenizer)
     return rows, Findings(tuple(reading.bad), *(tuple(f"{file}: {each}" for each in kind) for kind in notes))
 

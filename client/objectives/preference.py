@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import PreTrainedTokenizerBase
@@ -29,6 +30,7 @@ from client.data.tokens import IGNORE, Example, Tokens, cut_examples, joined_tok
 from client.objectives.base import Measured, Model, Objective
 from client.objectives.causal_lm import collate_rows, next_tokens
 from client.objectives.layout_tokens import unread_notes
+from client.objectives.scores import Accuracy, Sums
 from common.errors import ConfigError
 
 Answers = tuple[Tokens, ...]
@@ -50,8 +52,20 @@ class Pair:
         return max(len(self.chosen), len(self.rejected))
 
 
+@dataclass(frozen=True)
+class PairsRight(Accuracy):
+    """The share of right pairs, by margins (n,); a tie, as with no update at all, is half a right one."""
+
+    def sums(self, outputs: Tensor, targets: Tensor) -> Sums:
+        """Return the numbers of right pairs and of all (2,)."""
+        right = (outputs > 0).sum().item() + (outputs == 0).sum().item() / 2
+        return np.array([right, len(outputs)], np.float64)
+
+
 class Preference(Objective):
     """The loss of DPO. A pair is right if its chosen answer gained more than its rejected one on the reference."""
+
+    metric = PairsRight()
 
     def encode(self, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, file: Path) -> tuple[Pair, ...]:
         """Encode the prompt with each of its answers, as a prompt and a completion, or as chats if these are messages.
@@ -102,14 +116,13 @@ class Preference(Objective):
         return len(batch)
 
     def measure(self, model: Model, batch: Batch) -> Measured:
-        """Return the loss and the number of right pairs; a tie, as with no update at all, is half a right one."""
+        """Return the loss, and by how much the chosen answer of each pair gained more (n,)."""
         places, targets = next_tokens(batch)
         # First the reference, whose logits are then gone when the model's activations are kept for the gradient.
         reference = _log_probabilities(model.reference(batch, places), targets)
         gain = (_log_probabilities(model(batch, places), targets) - reference).view(-1, 2)
         margin = gain[:, 0] - gain[:, 1]
-        right = (margin > 0).sum() + (margin == 0).sum() / 2
-        return Measured(-F.logsigmoid(self.data.beta * margin).sum(), right)
+        return Measured(-F.logsigmoid(self.data.beta * margin).sum(), margin.detach())
 
 
 def _log_probabilities(logits: Tensor, targets: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Alone:
         rank: of its factors.
         is_of_base: it began at the base, as the node does not know what the run began with.
         has_own_head: it began with a head in closed form of the node's own rows.
-        loss: in nats; `accuracy`, None if the task has none; `count` predictions.
+        loss: on these rows, and the task's `score`, None if it has none; `count` predictions.
     """
 
     round: int
@@ -46,7 +46,7 @@ class Alone:
     is_of_base: bool
     has_own_head: bool
     loss: float
-    accuracy: float | None
+    score: float | None
     count: int
 
     @property
@@ -67,7 +67,8 @@ def read_alone(folder: NodeFolder) -> Alone | None:
         if line.get("kind") == "train":
             return None
         if line.get("kind") == ALONE:
-            return Alone(**{each.name: line[each.name] for each in fields(Alone)})
+            told = {"score": line.get("accuracy"), **line}  # An earlier release had only that score.
+            return Alone(**{each.name: told[each.name] for each in fields(Alone)})
     return None
 
 
@@ -90,7 +91,7 @@ def train_alone(folder: NodeFolder, node: LocalNode, number: int) -> Alone:
     score = measure_alone(node, _with_own_head(node, begun.assignment, gram), training)
     if not isfinite(score.loss):
         raise RunError(f"the training alone diverged: its loss is {score.loss}")
-    found = Alone(number, steps, rank, begun.is_of_base, gram is not None, score.loss, score.accuracy, score.count)
+    found = Alone(number, steps, rank, begun.is_of_base, gram is not None, score.loss, score.score, score.count)
     folder.record(kind=ALONE, **asdict(found))
     return found
 

@@ -14,6 +14,8 @@ from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter
 from common.protocol.messages import ENDED, RoundId
 from common.protocol.payload import Payload
+from common.settings.node import NodeData
+from common.settings.tasks import problem_of
 
 
 def complete_run(file: Path, round_id: RoundId, asked: Payload) -> None:
@@ -44,11 +46,15 @@ def _check_limits(file: Path, folder: NodeFolder, round_id: RoundId, adapter: Ad
         raise DeclinedRequest("policy", f"{folder.settings}: {text}; change the limit in {file}, or there")
 
 
+def _what(data: NodeData) -> tuple[str, str, tuple[str, ...]]:
+    return data.task, problem_of(data), data.labels
+
+
 def _check_base(file: Path, folder: NodeFolder, round_id: RoundId, adapter: Adapter) -> None:
     """Check that the node's base is still that of the run, so that none is loaded beside it."""
     now, then = load_node(file).settings, folder.node
     own = ""
-    if (now.data.task, now.data.labels) == (then.data.task, then.data.labels):
+    if _what(now.data) == _what(then.data):
         own = fingerprint_node(replace(then, base=now.base), tuple(adapter))
     if own != round_id.base:
         raise DeclinedRequest(

@@ -21,13 +21,20 @@ from common.huggingface.base_folder import public_name
 from common.identity.credentials import load_node_credentials
 from common.log_format import event
 from common.report.node_page import Compared, Learned, NodeReport, Share, write_node_page
-from common.settings.tasks import TASKS
+from common.report.records import BY_PROBLEM
+from common.settings.tasks import TASKS, problem_of
 
 SENT = (
     (("rank", "rows", "predictions"), "the node's rank, and how many rows and predictions it has"),
     (("skipped",), "how many rows it leaves out, as they cannot be used; only with skip_bad_rows"),
     (("parts", "part_values"), "short hashes and texts by which a difference of base, tokenizer or labels is named"),
-    (("fingerprint", "task", "modules", "d", "k", "embeddings", "head", "head_last", "head_bias"), "what it trains on"),
+    (
+        (
+            *("fingerprint", "task", "problem_type", "modules", "d", "k", "embeddings"),
+            *("head", "head_last", "head_bias"),
+        ),
+        "what it trains on",
+    ),
     (
         ("name", "held", "held_ranks", "saves", "unfinished"),
         "its name, which global update it has kept, and unfinished runs",
@@ -99,7 +106,7 @@ def _add_alone(folder: NodeFolder, node: LocalNode, update: SavedUpdate) -> bool
     except Exception as error:  # As an accelerator without memory left; the page is there, and the run is over.
         log.warning("nothing was trained alone: %s", error, extra=event("alone-failed", reason=str(error)))
         return False
-    told = {"steps": found.steps, "loss": found.loss, "accuracy": found.accuracy}
+    told = {"steps": found.steps, "loss": found.loss, "score": found.score}
     log.info("alone: loss %.3f on the held-out rows", found.loss, extra=event("trained-alone", **told))
     return True
 
@@ -120,7 +127,8 @@ def _report(
     history, settings = folder.history(), node.settings
     adapter = decode_adapter(update.buffer).astype("f4")
     base, together = _score(node, zeros(adapter.shapes, rank=1)), _score(node, adapter)
-    alone = read_alone(folder)
+    alone, unit = read_alone(folder), "token" if TASKS[settings.data.task].generates else "row"
+    measure = BY_PROBLEM[problem_of(settings.data)]
     return NodeReport(
         settings.name,
         folder.name,
@@ -128,7 +136,7 @@ def _report(
         public_name(settings.base.path),
         rounds=_learned(history),
         loss=_compared("loss", base, together, alone),
-        accuracy=_compared("accuracy", base, together, alone),
+        score=_compared("score", base, together, alone),
         alone=alone.description if alone else "",
         shares=[Share(each["round"], each["weight"], each.get("clip") or 1.0) for each in receipts],
         bytes_up=sum(line.get("up", 0) for line in history),
@@ -138,7 +146,8 @@ def _report(
         receipts=len(receipts),
         warnings=[] if update.signature else [_UNSIGNED.format(update.round)],
         skipped=len(node.train.found.skipped),
-        loss_unit="token" if TASKS[settings.data.task].generates else "row",
+        measure=measure,
+        loss_unit=f"nats a {unit}" if measure.loss == "nats" else measure.loss,
     )
 
 

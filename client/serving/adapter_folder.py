@@ -20,7 +20,7 @@ from common.huggingface.fingerprint import base_hash
 from common.huggingface.peft_folder import PeftAdapter, read_peft_folder
 from common.published import check_published
 from common.settings.node import Node
-from common.settings.tasks import TASKS
+from common.settings.tasks import TASKS, problem_of
 
 
 def read_adapter(folder: Path, node: Node, base: BaseModel) -> Adapter:
@@ -67,6 +67,8 @@ def _check_same(other: Node, node: Node, base: BaseModel, folder: Path) -> None:
 def _check_kind(other: Node, node: Node, folder: Path) -> None:
     if TASKS[other.data.task].peft != TASKS[node.data.task].peft:
         raise ModelError(f"{folder} was trained for {other.data.task}, not {node.data.task}; serve it by itself")
+    if (kind := problem_of(other.data)) != problem_of(node.data):
+        raise ModelError(f"{folder} was trained for {kind}, not {problem_of(node.data)}; serve it by itself")
     if other.data.labels != node.data.labels:
         raise ModelError(
             f"{folder} has the labels {', '.join(other.data.labels)}, not {', '.join(node.data.labels)}; "

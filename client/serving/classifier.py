@@ -1,4 +1,4 @@
-"""Classification of texts: all that wait, in one pass, each under its own adapter."""
+"""Classification of texts, or numbers for them: all that wait, in one pass, each under its own adapter."""
 
 from collections.abc import Sequence
 
@@ -7,6 +7,7 @@ import torch
 
 from client.data.batches import Batch, pad
 from client.data.tokens import padding_id
+from client.model.answers import answers
 from client.model.base_model import BaseModel
 from client.model.forward import forward
 from client.serving.cached_rows import LaneModel
@@ -33,7 +34,8 @@ class Classifier:
         mask = pad([np.ones_like(row) for row in ids], 0)
         batch = Batch(pad(ids, padding_id(base.tokenizer)), mask, torch.zeros(len(ids)))
         self._model.set_lanes([job.lane for job in jobs])
-        for job, row in zip(jobs, forward(base, batch.to(base.device)).cpu().double().softmax(-1), strict=True):
+        found = answers(base.model, forward(base, batch.to(base.device)))
+        for job, row in zip(jobs, found, strict=True):
             finite = bool(row.isfinite().all())
             failed = Failed("the model's logits are not finite under this adapter")
             job.deliver(Classified(tuple(row.tolist())) if finite else failed)

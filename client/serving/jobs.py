@@ -24,9 +24,9 @@ class Ended:
 
 @dataclass(frozen=True)
 class Classified:
-    """The probability of each label, in their order."""
+    """The probability of each label, in their order; or the number that each output gives."""
 
-    probabilities: tuple[float, ...]
+    answers: tuple[float, ...]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from common.huggingface.fingerprint_parts import BASE, TOKENIZER, settings_parts
 from common.huggingface.model_description import MAX_DIMENSION, MAX_MODULES, ModelDescription
 from common.huggingface.new_head import HeadModule
 from common.settings.reader import parse_settings, read_toml, to_tables
-from common.settings.tasks import TASKS
+from common.settings.tasks import SINGLE, TASKS, Problem
 from common.settings.types import _STRICT, Count, Names, Positive
 
 Size = Annotated[int, Field(ge=1, le=MAX_DIMENSION)]
@@ -57,7 +57,8 @@ class BaseFile:
         name: of the base model, for people and for the exported adapter.
         fingerprint: that a node must have: of base model, tokenizer, targets and task.
         targets: as [lora] targets, by which the modules were chosen.
-        task: of the rows, like `labels`, `max_length`, `beta`, `system`, `src_lang` and `tgt_lang`.
+        task: of the rows, like `labels`, `max_length`, `beta`, `system`, `src_lang`, `tgt_lang` and `problem_type`; one
+            class a row if that is not set.
         chat_template: SHA-256 of the text of that which nodes use in place of the tokenizer's own.
         modules: that are adapted, by name.
         base_hash: SHA-256 of the base model alone, by which a node that differs is told so; not in earlier files.
@@ -76,6 +77,7 @@ class BaseFile:
     system: Literal["fold"] | None = None
     src_lang: Word | None = None
     tgt_lang: Word | None = None
+    problem_type: Problem | None = None
     modules: Annotated[dict[str, TargetModule], Field(min_length=1, max_length=MAX_MODULES)]
     base_hash: Hash | None = None
     tokenizer_hash: Hash | None = None
@@ -97,7 +99,8 @@ class BaseFile:
         ]
         embeddings = tuple(name for name, kind in kinds.items() if kind == "embedding")
         shapes = {name: module.shape for name, module in self.modules.items()}
-        return ModelDescription(self.fingerprint, self.task, shapes, tuple(head), embeddings, self._parts(shapes))
+        parts, kind = self._parts(shapes), self.problem_type or SINGLE
+        return ModelDescription(self.fingerprint, self.task, shapes, tuple(head), embeddings, parts, kind)
 
     def _parts(self, shapes: Shapes) -> dict[str, str]:
         hashes = {BASE: self.base_hash, TOKENIZER: self.tokenizer_hash}

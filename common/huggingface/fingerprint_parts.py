@@ -12,10 +12,13 @@ from typing import Any
 from common.adapters.adapter import Shapes
 from common.errors import printable
 from common.huggingface.fingerprint import architecture_hash, base_hash, tokenizer_hash
+from common.settings.tasks import SINGLE
 
 Parts = Mapping[str, str]
 BASE, TOKENIZER, TARGETS = "base model", "tokenizer", "targets"
-HEAD, _LABELS = "head", "labels"
+_LABELS = "labels"
+_UNSTATED = {"head": '"keep"', "problem_type": f'"{SINGLE}"'}
+"""Parts that are stated only where they are not this."""
 MAX_PARTS = 16
 """Most parts that a peer may state."""
 _SHOWN = 96
@@ -76,8 +79,8 @@ def refusal_of(asked: Mapping[str, Any], announced: Mapping[str, Any]) -> str | 
 
 def tell_differences(run: Parts, node: Parts) -> str:
     """Return the parts in which a node differs from its run, each with both values; printable, whoever states them."""
-    if HEAD in {*run, *node}:  # Only that of a replaced head is stated.
-        run, node = {HEAD: '"keep"', **run}, {HEAD: '"keep"', **node}
+    for key in _UNSTATED.keys() & {*run, *node}:
+        run, node = {key: _UNSTATED[key], **run}, {key: _UNSTATED[key], **node}
     known = [key for key in run if key in node]
     if TARGETS in known and run.get("task") == node.get("task"):  # A setting that is not set is not stated.
         known += [key for key in {**run, **node} if key not in (BASE, TOKENIZER, *known)]

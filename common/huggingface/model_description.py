@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from common.adapters.adapter import Shapes
 from common.huggingface.fingerprint_parts import MAX_PARTS, parts_from_values, parts_to_values
 from common.huggingface.new_head import HeadModule
-from common.settings.tasks import TASKS
+from common.settings.tasks import SINGLE, TASKS, Problem
 
 MAX_DIMENSION = 2**22
 """Largest number of rows or columns of a module; the largest vocabularies have a quarter of it."""
@@ -28,9 +28,10 @@ class ModelDescription:
         head: target modules that the base checkpoint lacks.
         embeddings: target modules that are embeddings, which PEFT stores in its own way.
         parts: what the fingerprint is made of, for people; none from an earlier release.
+        problem_type: of a task with labels, what a row has.
 
     Raises:
-        ValueError: a part is not of a model's size, or the task is unknown.
+        ValueError: a part is not of a model's size, or the task or what a row has is unknown.
     """
 
     fingerprint: str
@@ -39,6 +40,7 @@ class ModelDescription:
     head: tuple[HeadModule, ...] = ()
     embeddings: tuple[str, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict, compare=False)
+    problem_type: str = SINGLE
 
     def __post_init__(self) -> None:
         # In one order, so that equal models are equal whoever lists them.
@@ -56,6 +58,8 @@ class ModelDescription:
             raise ValueError("a module of the head, or an embedding, is no target module")
         if self.task not in TASKS:
             raise ValueError("task is not a known one")
+        if self.problem_type not in get_args(Problem):
+            raise ValueError("problem_type is not a known one")
 
     def to_values(self) -> dict[str, Any]:
         """Return plain values for a message or a line of a log."""
@@ -69,6 +73,7 @@ class ModelDescription:
             "head_bias": [module.bias for module in self.head],
             "embeddings": list(self.embeddings),
             "task": self.task,
+            **({} if self.problem_type == SINGLE else {"problem_type": self.problem_type}),
             **parts_to_values(self.parts),
         }
 
@@ -89,7 +94,8 @@ class ModelDescription:
         if not all(type(name) is str for name in (*(module.name for module in modules), *values["embeddings"])):
             raise TypeError("a module's name is not a text")
         embeddings, parts = tuple(values["embeddings"]), parts_from_values(values)
-        return cls(values["fingerprint"], values["task"], shapes, modules, embeddings, parts)
+        kind = values.get("problem_type", SINGLE)
+        return cls(values["fingerprint"], values["task"], shapes, modules, embeddings, parts, kind)
 
 
 def _is_size(number: object) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from common.report.formats import decimal, duration, percent, size, small
 from common.report.history import History, NodeHistory
-from common.report.records import EXACT, Record, exp
+from common.report.records import EXACT, Record, exp, measure_of
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def cards(
     """
     records, nodes = history.rounds, history.nodes
     found = (
-        _accuracy(records, chance),
+        _score(records, chance),
         _perplexity(records) if perplexity else None,
         _loss(records),
         _rounds(records),
@@ -53,12 +53,13 @@ def _rises(low: float, high: float) -> bool | None:
     return None if low == high else low < high
 
 
-def _accuracy(records: Sequence[Record], chance: float | None) -> Card | None:
-    ends = _ends([record["test_accuracy"] for record in records])
+def _score(records: Sequence[Record], chance: float | None) -> Card | None:
+    measure = measure_of(records)
+    ends = _ends([record.get(f"test_{measure.key}") for record in records])
     if ends is None:
         return None
     note = "of the test rows" if chance is None else f"of the test rows; chance is {percent(chance)}"
-    return Card("Accuracy", f"{percent(ends[0])} → {percent(ends[1])}", note, good=_rises(*ends))
+    return Card(measure.heading, " → ".join(map(measure.shown, ends)), note, good=_rises(*ends))
 
 
 def _perplexity(records: Sequence[Record]) -> Card | None:
@@ -73,7 +74,8 @@ def _loss(records: Sequence[Record]) -> Card | None:
     ends = tested or _ends([record["held_out"] for record in records])
     if ends is None:
         return None
-    note = "test rows, nats" if tested else "clients' own held-out rows, nats"
+    rows = "test rows" if tested else "clients' own held-out rows"
+    note = f"{rows}, {measure_of(records).loss}"
     return Card("Loss", f"{decimal(ends[0])} → {decimal(ends[1])}", note, good=_rises(ends[1], ends[0]))
 
 

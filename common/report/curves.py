@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from common.report.figures import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, axes_of, from_zero, legend, line
 from common.report.formats import size
 from common.report.history import Points, thin
-from common.report.records import EXACT, Record, exp
+from common.report.records import EXACT, Record, exp, measure_of
 
 MOST = 400
 """Most rounds that a figure draws."""
@@ -35,7 +35,7 @@ def loss(rounds: Sequence[Record], single: Mapping[str, Points], pooled: Sequenc
     tested, held = _points(rounds, "test_loss"), _points(rounds, "held_out")
     if not tested and not held:
         return None
-    figure, axes = axes_of(_numbers(rounds), "Loss", "loss (nats)")
+    figure, axes = axes_of(_numbers(rounds), "Loss", f"loss ({measure_of(rounds).loss})")
     faint = max(0.12, min(0.5, 8 / max(1, len(single))))
     for own in single.values():
         line(axes, thin(own, _SINGLE), color=GREY, linewidth=0.8, alpha=faint)
@@ -46,18 +46,20 @@ def loss(rounds: Sequence[Record], single: Mapping[str, Points], pooled: Sequenc
     return figure
 
 
-def accuracy(rounds: Sequence[Record], chance: float | None, pooled: Sequence[Record] = ()) -> Figure | None:
-    """Draw the share of test rows correct, with the level of chance if it is known."""
-    points = _points(rounds, "test_accuracy")
+def score(rounds: Sequence[Record], chance: float | None, pooled: Sequence[Record] = ()) -> Figure | None:
+    """Draw the task's score on the test rows, with the level of chance if it is known."""
+    measure = measure_of(rounds)
+    points = _points(rounds, f"test_{measure.key}")
     if not points:
         return None
-    figure, axes = axes_of(_numbers(rounds), "Accuracy", "share of test rows correct")
+    figure, axes = axes_of(_numbers(rounds), measure.heading, measure.meaning)
     line(axes, points, color=BLUE, marker="o", linewidth=2, label="test rows")
-    line(axes, _points(pooled, "test_accuracy"), **_POOLED)
+    line(axes, _points(pooled, f"test_{measure.key}"), **_POOLED)
     if chance is not None:
         axes.axhline(chance, color=RED, linestyle="--", label=f"chance, {chance:.1%}")
-    from_zero(axes, MaxNLocator(6))
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    if measure.share:
+        from_zero(axes, MaxNLocator(6))
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
     legend(axes, loc="upper left", ncols=2)
     return figure
 
@@ -156,4 +158,4 @@ def _numbers(rounds: Sequence[Record]) -> list[int]:
 
 
 def _points(rounds: Sequence[Record], key: str) -> list[tuple[int, float]]:
-    return [(each["round"], each[key]) for each in thin(rounds, MOST) if each[key] is not None]
+    return [(each["round"], each[key]) for each in thin(rounds, MOST) if each.get(key) is not None]

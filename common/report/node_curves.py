@@ -21,7 +21,7 @@ def _loss(report: NodeReport) -> Figure | None:
     if not points:
         return None
     numbers = [row.round for row in report.rounds]
-    figure, axes = axes_of(numbers, "Held-out loss", f"nats a {report.loss_unit}")
+    figure, axes = axes_of(numbers, "Held-out loss", report.loss_unit)
     line(axes, thin(points, MOST), color=BLUE, marker="o", linewidth=2, label="global update")
     ends = (numbers[0] - 0.5, numbers[-1] + 0.5)
     for value, color, label in ((report.loss.base, GREY, "base alone"), (report.loss.alone, ORANGE, "trained alone")):

@@ -7,6 +7,7 @@ from pathlib import Path
 from common.atomic_files import write_file
 from common.report.cards import Card, skipped_rows
 from common.report.formats import decimal, percent, size
+from common.report.records import ACCURACY, Measure
 from common.report.templates import figures_as_markup, template
 
 
@@ -16,7 +17,7 @@ class Learned:
 
     Args:
         round: its number; 0 is before training.
-        loss: of the global update on the node's held-out rows, in nats; None where it was not measured.
+        loss: of the global update on the node's held-out rows, None where it was not measured.
         rows: rows that the node trained on in the round.
     """
 
@@ -62,15 +63,16 @@ class NodeReport:
     Args:
         node: name of the node; `run` and `project`, where it took part; `base`, name of the base model.
         rounds: by round, rising.
-        loss: on held-out rows, in nats.
-        accuracy: share of held-out rows correct, from 0 to 1; all None where the task has none.
+        loss: on held-out rows, in `loss_unit`.
+        score: on held-out rows, of the kind `measure`; all None where the task has none.
         shares: of the rounds in which the node's update counted, rising.
         bytes_up: that the node sent in the whole run; `bytes_down`: that it received.
         sent: each kind of value that left the machine, and its meaning.
         adapter: SHA-256 of the last global update.
         receipts: number of signed receipts that the node keeps of the run.
         warnings: what the owner should know, one sentence each.
-        loss_unit: what a loss is averaged over, as "token" or "row".
+        measure: the score that the task has.
+        loss_unit: what a loss is in, as "nats a token" or "mean squared error".
         alone: one sentence on how the adapter alone was trained; empty if none was.
         skipped: rows that the node left out, as they could not be used.
     """
@@ -81,7 +83,7 @@ class NodeReport:
     base: str
     rounds: Sequence[Learned] = ()
     loss: Compared = Compared()
-    accuracy: Compared = Compared()
+    score: Compared = Compared()
     shares: Sequence[Share] = ()
     bytes_up: int = 0
     bytes_down: int = 0
@@ -89,7 +91,8 @@ class NodeReport:
     adapter: str = ""
     receipts: int = 0
     warnings: Sequence[str] = ()
-    loss_unit: str = "token"
+    measure: Measure = ACCURACY
+    loss_unit: str = "nats a token"
     alone: str = ""
     skipped: int = 0
 
@@ -123,7 +126,11 @@ def _facts(report: NodeReport) -> Mapping[str, str]:
 
 
 def _cards(report: NodeReport) -> list[Card]:
-    found = [_gain("Loss", report.loss, decimal, lower=True), _gain("Accuracy", report.accuracy, percent, lower=False)]
+    measure = report.measure
+    found = [
+        _gain("Loss", report.loss, decimal, lower=True),
+        _gain(measure.heading, report.score, measure.shown, lower=False),
+    ]
     weights = [share.weight for share in report.shares]
     known = sum(row.round > 0 for row in report.rounds)
     counted = f"of {known} known; signed receipts: {report.receipts}"
@@ -148,7 +155,11 @@ def _gain(label: str, measure: Compared, show: Callable[[float | None], str], lo
 
 def _measures(report: NodeReport) -> list[tuple[str, list[str]]]:
     """Return a row for each measure: its name, and its value with base, update and training alone."""
-    rows = ((f"Loss (nats a {report.loss_unit})", report.loss, decimal), ("Accuracy", report.accuracy, percent))
+    measure = report.measure
+    rows = (
+        (f"Loss ({report.loss_unit})", report.loss, decimal),
+        (measure.heading, report.score, measure.shown),
+    )
     values = [(name, [measure.base, measure.together, measure.alone], show) for name, measure, show in rows]
     return [(name, [show(value) for value in found]) for name, found, show in values if found != [None] * 3]
 

@@ -2,18 +2,73 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.errors import JournalError
 from common.plain_files import open_plain
+from common.report.formats import decimal, percent
+from common.settings.tasks import MULTI, REGRESSION, SINGLE
 
 Record = Mapping[str, Any]
-"""One committed round; server and nodes measure `loss` in nats per token, or per row for classification."""
+"""One committed round; server and nodes measure `loss` in nats per token, or per row for classification.
+
+Where rows have numbers to learn, it is the mean squared error.
+"""
 
 EXACT = 1e-6
 """The largest aggregation error that counts as exact."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A task's score beside the loss, higher is better; a record has it as `test_KEY`.
+
+    Args:
+        key: in records and files.
+        name: for people, within a sentence.
+        meaning: for an axis.
+        share: it is a share from 0 to 1.
+        loss: unit of the loss where a run has this score.
+    """
+
+    key: str
+    name: str
+    meaning: str
+    share: bool = True
+    loss: str = "nats"
+
+    @property
+    def heading(self) -> str:
+        """The name at the beginning of a line."""
+        return self.name[:1].upper() + self.name[1:]
+
+    def shown(self, value: float | None) -> str:
+        """Return a score as text: a share in percent."""
+        return percent(value) if self.share else decimal(value)
+
+
+ACCURACY = Measure("accuracy", "accuracy", "share of test rows correct")
+MEASURES: Mapping[str, Measure] = {
+    each.key: each
+    for each in (
+        ACCURACY,
+        Measure("f1", "micro-F1", "2 TP / (2 TP + FP + FN) over all labels"),
+        Measure("r2", "R²", "share of the variance explained", share=False, loss="mean squared error"),
+    )
+}
+"""Scores by key."""
+BY_PROBLEM: Mapping[str, Measure] = {SINGLE: ACCURACY, MULTI: MEASURES["f1"], REGRESSION: MEASURES["r2"]}
+"""Scores by what a row has."""
+
+
+def measure_of(records: Sequence[Record]) -> Measure:
+    """Return the score that a run's records have; accuracy, or none, is in the records of every run."""
+    last = records[-1] if records else {}
+    return next((each for key, each in MEASURES.items() if each != ACCURACY and f"test_{key}" in last), ACCURACY)
+
 
 _EARLIER_KEYS = {"receipt": "aggregation_error"}
 """Keys that the first release wrote, and their current names."""

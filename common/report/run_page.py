@@ -15,7 +15,7 @@ from common.report import curves
 from common.report.cards import Card, cards
 from common.report.figures import draw
 from common.report.history import History, add_up
-from common.report.records import read_records
+from common.report.records import measure_of, read_records
 from common.report.templates import figures_as_markup, template
 from common.settings.reader import read_toml
 
@@ -41,6 +41,7 @@ def write_run_page(run: Path) -> Path:
         cards=[*cards(history), *_rejected(history)],
         figures=figures_as_markup(_draw(history)),
         history=history,
+        measure=measure_of(history.rounds),
         settings=read_plain(run / "config.toml", SETTINGS).decode(),
     )
     write_file(path, page.encode(), durable=False)  # it can be made again, and a sync would delay the journal's
@@ -94,7 +95,7 @@ def _draw(history: History) -> dict[str, str]:
     return draw(
         {
             "loss": lambda: curves.loss(rounds, history.losses),
-            "accuracy": lambda: curves.accuracy(rounds, None),
+            "score": lambda: curves.score(rounds, None),
             "aggregation_error": lambda: curves.exactness(rounds),
             "agreement": lambda: curves.agreement(rounds),
             "residual": lambda: curves.residual(rounds),

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass as plain_dataclass
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 from pydantic.dataclasses import dataclass
 
 from common.errors import nearest
@@ -48,9 +48,16 @@ class Task:
         return self.causal or self.seq2seq
 
 
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
+"""What a row of a task with labels has, in Transformers' words: one label, a set of labels, or numbers."""
+SINGLE: Final = "single_label_classification"
+MULTI: Final = "multi_label_classification"
+REGRESSION: Final = "regression"
+
+
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
-        "classification": Task("SEQ_CLS", ("text", "label"), labels=True),
+        "classification": Task("SEQ_CLS", ("text", "label"), labels=True, shared=("problem_type",)),
         "causal-lm": Task(
             "CAUSAL_LM",
             ("messages", "prompt", "completion", "text"),
@@ -93,7 +100,11 @@ class RowSettings:
         chat_template: file of a chat template in Jinja, in place of the tokenizer's own; all nodes need the same one.
             The files of a run have its text.
         system: `fold` puts a system's turn into the user's turn after it, for templates that take none, as Gemma's.
-        label: column of the class.
+        label: column of the class, of the classes, or of the number.
+        problem_type: what `label` has, for `classification`: `single_label_classification`, a class;
+            `multi_label_classification`, a list of any number of classes, or 0 or 1 for each class; `regression`, a
+            number, or a list of numbers; or `auto`, what the base model's own head was trained for, if that is kept
+            and its `config.json` says it, and else a class.
         chosen: column of the answer that is preferred; for `preference`.
         rejected: column of the answer that is not; for `preference`.
         src_lang: language of what is read, as the tokenizer spells it; for `seq2seq`, if the tokenizer has languages.
@@ -112,6 +123,7 @@ class RowSettings:
     chat_template: Annotated[str | None, AddedLater(before=None)] = None
     system: Annotated[Literal["fold"] | None, AddedLater(before=None)] = None
     label: str = "label"
+    problem_type: Annotated[Literal["auto"] | Problem, AddedLater(before=SINGLE, alike=("auto",))] = "auto"
     chosen: Annotated[str, AddedLater(before="chosen")] = "chosen"
     rejected: Annotated[str, AddedLater(before="rejected")] = "rejected"
     src_lang: Annotated[str | None, AddedLater(before=None)] = None
@@ -121,13 +133,39 @@ class RowSettings:
     encoding: Annotated[str, AfterValidator(_encoding), AddedLater(before="utf-8")] = "utf-8"
     skip_bad_rows: Annotated[bool, AddedLater(before=False)] = False
 
+    @model_validator(mode="after")
+    def _has_labels(self) -> Self:
+        if not TASKS[self.task].labels and self.problem_type not in ("auto", SINGLE):
+            raise ValueError(
+                f"problem_type = {self.problem_type!r} is for rows with labels, and task = {self.task!r} has none; "
+                "remove one of the two"
+            )
+        return self
+
+    @property
+    def has_classes(self) -> bool:
+        """Each row has one class."""
+        return TASKS[self.task].labels and problem_of(self) == SINGLE
+
+    @property
+    def has_numbers(self) -> bool:
+        """Each row has numbers, and the labels are the names of the model's outputs."""
+        return self.problem_type == REGRESSION
+
+
+def problem_of(data: RowSettings) -> Problem:
+    """Return what a row has, where that is settled; a class where it was never asked."""
+    return SINGLE if data.problem_type == "auto" else data.problem_type
+
 
 def shared_settings(data: RowSettings) -> dict[str, Any]:
     """Return the further settings of the task that all nodes share, by key, without those that are not set.
 
-    A chat template is there as the SHA-256 of its text.
+    One class a row is not stated, as in earlier releases. A chat template is there as the SHA-256 of its text.
     """
     shared = {key: value for key in TASKS[data.task].shared if (value := getattr(data, key)) is not None}
+    if data.has_classes:
+        shared.pop("problem_type", None)
     if data.chat_template is not None and "chat_template" in shared:
         shared["chat_template"] = hashlib.sha256(data.chat_template.encode()).hexdigest()
     return shared

@@ -6,7 +6,7 @@ every random stream is keyed by names, the round and its phase, and the reductio
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Protocol
 
@@ -18,7 +18,9 @@ from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
 from common.protocol.messages import FROZEN, RoundId
 from common.protocol.payload import Payload
+from common.report.records import BY_PROBLEM
 from common.settings.evaluation import evaluation_interval
+from common.settings.tasks import SINGLE
 from server.algorithms import Algorithm, AlgorithmSettings, create_algorithm
 from server.algorithms.state import State
 from server.algorithms.weighting import Limit
@@ -44,7 +46,7 @@ class Test:
 
     Args:
         rows: number of them.
-        measure: returns loss and accuracy of a global update on them.
+        measure: returns loss and score of a global update on them.
     """
 
     rows: int = 0
@@ -88,7 +90,7 @@ class RoundLoop:
         """
         self._settings, self._model, self._journal, self._observer = settings, model, journal, observer
         self._publisher = publisher
-        self._test = test or Test()
+        self._test, self._score = test or Test(), BY_PROBLEM[model.description.problem_type].key
         _check_first(journal.entries, settings, model)
         self._algorithm = algorithm_of(settings, model)
         asks = self._algorithm.one_rank, self._algorithm.asks_gradients, settings.lora.head != "trained"
@@ -228,11 +230,12 @@ class RoundLoop:
 
     def _measure(self, state: State, update: Adapter, clients: Mapping[str, ClientMetrics]) -> TestScore:
         """Let the nodes and the run's owner evaluate a global update where it is its turn; records get the losses."""
-        tested, self._losses = TestScore(), {}
+        tested, self._losses = TestScore(measures={self._score: None}), {}
         if self._is_evaluated(state.round):
             following = self._cohort(state.round + 1) if state.round < self._settings.train.rounds else {}
             self._losses = self._evaluate(state, update, {*clients, *following})
-            tested = self._test.measure(update)
+            measured = self._test.measure(update)
+            tested = replace(measured, measures={**tested.measures, **measured.measures})
         self._owed.settle(clients.values())
         for client in clients.values():
             client.loss_after = self._losses.get(client.name)
@@ -271,6 +274,11 @@ def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:
     """
     head = frozenset(module.name for module in model.description.head)
     last = next((module.name for module in model.description.head if module.last), "")
+    if settings.lora.head != "trained" and (kind := model.description.problem_type) != SINGLE:
+        raise ConfigError(
+            f'[lora] head = "{settings.lora.head}" is made of sums of features by class, and with problem_type = '
+            f'"{kind}" rows have not one class each; set head = "trained"'
+        )
     if settings.lora.head != "trained" and not last:
         raise ConfigError(
             f'[lora] head = "{settings.lora.head}" makes a new classification head, and this base and task have none; '

@@ -102,10 +102,10 @@ class Exactness:
 
 @dataclass(frozen=True)
 class TestScore:
-    """Loss and accuracy on test rows that the run's owner holds, if any."""
+    """Loss on test rows that the run's owner holds, if any, and the task's score by key."""
 
     loss: float | None = None
-    accuracy: float | None = None
+    measures: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def round_metrics(
@@ -125,7 +125,8 @@ def round_metrics(
         "round": number,
         "seconds": round(seconds, 3),
         "test_loss": tested.loss,
-        "test_accuracy": tested.accuracy,
+        "test_accuracy": None,
+        **{f"test_{key}": value for key, value in tested.measures.items()},
         **asdict(exactness),
         "bytes_up": sum(row["bytes_up"] for row in rows) + told.get("others_bytes_up", 0),
         "bytes_down": sum(row["bytes_down"] for row in rows) + told.get("others_bytes_down", 0),

@@ -20,8 +20,8 @@ _FLOOR = -4.0
 """log10 of the smallest singular value, relative to its module's largest, that has a distinct colour."""
 
 
-def clients(nodes: Sequence[NodeHistory]) -> Figure | None:
-    """Draw a row per client: its rank, its data, and its held-out loss before training and at the end."""
+def clients(nodes: Sequence[NodeHistory], unit: str = "nats") -> Figure | None:
+    """Draw a row per client: its rank, its data, and its held-out loss in a unit, before training and at the end."""
     if not nodes:
         return None
     figure, panels = _rows([f"{node.name} · r {node.rank}" for node in nodes], (1, 1.3, 1.3, 3.4))
@@ -36,11 +36,11 @@ def clients(nodes: Sequence[NodeHistory]) -> Figure | None:
         axes.set_title(title)
         axes.set_xlabel("r" if key == "rank" else "rows")
         axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
-    _dumbbells(panels[3], nodes)
+    _dumbbells(panels[3], nodes, unit)
     return figure
 
 
-def _dumbbells(axes: Axes, nodes: Sequence[NodeHistory]) -> None:
+def _dumbbells(axes: Axes, nodes: Sequence[NodeHistory], unit: str) -> None:
     for place, node in enumerate(nodes):
         if node.start is not None and node.end is not None:
             color = RED if node.end > node.start else GREY
@@ -50,7 +50,7 @@ def _dumbbells(axes: Axes, nodes: Sequence[NodeHistory]) -> None:
         x, y = zip(*dots, strict=True) if dots else ((), ())
         axes.scatter(x, y, s=26, facecolor=face, edgecolor=edge, zorder=3, label=label)
     axes.set_title("Held-out loss")
-    axes.set_xlabel("nats, on the client's own held-out rows; the line is orange where it rose")
+    axes.set_xlabel(f"{unit}, on the client's own held-out rows; the line is orange where it rose")
     axes.legend(loc="lower right", ncols=2, bbox_to_anchor=(1, 1), borderaxespad=0.1)
 
 

@@ -11,7 +11,7 @@ from common.report import curves
 from common.report.cards import cards
 from common.report.figures import draw
 from common.report.history import History, add_up
-from common.report.records import Record, read_records
+from common.report.records import Record, measure_of, read_records
 from common.report.templates import figures_as_markup, template
 from common.settings.reader import read_toml
 from common.settings.tasks import TASKS
@@ -63,6 +63,7 @@ def _render(run: Path, beside: Supplement) -> str:
         cards=cards(history, beside.chance, beside.full_bytes, perplexity=language),
         figures=figures_as_markup(_draw(history, pooled, beside, language)),
         history=history,
+        measure=measure_of(history.rounds),
         pooled=bool(pooled),
         samples=beside.samples,
         settings=read_plain(run / "config.toml", SETTINGS).decode(),
@@ -74,9 +75,9 @@ def _draw(history: History, pooled: Sequence[Record], beside: Supplement, langua
     return draw(
         {
             "loss": lambda: curves.loss(rounds, history.losses, pooled),
-            "accuracy": lambda: curves.accuracy(rounds, beside.chance, pooled),
+            "score": lambda: curves.score(rounds, beside.chance, pooled),
             "perplexity": lambda: curves.perplexity(rounds, pooled) if language else None,
-            "clients": lambda: bars.clients(history.nodes),
+            "clients": lambda: bars.clients(history.nodes, measure_of(rounds).loss),
             "traffic": lambda: curves.traffic(rounds),
             "seconds": lambda: curves.seconds(rounds),
             "aggregation_error": lambda: curves.exactness(rounds),

@@ -29,7 +29,7 @@ def clients_for(
     count = ask.number("--clients", clients, "Number of clients", max(1, min(8, rows // (2 * _MIN_ROWS))))
     if rows < _FEWEST * count:
         raise ConfigError(f"--clients {count}: {rows} rows to train on are too few for so many; give a smaller number")
-    return {"count": count, "partition": "dirichlet" if read.labels else "iid", **_fewest(rows // count)}
+    return {"count": count, "partition": "dirichlet" if read.has_classes else "iid", **_fewest(rows // count)}
 
 
 def _by_owner(found: Survey, column: str) -> dict[str, Any]:
@@ -47,4 +47,5 @@ def _fewest(rows: int) -> dict[str, int]:
 
 def test_rows_for(read: FoundRows) -> int:
     """Return a tenth of the rows, if they are not too few one of each label, and at most the default."""
-    return min(500, max(read.rows // _TEST_SHARE, min(len(read.labels), read.rows // 5)))
+    classes = len(read.labels) if read.has_classes else 0
+    return min(500, max(read.rows // _TEST_SHARE, min(classes, read.rows // 5)))

@@ -16,6 +16,7 @@ from common.settings.node import NodeFile
 from common.settings.reader import parse_settings, user_path
 from common.settings.recipe import Recipe
 from common.settings.server import ServerFile
+from common.settings.tasks import REGRESSION, SINGLE
 from simulations.recipe import base_path
 from simulations.starting.check import survey_file
 from simulations.starting.clients import clients_for, test_rows_for
@@ -72,7 +73,7 @@ def init_node(
         "data": _from(str(data), path.parent),
         "server": ask.text("--server", address, "Address of the server, HOST:PORT"),
         "keys": "keys" if keys else None,
-        "labels": read.labels or None,
+        "labels": read.labels if read.has_labels else None,
         "head": read.head if read.head != "keep" else None,
         "encoding": _encoding(sources),
         **read.settings,
@@ -155,6 +156,9 @@ def _write(path: Path, template: Path, values: Values, kind: type[Any]) -> None:
 
 
 def _told(path: Path, read: FoundRows) -> list[str]:
-    labels = f", {len(read.labels)} labels" if read.labels else ""
+    suggestion = read.suggestion
+    kind = "" if suggestion.problem_type == SINGLE else f", {suggestion.problem_type}"
+    what = "numbers a row" if suggestion.problem_type == REGRESSION else "labels"
+    labels = kind + (f", {len(read.labels)} {what}" if read.has_labels else "")
     skipped = [f"{read.skipped} rows cannot be used, so it sets skip_bad_rows = true"] if read.skipped else []
     return [f"written: {path}", f"{read.rows} rows, {read.suggestion.task}: {read.suggestion}{labels}", *skipped]

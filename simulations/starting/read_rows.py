@@ -9,9 +9,10 @@ from client.columns.suggestion import Suggestion, for_base, suggest
 from client.columns.survey import Survey
 from common.errors import ConfigError, DataError, ModelError, nearest
 from common.huggingface.base_folder import resolve_base
-from common.huggingface.own_head import own_head
+from common.huggingface.own_head import own_head, unnamed
 from common.settings.node import Node, NodeData
 from common.settings.recipe import Base
+from common.settings.tasks import REGRESSION, SINGLE
 from common.settings.types import Head
 from simulations.recipe import base_path
 
@@ -35,6 +36,16 @@ class FoundRows:
     rows: int
     max_length: int
     skipped: int
+
+    @property
+    def has_labels(self) -> bool:
+        """Rows have labels; numbers have none, unless there are several."""
+        return bool(self.labels) and (self.suggestion.problem_type != REGRESSION or len(self.labels) > 1)
+
+    @property
+    def has_classes(self) -> bool:
+        """Each row has one class."""
+        return bool(self.labels) and self.suggestion.problem_type == SINGLE
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -84,8 +95,8 @@ def _head(path: str, suggestion: Suggestion) -> Head:
         own = own_head(resolve_base(path)) if suggestion.labels else None
     except ModelError:
         return "keep"  # Whoever loads the base says what is wrong.
-    if own is None or (
-        len(own.classes) == len(suggestion.labels) and not (own.named and own.others(own.order(suggestion.labels)))
-    ):
+    if own is None:
         return "keep"
-    return "new"
+    named = own.named and not unnamed(suggestion.labels)
+    other = len(own.classes) != len(suggestion.labels) or (named and own.others(own.order(suggestion.labels)))
+    return "new" if other else "keep"

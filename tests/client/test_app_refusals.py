@@ -121,7 +121,7 @@ def test_what_went_wrong_stays_in_the_nodes_own_log(tmp_path, caplog, server, sp
     ("kind", "planted"),
     [
         ("train", lambda *args: [Update(Adapter(), 1, 1, CANARY)]),
-        ("evaluate", lambda *args: Score(CANARY, None, 1)),
+        ("evaluate", lambda *args: Score(CANARY, {}, 1)),
         ("describe_node", lambda *args: planted_announcement()),
     ],
 )

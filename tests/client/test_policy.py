@@ -226,7 +226,7 @@ def test_nothing_of_another_name_may_leave(name):
 def test_what_may_leave_is_what_the_replies_have():
     """The list stays written out, so that a new field of a reply does not leave unseen."""
     shapes, head = dict.fromkeys("qhe", (2, 3)), (HeadModule("h", True, False),)
-    model = ModelDescription("f", "causal-lm", shapes, head, ("e",), {"labels": "[]"})
+    model = ModelDescription("f", "causal-lm", shapes, head, ("e",), {"labels": "[]"}, "regression")
     kept = Held("1", (4,))
     announced = Announcement("n", 1, 2, model, 3, kept, saves=True, unfinished=("a",), skipped=5)
     kinds = {name: type(value) for name, value in announced.to_values().items()}

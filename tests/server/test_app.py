@@ -64,7 +64,7 @@ def test_it_runs_to_the_end(folder):
 def test_whoever_starts_it_may_watch_and_test(folder):
     observer, rounds = RunObserver(), []
     observer.on_round_committed = lambda record: rounds.append(record["round"])
-    serve(folder, observer=observer, test=Test(0, lambda adapter: TestScore(adapter.rank, 0.5)))
+    serve(folder, observer=observer, test=Test(0, lambda adapter: TestScore(adapter.rank, {"accuracy": 0.5})))
     assert rounds == [0, 1, 2, 3]
     assert [line["test_loss"] for line in metrics(folder)] == [0, 6, 6, 6]
 

@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 def record(number, loss=None):
     clients = [ClientMetrics("ada", 4, 10, bytes_up=7)]
-    return round_metrics(number, 1.5, TestScore(loss, loss), Exactness(1e-9 if number else None), clients)
+    return round_metrics(number, 1.5, TestScore(loss, {"accuracy": loss}), Exactness(1e-9 if number else None), clients)
 
 
 def lines(folder):
@@ -74,11 +74,19 @@ def test_a_round_is_a_line_and_a_point_on_each_curve(folder):
     assert lines(folder) == records
     curves = points(folder)
     assert [(step, tag) for step, tag, _ in curves] == sorted(
-        (each["round"], tag) for each in records for tag in CURVES if each[tag] is not None
+        (each["round"], tag) for each in records for tag in CURVES if each.get(tag) is not None
     )
     assert (1, "test_loss", 0.5) in curves
     assert (1, "bytes_up", 7.0) in curves
     assert not any(tag == "test_loss" for step, tag, _ in curves if step == 0)
+
+
+def test_found_D12_a_score_that_is_no_accuracy_has_a_curve_of_its_own(folder):
+    measured = TestScore(0.5, {"r2": 0.25})
+    folder.on_round_committed(round_metrics(0, 1.5, measured, Exactness(), []))
+    (line,) = lines(folder)
+    assert (line["test_r2"], line["test_accuracy"], "test_f1" in line) == (0.25, None, False)
+    assert [tag for _, tag, _ in points(folder) if tag.startswith("test_")] == ["test_loss", "test_r2"]
 
 
 def test_rounds_of_a_release_that_measured_less_are_written_too(folder):

@@ -44,7 +44,7 @@ def resume(run, *more):
 def test_round_0_is_the_adapter_with_its_head(first, second):
     own, begun = evaluate_run(first), records(second)[0]
     assert begun["test_loss"] == pytest.approx(own.loss, rel=1e-5)
-    assert begun["test_accuracy"] == own.accuracy
+    assert begun["test_accuracy"] == own.score
     assert abs(records(first)[0]["test_loss"] - own.loss) > 0.01  # control: it has learned, the head included
     assert (begun["dropped"], begun["aggregation_error"]) == (0.0, None)
     assert 0 < begun["residual"] < 1e-6 or begun["residual"] == 0

@@ -102,20 +102,23 @@ def _fields(batch: pa.RecordBatch, each: float, classes: Mapping[str, Sequence[s
             yield {**fields, **_named(fields, classes)} if classes else fields
 
 
-def _named(fields: Mapping[str, Any], classes: Mapping[str, Sequence[str]]) -> dict[str, ClassNumber]:
-    numbers = {column: fields.get(column) for column in classes}
-    return {
-        column: ClassNumber.named(number, classes[column][number])
-        for column, number in numbers.items()
-        if type(number) is int and 0 <= number < len(classes[column])
-    }
+def _named(fields: Mapping[str, Any], classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    return {column: _with_name(fields[column], names) for column, names in classes.items() if column in fields}
+
+
+def _with_name(value: Any, names: Sequence[str]) -> Any:
+    """Return the number of a class with its name; in a list, each; any other value as it is."""
+    if isinstance(value, list):
+        return [_with_name(each, names) for each in value]
+    return ClassNumber.named(value, names[value]) if type(value) is int and 0 <= value < len(names) else value
 
 
 def _class_names(schema: pa.Schema) -> dict[str, Sequence[str]]:
     """Return the names of classes by column, as the library `datasets` writes them beside a table."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {name: each["names"] for name, each in features.items() if each.get("_type") == "ClassLabel"}
+        kinds = {name: each.get("feature", each) for name, each in features.items()}  # A list has one inside.
+        found = {name: each["names"] for name, each in kinds.items() if each.get("_type") == "ClassLabel"}
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
     return {name: names for name, names in found.items() if _are_texts(names) and name in schema.names}

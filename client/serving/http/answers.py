@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from client.serving.http.errors import ComputationError, error_body
 from client.serving.http.pending import Pending
 from client.serving.jobs import Classified, Ended, Job, Piece
+from common.settings.tasks import MULTI, REGRESSION, SINGLE, Problem
 
 Events = Sequence[Piece | Ended | Classified]
 
@@ -76,10 +77,16 @@ def usage(jobs: Sequence[Job], written: Sequence[int]) -> dict[str, int]:
     return {"prompt_tokens": given, "completion_tokens": new, "total_tokens": given + new}
 
 
-def classes(model: str, labels: Sequence[str], found: Sequence[Events], cut: Sequence[bool]) -> dict[str, Any]:
-    """Return the answer to a classification: of each text the likeliest label and the probability of each label."""
+def classes(
+    model: str, problem: Problem, labels: Sequence[str], found: Sequence[Events], cut: Sequence[bool]
+) -> dict[str, Any]:
+    """Return the answer to a classification.
+
+    Of each text it has the likeliest label, or those that are likelier than not, and the probability of each label; or
+    the number that each output gives.
+    """
     data = [
-        _class(number, dict(zip(labels, event.probabilities, strict=True)), cut[number])
+        {"index": number, **_FORMS[problem](dict(zip(labels, event.answers, strict=True))), "truncated": cut[number]}
         for number, events in enumerate(found)
         for event in events
         if isinstance(event, Classified)
@@ -93,9 +100,20 @@ def classes(model: str, labels: Sequence[str], found: Sequence[Events], cut: Seq
     }
 
 
-def _class(number: int, probabilities: Mapping[str, float], truncated: bool) -> dict[str, Any]:
-    label = max(probabilities, key=lambda each: probabilities[each])
-    return {"index": number, "label": label, "probabilities": probabilities, "truncated": truncated}
+def _class(probabilities: Mapping[str, float]) -> dict[str, Any]:
+    return {"label": max(probabilities, key=lambda each: probabilities[each]), "probabilities": probabilities}
+
+
+def _label_set(probabilities: Mapping[str, float]) -> dict[str, Any]:
+    likely = [label for label, probability in probabilities.items() if probability > 0.5]
+    return {"labels": likely, "probabilities": probabilities}
+
+
+_FORMS: Mapping[str, Callable[[Mapping[str, float]], dict[str, Any]]] = {
+    SINGLE: _class,
+    MULTI: _label_set,
+    REGRESSION: lambda numbers: {"numbers": numbers},
+}
 
 
 class Stream(StreamingResponse):

@@ -24,7 +24,7 @@ from client.serving.jobs import Job
 from client.serving.limits import Limits
 from client.serving.models import Models, Served
 from common.errors import ModelError
-from common.settings.tasks import TASKS
+from common.settings.tasks import TASKS, problem_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,8 @@ def _generation_routes(service: Service) -> APIRouter:
         model = _model(service, body.model, continues=False)
         jobs, cut = await asyncio.to_thread(service.texts.classify, body, model)
         found = await Pending(service.engine, jobs).collect(request)
-        return JSONResponse(classes(body.model, service.trained.node.data.labels, found, cut))
+        data = service.trained.node.data
+        return JSONResponse(classes(body.model, problem_of(data), data.labels, found, cut))
 
     return routes
 

@@ -50,9 +50,10 @@ def test_a_label_is_told_by_its_name():
         (np.array([1.0, 0.0, 1.0], np.float32), ("a", "b", "c"), "a, c"),
         (np.array([0.0, 0.0, 0.0], np.float32), ("a", "b", "c"), "none"),
         (np.float32(0.5), (), "0.5"),
+        (np.array([0.5, -2.25], np.float32), (), "0.5, -2.25"),
         (np.array([7, 8, 3, IGNORE], np.int32), (), "w0 w1 <eos>"),
     ],
-    ids=["labels", "no label", "number", "text"],
+    ids=["labels", "no label", "number", "numbers", "text"],
 )
 def test_other_targets_are_told(target, labels, text):
     row = Example(np.array([7, 8], np.int32), target, False)

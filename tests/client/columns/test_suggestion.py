@@ -7,6 +7,7 @@ import pytest
 from client.columns.suggestion import owner_column, suggest
 from client.columns.survey import survey
 from client.data.files.source import open_rows
+from common.settings.tasks import MULTI, REGRESSION, SINGLE
 
 LONG = "a rather long text about something, number {}"
 
@@ -127,3 +128,31 @@ def test_places_without_a_row_are_kept(tmp_path):
     path.write_text('{"text": "a"}\n{"text": \n')
     found = survey(open_rows(path).chunks())
     assert (found.rows, [each.line for each in found.bad]) == (1, [2])
+
+
+@pytest.mark.parametrize(
+    ("columns", "problem", "labels"),
+    [
+        ({"label": lambda n: ["a", "b", "c"][: n % 4]}, MULTI, ("a", "b", "c")),
+        ({"label": lambda n: [n % 2, 0, 1]}, MULTI, ("LABEL_0", "LABEL_1", "LABEL_2")),
+        ({"label": lambda n: ["[]", "a", "a|b", "b"][n % 4]}, MULTI, ("a", "b")),
+        ({"label": lambda n: '["a", "b"]' if n % 2 else '["a"]'}, MULTI, ("a", "b")),
+        ({"label": lambda n: n / 4}, REGRESSION, ("LABEL_0",)),
+        ({"label": lambda n: f"{n / 4}"}, REGRESSION, ("LABEL_0",)),
+        ({"label": lambda n: [n / 4, 1.0]}, REGRESSION, ("LABEL_0", "LABEL_1")),
+        ({"stars": lambda n: n / 4}, REGRESSION, ("LABEL_0",)),
+        ({"label": lambda n: n % 3}, SINGLE, ("0", "1", "2")),
+        ({"label": lambda n: float(n % 3)}, SINGLE, ("0", "1", "2")),
+        ({"label": lambda n: ["x; y", "z"][n % 2]}, SINGLE, ("x; y", "z")),  # a label may have a semicolon
+    ],
+)
+def test_found_D12_lists_and_numbers_that_are_not_whole_are_recognised(tmp_path, columns, problem, labels):
+    layout = suggest(read(tmp_path, twenty(text=text, **columns)))
+    assert (layout.task, layout.problem_type, layout.labels) == ("classification", problem, labels)
+    assert layout.settings.get("problem_type", SINGLE) == problem
+
+
+def test_found_D12_numbers_told_of_a_text_are_nothing_to_learn(tmp_path):
+    rows = twenty(text=text, score=lambda n: n / 4, price=lambda n: n % 3 / 2)
+    assert suggest(read(tmp_path, rows)).task == "causal-lm"
+    assert suggest(read(tmp_path, rows), "score").problem_type == REGRESSION  # where the user says so

@@ -20,7 +20,7 @@ PROMPT = "a cow by the old barn is seen at the"
 def test_evaluate_gives_the_runs_last_numbers(run_of, kind):
     last, measured = records(run_of(kind))[-1], evaluate_run(run_of(kind))
     assert measured.loss == pytest.approx(last["test_loss"], abs=1e-5)
-    assert measured.accuracy == last["test_accuracy"]
+    assert measured.score == last["test_accuracy"]
     assert abs(measured.loss - records(run_of(kind))[0]["test_loss"]) > 1e-3  # control: the untrained base
 
 

@@ -83,7 +83,7 @@ def test_its_loss_is_that_of_the_same_steps_from_where_the_run_began(tmp_path, k
     found, node = read_alone(folder), load_node(server.file)
     assert (found.steps, found.rank, found.is_of_base) == (6, 2, False)
     expected = by_hand(node, server.assignment, 6)
-    assert (found.loss, found.accuracy, found.count) == (expected.loss, expected.accuracy, expected.count)
+    assert (found.loss, found.score, found.count) == (expected.loss, expected.score, expected.count)
     assert found.loss != by_hand(node, server.assignment, 5).loss  # control
     assert column(folder)[0] == f"{found.loss:.3f}"
     assert found.description in unescape((folder.path / "report.html").read_text())

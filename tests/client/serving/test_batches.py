@@ -167,7 +167,7 @@ def test_texts_of_several_adapters_are_classified_as_by_themselves(run_of, kind)
         found = {n: [] for n in numbers}
         Classifier(it.base, Limits()).admit([Job(ids[n], lanes[n % 3], deliver=found[n].append) for n in numbers])
         assert all(isinstance(each, Classified) for (each,) in found.values())
-        return np.array([each.probabilities for (each,) in found.values()])
+        return np.array([each.answers for (each,) in found.values()])
 
     together, single = run(range(9)), np.concatenate([run([n]) for n in range(9)])
     assert np.abs(together - single).max() < 1e-5

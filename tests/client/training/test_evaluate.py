@@ -70,12 +70,12 @@ def test_accuracy_is_the_share_of_rows_whose_largest_logit_is_their_label():
     _, logits, labels = _in_one_batch(where, adapter)
     right = [int(max(range(3), key=row.__getitem__) == label) for row, label in zip(logits, labels, strict=True)]
     assert 0 < sum(right) < 30
-    assert evaluate(where.base, where.lora, adapter, where.rows, batch=7).accuracy == sum(right) / 30
+    assert evaluate(where.base, where.lora, adapter, where.rows, batch=7).score == sum(right) / 30
 
 
 def test_a_language_model_has_no_accuracy():
     where = bench("llama", "causal-lm")
-    assert evaluate(where.base, where.lora, Adapter(), where.rows).accuracy is None
+    assert evaluate(where.base, where.lora, Adapter(), where.rows).score is None
 
 
 def test_no_adapter_is_the_base_itself():

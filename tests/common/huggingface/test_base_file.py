@@ -11,6 +11,7 @@ from common.errors import ConfigError, ModelError
 from common.huggingface.base_file import BaseFile, TargetModule, read_base_file, write_base_file
 from common.huggingface.model_description import MAX_DIMENSION, MAX_MODULES, ModelDescription
 from common.huggingface.new_head import HeadModule
+from common.settings.tasks import MULTI, REGRESSION
 from simulations.tiny_base import tiny_base
 from tests.helpers.client.nodes import write_node
 
@@ -111,3 +112,20 @@ def test_a_wrong_value_is_named(change, message, tmp_path):
 def test_a_model_of_no_models_size_is_refused(change):
     with pytest.raises(ValueError, match=r"."):
         replace(MODEL, **change)
+
+
+@pytest.mark.parametrize("problem", [MULTI, REGRESSION])
+def test_found_D12_what_a_row_has_is_read_as_it_was_written_and_survives_a_message(problem, tmp_path):
+    model = replace(MODEL, problem_type=problem)
+    write_base_file(tmp_path / "base.toml", BaseFile.of(model, **REST, problem_type=problem))
+    read = read_base_file(tmp_path / "base.toml").description
+    assert read == model == ModelDescription.from_values(model.to_values()) != MODEL
+    assert read.parts["problem_type"] == f'"{problem}"'
+
+
+def test_found_D12_one_class_a_row_is_not_said_as_in_earlier_releases():
+    assert "problem_type" not in MODEL.to_values()
+    assert "problem_type" not in BaseFile.of(MODEL, **REST).description.parts
+    assert replace(MODEL, problem_type=MULTI).to_values()["problem_type"] == MULTI  # control
+    with pytest.raises(ValueError, match="problem_type is not a known one"):
+        ModelDescription.from_values({**MODEL.to_values(), "problem_type": "other"})

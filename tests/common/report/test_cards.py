@@ -97,3 +97,13 @@ def test_found_D7_rows_that_clients_left_out_have_a_card():
     records = [record(r, [client(0, r, skipped=3), client(1, r, skipped=0), client(2, r)]) for r in range(3)]
     card = found(records)["Unusable rows left out"]
     assert (card.value, card.note, card.good) == ("3", "at 1 of 3 clients, whose logs tell why", False)
+
+
+def test_found_D12_the_score_and_the_loss_of_a_run_have_its_own_names():
+    for key, name, shown, unit in (("f1", "Micro-F1", "70.0%", "nats"), ("r2", "R²", "0.700", "mean squared error")):
+        told = found([*rounds(1, **{f"test_{key}": 0.1}), record(2, [], **{f"test_{key}": 0.7, "test_accuracy": None})])
+        assert told[name].value.endswith(shown)
+        assert told[name].good
+        assert told["Loss"].note == f"test rows, {unit}"
+        assert "Accuracy" not in told
+    assert "Accuracy" in found(rounds(2))  # control

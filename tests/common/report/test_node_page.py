@@ -10,6 +10,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from common.report.node_page import Compared, Learned, NodeReport, Share, node_page, write_node_page
+from common.report.records import MEASURES
 from tests.helpers.common.hostile_texts import EVIL
 from tests.helpers.simulations.page import Page, read_page
 
@@ -20,7 +21,7 @@ REPORT = NodeReport(
     base="MiniLM",
     rounds=[Learned(0, 2.7, 0), Learned(1, None, 160), Learned(2, 1.1, 160)],
     loss=Compared(2.7, 1.1, 1.6),
-    accuracy=Compared(0.1, 0.7, 0.5),
+    score=Compared(0.1, 0.7, 0.5),
     shares=[Share(1, 0.25), Share(2, 0.75, clip=0.5)],
     bytes_up=1_200_000,
     bytes_down=34_000_000,
@@ -28,7 +29,7 @@ REPORT = NodeReport(
     adapter="a" * 64,
     receipts=2,
     warnings=["The server left out round 3."],
-    loss_unit="row",
+    loss_unit="nats a row",
     alone="Trained alone: 48 steps <here>.",
 )
 
@@ -117,3 +118,11 @@ def test_found_D7_rows_that_were_left_out_are_on_the_page():
     assert "Unusable rows left out" not in node_page(REPORT)
     assert "Unusable rows left out" in node_page(replace(REPORT, skipped=1234))
     assert "1,234" in node_page(replace(REPORT, skipped=1234))
+
+
+def test_found_D12_a_page_of_numbers_names_their_score_and_loss():
+    report = replace(REPORT, measure=MEASURES["r2"], loss_unit="mean squared error")
+    text = Page(node_page(report)).text
+    assert "R²" in text and "Loss (mean squared error)" in text
+    assert "Accuracy" not in text and "nats" not in text
+    assert "Accuracy" in Page(node_page(REPORT)).text  # control

@@ -36,10 +36,10 @@ def free_port() -> int:
 class Project:
     """Keys of the operator in `keys`, a folder of keys for each node, the rows and files of a prepared simulation."""
 
-    def __init__(self, folder: Path, *settings: str, max_weight: int = 5000) -> None:
+    def __init__(self, folder: Path, *settings: str, max_weight: int = 5000, recipe: Path = TINY) -> None:
         self.folder, self.port, self._max_weight = folder, free_port(), max_weight
         self.run = folder / "runs" / "first"
-        self.shards = simulate(TINY, [*SETTINGS, *settings], "shards", folder, None, prepare_only=True)
+        self.shards = simulate(recipe, [*SETTINGS, *settings], "shards", folder, None, prepare_only=True)
         self.keys("init", "--project", "demo", "--server", "localhost")
         for name in NODES:
             self.admit(name)

@@ -115,7 +115,7 @@ def test_test_rows_are_measured_on_each_broadcast(tmp_path):
 
     def measure(adapter):
         seen.append(adapter_hash(adapter))
-        return TestScore(len(seen) / 10, 0.5)
+        return TestScore(len(seen) / 10, {"accuracy": 0.5})
 
     entries = run(tmp_path, fresh(), plan(2), test=Test(0, measure))
     assert seen == hashes(entries)

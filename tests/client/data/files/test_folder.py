@@ -9,6 +9,7 @@ import pytest
 
 from client.data.files.source import open_rows, read_rows
 from client.data.labels import ClassNumber, read_label
+from client.data.targets.label_sets import read_label_set
 from common.errors import DataError
 
 FEATURES = {"text": {"dtype": "string", "_type": "Value"}, "label": {"names": ["neg", "pos"], "_type": "ClassLabel"}}
@@ -218,3 +219,19 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     write_stream(tmp_path / "rows.arrow", twice)
     with pytest.raises(DataError, match="two columns have one name: text, text"):
         read_rows(tmp_path / "rows.arrow")
+
+
+@pytest.mark.parametrize("kind", ["Sequence", "List"])
+def test_found_D12_the_classes_of_a_list_are_known_by_number_and_name(kind, tmp_path):
+    inner = {"names": ["neg", "pos", "odd"], "_type": "ClassLabel"}
+    features = {"text": {"dtype": "string", "_type": "Value"}, "label": {"feature": inner, "_type": kind}}
+    made = pa.table({"text": ["a", "b", "c"], "label": pa.array([[0, 1, 0], [], [2]], pa.list_(pa.int64()))})
+    named = {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+    pq.write_table(made.replace_schema_metadata(named), tmp_path / "rows.parquet")
+    rows = [row.fields for row in read_rows(tmp_path / "rows.parquet")]
+    for labels in (("neg", "odd", "pos"), ("0", "2", "1")):
+        found = [read_label_set(row, "label", labels).tolist() for row in rows]
+        assert found == [[1, 0, 1], [0, 0, 0], [0, 1, 0]]
+    pq.write_table(made.replace_schema_metadata(None), tmp_path / "rows.parquet")  # control: without names, a vector
+    first = read_rows(tmp_path / "rows.parquet")[0].fields
+    assert read_label_set(first, "label", ("neg", "odd", "pos")).tolist() == [0, 1, 0]
