@@ -1,18 +1,26 @@
 """Classification of texts, or numbers for them: all that wait, in one pass, each under its own adapter."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from client.data.batches import Batch, pad
 from client.data.tokens import padding_id
-from client.model.answers import answers
 from client.model.base_model import BaseModel
 from client.model.forward import forward
 from client.serving.cached_rows import LaneModel
 from client.serving.jobs import Classified, Failed, Job
 from client.serving.limits import Limits
+from common.settings.tasks import MULTI, REGRESSION, SINGLE
+
+_ANSWERS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    SINGLE: lambda logits: logits.softmax(-1),
+    MULTI: torch.sigmoid,
+    REGRESSION: lambda outputs: outputs,
+}
 
 
 class Classifier:
@@ -45,3 +53,8 @@ class Classifier:
 
     def clear(self) -> None:
         """Do nothing: nothing is kept."""
+
+
+def answers(model: Any, logits: Tensor) -> Tensor:
+    """Return float64 (n, C) on the CPU, by a model's problem type: of each class, of each label by itself, or numbers."""
+    return _ANSWERS[model.config.problem_type](logits.cpu().double())
