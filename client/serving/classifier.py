@@ -56,5 +56,5 @@ class Classifier:
 
 
 def answers(model: Any, logits: Tensor) -> Tensor:
-    """Return float64 (n, C) on the CPU, by a model's problem type: of each class, of each label by itself, or numbers."""
+    """Return float64 (n, C) on the CPU, by the problem type: of each class, of each label by itself, or numbers."""
     return _ANSWERS[model.config.problem_type](logits.cpu().double())
