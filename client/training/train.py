@@ -108,7 +108,11 @@ def backward(
 
 
 def optimizer_step(
-    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, parameters: Sequence[Tensor], rate: float, clip: float
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    parameters: Sequence[Tensor],
+    rate: float,
+    clip: float,
 ) -> None:
     """Make one step along gradients that are unscaled."""
     optimizer.param_groups[0]["lr"] = rate

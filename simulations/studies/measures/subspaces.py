@@ -17,6 +17,16 @@ def directions(factors: Factors, side: Side = "right") -> Array:
     return u if side == "left" else vt.T
 
 
+def factor_directions(factors: Factors, side: Side = "right") -> Array:
+    """Return the same of one factor alone, as the paper takes them: right of A, left of B.
+
+    Unlike those of B A they depend on how the product is split, and in A also on its random start.
+    """
+    if side == "left":
+        return np.asarray(np.linalg.svd(factors.b.astype("f8"), full_matrices=False)[0])
+    return np.asarray(np.linalg.svd(factors.a.astype("f8"), full_matrices=False)[2].T)
+
+
 def similarity(first: Array, second: Array) -> Array:
     """Return phi(i, j) = ||U_i^T V_j||_F^2 / min(i, j) of the first i and j columns, for every i and j (eq. 4).
 
