@@ -32,6 +32,13 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
+def median(values: Sequence[float]) -> Estimate:
+    """Return the median with the interval of its order statistics, which a few slow repetitions do not move."""
+    ordered, count = sorted(values), len(values)
+    below = int(stats.binom.ppf((1 - CONFIDENCE) / 2, count, 0.5))
+    return Estimate(float(np.median(ordered)), ordered[max(below - 1, 0)], ordered[min(count - below, count - 1)])
+
+
 def difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
     """Return the mean of first - second, seed by seed."""
     return estimate([a - b for a, b in zip(first, second, strict=True)])
