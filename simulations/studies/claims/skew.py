@@ -12,6 +12,7 @@ import numpy as np
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Array
 from common.errors import ConfigError
+from common.settings.tasks import TASKS
 from simulations.studies.claims.amplification import amplification_of, weights_of
 from simulations.studies.engine.estimate import Estimate, estimate
 from simulations.studies.engine.figures import lines
@@ -28,7 +29,7 @@ TOP = 4
 
 def _arms(setting: Setting) -> Sequence[Arm]:
     data = setting.recipe().data
-    if data.task != "classification":
+    if not TASKS[data.task].labels:
         raise ConfigError(
             f"[data] task = {data.task!r}: study skew deals rows out by their labels; use a recipe of task "
             '"classification"'

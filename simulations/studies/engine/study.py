@@ -7,6 +7,7 @@ from typing import Any, Literal
 from matplotlib.figure import Figure
 
 from common.errors import ConfigError
+from common.settings.tasks import TASKS
 from simulations.studies.engine.outcomes import Outcome
 from simulations.studies.engine.setting import Setting
 from simulations.studies.methods.attached import Method
@@ -104,8 +105,8 @@ def require_classes(setting: Setting, study: str) -> None:
         ConfigError: it has none.
     """
     task = setting.recipe().data.task
-    if task == "preference":
+    if not (TASKS[task].labels or TASKS[task].perplexity):
         raise ConfigError(
-            f"[data] task = {task!r}: study {study} compares how many predictions are right, which preferences do not "
+            f"[data] task = {task!r}: study {study} compares how many predictions are right, which its rows do not "
             'have; use a recipe of task "classification" or "causal-lm"'
         )

@@ -49,7 +49,7 @@ def test_a_second_call_trains_nothing(tmp_path):
     [
         (("ranks", TINY), "NAME = 'ranks' is unknown; did you mean 'rank'"),
         (("skew", ROOT / "simulations" / "recipes" / "docs-lm.toml"), "study skew deals rows out by their labels"),
-        (("rank", ROOT / "simulations" / "recipes" / "preference.toml"), "which preferences do not have"),
+        (("rank", ROOT / "simulations" / "recipes" / "preference.toml"), "which its rows do not have"),
         (("rank", TINY, "--set", "data.test_rows=0"), "test_rows = 0, and a study measures on test rows"),
         (("rank", TINY, "--set", "base.path=tiny:gpt2"), "has no projection for query of its own"),
         (("baselines", TINY, "--set", "base.path=tiny:llama"), "classifies at the last token"),
