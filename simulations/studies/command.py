@@ -1,6 +1,7 @@
 """`fedlora study`: a study from start to end."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -41,6 +42,8 @@ def run_study(
     with exit_on_signal(*STOPS, message=f"interrupted; the same command goes on: {command}"):
         outcomes = run_arms(setting, arms, OutcomeFolder(_made(folder) / "trials"), recipe.workers)
         findings = study.conclude(setting, outcomes)
+        if quick:
+            findings = replace(findings, held=None)  # So few steps decide nothing.
     page = write_page(folder, name, study, findings, command)
     print(verdict(findings))
     return page

@@ -32,7 +32,7 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     drawn = {place: points for place, points in means.items() if points}
     low, high = _ends(drawn["q,v"])
     gain = difference(*([each.accuracy for each in found[_name("q,v", int(r))]] for r in (high, low)))
-    held = True if gain.mean < POINT and not gain.low > POINT else (False if gain.low > 0 else None)
+    held = True if gain.high <= POINT else (False if gain.low > POINT else None)
     text = (
         f"On Wq and Wv, rank {high:g} is right on {gain} more of the test rows than rank {low:g}: "
         f"{drawn['q,v'][low]} and {drawn['q,v'][high]}. A rank is called as good where it loses less than {POINT}."
