@@ -59,8 +59,8 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     share = found[LORA][0].parameters / found[FULL][0].parameters
     text = (
         f"LoRA trains {share:.2%} of the parameters and is right on {means[LORA]} of the test rows, full "
-        f"fine-tuning on {means[FULL]}: a difference of {gap}. On a par means no more than {POINT} below. Best of all is "
-        f"{best}, with {means[best]}."
+        f"fine-tuning on {means[FULL]}: a difference of {gap}. On a par means no more than {POINT} below. Best of all "
+        f"is {best}, with {means[best]}."
         f"{'' if setting.has_biases else ' BitFit is left out, as the base has no biases.'}"
     )
     return Findings(COLUMNS, method_rows(found), held, text, partial(bars, found=means, label="test accuracy"))

@@ -72,8 +72,8 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     text = (
         f"phi({TOP}, {TOP}) between a client's update and that of pooled training, the mean over clients and modules, "
         f"is {first} at beta = {BETAS[0]} and {last} at {BETAS[-1]:g}. The last two columns have the amplification of "
-        "Wq by the federated and by the pooled update. Clients start at the A of pooled training, the federation at its "
-        "own, which lowers what it can share."
+        "Wq by the federated and by the pooled update. Clients start at the A of pooled training, the federation at "
+        "its own, which lowers what it can share."
     )
     columns = ["rank", "beta", "client and pooled", "federated and pooled", "amplification, federated", "pooled"]
     draw = partial(
