@@ -16,6 +16,7 @@ from common.errors import FedloraError, printable
 from common.identity.cli import app as keys
 from common.log_format import LogFormat, last_line, log_to_stderr
 from simulations.starting.cli import app as starting
+from simulations.studies.cli import app as studies
 
 # Before the packages that read them are imported: no hub, no telemetry, no forks of tokenizers; no line of gRPC's
 # own for each rejected handshake; NumPy on one thread, as the server's matrices are small and workers use the
@@ -41,6 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(starting)
+app.add_typer(studies)
 app.add_typer(keys, name="keys")
 
 

@@ -63,6 +63,7 @@ class Lora:
         """
         model.requires_grad_(False)
         self.model = model
+        self._originals: Mapping[str, nn.Parameter] = {}
         self.lanes: Sequence[Lane] = ()
         self.rows: Sequence[int] = ()
         modules = dict(model.named_modules())
@@ -76,6 +77,27 @@ class Lora:
         """Remove the hooks, which leaves the model unchanged."""
         for handle in self._handles:
             handle.remove()
+
+    def merge(self, adapter: Adapter) -> None:
+        """Add B A to the weights, in place of an adapter that is merged already: W0 is kept, no base is loaded again.
+
+        Lanes still add their own; those of the merged adapter are to be taken out.
+
+        Raises:
+            ModelError: as `merge` does; what was merged stays.
+        """
+        merged = {name: self.model.get_submodule(name).weight for name in self._originals}
+        unmerge(self.model, self._originals)
+        try:
+            self._originals = merge(self.model, adapter)
+        except ModelError:
+            unmerge(self.model, merged)  # type: ignore[arg-type]
+            raise
+
+    def unmerge(self) -> None:
+        """Restore W0, bit for bit; without a merged adapter, do nothing."""
+        unmerge(self.model, self._originals)
+        self._originals = {}
 
     def _add(self, name: str, stream: int, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
         if not (inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)):

@@ -69,16 +69,16 @@ def _train_one(
     # Small gradients underflow in float16; the other types have float32's range.
     scaler = torch.amp.GradScaler(base.device.type, enabled=base.model.dtype == torch.float16)
     model, objective = AdaptedModel(base, lora), examples.objective
-    stream = _stream(examples, name, training, base.device)
+    stream = node_batches(examples, name, training, base.device)
     rows, tokens, losses = 0, 0, []
     for step, rate in enumerate(training.learning_rates):
         group = list(islice(stream, training.accumulate))
         lanes = [Lane(trained, frozen, pass_dropout(training, name, step, part)) for part in range(len(group))]
-        losses.append(_backward(model, objective, group, lanes, scaler))
+        losses.append(backward(model, objective, group, lanes, scaler))
         scaler.unscale_(optimizer)
         if assignment.returns == "update":
             add_terms(terms, trained)
-            _step(optimizer, scaler, parameters, rate, training.clip)
+            optimizer_step(optimizer, scaler, parameters, rate, training.clip)
         else:
             gradients.add(scaler, parameters)
         rows, tokens = rows + sum(map(len, group)), tokens + sum(map(objective.count, group))
@@ -89,7 +89,7 @@ def _train_one(
     return Update(_adapter(trained), rows, tokens, torch.stack(losses).mean().item())
 
 
-def _backward(
+def backward(
     model: AdaptedModel,
     objective: Objective,
     group: Sequence[Batch],
@@ -107,8 +107,12 @@ def _backward(
     return total
 
 
-def _step(
-    optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, parameters: list[Tensor], rate: float, clip: float
+def optimizer_step(
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    parameters: Sequence[Tensor],
+    rate: float,
+    clip: float,
 ) -> None:
     """Make one step along gradients that are unscaled."""
     optimizer.param_groups[0]["lr"] = rate
@@ -139,7 +143,8 @@ def _adapter(trained: Mapping[str, Branch]) -> Adapter:
     )
 
 
-def _stream(examples: Examples, name: str, training: Training, device: torch.device) -> Iterator[Batch]:
+def node_batches(examples: Examples, name: str, training: Training, device: torch.device) -> Iterator[Batch]:
+    """Yield the batches of all passes of a node of this name, on the device."""
     count = len(training.learning_rates) * training.accumulate
     key = training.stream_key(name)
     for batch in batches(examples, training.batch, count, key, pin=device.type == "cuda"):

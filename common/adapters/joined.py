@@ -1,9 +1,10 @@
-"""Several adapters joined into one, so that one buffer or file carries them all."""
+"""Several adapters in one: joined, so that one buffer or file carries them all, or added up."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
 
 
@@ -29,6 +30,24 @@ def stack_adapters(frozen: Adapter, trained: Adapter, dtype: str = "f4") -> Adap
             for name, f in frozen.items()
         }
     )
+
+
+def weighted_sum(terms: Iterable[tuple[float, Adapter]]) -> Adapter:
+    """Return sum_i c_i dW_i exactly, in float64; what an adapter does not change counts as zero.
+
+    With one term of weight -1 it is the negation of an adapter. Ranks add up; `lowrank.truncate` lowers them.
+
+    Args:
+        terms: weight and adapter of each.
+
+    Raises:
+        ValueError: two adapters have a module of different shapes.
+    """
+    found: dict[str, list[tuple[float, Factors]]] = {}
+    for weight, adapter in terms:
+        for name, factors in adapter.items():
+            found.setdefault(name, []).append((weight, factors))
+    return Adapter({name: lowrank.stack(own) for name, own in found.items()})
 
 
 def leading_ranks(adapter: Adapter, ranks: Sequence[int]) -> Adapter:

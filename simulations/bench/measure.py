@@ -65,7 +65,13 @@ def require(holds: bool, gate: str) -> str:
 
 
 def time_in_turn(works: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, float]:
-    """Return the median seconds of each work, after one unmeasured run; in turn, so that a slowdown affects all."""
+    """Return the median seconds of each work, as `seconds_in_turn` measures them."""
+    return {name: median(values) for name, values in seconds_in_turn(works, repetitions).items()}
+
+
+def seconds_in_turn(works: Mapping[str, Callable[[], object]], repetitions: int) -> dict[str, list[float]]:
+    """Return the seconds of each repetition of each work, after one unmeasured; in turn, so that a slowdown affects
+    all."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(repetitions + 1):
         for name, work in works.items():
@@ -73,7 +79,7 @@ def time_in_turn(works: Mapping[str, Callable[[], object]], repetitions: int) ->
             start = time.perf_counter()
             work()
             seconds[name].append(time.perf_counter() - start)
-    return {name: median(values[1:]) for name, values in seconds.items()}
+    return {name: values[1:] for name, values in seconds.items()}
 
 
 def run_in_fresh_process(

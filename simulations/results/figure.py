@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 
 from simulations.results.statistics import Line
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fedlora",
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+"""Of the figures of this repository: text as text, and the same bytes each time."""
 
 
 def draw(title: str, found: Sequence[Line], file: Path, axis: Literal["exchanges", "bytes"] = "exchanges") -> None:
@@ -28,7 +29,7 @@ def draw(title: str, found: Sequence[Line], file: Path, axis: Literal["exchanges
     """
     place = _exchanges if axis == "exchanges" else _megabytes
     pooled, *others = found
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         axes = figure.subplots()
         axes.set_prop_cycle(color=matplotlib.colormaps["tab20"](range(20)))

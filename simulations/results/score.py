@@ -30,17 +30,24 @@ class Score:
         return self.right.count("1") / len(self.right)
 
 
-@torch.no_grad()
 def score(node: LocalNode, adapter: Adapter, rows: Examples) -> Score:
-    """Return what the base of this node with the adapter makes of rows: their classes, or the tokens of answers."""
+    """Return what the base of this node with the adapter makes of rows."""
     base, lora = attach_lora(node.base, tuple(adapter))
     lora.lanes = [Lane(trained=branches(adapter, base.device))]
-    model, loss, right = AdaptedModel(base, lora), 0.0, list[str]()
+    try:
+        return score_model(AdaptedModel(base, lora), rows)
+    finally:
+        lora.lanes = ()
+
+
+@torch.no_grad()
+def score_model(model: AdaptedModel, rows: Examples) -> Score:
+    """Return what a model makes of rows: their classes, or the tokens of answers."""
+    loss, right = 0.0, list[str]()
     for batch in eval_batches(rows, BATCH):
-        logits, targets = _predictions(model, batch.to(base.device))
+        logits, targets = _predictions(model, batch.to(model.base.device))
         loss += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
         right += ["01"[bit] for bit in (logits.argmax(-1) == targets).tolist()]
-    lora.lanes = ()
     return Score(loss / len(right), "".join(right))
 
 

@@ -34,6 +34,50 @@ def test_merged_weights_give_the_logits_of_base_and_adapter(kind, task):
     assert torch.equal(logits(base.model), plain)
 
 
+@pytest.mark.parametrize(("kind", "task"), RUNS)
+def test_tasks_are_switched_in_place_and_w0_comes_back_bit_for_bit(kind, task):
+    base = load(kind, task)
+    lora = Lora(base.model, find_targets(base, "all-linear"))
+    first, second = (random_adapter(lora.shapes, (3, 1), seed) for seed in (1, 2))
+    plain, state, tensors = logits(base.model), _state(base.model), set(map(id, base.model.parameters()))
+    for adapter in (first, second, first):
+        lora.merge(adapter)
+        found = logits(base.model)
+        assert not torch.allclose(found, plain, atol=1e-2)
+        lora.unmerge()
+        torch.testing.assert_close(found, adapted_logits(lora, adapter), rtol=1e-5, atol=1e-5)
+        lora.merge(adapter)
+    lora.unmerge()
+    assert _same_bits(base.model, state)
+    assert set(map(id, base.model.parameters())) == tensors  # the very tensors: nothing was loaded
+    lora.unmerge()
+    assert torch.equal(logits(base.model), plain)
+
+
+def test_a_switch_is_from_one_adapter_to_the_other_and_not_their_sum():
+    base = load("llama", "causal-lm")
+    lora = Lora(base.model, find_targets(base, "query-value"))
+    first, second = (random_adapter(lora.shapes, (2,), seed) for seed in (1, 2))
+    lora.merge(first)
+    lora.merge(second)
+    switched = logits(base.model)
+    lora.unmerge()
+    torch.testing.assert_close(switched, adapted_logits(lora, second), rtol=1e-5, atol=1e-5)
+
+
+def test_a_switch_that_is_refused_leaves_the_merged_adapter():
+    base = load("gpt2", "causal-lm")
+    lora = Lora(base.model, ["transformer.h.0.attn.c_attn", "lm_head"])
+    state = _state(base.model)
+    lora.merge(random_adapter({"transformer.h.0.attn.c_attn": lora.shapes["transformer.h.0.attn.c_attn"]}, (2,)))
+    merged = logits(base.model)
+    with pytest.raises(ModelError, match="tied"):
+        lora.merge(random_adapter(lora.shapes, (2,)))
+    assert torch.equal(logits(base.model), merged)
+    lora.unmerge()
+    assert _same_bits(base.model, state)
+
+
 def test_subtracting_the_update_would_not_restore_the_bits():
     network, factors = toy(), random_adapter(SHAPES, (2,))["linear"]
     state = _state(network)

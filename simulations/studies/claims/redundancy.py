@@ -1,0 +1,78 @@
+"""The rank of a weight, and of an update of it (arXiv 2106.09685, section 8, question 4)."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from common.adapters import lowrank
+from common.adapters.adapter import Adapter, Array
+from simulations.studies.claims.amplification import weights_of
+from simulations.studies.engine.estimate import estimate
+from simulations.studies.engine.figures import bars
+from simulations.studies.engine.setting import Setting
+from simulations.studies.engine.study import Arm, Findings, Outcomes, Study
+from simulations.studies.measures.ranks import effective_rank, stable_rank
+from simulations.studies.methods.low_rank import LowRank
+from simulations.studies.methods.own_weights import OwnWeights
+from simulations.studies.methods.places import role_of
+
+ROLES = {"query": "Wq", "key": "Wk", "value": "Wv", "output": "Wo"}
+LORA, FULL = "LoRA, r = 64", "full fine-tuning"
+FULL_SHARE = 0.03
+"""Of the recipe's rate, which is LoRA's: one at which all weights learn."""
+
+
+def _arms(setting: Setting) -> Sequence[Arm]:
+    rate = setting.recipe().train.lr
+    return [
+        Arm(LORA, LowRank(64, tuple(ROLES)), (rate,), keeps=True),
+        Arm(FULL, OwnWeights(), (FULL_SHARE * rate,), keeps=True),
+    ]
+
+
+def _conclude(setting: Setting, found: Outcomes) -> Findings:
+    updates = {name: found[name][0].update for name in (LORA, FULL)}
+    weights = weights_of(setting.base, [name for name in updates[FULL] if role_of(name) in ROLES])
+    spectra = {"W0": {name: np.linalg.svd(weight, compute_uv=False) for name, weight in weights.items()}}
+    spectra |= {f"dW, {name}": _spectra(update, list(weights)) for name, update in updates.items()}
+    rows, numbers = _rows(spectra)
+    width = min(min(weight.shape) for weight in weights.values())
+    own = float(np.mean([effective_rank(each) for each in spectra["W0"].values()]))
+    moved = float(np.mean([effective_rank(each) for each in spectra[f"dW, {FULL}"].values()]))
+    verdict = "a weight is deficient too" if own < width / 2 else "W0 is not"
+    text = (
+        f"The effective rank of W0 is {own:.0f} of {width}, the mean over the attention's projections, and that of "
+        f"what full fine-tuning adds is {moved:.0f}: {verdict}, if deficient means less than "
+        "half. The stable rank, which the largest direction dominates, is lower in each row."
+    )
+    drawn = {name: estimate([effective_rank(each) for each in own.values()]) for name, own in spectra.items()}
+    columns = ["of", *(f"{w}: stable, effective" for w in ROLES.values())]
+    draw = partial(bars, found=drawn, label=f"effective rank, of {width}; intervals over modules")
+    return Findings(columns, rows, own < width / 2, text, draw, numbers)
+
+
+def _spectra(update: Adapter, names: Sequence[str]) -> dict[str, Array]:
+    return {name: lowrank.spectrum(update[name]) for name in names}
+
+
+def _rows(spectra: Mapping[str, Mapping[str, Array]]) -> tuple[list[list[str]], dict[str, object]]:
+    rows, numbers = [], dict[str, object]()
+    for what, own in spectra.items():
+        cells = []
+        for role in ROLES:
+            of_role = [sigma for name, sigma in own.items() if role_of(name) == role]
+            stable, effective = (float(np.mean([f(sigma) for sigma in of_role])) for f in (stable_rank, effective_rank))
+            cells.append(f"{stable:.1f}, {effective:.1f}")
+        rows.append([what, *cells])
+        numbers[what] = {name: [stable_rank(sigma), effective_rank(sigma)] for name, sigma in own.items()}
+    return rows, numbers
+
+
+STUDY = Study(
+    "The rank of weights and of updates",
+    "The rank-deficiency of dW suggests that W could be rank-deficient as well (section 8, an open question).",
+    _arms,
+    _conclude,
+    seeds=1,
+)

@@ -1,0 +1,103 @@
+"""Whether updates of two ranks, or two seeds, move the same way (arXiv 2106.09685, section 7.2, appendix H)."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from common.adapters.adapter import Adapter, Array
+from common.seeding import rng
+from simulations.studies.engine.figures import heat_maps
+from simulations.studies.engine.setting import Setting
+from simulations.studies.engine.study import Arm, Findings, Outcomes, Study
+from simulations.studies.measures import subspaces
+from simulations.studies.methods.low_rank import LowRank
+from simulations.studies.methods.places import role_of
+
+LOW, HIGH = "r = 8", "r = 64"
+SHOWN = 8
+"""Directions of the lower rank, and the first of two seeds that are compared."""
+
+
+def _arms(setting: Setting) -> Sequence[Arm]:
+    of = setting.rows_of_adapters
+    rate = (setting.recipe().train.lr,)
+    return [Arm(name, LowRank(rank), rate, of, keeps=True) for name, rank in ((LOW, 8), (HIGH, 64))]
+
+
+def _conclude(setting: Setting, found: Outcomes) -> Findings:
+    low, high = found[LOW][0].update, found[HIGH][0].update
+    maps = {
+        "Wq, r = 8 and r = 64": _mean(low, high, "query"),
+        "Wv, r = 8 and r = 64": _mean(low, high, "value"),
+        "random, r = 8 and r = 64": _by_chance(high),
+        **_of_seeds([each.update for each in found[HIGH]]),
+    }
+    rows = [[name, *(f"{values[i]:.3f}" for i in ((0, 0), (3, 3), (7, 7)))] for name, values in maps.items()]
+    rows += [_of_factors(low, high, role) for role in ("query", "value")]
+    first = [maps[name][0, 0] for name in list(maps)[:2]]
+    chance = maps["random, r = 8 and r = 64"][0, 0]
+    held = True if min(first) > 0.5 else (False if max(first) < 0.5 else None)
+    text = (
+        f"The top directions of rank 8 and of rank 64 overlap by phi(1, 1) = {first[0]:.2f} in Wq and {first[1]:.2f} "
+        f"in Wv, means over the layers, where random ones overlap by {chance:.3f}; the paper finds more than 0.5. "
+        "Singular vectors are those of B A, on the side of the inputs; the last rows have those of A alone, as the "
+        "paper takes them, which keep much of its random start where training is short."
+    )
+    columns = ["compared", "phi(1, 1)", "phi(4, 4)", "phi(8, 8)"]
+    numbers = {"similarity": {name: values.tolist() for name, values in maps.items()}}
+    return Findings(columns, rows, held, text, partial(heat_maps, found=maps, labels=("i", "j")), numbers)
+
+
+def _mean(first: Adapter, second: Adapter, role: str, side: subspaces.Side = "right") -> Array:
+    """Return phi (i, j), the mean over the layers."""
+    names = [name for name in first if role_of(name) == role]
+    maps = [
+        subspaces.similarity(
+            subspaces.directions(first[name], side)[:, :SHOWN], subspaces.directions(second[name], side)
+        )
+        for name in names
+    ]
+    width = min(each.shape[1] for each in maps)
+    return np.asarray(np.mean([each[:, :width] for each in maps], axis=0))
+
+
+def _of_seeds(updates: Sequence[Adapter]) -> Mapping[str, Array]:
+    if len(updates) < 2:
+        return {}
+    return {
+        "Wq, two seeds, inputs": _mean(updates[0], updates[1], "query"),
+        "Wq, two seeds, outputs": _mean(updates[0], updates[1], "query", "left"),
+        "Wv, two seeds, inputs": _mean(updates[0], updates[1], "value"),
+    }
+
+
+def _of_factors(low: Adapter, high: Adapter, role: str) -> list[str]:
+    maps = [
+        subspaces.similarity(subspaces.factor_directions(low[name]), subspaces.factor_directions(high[name]))
+        for name in low
+        if role_of(name) == role
+    ]
+    mean = np.mean(maps, axis=0)
+    return [f"W{role[0]}, A alone, r = 8 and r = 64", *(f"{mean[i]:.3f}" for i in ((0, 0), (3, 3), (7, 7)))]
+
+
+def _by_chance(like: Adapter) -> Array:
+    """Return phi of random directions, the mean over as many as there are modules."""
+    draws = rng("subspace", "chance")
+    pairs = [
+        (np.linalg.qr(draws.standard_normal((k, SHOWN)))[0], np.linalg.qr(draws.standard_normal((k, each.rank)))[0])
+        for each in like.values()
+        for k in [each.shape[1]]
+    ]
+    return np.asarray(np.mean([subspaces.similarity(*pair) for pair in pairs], axis=0))
+
+
+STUDY = Study(
+    "The subspaces of two ranks, and of two seeds",
+    "The top singular directions of A at r = 8 and r = 64 overlap with a normalised similarity above 0.5, and the "
+    "others do not; two seeds share more directions than two random matrices (section 7.2, figures 3 and 4; GPT-3).",
+    _arms,
+    _conclude,
+    seeds=2,
+)

@@ -1,0 +1,65 @@
+"""`fedlora study`: a study from start to end."""
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from common.errors import ConfigError, look_up
+from common.signals import STOPS, exit_on_signal
+from simulations.studies.engine.outcomes import OutcomeFolder
+from simulations.studies.engine.page import verdict, write_page
+from simulations.studies.engine.runner import run_arms
+from simulations.studies.engine.setting import Setting
+from simulations.studies.registry import STUDIES
+
+
+def run_study(
+    name: str, file: Path, assignments: list[str], out: Path, seeds: int | None, quick: bool, federated: bool
+) -> Path:
+    """Run a study on a recipe, or go on with it, and return its page.
+
+    Args:
+        name: of the study.
+        file: the recipe.
+        assignments: each `KEY.KEY=VALUE`.
+        out: folder in which the study's is made, by its name and the recipe's.
+        seeds: number of seeds; the study's own if not set.
+        quick: few steps and rows.
+        federated: adapters are trained by the recipe's clients.
+
+    Raises:
+        FedloraError: the study is unknown, the recipe's task or base cannot answer it, or a setting is wrong.
+    """
+    study = look_up(STUDIES, "NAME", name)
+    setting = Setting(file, tuple(assignments), seeds or (2 if quick else study.seeds), quick, federated)
+    recipe = setting.recipe()
+    torch.set_num_threads(1)
+    arms = study.arms(setting)
+    folder = out / f"study-{name}-{file.stem}{'-federated' * federated}{'-quick' * quick}"
+    command = _command(name, file, assignments, out, seeds, quick, federated)
+    with exit_on_signal(*STOPS, message=f"interrupted; the same command goes on: {command}"):
+        outcomes = run_arms(setting, arms, OutcomeFolder(_made(folder) / "trials"), recipe.workers)
+        findings = study.conclude(setting, outcomes)
+        if quick:
+            findings = replace(findings, held=None)  # So few steps decide nothing.
+    page = write_page(folder, name, study, findings, command)
+    print(verdict(findings))
+    return page
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot make {folder}: {error.strerror}; set another --out") from None
+    return folder
+
+
+def _command(
+    name: str, file: Path, assignments: list[str], out: Path, seeds: int | None, quick: bool, federated: bool
+) -> str:
+    words = ["fedlora", "study", name, str(file), *(word for each in assignments for word in ("--set", each))]
+    words += [*(["--out", str(out)] if out != Path("runs") else []), *(["--seeds", str(seeds)] if seeds else [])]
+    return shlex.join([*words, *(["--quick"] if quick else []), *(["--federated"] if federated else [])])

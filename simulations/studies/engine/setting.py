@@ -1,0 +1,93 @@
+"""What all trials of a study share: a recipe, read anew with what a trial overrides, and its base model."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from client.model.base_model import BaseModel
+from common.errors import ConfigError
+from common.settings.recipe import Recipe
+from common.settings.tasks import TASKS
+from simulations.recipe import read_recipe
+from simulations.results.nodes import Nodes, load_nodes
+
+QUICK = "train.rounds=1", "train.steps=12", "train.warmup=2", "data.test_rows=64"
+"""Of a quick study, which shows that it runs, and decides nothing."""
+VALID = 4
+"""A validation row, on which rates are chosen, for each so many test rows."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A recipe and what was asked for.
+
+    Args:
+        file: the recipe.
+        assignments: overrides, KEY=VALUE.
+        seeds: number of seeds, counted from 1.
+        quick: few steps and rows.
+        federated: adapters are trained by the recipe's clients, by its rule.
+    """
+
+    file: Path
+    assignments: tuple[str, ...]
+    seeds: int
+    quick: bool = False
+    federated: bool = False
+
+    def recipe(self, seed: int = 1, settings: tuple[str, ...] = ()) -> Recipe:
+        """Return the recipe in float32, in which all methods compute, with test and validation rows held out.
+
+        Raises:
+            FedloraError: it is wrong, or holds out no test rows.
+        """
+        return _read(self, seed, settings)
+
+    @property
+    def rows_of_adapters(self) -> Literal["all", "federation"]:
+        """Whose rows adapters are trained on."""
+        return "federation" if self.federated else "all"
+
+    @property
+    def base(self) -> BaseModel:
+        """The recipe's base model."""
+        return next(iter(self.nodes().nodes.values())).base
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether rows are learned token by token."""
+        return TASKS[self.recipe().data.task].causal
+
+    @property
+    def has_biases(self) -> bool:
+        """Whether the base has biases that BitFit could train."""
+        new = {f"{head.name}.bias" for head in self.base.head}
+        names = (name for name, _ in self.base.model.named_parameters())
+        return any(name.endswith("bias") and name not in new for name in names)
+
+    @property
+    def training_rows(self) -> int:
+        """Rows that all clients train on together."""
+        return sum(len(node.train) for node in self.nodes().nodes.values())
+
+    def nodes(self, seed: int = 1, settings: tuple[str, ...] = (), pooled: bool = True) -> Nodes:
+        """Return the nodes of a trial; pooled, one that has the rows of all."""
+        return _load(self.recipe(seed, settings), pooled)
+
+
+@lru_cache(maxsize=64)
+def _read(setting: Setting, seed: int, settings: tuple[str, ...]) -> Recipe:
+    own = [*(QUICK if setting.quick else ()), *setting.assignments, *settings, f"seed={seed}", "base.dtype=float32"]
+    test = read_recipe(setting.file, own).data.test_rows
+    if not test:
+        raise ConfigError(
+            f"{setting.file}: [data] test_rows = 0, and a study measures on test rows; set "
+            "test_rows to a number of them"
+        )
+    return read_recipe(setting.file, [*own, f"data.test_rows={test + -(-test // VALID)}"])
+
+
+@lru_cache(maxsize=2)
+def _load(recipe: Recipe, pooled: bool) -> Nodes:
+    return load_nodes(recipe, recipe.data.test_rows - recipe.data.test_rows * VALID // (VALID + 1), pooled)

@@ -1,0 +1,122 @@
+"""One trial: a method trained on the rows that its arm names, and measured on test and validation rows."""
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from client.model.base_model import BaseModel
+from client.node import LocalNode
+from client.objectives.examples import subset
+from common.adapters.adapter import Adapter, Factors
+from common.errors import ConfigError
+from common.protocol.assignment import Training
+from common.settings.recipe import Recipe
+from common.settings.resume import config_hash
+from server.rounds.run_settings import RunSettings
+from simulations.results.nodes import Nodes
+from simulations.results.rounds import train_rounds
+from simulations.results.score import Score, score, score_model
+from simulations.studies.engine.central import train_centrally
+from simulations.studies.engine.outcomes import Outcome, key_of
+from simulations.studies.engine.setting import Setting
+from simulations.studies.engine.study import Trial
+from simulations.studies.methods.attached import Attached, attach
+from simulations.studies.methods.low_rank import LowRank
+from simulations.studies.methods.own_weights import OwnWeights
+from simulations.studies.methods.places import ROLES, projections
+
+
+def trial_key(setting: Setting, trial: Trial) -> str:
+    """Return the key of a trial's outcome."""
+    return key_of(f"{trial.arm.name}-{trial.seed}", [trial, config_hash(_recipe(setting, trial))])
+
+
+def run_trial(setting: Setting, trial: Trial) -> Outcome:
+    """Train and measure.
+
+    Raises:
+        FedloraError: the arm's method has no place in the base, or the recipe is wrong.
+    """
+    recipe, of = _recipe(setting, trial), trial.arm.of
+    nodes = setting.nodes(trial.seed, (*trial.arm.settings, *_ranks(trial)), pooled=of == "all")
+    return _federate(recipe, nodes, trial) if of == "federation" else _train(recipe, nodes, trial)
+
+
+def _recipe(setting: Setting, trial: Trial) -> Recipe:
+    recipe = setting.recipe(trial.seed, (*trial.arm.settings, *_ranks(trial)))
+    return replace(recipe, train=replace(recipe.train, lr=trial.rate))
+
+
+def _ranks(trial: Trial) -> tuple[str, ...]:
+    method = trial.arm.method
+    return (f"clients.ranks=[{method.rank}]",) if trial.arm.of == "federation" and isinstance(method, LowRank) else ()
+
+
+def central_training(recipe: Recipe) -> Training:
+    """Return the settings of central training: as many steps as one client makes, in one course of the rate."""
+    train = recipe.train
+    once = replace(train, rounds=1, steps=train.rounds * train.steps)
+    return RunSettings.from_recipe(replace(recipe, train=once)).training(1)
+
+
+def _train(recipe: Recipe, nodes: Nodes, trial: Trial) -> Outcome:
+    node, arm = _node(nodes, trial.arm.of), trial.arm
+    rows = node.train if arm.rows is None else subset(node.train, range(min(arm.rows, len(node.train))))
+    attached = attach(arm.method, node.base, recipe.lora, trial.seed)
+    began = time.monotonic()
+    loss = train_centrally(attached, rows, central_training(recipe))
+    seconds = time.monotonic() - began
+    update = _update(arm.method, attached, node.base) if arm.keeps else Adapter()
+    scores = score_model(attached.model, nodes.test), score_model(attached.model, nodes.valid)
+    return _outcome(trial, attached.count, *scores, loss, seconds, update)
+
+
+def _node(nodes: Nodes, of: object) -> LocalNode:
+    own = list(nodes.nodes.values())
+    if not isinstance(of, int):
+        return own[0]
+    if of >= len(own):
+        raise ConfigError(
+            f"[clients] count = {len(own)}: the study trains client {of + 1}; set count to {of + 1} or more"
+        )
+    return own[of]
+
+
+def _update(method: object, attached: Attached, base: BaseModel) -> Adapter:
+    """Return the update of each projection: A and B, or the difference of the weights beside a unit matrix."""
+    if not isinstance(method, OwnWeights):
+        return attached.adapter
+    names = [name for role in ROLES for name in projections(base, role)]
+    return Adapter({name: _difference(attached.model.base.model, base.model, name) for name in names})
+
+
+def _difference(after: nn.Module, before: nn.Module, name: str) -> Factors:
+    new, old = (model.get_parameter(f"{name}.weight").detach().float() for model in (after, before))
+    difference = (new - old).cpu()
+    if not isinstance(before.get_submodule(name), nn.Linear):  # Conv1D holds (k, d).
+        difference = difference.t()
+    return Factors(difference.new_ones(difference.shape[1]).diag().numpy(), difference.numpy())
+
+
+def _federate(recipe: Recipe, nodes: Nodes, trial: Trial) -> Outcome:
+    """Train adapters by the clients of the recipe and its rule."""
+    if not isinstance(trial.arm.method, LowRank):
+        raise ConfigError(f"{trial.arm.name} is trained centrally: what leaves a node of a federation is A and B")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        update = train_rounds(recipe, nodes, Path(folder))[0].update
+    seconds, node = time.monotonic() - began, next(iter(nodes.nodes.values()))
+    own = Adapter({name: each for name, each in update.items() if name not in {head.name for head in node.base.head}})
+    count = sum(trial.arm.method.rank * sum(shape) for shape in own.shapes.values())
+    test, valid = score(node, update, nodes.test), score(node, update, nodes.valid)
+    return _outcome(trial, count, test, valid, None, seconds, own if trial.arm.keeps else Adapter())
+
+
+def _outcome(
+    trial: Trial, count: int, test: Score, valid: Score, loss: float | None, seconds: float, update: Adapter
+) -> Outcome:
+    measured = test.right, test.loss, valid.right, valid.loss, loss, round(seconds, 1)
+    return Outcome(trial.arm.name, trial.rate, trial.seed, count, *measured, update)

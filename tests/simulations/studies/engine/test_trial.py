@@ -1,0 +1,70 @@
+"""Trials on the tiny recipe: what is trained, on whose rows, and what is kept."""
+
+import numpy as np
+import pytest
+
+from common.errors import ConfigError
+from simulations.studies.engine.setting import Setting
+from simulations.studies.engine.study import Arm, Trial
+from simulations.studies.engine.trial import central_training, run_trial
+from simulations.studies.methods.low_rank import LowRank
+from simulations.studies.methods.own_weights import OwnWeights
+from tests.helpers.end_to_end.command import TINY
+
+SETTING = Setting(TINY, ("train.rounds=2", "train.steps=20"), 2)
+
+
+def run(method, **own):
+    return run_trial(SETTING, Trial(Arm("it", method, (0.03,), **own), 0.03, 1))
+
+
+def test_central_training_has_one_course_of_as_many_steps_as_a_client_makes():
+    training = central_training(SETTING.recipe())
+    assert len(training.learning_rates) == 40
+    assert training.learning_rates[-1] < training.learning_rates[5]
+
+
+def test_test_and_validation_rows_are_held_out_beside_each_other():
+    nodes = SETTING.nodes()
+    assert (len(nodes.test), len(nodes.valid)) == (80, 20)
+    assert len(SETTING.nodes(settings=("data.test_rows=8",)).test) == 8
+
+
+def test_a_trial_repeats_to_the_bit_and_learns():
+    one, again = run(LowRank(4), keeps=True), run(LowRank(4), keeps=True)
+    assert (one.right, one.loss) == (again.right, again.loss)
+    assert one.loss < np.log(4)
+    assert one.parameters == 4 * sum(sum(shape) for shape in one.update.shapes.values())
+
+
+def test_the_update_of_full_fine_tuning_is_the_difference_of_its_weights():
+    outcome = run(OwnWeights(), keeps=True)
+    base = SETTING.base.model
+    assert {name.rpartition(".")[2] for name in outcome.update} == {"query", "key", "value", "dense"}
+    for name, factors in outcome.update.items():
+        assert factors.shape == tuple(base.get_submodule(name).weight.shape)
+        assert np.abs(factors.b @ factors.a).max() > 0
+
+
+def test_few_rows_and_one_client_are_others_than_all():
+    losses = [run(LowRank(4), **own).loss for own in ({}, {"rows": 8}, {"of": 0}, {"of": 1})]
+    assert len(set(losses)) == 4
+
+
+def test_a_federation_trains_by_the_recipes_rule_at_the_arms_rank():
+    outcome = run(LowRank(2), of="federation", keeps=True)
+    assert outcome.training_loss is None
+    assert all(f.rank <= 8 for f in outcome.update.values())  # rank_global is four times that of a client
+    assert not any("classifier" in name for name in outcome.update)
+
+
+def test_only_adapters_are_federated_and_a_client_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match="is trained centrally: what leaves a node of a federation is A and B"):
+        run(OwnWeights(), of="federation")
+    with pytest.raises(ConfigError, match=r"count = 4: the study trains client 10; set count to 10 or more"):
+        run(LowRank(2), of=9)
+
+
+def test_a_recipe_without_test_rows_is_refused_with_the_key():
+    with pytest.raises(ConfigError, match=r"\[data\] test_rows = 0, and a study measures on test rows"):
+        Setting(TINY, ("data.test_rows=0",), 1).recipe()
