@@ -146,6 +146,7 @@ def _node_file(context: Context) -> Path:
 def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
     with _reading():
         targets = _targets(asked.values["targets"])
+        begun = _targets(asked.values.get("begun", []))
         if kind := asked.values.get("gradients"):
             _decline(file, gradient_violation(_policy(file), kind))
         if asked.values.get("class_sums"):
@@ -153,7 +154,7 @@ def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
     node = load_node(file)
     if kind == "compressed-gradient":
         ErrorMemory(file, node.settings.name, "").check_writable()
-    announced = describe_node(node, targets)
+    announced = describe_node(node, targets, begun)
     with _reading():
         refusal = refusal_of(asked.values, announced.to_values())
     if refusal:

@@ -3,7 +3,7 @@
 What is wrong raises as it would in a run; what a server would refuse by the node's own roster or policy is listed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from client.node import LocalNode, describe_model, describe_node, load_node, load_node_base
@@ -42,11 +42,11 @@ def check_node(file: Path, describe: Path | None, targets: str) -> list[str]:
     return [*_summary(node, announced), *([f"base model described in {describe}"] if describe else [])]
 
 
-def describe_base(node: Node, targets: Targets) -> BaseFile:
-    """Return the description of a node's base model, for the server's file."""
+def describe_base(node: Node, targets: Targets, begun: Collection[str] = ()) -> BaseFile:
+    """Return the description of a node's base model, for the server's file; `begun` as in `find_targets`."""
     data, base = node.data, load_node_base(node)
     return BaseFile.of(
-        describe_model(node, targets),
+        describe_model(node, targets, begun),
         name=base.folder.name or "base",
         targets=targets,
         labels=data.labels,

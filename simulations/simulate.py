@@ -34,7 +34,7 @@ from server.app import make_app
 from server.rounds.loop import Test
 from server.rounds.metrics import TestScore
 from server.run_folder import RunFolder
-from server.storage.journal_reader import verify_journal
+from server.storage.journal_reader import begun_modules, verify_journal
 from simulations.grid import InProcessGrid
 from simulations.pooled import prepare_pooled
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
@@ -97,7 +97,8 @@ def _prepare(
     with exit_on_signal(*STOPS, message=f"interrupted while {what}"), console.status(what) as status:
         if not console.is_terminal:
             console.print(what)
-        prepared = prepare(recipe, lambda share: status.update(f"{what}: {share:.0%} of the rows"))
+        begun = begun_modules(RunFolder(resume).journal) if resume else ()
+        prepared = prepare(recipe, lambda share: status.update(f"{what}: {share:.0%} of the rows"), begun)
         for line in prepared.found.lines():
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return prepared, prepare_pooled(recipe, len(prepared.nodes), resume) if pooled else None
@@ -143,7 +144,7 @@ def _write(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> tuple[Path,
     folder.write_settings(to_tables(recipe))
     files = write_nodes(folder.path / "nodes", prepared)
     write_test(folder.path, prepared)
-    folder.describe_base(describe_base(prepared.nodes[0], recipe.lora.targets))
+    folder.describe_base(describe_base(prepared.nodes[0], recipe.lora.targets, prepared.begun))
     return files
 
 

@@ -92,7 +92,7 @@ class RoundLoop:
         _check_first(journal.entries, settings, model)
         self._algorithm = algorithm_of(settings, model)
         asks = self._algorithm.one_rank, self._algorithm.asks_gradients, settings.lora.head != "trained"
-        named = settings.config, settings.name, observer
+        named = settings.config, settings.name, observer, bool(journal.entries)
         self.participants = Participants(messenger, model, settings.lora.targets, *asks, *named)
         self.links = Links(messenger, settings.server.codec, settings.server.wire, self.participants.held.get)
         self._limits = RecordedLimits(limit)
