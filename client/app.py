@@ -44,6 +44,7 @@ from client.results.report import begin_report
 from client.results.saving import saving_of
 from client.settings import read_node
 from client.training.evaluate import evaluate
+from client.training.not_finite import NotFiniteError
 from client.training.progress import TrainingLog
 from client.training.terms import term_fault
 from client.training.train import train
@@ -124,7 +125,11 @@ def _reading() -> Iterator[None]:
         raise TransportError(f"the request has another form ({error!r}); use the same release on both sides") from None
 
 
-_WORDS: Mapping[type[Exception], RejectionReason] = {CodecError: "codec", MissingBuffer: "missing"}
+_WORDS: Mapping[type[Exception], RejectionReason] = {
+    CodecError: "codec",
+    MissingBuffer: "missing",
+    NotFiniteError: "nan",
+}
 
 
 def _error_reply(message: Message, error: Exception) -> Message:

@@ -35,7 +35,7 @@ from server.rounds.loop import Test
 from server.rounds.metrics import TestScore
 from server.run_folder import RunFolder
 from server.storage.journal_reader import begun_modules, verify_journal
-from simulations.grid import InProcessGrid
+from simulations.grid import InProcessGrid, naming_fault
 from simulations.pooled import prepare_pooled
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
@@ -166,7 +166,8 @@ def _flower_command(run: Path, clients: int) -> str:
 def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder, files: Sequence[Path]) -> None:
     with progress() as display, InProcessGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
         test = _test_rows(grid, folder) if prepared.test_rows else None
-        grid.serve(make_app(display, test), folder.path)
+        with naming_fault():
+            grid.serve(make_app(display, test), folder.path)
 
 
 def _test_rows(grid: InProcessGrid, folder: RunFolder) -> Test:
