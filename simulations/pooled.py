@@ -31,7 +31,7 @@ def prepare_pooled(recipe: Recipe, clients: int, run: Path | None) -> tuple[Reci
     Raises:
         FedloraError: names what is wrong and the remedy.
     """
-    pooled, begun = pool(recipe, clients), ()
+    pooled, begun = pool(recipe, clients), tuple[str, ...]()
     if run and (run / POOLED / "config.toml").is_file():
         pooled = as_begun(to_tables(pooled), "--pooled", run / POOLED)
         begun = begun_modules(RunFolder(run / POOLED).journal)

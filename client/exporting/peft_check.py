@@ -74,7 +74,7 @@ def _factors(module: nn.Module, names: Iterable[str]) -> Iterable[Tensor]:
         held = getattr(module, name, None)
         if isinstance(held, nn.ModuleDict | nn.ParameterDict) and "default" in held:
             each: Any = held["default"]
-            yield (each.weight if isinstance(each, nn.Module) else each).detach()
+            yield each.weight.detach() if hasattr(each, "weight") else each.detach()
 
 
 def _refusal(names: list[str], reason: str) -> ModelError:

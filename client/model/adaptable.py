@@ -64,7 +64,7 @@ def _text_part(model: PreTrainedModel) -> str:
     """Return what names of the modules for texts begin with in a model of several parts; nothing if it has one."""
     if model.config.get_text_config() is model.config:
         return ""
-    decoder: nn.Module = model.get_decoder()
+    decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
     return next(f"{name}." if name else "" for name, each in model.named_modules() if each is decoder)
 
 

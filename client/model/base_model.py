@@ -19,7 +19,8 @@ from client.data.tokens import padding_id
 from client.model.head import Lacking, check_own_head, initialise, new_modules
 from client.model.precision import find_device, find_dtype
 from common.errors import ModelError
-from common.huggingface.base_folder import ADAPTER, resolve_base, safetensors_files
+from common.huggingface.base_folder import ADAPTER, resolve_base
+from common.huggingface.fingerprint import tensor_shapes
 from common.huggingface.new_head import HeadModule
 from common.log_format import event
 from common.settings.tasks import TASKS
@@ -93,7 +94,7 @@ def load_base(
 
 @lru_cache(maxsize=4)
 def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, device: str, kept: Head) -> BaseModel:
-    safetensors_files(folder)
+    tensor_shapes(folder)  # Raises for a damaged file by its name.
     if (folder / ADAPTER).exists():
         log.warning(
             "%s has an adapter beside the base model's weights (%s), which is not loaded: the base is used without it; "
@@ -109,7 +110,7 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, lacking = _load_model(folder, task, labels, dtype, tokenizer, replaces)
+        model, lacking = _load_model(folder, task, labels, dtype, tokenizer)
     except ModelError:
         raise
     except Exception as error:  # The libraries that read the folder raise many kinds of errors.
@@ -128,7 +129,7 @@ def _load(folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, 
 
 
 def _load_model(
-    folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, tokenizer: Any, replaces: bool
+    folder: Path, task: str, labels: tuple[str, ...], dtype: torch.dtype, tokenizer: Any
 ) -> tuple[Any, Lacking]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     _check_kind(folder, config, task)
@@ -146,7 +147,7 @@ def _load_model(
         trust_remote_code=False,
         use_safetensors=True,
         output_loading_info=True,
-        ignore_mismatched_sizes=replaces,
+        ignore_mismatched_sizes=True,  # We name the tensor.
         adapter_kwargs={"subfolder": _NO_ADAPTER},
     )
     if TASKS[task].labels:

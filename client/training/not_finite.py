@@ -66,7 +66,7 @@ def _look(faults: list[str], name: str, module: nn.Module, inputs: Any, output: 
             why = f", whose {wrong[0]} is not finite in the checkpoint" if wrong else ""
             faults.append(f"first in {name}, a {type(module).__name__}{why}")
         elif part.requires_grad:
-            part.register_hook(partial(_look_back, faults, name))
+            part.register_hook(partial(_look_back, faults, name))  # type: ignore[no-untyped-call]
 
 
 def _look_back(faults: list[str], name: str, gradient: Tensor) -> None:
