@@ -44,6 +44,7 @@ from client.results.report import begin_report
 from client.results.saving import saving_of
 from client.settings import read_node
 from client.training.evaluate import evaluate
+from client.training.not_finite import NotFiniteError
 from client.training.progress import TrainingLog
 from client.training.terms import term_fault
 from client.training.train import train
@@ -124,7 +125,11 @@ def _reading() -> Iterator[None]:
         raise TransportError(f"the request has another form ({error!r}); use the same release on both sides") from None
 
 
-_WORDS: Mapping[type[Exception], RejectionReason] = {CodecError: "codec", MissingBuffer: "missing"}
+_WORDS: Mapping[type[Exception], RejectionReason] = {
+    CodecError: "codec",
+    MissingBuffer: "missing",
+    NotFiniteError: "nan",
+}
 
 
 def _error_reply(message: Message, error: Exception) -> Message:
@@ -146,6 +151,7 @@ def _node_file(context: Context) -> Path:
 def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
     with _reading():
         targets = _targets(asked.values["targets"])
+        begun = _targets(asked.values.get("begun", []))
         if kind := asked.values.get("gradients"):
             _decline(file, gradient_violation(_policy(file), kind))
         if asked.values.get("class_sums"):
@@ -153,7 +159,7 @@ def _announce(file: Path, asked: Payload) -> tuple[Values, bytes]:
     node = load_node(file)
     if kind == "compressed-gradient":
         ErrorMemory(file, node.settings.name, "").check_writable()
-    announced = describe_node(node, targets)
+    announced = describe_node(node, targets, begun)
     with _reading():
         refusal = refusal_of(asked.values, announced.to_values())
     if refusal:

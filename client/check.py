@@ -3,7 +3,7 @@
 What is wrong raises as it would in a run; what a server would refuse by the node's own roster or policy is listed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from client.node import LocalNode, describe_model, describe_node, load_node, load_node_base
@@ -50,11 +50,11 @@ def typed_targets(value: str) -> Targets:
     return parse_settings(LoraSettings, override({}, [f"targets={value}"]), "--targets").targets
 
 
-def describe_base(node: Node, targets: Targets) -> BaseFile:
-    """Return the description of a node's base model, for the server's file."""
+def describe_base(node: Node, targets: Targets, begun: Collection[str] = ()) -> BaseFile:
+    """Return the description of a node's base model, for the server's file; `begun` as in `find_targets`."""
     data, base = node.data, load_node_base(node)
     return BaseFile.of(
-        describe_model(node, targets),
+        describe_model(node, targets, begun),
         name=base.folder.name or "base",
         targets=targets,
         labels=data.labels,

@@ -2,7 +2,7 @@
 
 import copy
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -139,29 +139,29 @@ def _with_template(base: BaseModel, template: str) -> BaseModel:
     return replace(base, tokenizer=tokenizer)
 
 
-def describe_node(node: LocalNode, targets: str | tuple[str, ...]) -> Announcement:
-    """Make the node's announcement for these targets.
+def describe_node(node: LocalNode, targets: str | tuple[str, ...], begun: Collection[str] = ()) -> Announcement:
+    """Make the node's announcement for these targets; `begun` are the modules of a run that has begun.
 
     Raises:
         ConfigError: no module matches, or none can have the node's rank.
     """
     settings = node.settings
-    model = describe_model(settings, targets)
+    model = describe_model(settings, targets, begun)
     check_rank(settings.rank, model.shapes)
     rows = len(node.train) + len(node.held)
     skipped = len(node.train.found.skipped)
     return Announcement(settings.name, settings.rank, rows, model, node.predictions, skipped=skipped)
 
 
-def describe_model(node: Node, targets: str | tuple[str, ...]) -> ModelDescription:
-    """Describe the part of a node that all nodes of a run share; its rows are not read.
+def describe_model(node: Node, targets: str | tuple[str, ...], begun: Collection[str] = ()) -> ModelDescription:
+    """Describe the part of a node that all nodes of a run share; its rows are not read, `begun` as in `find_targets`.
 
     Raises:
         ConfigError: no module matches the targets.
         ModelError: a file of the base is damaged.
     """
     base = load_node_base(node)
-    shapes = attach_lora(base, find_targets(base, targets))[1].shapes
+    shapes = attach_lora(base, find_targets(base, targets, begun))[1].shapes
     embeddings = tuple(name for name in shapes if isinstance(base.model.get_submodule(name), nn.Embedding))
     parts = {**folder_parts(base.folder), **settings_parts(shapes, *_shared_settings(node))}
     own, kind = fingerprint_node(node, tuple(shapes)), problem_of(node.data)

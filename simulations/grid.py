@@ -5,8 +5,9 @@ not grow with the number of nodes.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Self, TypeVar
 from uuid import uuid4
@@ -16,7 +17,9 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
+import client.app
 from common.protocol.flower import GridOfOneRun, give_id, identify
+from server.rounds.quorum import TooFewUpdatesError
 
 ERROR_CODE = 2
 """Flower's code for a client app that raised an exception."""
@@ -29,10 +32,10 @@ Result = TypeVar("Result")
 class InProcessGrid(GridOfOneRun):
     """Nodes in threads of this process; a node is the path of its file."""
 
-    def __init__(self, client: ClientApp, nodes: Sequence[Path], workers: int, threads: int) -> None:
+    def __init__(self, app: ClientApp, nodes: Sequence[Path], workers: int, threads: int) -> None:
         """Start `workers` workers, each with `threads` threads for PyTorch."""
         identify()
-        self._client = client
+        self._client = app
         self._contexts = {i: Context(1, i, {"node": str(file)}, RecordDict(), {}) for i, file in enumerate(nodes, 2)}
         # PyTorch keeps the number of threads per computing thread, so each worker must set it for itself.
         self._workers = ThreadPoolExecutor(workers, "node", torch.set_num_threads, (threads,))
@@ -83,3 +86,24 @@ class InProcessGrid(GridOfOneRun):
         ids = list(self.push_messages(messages))
         wait([self._replies[i] for i in ids], timeout)
         return self.pull_messages(ids)
+
+
+@contextmanager
+def naming_fault() -> Iterator[None]:
+    """Add to the error of a round with too few updates what the node that declined last has logged.
+
+    The server knows only a word of each node; here the user owns all of them.
+
+    Raises:
+        TooFewUpdatesError: the error, with that text.
+    """
+    said: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    client.app.log.addHandler(handler)
+    try:
+        yield
+    except TooFewUpdatesError as error:
+        raise (TooFewUpdatesError(f"{error}; the last of them {said[-1]}") if said else error) from None
+    finally:
+        client.app.log.removeHandler(handler)

@@ -10,6 +10,8 @@ from pathlib import Path
 from common.settings.reader import to_tables
 from common.settings.recipe import Clients, Recipe, Server
 from server.algorithms import algorithm_named
+from server.run_folder import RunFolder
+from server.storage.journal_reader import begun_modules
 from simulations.prepare import Prepared, prepare
 from simulations.recipe import as_begun
 from simulations.report.page import POOLED
@@ -29,10 +31,11 @@ def prepare_pooled(recipe: Recipe, clients: int, run: Path | None) -> tuple[Reci
     Raises:
         FedloraError: names what is wrong and the remedy.
     """
-    pooled = pool(recipe, clients)
+    pooled, begun = pool(recipe, clients), tuple[str, ...]()
     if run and (run / POOLED / "config.toml").is_file():
         pooled = as_begun(to_tables(pooled), "--pooled", run / POOLED)
-    return pooled, prepare(pooled)
+        begun = begun_modules(RunFolder(run / POOLED).journal)
+    return pooled, prepare(pooled, begun=begun)
 
 
 def pool(recipe: Recipe, clients: int) -> Recipe:

@@ -47,6 +47,7 @@ class Prepared:
         truncated: rows of the whole data set that are longer than max_length.
         found: rows that are left out, and what else was found in the data.
         source: origin of the rows, with a hash if there is one.
+        begun: modules that the run has begun with; none of a new run.
     """
 
     shards: tuple[Shard, ...]
@@ -55,14 +56,16 @@ class Prepared:
     truncated: int
     found: Findings
     source: str
+    begun: tuple[str, ...] = ()
 
 
-def prepare(recipe: Recipe, watch: Watch = ignore) -> Prepared:
+def prepare(recipe: Recipe, watch: Watch = ignore, begun: tuple[str, ...] = ()) -> Prepared:
     """Check every part of a recipe, so that no later step fails on it, and deal out the rows.
 
     Args:
         recipe: of the simulation.
         watch: is told the share of the rows that is checked.
+        begun: modules that the run has begun with, which it keeps.
 
     Raises:
         FedloraError: names what is wrong and the remedy.
@@ -85,9 +88,9 @@ def prepare(recipe: Recipe, watch: Watch = ignore) -> Prepared:
         _check_column(rows, file, recipe.clients.column or "")
     shards, test_rows = _deal(rows, recipe)
     nodes = _nodes(node, shards, recipe)
-    _check_ranks(nodes, recipe)
-    _check_start(nodes[0], recipe)
-    return Prepared(shards, nodes, test_rows, examples.truncated, examples.found, source)
+    _check_ranks(nodes, recipe, begun)
+    _check_start(nodes[0], recipe, begun)
+    return Prepared(shards, nodes, test_rows, examples.truncated, examples.found, source, begun)
 
 
 def write_nodes(folder: Path, prepared: Prepared) -> tuple[Path, ...]:
@@ -210,18 +213,18 @@ def _nodes(node: Node, shards: Sequence[Shard], recipe: Recipe) -> tuple[Node, .
     return tuple(replace(node, name=s.name, rank=ranks[i % len(ranks)]) for i, s in enumerate(shards))
 
 
-def _check_start(node: Node, recipe: Recipe) -> None:
+def _check_start(node: Node, recipe: Recipe, begun: tuple[str, ...]) -> None:
     """Raise if the run cannot begin at its adapter; one that has begun may no longer have the folder."""
     folder = recipe.base.adapter
     if folder and Path(folder).exists():
-        model = describe_model(node, recipe.lora.targets)
+        model = describe_model(node, recipe.lora.targets, begun)
         run = RunModel(model, max(recipe.clients.ranks), fit_start(load_start(recipe.base), folder, model))
         algorithm_of(RunSettings.from_recipe(recipe), run).initial(model.shapes, run.start)
 
 
-def _check_ranks(nodes: Sequence[Node], recipe: Recipe) -> None:
+def _check_ranks(nodes: Sequence[Node], recipe: Recipe, begun: tuple[str, ...]) -> None:
     """Raise if the base model cannot serve a rank."""
     base = load_node_base(nodes[0])
-    shapes = attach_lora(base, find_targets(base, recipe.lora.targets))[1].shapes
+    shapes = attach_lora(base, find_targets(base, recipe.lora.targets, begun))[1].shapes
     for node in nodes:
         check_rank(node.rank, shapes)

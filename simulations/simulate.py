@@ -35,8 +35,8 @@ from server.app import make_app
 from server.rounds.loop import Test
 from server.rounds.metrics import TestScore
 from server.run_folder import RunFolder
-from server.storage.journal_reader import verify_journal
-from simulations.grid import InProcessGrid
+from server.storage.journal_reader import begun_modules, verify_journal
+from simulations.grid import InProcessGrid, naming_fault
 from simulations.pooled import prepare_pooled
 from simulations.prepare import Prepared, prepare, write_nodes, write_test
 from simulations.progress import progress
@@ -98,7 +98,8 @@ def _prepare(
     with exit_on_signal(*STOPS, message=f"interrupted while {what}"), console.status(what) as status:
         if not console.is_terminal:
             console.print(what)
-        prepared = prepare(recipe, lambda share: status.update(f"{what}: {share:.0%} of the rows"))
+        begun = begun_modules(RunFolder(resume).journal) if resume else ()
+        prepared = prepare(recipe, lambda share: status.update(f"{what}: {share:.0%} of the rows"), begun)
         for line in prepared.found.lines():
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return prepared, prepare_pooled(recipe, len(prepared.nodes), resume) if pooled else None
@@ -144,7 +145,7 @@ def _write(recipe: Recipe, prepared: Prepared, folder: RunFolder) -> tuple[Path,
     folder.write_settings(to_tables(recipe))
     files = write_nodes(folder.path / "nodes", prepared)
     write_test(folder.path, prepared)
-    folder.describe_base(describe_base(prepared.nodes[0], recipe.lora.targets))
+    folder.describe_base(describe_base(prepared.nodes[0], recipe.lora.targets, prepared.begun))
     return files
 
 
@@ -166,7 +167,8 @@ def _flower_command(run: Path, clients: int) -> str:
 def _run(recipe: Recipe, prepared: Prepared, folder: RunFolder, files: Sequence[Path]) -> None:
     with progress() as display, InProcessGrid(client.app.app, files, recipe.workers, recipe.threads) as grid:
         test = _test_rows(grid, folder) if prepared.test_rows else None
-        grid.serve(make_app(display, test), folder.path)
+        with naming_fault():
+            grid.serve(make_app(display, test), folder.path)
 
 
 def _test_rows(grid: InProcessGrid, folder: RunFolder) -> Test:

@@ -35,7 +35,11 @@ PLACES = {
     "transformers": ["client/*", "simulations/*"],
     "fastapi": ["client/serving/http/*"],
     "uvicorn": ["client/serving/http/launch.py"],
-    "peft": ["simulations/architectures/trial.py", "simulations/bench/training/peft_engine.py"],
+    "peft": [
+        "client/exporting/peft_check.py",
+        "simulations/architectures/trial.py",
+        "simulations/bench/training/peft_engine.py",
+    ],
 }
 """Libraries that few files may import."""
 FLOWER_PRIVATE, ITS_PLACE = "flwr.supercore", "common/protocol/flower.py"

@@ -8,12 +8,12 @@ from client.exporting.base_name import base_name
 from client.exporting.card import write_card
 from client.exporting.card_facts import Written
 from client.exporting.gguf_file import FILE, check_gguf, write_gguf
+from client.exporting.peft_check import check_known, check_loaded
 from client.exporting.push import check_push, push
 from client.exporting.request import Request, check_request
 from client.exporting.uniform import Truncation, pad, truncate
 from client.finished.merge import merge_into_base
 from client.finished.run import Trained, check_new, load_run
-from client.model.adaptable import unfit_modules
 from client.model.precision import stored_dtype
 from client.model.quantised import kind_of
 from common.adapters.adapter import Adapter
@@ -51,7 +51,7 @@ def _write(run: Path, trained: Trained, folder: Path, base: str, request: Reques
     if request.form == "gguf":
         check_gguf(trained)
     else:
-        _check_peft(trained)
+        check_known(trained)
     head = {module.name for module in trained.base.head}
     body = Adapter({name: factors for name, factors in trained.adapter.items() if name not in head})
     body, told = truncate(body, request.rank) if request.rank else (body, None)
@@ -61,17 +61,8 @@ def _write(run: Path, trained: Trained, folder: Path, base: str, request: Reques
         write_gguf(folder / FILE, trained, adapter)
     else:
         _write_peft(trained, folder, base, adapter)
+        check_loaded(folder, trained, adapter)
     return Written(_tell(adapter, len(head), told), adapter.rank, told)
-
-
-def _check_peft(trained: Trained) -> None:
-    """Raise if PEFT would apply only part of an update, as of a run of an earlier release."""
-    unfit = unfit_modules(trained.base.model)
-    if refused := [name for name, factors in trained.adapter.items() if name in unfit and factors.rank]:
-        raise ModelError(
-            f"{len(refused)} modules of the update cannot be exported, first of them {refused[0]}: "
-            f"{unfit[refused[0]]}; `fedlora merge` writes the update into the base"
-        )
 
 
 def _write_peft(trained: Trained, folder: Path, base: str, adapter: Adapter) -> None:

@@ -2,24 +2,29 @@
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel, conversion_mapping
 from transformers.pytorch_utils import Conv1D
 
 from client.model.quantised import is_quantised
 
 _MAMBA = frozenset(("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"))
 """Types of models of which PEFT refuses `out_proj`: its kernels read that weight without calling the module."""
-_FUSED = frozenset(("gate_up_proj", "down_proj", "gate_proj", "up_proj", "w1", "w2", "w3"))
-"""Parameters that hold a matrix for each expert."""
-_TAKEN = frozenset(("gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3"))
-"""Names of modules that PEFT takes for the experts of such a model, also those of a dense layer or a shared expert."""
-_APART = frozenset(("jamba", "lfm2_moe", "llama4", "llama4_text", "qwen2_moe", "qwen3_5_moe", "qwen3_5_moe_text"))
-"""Types of models with experts in which PEFT leaves such modules as they are."""
+_PAST = {"falcon_mamba": "dt_proj", "jamba": "dt_proj", "mamba": "dt_proj"}
+"""Modules whose weight the forward pass reads without calling them, by the type of the model."""
+_EXPERTS = {
+    "mixtral": frozenset(("gate", "w1", "w2", "w3")),
+    "qwen2_moe": frozenset(("gate", "gate_proj", "up_proj", "down_proj")),
+}
+"""Names that PEFT takes for a model's experts and their router, also those of a dense layer or a shared expert.
+
+By the type of a model whose checkpoints Transformers converts likewise; whether this one has experts does not matter.
+"""
 
 
 def unfit_modules(model: nn.Module) -> dict[str, str]:
     """Return the linear layers and embeddings that cannot be adapted, by name, with the reason."""
     kind = getattr(getattr(model, "config", None), "model_type", "")
-    fused = kind not in _APART and _has_fused_experts(model)
+    taken = _taken_for_experts(kind)
     inside = {
         id(part) for each in model.modules() if isinstance(each, nn.MultiheadAttention) for part in each.modules()
     }
@@ -34,17 +39,51 @@ def unfit_modules(model: nn.Module) -> dict[str, str]:
             found[name] = f"a {type(module).__name__} does not return one tensor"
         elif id(module) in inside:
             found[name] = "its attention reads the weight without calling the module"
+        elif last == _PAST.get(kind):
+            found[name] = f"a {kind} model reads its weight without calling the module"
         elif last == "out_proj" and kind in _MAMBA:
             found[name] = f"PEFT refuses {last} of a {kind} model"
-        elif last in _TAKEN and fused:
-            found[name] = (
-                f"PEFT takes {last} of a {kind} model for its fused experts, and applies nothing to this module"
-            )
+        elif last in taken:
+            found[name] = f"PEFT takes {last} of a {kind} model for its fused experts, not for this module"
     return found
 
 
-def _has_fused_experts(model: nn.Module) -> bool:
-    return any(p.ndim == 3 and name.rpartition(".")[2] in _FUSED for name, p in model.named_parameters())
+def unreached_modules(model: nn.Module) -> dict[str, str]:
+    """Return the modules of a model for pictures or sound too, through which no text passes, with the reason."""
+    config = getattr(model, "config", None)
+    if not isinstance(model, PreTrainedModel) or config is None or config.is_encoder_decoder:
+        return {}
+    body, text = f"{model.base_model_prefix}.", _text_part(model)
+    towers = tuple(f"{name}." for name, each in model.named_modules() if _is_tower(each, config))
+    return {
+        name: "texts do not pass through it"
+        for name, _ in model.named_modules()
+        if name.startswith(towers) or (text and name.startswith(body) and not name.startswith(text))
+    }
+
+
+def _text_part(model: PreTrainedModel) -> str:
+    """Return what names of the modules for texts begin with in a model of several parts; nothing if it has one."""
+    if model.config.get_text_config() is model.config:
+        return ""
+    decoder: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]
+    return next(f"{name}." if name else "" for name, each in model.named_modules() if each is decoder)
+
+
+def _is_tower(module: nn.Module, config: PreTrainedConfig) -> bool:
+    """Return whether this is a model inside another one, with settings of its own that are not those of its text."""
+    return isinstance(module, PreTrainedModel) and not isinstance(
+        module.config, (type(config), type(config.get_text_config()))
+    )
+
+
+def _taken_for_experts(kind: str) -> frozenset[str]:
+    """Return the names that PEFT takes for experts in a model of this type, by the table of Transformers as PEFT does.
+
+    Only modules are looked at here: what is a parameter of fused experts is no target of ours.
+    """
+    alike: dict[str, str] = getattr(conversion_mapping, "_MODEL_TO_CONVERSION_PATTERN", {})
+    return _EXPERTS.get("mixtral" if kind == "mixtral" else alike.get(kind, ""), frozenset())
 
 
 def _looks_up(module: nn.Embedding) -> bool:

@@ -28,7 +28,8 @@ from client.model.precision import find_device
 from client.model.quantised import shared_parts, to_evaluation
 from client.model.quantised_base import Precision, find_precision, finish
 from common.errors import ModelError
-from common.huggingface.base_folder import ADAPTER, resolve_base, safetensors_files
+from common.huggingface.base_folder import ADAPTER, resolve_base
+from common.huggingface.fingerprint import tensor_shapes
 from common.huggingface.new_head import HeadModule
 from common.log_format import event
 from common.settings.tasks import SINGLE, TASKS, Problem
@@ -126,7 +127,7 @@ def load_base(
 def _load(
     folder: Path, task: str, labels: tuple[str, ...], precision: Precision, device: str, kept: Head, problem: Problem
 ) -> BaseModel:
-    safetensors_files(folder)
+    tensor_shapes(folder)  # Raises for a damaged file by its name.
     if (folder / ADAPTER).exists():
         log.warning(
             "%s has an adapter beside the base model's weights (%s), which is not loaded: the base is used without it; "
@@ -142,7 +143,7 @@ def _load(
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model, lacking = _load_model(folder, task, labels, precision, device, tokenizer, replaces, problem)
+        model, lacking = _load_model(folder, task, labels, precision, device, tokenizer, problem)
     except ModelError:
         raise
     except Exception as error:  # The libraries that read the folder raise many kinds of errors.
@@ -169,7 +170,6 @@ def _load_model(
     precision: Precision,
     device: str,
     tokenizer: Any,
-    replaces: bool,
     problem: Problem,
 ) -> tuple[Any, Lacking]:
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -188,7 +188,7 @@ def _load_model(
         trust_remote_code=False,
         use_safetensors=True,
         output_loading_info=True,
-        ignore_mismatched_sizes=replaces,
+        ignore_mismatched_sizes=True,  # We name the tensor.
         adapter_kwargs={"subfolder": _NO_ADAPTER},
         **precision.arguments(lambda: _without_data(auto, config), device),
     )

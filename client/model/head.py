@@ -1,6 +1,7 @@
 """The head of a classifier: a new one where the checkpoint lacks it or it is replaced, or the checkpoint's own."""
 
 import logging
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ class Lacking:
     mismatched: list[str]
 
 
+_IN_LAYER = re.compile(r"\.\d+\.")
+"""In the key of a tensor of one of many layers, which no checkpoint lacks; a pooler is none."""
 REMEDY = 'head = "new" (in a recipe: [base] head) replaces it by a new head'
 
 
@@ -69,12 +72,15 @@ def new_modules(folder: Path, model: nn.Module, lacking: Lacking, replace: bool)
         replace: a head of the checkpoint is to be replaced.
 
     Raises:
-        ModelError: a tensor beside the head has another shape than the model's.
+        ModelError: a tensor of a layer is missing, or one beside the head has another shape than the model's.
     """
+    body = f"{getattr(model, 'base_model_prefix', '')}."
+    if absent := next((key for key in lacking.missing if key.startswith(body) and _IN_LAYER.search(key)), None):
+        raise ModelError(f"{folder} lacks the tensor {absent}, which its config.json asks for; copy the model again")
     missing = _modules(lacking.missing)
     linear = [(name, each) for name, each in model.named_modules() if isinstance(each, nn.Linear)]
     own = outside_the_body(model, [name for name, _ in linear])
-    if others := [key for key in lacking.mismatched if key.rpartition(".")[0] not in own]:
+    if others := [key for key in lacking.mismatched if not replace or key.rpartition(".")[0] not in own]:
         raise ModelError(f"{folder}: {others[0]} has another shape than config.json gives it; copy the model again")
     replaced = replace and bool(own) and own[-1] not in missing
     new = [(name, each) for name, each in linear if name in missing or (replaced and name in own)]

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from client.model.adaptable import unfit_modules
+from client.model.adaptable import unfit_modules, unreached_modules
 from client.model.base_model import BaseModel
 from common.errors import ConfigError, nearest
 from common.log_format import event
 
+PRESETS = ("all-linear", "query-value")
+"""Words for a choice of modules, in place of names."""
 QUERY_VALUE = frozenset(
     (
         *("q_proj", "v_proj", "query", "value", "query_proj", "value_proj", "q_lin", "v_lin", "q", "v"),
@@ -27,33 +30,49 @@ fused with the key, GPT-2, DeBERTa, Phi-3, GPT-NeoX and ModernBERT (arXiv 2106.0
 log = logging.getLogger(__name__)
 
 
-def find_targets(base: BaseModel, targets: str | tuple[str, ...]) -> tuple[str, ...]:
+def find_targets(base: BaseModel, targets: str | tuple[str, ...], begun: Collection[str] = ()) -> tuple[str, ...]:
     """Return the names of the modules to adapt: those that [lora] targets selects, and the new head.
 
-    `all-linear` and `query-value` leave out the modules that cannot be adapted, which is said.
+    Modules through which no text passes are left out, and of `all-linear` and `query-value` those that cannot be
+    adapted, which is said.
+
+    Args:
+        base: the model.
+        targets: as [lora] targets.
+        begun: modules that a run has begun with, which stay targets whatever is known of them today.
 
     Raises:
         ConfigError: nothing matches, and the nearest names are listed; or a module that is named cannot be adapted.
     """
+    found, new = _find(base, targets), {module.name for module in base.head}
+    unfit, unreached = (
+        {name: reason for name, reason in reasons(base.model).items() if name not in begun}
+        for reasons in (unfit_modules, unreached_modules)
+    )
+    left_out = {**unreached, **unfit} if targets in PRESETS else unreached
+    kept = [name for name in found if name not in left_out]
+    known = {**unreached, **unfit}
+    if refused := next((name for name in kept or found if name in known), None):
+        raise ConfigError(
+            f"[lora] targets = {_spell(targets)} names {refused}, which cannot be adapted: {known[refused]}; name "
+            "other modules"
+        )
+    _say_left_out(base.folder, _spell(targets), tuple((name, left_out[name]) for name in found if name in left_out))
+    return tuple(sorted({*kept, *new}))
+
+
+def _find(base: BaseModel, targets: str | tuple[str, ...]) -> list[str]:
+    """Return the modules that are selected, without those of the new head."""
     named, last = list(base.model.named_modules()), base.model.get_output_embeddings()
-    new, unfit = {module.name for module in base.head}, unfit_modules(base.model)
+    new = {module.name for module in base.head}
     linear = [
         name for name, each in named if isinstance(each, nn.Linear | Conv1D) and each is not last and name not in new
     ]
-    if targets in ("all-linear", "query-value"):
-        chosen = _preset(str(targets), linear)
-        _say_left_out(base.folder, str(targets), tuple((name, unfit[name]) for name in chosen if name in unfit))
-        found = _require([name for name in chosen if name not in unfit], targets, linear)
-    else:
-        embeddings = [name for name, each in named if isinstance(each, nn.Embedding)]
-        output = [name for name, each in named if each is last and isinstance(each, nn.Linear)]
-        found = _match(targets, linear, embeddings, output)
-        if refused := next((name for name in found if name in unfit), None):
-            raise ConfigError(
-                f"[lora] targets = {_spell(targets)} names {refused}, which cannot be adapted: {unfit[refused]}; name "
-                "other modules"
-            )
-    return tuple(sorted({*found, *new}))
+    if targets in PRESETS:
+        return _require(_preset(str(targets), linear), targets, linear)
+    embeddings = [name for name, each in named if isinstance(each, nn.Embedding)]
+    output = [name for name, each in named if each is last and isinstance(each, nn.Linear)]
+    return _match(targets, linear, embeddings, output)
 
 
 @lru_cache(maxsize=64)
@@ -62,7 +81,7 @@ def _say_left_out(folder: Path, targets: str, left_out: tuple[tuple[str, str], .
     for reason in dict.fromkeys(reason for _, reason in left_out):
         names = [name for name, each in left_out if each == reason]
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        what = "[lora] targets = %r leaves out %s of %s: %s"
+        what = "[lora] targets = %s leaves out %s of %s: %s"
         log.warning(what, targets, shown, folder, reason, extra=event("warning"))
 
 

@@ -6,7 +6,6 @@ settings. Terms that hold a node near the others have no place in it. Nothing of
 
 import logging
 from dataclasses import asdict, dataclass, fields, replace
-from math import isfinite
 
 from client.node import LocalNode, attach_lora
 from client.objectives.examples import count_predictions
@@ -14,6 +13,7 @@ from client.results.folder import NodeFolder
 from client.results.given import asked_gram, given_training, read_beginning
 from client.training.closed_form_head import own_head
 from client.training.evaluate import Score, evaluate
+from client.training.not_finite import NotFiniteError
 from client.training.progress import TrainingLog
 from client.training.train import train
 from common.adapters.joined import ReplacedModule, stack_adapters
@@ -88,9 +88,10 @@ def train_alone(folder: NodeFolder, node: LocalNode, number: int) -> Alone:
         raise RunError("this node holds out no row that carries loss, on which it could be measured")
     text = "training alone, for the report: %s steps at rank %s as in the run; nothing is sent, Ctrl-C leaves it out"
     log.info(text, steps, rank, extra=event("alone", steps=steps, rank=rank))
-    score = measure_alone(node, _with_own_head(node, begun.assignment, gram), training)
-    if not isfinite(score.loss):
-        raise RunError(f"the training alone diverged: its loss is {score.loss}")
+    try:
+        score = measure_alone(node, _with_own_head(node, begun.assignment, gram), training)
+    except NotFiniteError as error:
+        raise RunError(f"the training alone diverged: {error}") from None
     found = Alone(number, steps, rank, begun.is_of_base, gram is not None, score.loss, score.score, score.count)
     folder.record(kind=ALONE, **asdict(found))
     return found

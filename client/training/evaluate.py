@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
 import torch
 
@@ -12,6 +13,7 @@ from client.objectives.examples import Examples, eval_batches
 from client.objectives.scores import Sums
 from client.reports import report_step
 from client.training.adapted_model import AdaptedModel
+from client.training.not_finite import not_finite
 from common.adapters.adapter import Adapter
 
 
@@ -39,7 +41,11 @@ class Score:
 
 @torch.no_grad()
 def evaluate(base: BaseModel, lora: Lora, adapter: Adapter, examples: Examples, batch: int = 16) -> Score:
-    """Return the loss, and the score if the task has one, of the base model plus this adapter on all examples."""
+    """Return the loss, and the score if the task has one, of the base model plus this adapter on all examples.
+
+    Raises:
+        ModelError: the loss of a batch is not finite; names the module.
+    """
     lora.lanes = [Lane(trained=branches(adapter, base.device))]
     model, objective = AdaptedModel(base, lora), examples.objective
     loss, count, sums = 0.0, 0, list[Sums]()
@@ -47,7 +53,9 @@ def evaluate(base: BaseModel, lora: Lora, adapter: Adapter, examples: Examples, 
         report_step(done + 1)
         own = each.to(base.device)
         measured = objective.measure(model, own)
-        loss += measured.loss.item()
+        if not isfinite(summed := measured.loss.item()):
+            raise not_finite(model, objective, own)
+        loss += summed
         if objective.metric and measured.outputs is not None:
             sums.append(objective.metric.sums(measured.outputs, own.targets))
         count += objective.count(each)

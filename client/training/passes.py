@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from client.model.lora import Branch, Lane, Lora, frozen_lane
 from client.objectives.examples import Examples, chosen_batches
 from client.training.adapted_model import AdaptedModel
 from client.training.checkpointing import checkpoint_activations
+from client.training.not_finite import not_finite
 from client.training.progress import Watch, ignore
 from client.training.train import pass_dropout, trainable
 from common.adapters.adapter import Array
@@ -116,10 +118,16 @@ class Passes:
         return chosen_batches(self._examples, order, pin=self._model.base.device.type == "cuda")
 
     def _pass(self, batch: Batch) -> Sums:
-        """Return the sums of a batch; in float16, from another pass at half the scale where they overflow."""
+        """Return the sums of a batch; in float16, from another pass at half the scale where they overflow.
+
+        Raises:
+            ModelError: its loss is not finite; names the module.
+        """
         count = self._examples.objective.count(batch)
         while True:
             mean = self._examples.objective.measure(self._model, batch).loss / max(count, 1)
+            if not isfinite(mean.item()):
+                raise not_finite(self._model, self._examples.objective, batch)
             found = torch.autograd.grad(mean * self.scale, self._parameters, allow_unused=True)
             pairs = zip(self._parameters, found, strict=True)
             gradients = [torch.zeros_like(p) if g is None else g * (count / self.scale) for p, g in pairs]

@@ -7,7 +7,9 @@ warm-up; optimizer moments belong to the coordinates of one A and are not kept a
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from math import isfinite
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,9 +21,11 @@ from client.objectives.examples import Examples, batches
 from client.training.adapted_model import AdaptedModel
 from client.training.checkpointing import checkpoint_activations
 from client.training.mean_gradient import MeanGradient
+from client.training.not_finite import not_finite
 from client.training.progress import Watch, ignore
 from client.training.terms import add_terms, make_terms
 from common.adapters.adapter import Adapter, Factors
+from common.errors import ModelError
 from common.protocol.assignment import Assignment, Training, Update
 
 
@@ -44,6 +48,9 @@ def train(
         datasets: examples of each node, with their objective.
         training: steps and rates, the same for all.
         watch: called after each step.
+
+    Raises:
+        ModelError: a loss or factor is not finite; names the step, and the module where that is known.
     """
     with checkpoint_activations(base.model, training.checkpointing):
         return [
@@ -86,7 +93,36 @@ def _train_one(
     lora.lanes = ()
     if assignment.returns == "gradient":
         trained = gradients.as_factors(trained)
-    return Update(_adapter(trained), rows, tokens, torch.stack(losses).mean().item())
+    update = Update(_adapter(trained), rows, tokens, torch.stack(losses).mean().item())
+    if not _is_finite(update):
+        raise _fault(model, assignment, name, examples, training, losses)
+    return update
+
+
+def _is_finite(update: Update) -> bool:
+    factors = (array for each in update.adapter.values() for array in (each.a, each.b))
+    return isfinite(update.loss) and all(bool(np.isfinite(array).all()) for array in factors)
+
+
+def _fault(
+    model: AdaptedModel,
+    assignment: Assignment,
+    name: str,
+    examples: Examples,
+    training: Training,
+    losses: Sequence[Tensor],
+) -> ModelError:
+    """Return the error of a training: the rows of its first step without a finite loss, at the factors of its start."""
+    step = next((number for number, loss in enumerate(losses) if not torch.isfinite(loss)), 0)
+    passes = node_batches(examples, name, training, model.base.device)
+    batch = next(islice(passes, step * training.accumulate, None))
+    start = trainable(assignment, model.base.device)
+    model.lora.lanes = [Lane(start, frozen_lane(assignment.frozen, model.base.device).frozen)]
+    factors = [p for each in start.values() for p in (each.a, each.b) if p.requires_grad]
+    try:
+        return not_finite(model, examples.objective, batch, factors)
+    finally:
+        model.lora.lanes = ()
 
 
 def backward(

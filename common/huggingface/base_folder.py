@@ -46,7 +46,11 @@ def safetensors_files(folder: Path) -> list[Path]:
         ModelError: it is not such a folder, its weights are pickles, or it names code to run.
     """
     if not folder.is_dir():
-        raise ModelError(f"base model folder {folder} does not exist; set [base] path to a local Hugging Face folder")
+        what = "is a file" if folder.is_file() else "does not exist"
+        raise ModelError(
+            f"base model folder {folder} {what}; set [base] path to a local Hugging Face folder (`fedlora fetch NAME` "
+            "brings one from a hub)"
+        )
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder} has no config.json; [base] path must be a Hugging Face model folder")
     _check_files(folder)
@@ -74,6 +78,8 @@ def _other_weights(folder: Path) -> str:
             f"only {', '.join(others)}, which Transformers does not read; save the model with save_pretrained(), which "
             f"writes {WEIGHTS}, or copy {INDEX} too"
         )
+    if not pickles and (packed := sorted(file.name for file in folder.glob("*.gguf"))):
+        return f"only {', '.join(packed)}; in a recipe, set [base] path to such a file itself, which is converted once"
     found = f"only {', '.join(pickles)}, a pickle that could run code" if pickles else "no weights"
     return f"{found}; save the model with save_pretrained(), which writes {WEIGHTS}"
 
@@ -123,7 +129,9 @@ def _weight_map(folder: Path) -> dict[str, Any]:
 def _check_named_weights(folder: Path) -> None:
     """Raise if the configuration has Transformers read weights from another file than it reads as a rule."""
     config = read_json(folder / "config.json")
-    named = config.get("transformers_weights") if isinstance(config, dict) else None
+    if not isinstance(config, dict):
+        raise ModelError(f"{folder / 'config.json'} is not a JSON object; copy or download it again")
+    named = config.get("transformers_weights")
     if named not in (None, WEIGHTS if (folder / WEIGHTS).is_file() else INDEX):
         raise ModelError(
             f"{folder / 'config.json'} names weights of its own (transformers_weights = {named!r}); remove the key, "

@@ -95,7 +95,8 @@ class RoundLoop:
         self._algorithm = algorithm_of(settings, model)
         asks = self._algorithm.one_rank, self._algorithm.asks_gradients, settings.lora.head != "trained"
         named = settings.config, settings.name, observer
-        self.participants = Participants(messenger, model, settings.lora.targets, *asks, *named)
+        begun = bool(journal.entries)
+        self.participants = Participants(messenger, model, settings.lora.targets, *asks, *named, begun=begun)
         self.links = Links(messenger, settings.server.codec, settings.server.wire, self.participants.held.get)
         self._limits = RecordedLimits(limit)
         phases = self._algorithm.phases

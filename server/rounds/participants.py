@@ -48,6 +48,7 @@ class Participants:
         run: identity of the run, so that a node says what it has kept of it.
         name: of the run, for a node that saves what it ends with.
         observer: told of each node that has become ready, and of each look at who is there.
+        begun: a round was committed, so that the modules of the run stay what they were when it began.
 
     `nodes` and `ids` have the announcement and Flower's number of each ready node, by name; `refused` has the name and
     the reason word of each refused one, by number. `resting` has the round in which a silent node is asked again.
@@ -65,6 +66,7 @@ class Participants:
         run: str = "",
         name: str = "",
         observer: RunObserver | None = None,
+        begun: bool = False,
     ) -> None:
         self.model, self._messenger, self._one_rank = model, messenger, one_rank
         self._observer = observer or RunObserver()
@@ -72,6 +74,7 @@ class Participants:
         asked |= {"gradients": gradients} if gradients else {}
         asked |= {"class_sums": True} if class_sums else {}
         asked |= {"run_name": name} if name else {}
+        asked |= {"begun": list(model.description.shapes)} if begun else {}
         asked |= parts_to_values(model.description.parts)
         self._question = Payload({**asked, "base": model.description.fingerprint, "run": run})
         self.nodes: dict[str, Announcement] = {}

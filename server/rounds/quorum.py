@@ -27,6 +27,10 @@ LONGEST_REST = 16
 """Most rounds in which a silent node is not asked."""
 
 
+class TooFewUpdatesError(RunError):
+    """A round had too few updates in every attempt."""
+
+
 @dataclass(frozen=True)
 class _Rest:
     """The rest of a silent node: its number, the rounds left out, and the round in which it is asked again."""
@@ -167,7 +171,7 @@ def rejection_reasons(clients: Mapping[str, ClientMetrics]) -> dict[str, str]:
     return {client.name: client.reason for client in clients.values() if client.reason}
 
 
-def quorum_error(number: int, clients: Mapping[str, ClientMetrics], quorum: int, attempts: int) -> RunError:
+def quorum_error(number: int, clients: Mapping[str, ClientMetrics], quorum: int, attempts: int) -> TooFewUpdatesError:
     """Return the error for a round with too few updates, with the reason for each client in the last attempt."""
     words = rejection_reasons(clients)
     what = f"every client of round {number} was rejected"
@@ -176,4 +180,4 @@ def quorum_error(number: int, clients: Mapping[str, ClientMetrics], quorum: int,
     tried = f" in the last of {attempts} attempts" if attempts > 1 else ""
     why = f" ({', '.join(f'{name}: {word}' for name, word in words.items())})" if words else ""
     hint = " (nan: the training diverged; a new run with a lower [train] lr may not)" if "nan" in words.values() else ""
-    return RunError(f"{what}{tried}{why}; round {number - 1} is intact: fix the cause{hint}")
+    return TooFewUpdatesError(f"{what}{tried}{why}; round {number - 1} is intact: fix the cause{hint}")

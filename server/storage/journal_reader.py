@@ -45,6 +45,19 @@ def has_begun(folder: Path) -> bool:
     return False
 
 
+def begun_modules(folder: Path) -> tuple[str, ...]:
+    """Return the names of the modules that a run has begun with; none before its first round is committed.
+
+    Raises:
+        JournalError: a file was changed, or cannot be read.
+    """
+    if not has_begun(folder):
+        return ()
+    last = verify_journal(folder)[-1]
+    with as_journal_errors(folder):
+        return tuple(checkpoints.load_checkpoint(checkpoints.checkpoint_path(folder, last["round"]))["global"])
+
+
 def check_log(folder: Path, log: bytes) -> Chain:
     """Check the content of a journal's log, and the newest checkpoints, and return the log.
 

@@ -19,8 +19,11 @@ folder, are those of the run, and the update moves them at least a hundred times
 out. Weights of a real size are another matter: memory, kernels and numbers in 16 bits are not tried here.
 
 `all-linear` leaves out what cannot be adapted, and says so: routers that return more than one tensor, `out_proj` of
-Mamba, which PEFT refuses, and, in most models with fused experts, the projections of dense layers and shared experts,
-which PEFT takes for the experts' own. Named on purpose, such a module is refused.
+Mamba, which PEFT refuses, `dt_proj` of Mamba and Jamba, which those models never call, and, in many types of models
+with experts, the projections of dense layers and shared experts, which PEFT takes for the experts' own. Named on
+purpose, such a module is refused. What no text passes through, as a vision tower, is left out of names too. A run that
+has begun keeps the modules that it began with; its `export` is refused if PEFT would not apply them all, and `merge`
+is not.
 
 ## What a base may be
 

@@ -6,8 +6,9 @@ from client.training.train import train
 from common.adapters.codec import DecodeLimits
 from common.protocol.announcement import Announcement
 from common.protocol.messages import RoundId, unpack_update
+from simulations.architectures.trial import write_base
 from tests.helpers.client.nodes import write_node
-from tests.helpers.client.server import Server, ask, values_of
+from tests.helpers.client.server import Server, ask, reason_of, values_of
 from tests.helpers.client.training import PLAIN, same_bits
 
 
@@ -21,6 +22,18 @@ def test_a_query_is_answered_by_an_announcement(tmp_path, targets):
     said = Announcement.from_values(values_of(reply))
     assert (said.name, said.rank, said.rows, len(said.model.shapes)) == ("clinic", 3, 24, 5)
     assert not reply.content.array_records
+
+
+def test_found_B1_a_node_of_a_run_that_has_begun_keeps_the_modules_of_the_run(tmp_path):
+    base = write_base("mamba", "causal-lm", tmp_path / "base")
+    file = write_node(tmp_path, base=str(base), task="causal-lm")
+    unfit = "backbone.layers.0.mixer.out_proj"
+    for targets in ("all-linear", ["in_proj", "out_proj"]):
+        begun = ask(file, "query", {"targets": targets, "begun": [unfit, "backbone.layers.1.mixer.out_proj"]})
+        assert unfit in Announcement.from_values(values_of(begun)).model.shapes
+    new = ask(file, "query", {"targets": "all-linear"})
+    assert unfit not in Announcement.from_values(values_of(new)).model.shapes
+    assert reason_of(ask(file, "query", {"targets": ["out_proj"]})) == "settings"
 
 
 @pytest.mark.parametrize(("kind", "task"), [("bert", "classification"), ("llama", "causal-lm")])

@@ -7,6 +7,7 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from client.exporting import peft_check
 from client.finished.run import load_run
 from client.model import targets
 from simulations.architectures.trial import try_kind, write_base
@@ -27,10 +28,27 @@ def test_found_B1_B2_an_export_of_an_earlier_run_that_peft_would_apply_in_part_i
         patch.setattr(targets, "unfit_modules", lambda model: {})  # as an earlier release
         run = run_tiny(tmp_path, *BRIEF, *LANGUAGE, f"base.path={base}", "lora.targets=all-linear")
     message = refusal(call("export", run, tmp_path / "out"))
-    assert f"layers.0.{layer}: PEFT" in message
+    assert "modules of the update cannot be exported for PEFT: " in message
+    assert f"layers.0.{layer}, " in message
+    assert f": PEFT {'takes' if kind == 'deepseek_v3' else 'refuses'} " in message
     assert "`fedlora merge` writes the update into the base" in message
     assert not (tmp_path / "out").exists()
     assert call("merge", run, tmp_path / "merged").status == 0
+
+
+@pytest.mark.parametrize("kind", ["deepseek_v3", "mamba"])
+def test_found_B1_B2_what_nobody_knew_of_peft_is_found_by_loading_the_export(kind, tmp_path, monkeypatch):
+    base = write_base(kind, "causal-lm", tmp_path / "base")
+    monkeypatch.setattr(targets, "unfit_modules", lambda model: {})
+    monkeypatch.setattr(peft_check, "unfit_modules", lambda model: {})
+    run = run_tiny(tmp_path, *BRIEF, *LANGUAGE, f"base.path={base}", "lora.targets=all-linear")
+    message = refusal(call("export", run, tmp_path / "out"))
+    if kind == "mamba":  # PEFT refuses it whole
+        assert "the installed PEFT cannot load the export: " in message
+    else:  # PEFT loads it, and leaves all modules of these names
+        assert "6 modules of the update cannot be exported for PEFT: model.layers.0.mlp.down_proj, " in message
+        assert "the installed PEFT does not apply it" in message
+    assert not (tmp_path / "out").exists()
 
 
 def test_found_B1_a_named_module_ends_a_command_with_status_2(tmp_path):

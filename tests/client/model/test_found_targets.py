@@ -6,7 +6,7 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from client.model.adaptable import unfit_modules
 from client.model.base_model import BaseModel, load_base
@@ -14,8 +14,9 @@ from client.model.lora import Lora
 from client.model.targets import find_targets
 from common.errors import ConfigError, ModelError
 from common.huggingface.peft_folder import write_peft_folder
-from simulations.architectures.configs import settings_of
+from simulations.architectures.configs import DECODERS, settings_of
 from simulations.architectures.trial import write_base
+from simulations.tiny_base import tiny_base
 from tests.helpers.common.models import adapted_logits, logits, random_adapter
 
 MLP = ("gate_proj", "up_proj", "down_proj")
@@ -27,6 +28,17 @@ MAMBAS = ("mamba", "mamba2", "falcon_mamba")
 def language_model(kind, folder, **changes):
     """Load a tiny base of this architecture."""
     return load_base(str(write_base(kind, "causal-lm", folder, **changes)), "causal-lm", (), "float32", "cpu")
+
+
+def dense(kind, folder, **changes):
+    """Load a tiny base of this architecture without any expert."""
+    if kind in DECODERS:
+        return language_model(kind, folder, first_k_dense_replace=changes["num_hidden_layers"], **changes)
+    config = AutoConfig.for_model(kind, **settings_of("qwen3"))
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_base("llama")).save_pretrained(folder)
+    return load_base(str(folder), "causal-lm", (), "float32", "cpu")
 
 
 def linear(base):
@@ -81,10 +93,43 @@ def test_found_B1_control_modules_that_peft_leaves_as_they_are_stay_targets(kind
     assert {*MLP} <= {name.rpartition(".")[2] for name in names}
 
 
-def test_found_B1_experts_of_a_model_type_that_nobody_knows_are_taken_for_fused(tmp_path):
-    base = language_model("deepseek_v3", tmp_path / "base").skeleton()
-    base.model.config.model_type = "of_tomorrow"
-    assert not {name.rpartition(".")[2] for name in find_targets(base, "all-linear")} & {*MLP}
+@pytest.mark.parametrize("kind", ["deepseek_v3", "beam"])
+def test_found_B1_a_model_of_such_a_type_without_any_expert_is_taken_likewise(kind, tmp_path):
+    sizes = {"num_hidden_layers": 2} if kind == "deepseek_v3" else {}
+    base = dense(kind, tmp_path / "base", **sizes)
+    assert not any(p.ndim == 3 for p in base.model.parameters())
+    names = find_targets(base, "all-linear")
+    assert not {name.rpartition(".")[2] for name in names} & {*MLP}
+    gap, moved = gap_of_peft(base, names, tmp_path / "peft")
+    assert gap < 1e-4 * max(moved, 1) < 0.1 < moved
+    gap, moved = gap_of_peft(base, linear(base), tmp_path / "all")
+    assert gap > 0.1 * moved  # control
+
+
+@pytest.mark.parametrize("kind", ["jamba", "mamba", "falcon_mamba"])
+def test_found_B2_a_module_that_the_model_never_calls_is_no_target(kind, tmp_path):
+    base = language_model(kind, tmp_path / "base")
+    unused = [name for name in linear(base) if name.endswith("dt_proj")]
+    assert unused
+    assert not {*unused} & {*find_targets(base, "all-linear")}
+    with pytest.raises(ConfigError, match=r"dt_proj, which cannot be adapted: a \w+ model reads its weight without"):
+        find_targets(base, ("dt_proj",))
+    skeleton = base.skeleton()
+    lora = Lora(skeleton.model, unused)
+    plain = logits(skeleton.model)
+    assert torch.equal(adapted_logits(lora, random_adapter(lora.shapes, (2,))), plain)  # control
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DECODERS if kind != "qwen3_5_text"])  # no cache
+@pytest.mark.slow
+def test_found_B1_each_target_of_each_architecture_moves_logits_as_in_peft(kind, tmp_path):
+    base = language_model(kind, tmp_path / "base")
+    names = find_targets(base, "all-linear")
+    for number, last in enumerate(sorted({name.rpartition(".")[2] for name in names})):
+        chosen = [name for name in names if name.endswith(f".{last}")]
+        gap, moved = gap_of_peft(base, chosen, tmp_path / str(number))
+        assert gap < 1e-4 * max(moved, 1), last
+        assert moved > 1e-3, last
 
 
 @pytest.mark.parametrize("kind", MAMBAS)
@@ -153,6 +198,38 @@ def test_found_B11_the_output_projection_and_the_embedding_are_adapted_as_peft_d
     gap, moved = gap_of_peft(base, names, tmp_path / "peft")
     assert gap < 1e-4 * max(moved, 1)
     assert moved > 0.1
+
+
+@pytest.mark.parametrize("targets", ["all-linear", "query-value", ("q_proj", "fc1"), r".*(q|o)(ut)?_proj"])
+def test_found_B13_what_no_text_passes_through_is_left_out_and_said(targets, tmp_path, caplog):
+    base = language_model("gemma3", tmp_path / "base")
+    with caplog.at_level(logging.WARNING):
+        names = find_targets(base, targets)
+    assert names
+    assert all(".language_model." in name for name in names)
+    assert "model.vision_tower.encoder.layers.0." in caplog.text
+    assert "texts do not pass through it" in caplog.text
+    gap, moved = gap_of_peft(base, names, tmp_path / "peft")
+    assert gap < 1e-4 * max(moved, 1)
+    towers = [name for name in linear(base) if "vision_tower" in name]
+    lora = Lora(base.skeleton().model, towers)
+    assert torch.equal(adapted_logits(lora, random_adapter(lora.shapes, (2,))), logits(lora.model))  # control
+
+
+@pytest.mark.parametrize("targets", [("fc1",), ("model.vision_tower.encoder.layers.0.mlp.fc2",), r".*vision_tower.*"])
+def test_found_B13_naming_only_what_no_text_passes_through_is_refused(targets, tmp_path):
+    base = language_model("gemma3", tmp_path / "base")
+    with pytest.raises(
+        ConfigError, match=r"names model\.vision_tower\.\S+, which cannot be adapted: texts do not pass"
+    ):
+        find_targets(base, targets)
+
+
+def test_found_B13_a_classifier_of_such_a_model_adapts_its_text_part_and_its_head(tmp_path):
+    folder = write_base("gemma3", "causal-lm", tmp_path / "base")
+    names = find_targets(load_base(str(folder), "classification", ("a", "b"), "float32", "cpu"), "all-linear")
+    assert "score" in names
+    assert all(".language_model." in name for name in names if name != "score")
 
 
 def test_every_unfit_module_has_a_reason_on_models_without_weights():

@@ -8,12 +8,13 @@ import torch
 
 from client.memory.error_memory import Memory
 from client.training.gradient_exchange import exchange_gradient
+from client.training.not_finite import NotFiniteError
 from client.training.passes import LEAST_SCALE, Passes
 from common.adapters.adapter import Adapter
 from common.protocol.assignment import RankPattern, Training
 from common.settings.recipe import Train
 from server.algorithms import WeightedUpdate
-from tests.helpers.client.training import bench, random_rows
+from tests.helpers.client.training import Steep, bench, random_rows
 from tests.helpers.server.oracle import make
 
 TASKS = [("bert", "classification"), ("llama", "causal-lm")]
@@ -184,11 +185,18 @@ def test_float16_that_overflows_repeats_the_batch_at_half_the_scale_and_keeps_th
 
 def test_float16_that_is_not_finite_at_any_scale_ends_and_is_not_hidden():
     where = bench(dtype="float16")
-    order = asked(where)
-    broken = replace(order, start=Adapter({n: replace(f, b=f.b * np.float32(1e6)) for n, f in order.start.items()}))
-    found = exchange(where, broken, where.rows, 4)
+    rows = replace(where.rows, objective=Steep(where.rows.objective.data))
+    found = exchange(where, asked(where), rows, 4)
     assert found.memory.scale <= LEAST_SCALE * 2
     assert not all(np.isfinite(m).all() for m in matrices(found.gradient).values())
+
+
+def test_found_B3_rows_without_a_finite_loss_end_an_exchange_by_the_module():
+    where = bench()
+    order = asked(where)
+    huge = replace(order, start=Adapter({n: replace(f, b=f.b * np.float32(1e38)) for n, f in order.start.items()}))
+    with pytest.raises(NotFiniteError, match=r"first in bert\.encoder\.layer\.0\.attention\.self\.\w+, a Linear;"):
+        exchange(where, huge, where.rows, 4)
 
 
 @pytest.mark.gpu

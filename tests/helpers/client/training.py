@@ -14,6 +14,7 @@ from client.model.base_model import BaseModel, load_base
 from client.model.lora import Lora
 from client.model.targets import find_targets
 from client.objectives import create_objective
+from client.objectives.classification import Classification
 from client.objectives.examples import Examples
 from client.objectives.preference import Pair
 from client.objectives.seq2seq import SourceTarget
@@ -120,3 +121,11 @@ def gradients() -> Iterator[list[list[torch.Tensor]]]:
         yield steps
     finally:
         handle.remove()
+
+
+class Steep(Classification):
+    """A loss of the same value, with gradients that are not finite."""
+
+    def measure(self, model, batch):
+        measured = super().measure(model, batch)
+        return replace(measured, loss=measured.loss + (measured.loss - measured.loss.detach()).sqrt())

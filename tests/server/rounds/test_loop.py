@@ -54,6 +54,18 @@ def test_a_record_has_these_fields(algorithm, tmp_path):
         assert [client["name"] for client in record["clients"]] == ["ada", "bob", "cyd", "eve"]
 
 
+def test_found_B1_nodes_of_a_run_that_has_begun_are_told_its_modules(tmp_path):
+    first, later = Recorded(FOUR), Recorded(FOUR)
+    run(tmp_path, first, plan(1))
+    assert "begun" not in first.payloads["query", 0, "ada"].values
+    run(tmp_path, later, plan(1))
+    assert later.payloads == {}  # nothing is left to do
+    log = next(tmp_path.rglob("log.jsonl"))
+    log.write_bytes(log.read_bytes().splitlines(keepends=True)[0])
+    run(tmp_path, later, plan(1))
+    assert later.payloads["query", 0, "ada"].values["begun"] == list(SHAPES)
+
+
 def test_a_client_record_says_what_it_sent(tmp_path):
     messenger = Recorded(FOUR)
     entries = run(tmp_path, messenger, plan(2))
