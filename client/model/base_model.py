@@ -48,8 +48,8 @@ _NO_ADAPTER = "\0"
 """A subfolder that no file system has: there Transformers looks for an adapter, to load it unasked."""
 _ADDED = frozenset(("<|endoftext|>", "<unk>", "<s>", "</s>"))
 """Tokens that Transformers adds to a tokenizer from a GGUF file that lacks them; a row that names one is refused."""
-_NOISE = ("dropout", "layerdrop", "jitter_noise")
-"""Parts of the names of settings by which a model in training mode leaves out inputs or layers, or disturbs routes."""
+_NOISE = ("dropout", "layerdrop")
+"""Parts of the names of settings by which a model in training mode leaves out inputs or layers."""
 _SCALES = "moe_token_dropout"
 """Setting of NLLB-MoE that also scales the outputs of experts where nothing is left out, so it stays."""
 _LONGEST = ("max_position_embeddings", "max_encoder_position_embeddings", "max_decoder_position_embeddings")

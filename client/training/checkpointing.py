@@ -7,6 +7,9 @@ from torch import nn
 
 from client.model.quantised import to_evaluation
 
+_RANDOM_ROUTES = ("moe_token_dropout", "jitter_noise", "router_jitter_noise")
+"""Attributes of modules with experts that route at random in training mode; their settings also shape evaluation."""
+
 
 @contextmanager
 def checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
@@ -16,8 +19,8 @@ def checkpoint_activations(model: nn.Module, wanted: bool) -> Iterator[None]:
         return
     model.train()  # Transformers checkpoints only in training mode; all dropout of the base is switched off at loading.
     for module in model.modules():
-        if hasattr(module, "moe_token_dropout"):
-            module.eval()  # NLLB-MoE's experts compute otherwise in training mode; the layers around them recompute.
+        if any(hasattr(module, name) for name in _RANDOM_ROUTES):
+            module.eval()  # The layers around it are those that recompute.
     model.activation_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
     try:
         yield

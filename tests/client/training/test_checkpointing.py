@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from client.training.checkpointing import checkpoint_activations
 from simulations.architectures.trial import write_base
@@ -16,6 +16,19 @@ NOISY = {
     "nllb-moe": {"moe_token_dropout": 0.5, "router_jitter_noise": 0.5, "dropout": 0.5},
     "encoder-decoder": {},
 }
+
+
+@torch.no_grad()
+def test_routers_of_decoders_are_those_of_evaluation_too(tmp_path):
+    base = loaded(write_base("phimoe", "causal-lm", tmp_path / "base"), "causal-lm")
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path / "base").eval()
+    ids = ASKED["input_ids"]
+    expected = plain(ids, use_cache=False).logits
+    assert torch.equal(base.model(ids, use_cache=False).logits, expected)
+    with checkpoint_activations(base.model, True):
+        assert torch.equal(base.model(ids, use_cache=False).logits, expected)
+    other = AutoModelForCausalLM.from_pretrained(tmp_path / "base", router_jitter_noise=0.0).eval()
+    assert not torch.equal(other(ids, use_cache=False).logits, expected)  # control: the setting shapes routes
 
 
 @pytest.fixture(params=NOISY)
