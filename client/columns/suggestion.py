@@ -20,7 +20,9 @@ _ANSWERS = ("completion", "response", "output", "answer", "answers", "target", "
 _SURE = ("completion", "response", "output")
 """Names of answers, however few different ones there are."""
 _OWNERS = ("client", "owner", "site", "hospital", "node", "institute", "organisation", "organization", "branch")
-_MOST_LABELS = 200
+_MOST_LABELS, _FEW_LABELS = 200, 20
+_MANY = 0.5
+"""Share of the rows above which different values, if they are not few, are names of rows."""
 _FEW = 0.2
 """Share of the rows below which the number of different values makes a column one of labels."""
 
@@ -129,6 +131,7 @@ def _answers(found: Survey) -> Suggestion | None:
 
 def _labelled(found: Survey) -> Suggestion | None:
     named = [name for each in _LABELS if (name := _named(found, (each,), ("text", "number", "truth")))]
+    named = [name for name in named if len(found.column(name).values) <= max(_FEW_LABELS, _MANY * found.rows)]
     owners = set(_OWNERS)
     fitting = [each.name for each in found.columns if _is_label(each, found.rows) and each.name.lower() not in owners]
     return next((made for name in [*named, *fitting] if (made := _classes(found, name))), None)
