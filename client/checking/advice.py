@@ -39,10 +39,13 @@ def advise(checked: Checked, key: str = "", base_key: str = "") -> Iterator[Advi
 
 def _length(checked: Checked, key: str) -> Iterator[Advice]:
     limit = better_limit(checked.uncut, checked.base.positions)
-    if checked.cut > CUT * checked.count and limit > checked.node.data.max_length:
-        cut = f"{checked.cut} of {checked.count} rows ({checked.cut / checked.count:.1%})"
-        left = count_longer(checked.uncut, limit) or "none"
-        yield Advice(f"{key}max_length = {limit}", f"{cut} are cut; this cuts {left}, and needs more memory and time")
+    if checked.cut <= CUT * checked.count:
+        return
+    cut = f"{checked.cut} of {checked.count} rows ({checked.cut / checked.count:.1%}) are cut"
+    if (left := count_longer(checked.uncut, limit)) < checked.cut:
+        yield Advice(f"{key}max_length = {limit}", f"{cut}; this cuts {left or 'none'}, and needs more memory and time")
+    else:
+        yield Advice("split long rows", f"{cut}, and the base has {checked.base.positions} positions")
 
 
 def _precision(checked: Checked, key: str) -> Iterator[Advice]:

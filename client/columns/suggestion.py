@@ -28,8 +28,10 @@ _SURE = ("completion", "response", "output")
 _OWNERS = ("client", "owner", "site", "hospital", "node", "institute", "organisation", "organization", "branch")
 _SCORES = ("score", "rating", "similarity", "stars")
 """Names of numbers to learn where there is only a text beside them; elsewhere they are often told of a text."""
-_MOST_LABELS = 200
 _WHY = {SINGLE: "{} has {} values", MULTI: "{} has lists of {} labels", REGRESSION: "{} has numbers that are not whole"}
+_MOST_LABELS, _FEW_LABELS = 200, 20
+_MANY = 0.5
+"""Share of the rows above which different values, if they are not few, are names of rows."""
 _FEW = 0.2
 """Share of the rows below which the number of different values makes a column one of labels."""
 
@@ -155,11 +157,17 @@ def _answers(found: Survey) -> Suggestion | None:
 
 def _labelled(found: Survey) -> Suggestion | None:
     named = [name for each in _LABELS if (name := _named(found, (each,), ("text", "number", "truth", "list")))]
+    named = [name for name in named if not _names_rows(found.column(name), found.rows)]
     named += [each.name for each in found.columns if len(found.columns) == 2 and each.name.lower() in _SCORES]
     owners = set(_OWNERS)
     likely = [each for each in found.columns if _is_label(each, found.rows) and not each.fractions]
     fitting = [each.name for each in likely if each.name.lower() not in owners]
     return next((made for name in [*named, *fitting] if (made := _classes(found, name))), None)
+
+
+def _names_rows(column: Column, rows: int) -> bool:
+    """Return whether values are as many as only names of rows are."""
+    return _problem(column) == SINGLE and len(column.values) > max(_FEW_LABELS, _MANY * rows)
 
 
 def _classes(found: Survey, label: str) -> Suggestion | None:

@@ -86,6 +86,14 @@ def test_a_layout_is_suggested(tmp_path, name):
     assert (suggestion.task, dict(suggestion.columns), suggestion.labels) == expected
 
 
+def test_found_D2_names_of_rows_are_no_labels_unless_asked_for(tmp_path):
+    rows = [{"text": text(n), "label": f"id {n}"} for n in range(40)]
+    found = read(tmp_path, rows)
+    assert suggest(found).task == "causal-lm"
+    assert len(suggest(found, "label").labels) == 40
+    assert suggest(read(tmp_path, rows[:20])).task == "classification"  # control: few of each in a small file
+
+
 @pytest.mark.parametrize(
     ("columns", "settings", "more"),
     [

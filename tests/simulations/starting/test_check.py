@@ -160,6 +160,15 @@ def test_a_node_is_checked_for_the_targets_of_its_server(tmp_path):
     assert "14 modules" in call("check", free, "--targets", "all-linear").out
 
 
+def test_rows_longer_than_the_base_are_to_be_split_and_no_limit_that_mends_nothing_is_told(tmp_path):
+    rows = [{"text": "boat " * (2000 if n == 3 else n), "label": "ab"[n % 2]} for n in range(1, 41)]
+    recipe = write_recipe(tmp_path, write(tmp_path / "rows.jsonl", rows), test_rows=4)
+    words = settings("clients.ranks=[2]", "clients.count=2", "clients.min_rows=2", "data.max_length=256")
+    assert changes(call("check", recipe, *words).out) == [
+        "split long rows  # 1 of 40 rows (2.5%) are cut, and the base has 513 positions"
+    ]
+
+
 def test_an_unknown_encoding_is_refused(tmp_path):
     path = write(tmp_path / "rows.jsonl", [{"text": "a"}])
     assert "no such encoding of text" in refusal(call("check", path, "--encoding", "latin-99"))
