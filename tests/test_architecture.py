@@ -35,6 +35,10 @@ PLACES = {
     "transformers": ["client/*", "simulations/*"],
     "fastapi": ["client/serving/http/*"],
     "uvicorn": ["client/serving/http/launch.py"],
+    "sacrebleu": ["client/scoring/*"],
+    "nltk": ["client/scoring/*"],
+    "rouge_score": ["client/scoring/*"],
+    "sklearn": ["client/scoring/*"],
     "peft": ["simulations/architectures/trial.py", "simulations/bench/training/peft_engine.py"],
 }
 """Libraries that few files may import."""
@@ -87,6 +91,10 @@ INSIDE = {
     "client/serving": ("client/finished", "client/results", "client/settings", "client/model", "client/data"),
     "client/serving/http": (
         *("client/serving", "client/finished", "client/model", "client/data", "client/data/chats"),
+    ),
+    "client/scoring": (
+        *("client/finished", "client/serving", "client/results", "client/training", "client/objectives"),
+        *("client/model", "client/data", "client/data/files"),
     ),
     "client/network": ("client/reports",),
     "server/algorithms": (),
