@@ -14,7 +14,6 @@ from client.data.files.part import TOO_LONG
 from client.data.files.text import bounded_lines, check_characters, open_text
 from client.data.row_checks import BadRow, read_text
 from common.errors import DataError
-from common.log_format import event
 from simulations.corpora.paper.files import PaperRow, check_columns, read_items
 
 _ENCODING = "utf-8"
@@ -69,9 +68,7 @@ def read_table(task: str, file: Path) -> tuple[PaperRow, ...]:
     check_columns(file, header, (*table.texts, table.label))
     rows = read_items(file, "line", lines, partial(_read, table, header))
     if left_out := sum(1 for row in rows if not row):
-        log.warning(
-            "%s: %s rows have too few fields and are left out", file, left_out, extra=event("left-out", rows=left_out)
-        )
+        log.warning("%s: %s rows have too few fields and are left out", file, left_out)
     return tuple(row for row in rows if row)
 
 

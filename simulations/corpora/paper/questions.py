@@ -8,7 +8,6 @@ from typing import Any
 
 from client.data.row_checks import BadRow, read_text
 from client.data.rows import Row
-from common.log_format import event
 from simulations.corpora.paper.files import PaperRow, read_fields, read_items
 
 _AGGREGATES = ("", "MAX", "MIN", "COUNT", "SUM", "AVG")
@@ -63,9 +62,7 @@ def read_samsum(file: Path) -> tuple[PaperRow, ...]:
     rows = read_fields(file, "dialogue", "summary")
     said = [(number, row) for number, row in rows if row.fields.get("dialogue") != ""]
     if left_out := len(rows) - len(said):
-        log.warning(
-            "%s: %s rows have no dialogue and are left out", file, left_out, extra=event("left-out", rows=left_out)
-        )
+        log.warning("%s: %s rows have no dialogue and are left out", file, left_out)
     return read_items(file, "row", said, _samsum)
 
 

@@ -69,7 +69,9 @@ def test_a_run_is_tested_on_the_sets_own_test_rows(own):
         "clients.partition=column",
         "data.test_rows=5",
     )
-    recipe = read_recipe(TINY, [*words, "clients.column=name", "clients.count=2", "clients.ranks=[2]", "clients.min_rows=2"])
+    recipe = read_recipe(
+        TINY, [*words, "clients.column=name", "clients.count=2", "clients.ranks=[2]", "clients.min_rows=2"]
+    )
     prepared = prepare(recipe)
     assert [(shard.name, len(shard.rows)) for shard in prepared.shards] == [("The-Mill", 8), ("Zizzi", 8)]
     assert len(prepared.test_rows) == 4
