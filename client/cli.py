@@ -17,13 +17,30 @@ Out = Annotated[Path, typer.Argument(metavar="OUT", help="New folder to write.")
 
 
 @app.command()
-def evaluate(run: Run) -> None:
+def evaluate(
+    run: Run,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="More scores, as bleu,rouge: bleu, nist, rouge and meteor of the texts that a language model writes "
+            "after the test rows' prompts, each against all completions of its prompt; matthews of labels.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="With --metrics: most prompts to write a text for; by default all.")
+    ] = None,
+) -> None:
     """Evaluate a run's global update on its test rows, and print one JSON line."""
+    if limit is not None and metrics is None:
+        raise typer.BadParameter("--limit is of the texts that --metrics scores; add --metrics")
     from client.finished.run import evaluate_run
+    from client.scoring.score import score_run
 
+    scores = {} if metrics is None else score_run(run, metrics, limit)
     result = evaluate_run(run)
-    scores = {"test_accuracy": None} | {f"test_{key}": value for key, value in result.measures.items()}
-    print(json.dumps({"test_loss": result.loss, **scores, "count": result.count}))
+    measures = {"test_accuracy": None} | {f"test_{key}": value for key, value in result.measures.items()}
+    print(json.dumps({"test_loss": result.loss, **measures, "count": result.count} | scores))
 
 
 _Dtype = Annotated[

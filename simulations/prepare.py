@@ -32,6 +32,7 @@ from server.rounds.participants import RunModel
 from server.rounds.run_settings import RunSettings
 from simulations.corpora import load_corpus
 from simulations.corpora.corpus import to_jsonl
+from simulations.corpora.splits import has_own_test, own_test
 from simulations.partition import Shard, find_partition, hold_out, split
 from simulations.recipe import base_path
 
@@ -192,8 +193,13 @@ def _check_column(rows: Sequence[Row], file: Path, column: str) -> None:
 def _deal(rows: Sequence[Row], recipe: Recipe) -> tuple[tuple[Shard, ...], tuple[Mapping[str, Any], ...]]:
     label = recipe.data.label if recipe.data.has_classes else None
     needed = _needed_columns(column_names(rows), recipe)
+    fields: list[Mapping[str, Any]]
     fields = [{key: value for key, value in row.fields.items() if key in needed} for row in rows]
-    kept, test = hold_out(fields, recipe.data.test_rows, recipe.seed, label)
+    if recipe.data.corpus and has_own_test(rows[0].fields):
+        places = own_test([row.fields for row in rows], recipe.data.test_rows, recipe.seed, recipe.data.prompt)
+        kept, test = (tuple(fields[place] for place in part) for part in places)
+    else:
+        kept, test = hold_out(fields, recipe.data.test_rows, recipe.seed, label)
     return split(kept, recipe.clients, recipe.seed, label), test
 
 

@@ -40,6 +40,10 @@ PLACES = {
         "simulations/architectures/trial.py",
         "simulations/bench/training/peft_engine.py",
     ],
+    "sacrebleu": ["client/scoring/*"],
+    "nltk": ["client/scoring/*"],
+    "rouge_score": ["client/scoring/*"],
+    "sklearn": ["client/scoring/*"],
 }
 """Libraries that few files may import."""
 FLOWER_PRIVATE, ITS_PLACE = "flwr.supercore", "common/protocol/flower.py"
@@ -95,6 +99,10 @@ INSIDE = {
     "client/serving/http": (
         *("client/serving", "client/finished", "client/model", "client/data", "client/data/chats"),
     ),
+    "client/scoring": (
+        *("client/finished", "client/serving", "client/results", "client/training", "client/objectives"),
+        *("client/model", "client/data", "client/data/files"),
+    ),
     "client/network": ("client/reports",),
     "server/algorithms": (),
     "server/links": (),
@@ -108,7 +116,8 @@ INSIDE = {
     "server/monitoring": ("server/rounds", "server/transport", "server/settings"),
     "simulations/starting": ("simulations/*",),
     "simulations/architectures": ("simulations/*",),
-    "simulations/corpora": ("simulations/cache",),
+    "simulations/corpora": ("simulations/cache", "simulations/corpora/paper"),
+    "simulations/corpora/paper": (),
     "simulations/report": (),
     "simulations/results": ("simulations/*", "simulations/corpora"),
     "simulations/results/heads": ("simulations/*", "simulations/results"),

@@ -100,9 +100,15 @@ def split_held_out(examples: Examples, name: str) -> tuple[Examples, Examples]:
         raise DataError(
             f"node {name} has {count} row of data, but needs 2: one to train on, one to evaluate on; add rows"
         )
+    train, held = held_places(count, name)
+    return subset(examples, train), subset(examples, held)
+
+
+def held_places(count: int, name: str) -> tuple[Indices, Indices]:
+    """Return which of a node's rows, in no order, it trains on, and which it holds out."""
     held = held_out_count(count)
     order = rng("hold out", name).permutation(count)
-    return subset(examples, order[held:]), subset(examples, order[:held])
+    return order[held:], order[:held]
 
 
 def batches(

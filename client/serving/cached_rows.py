@@ -45,7 +45,9 @@ class LaneModel:
             ModelError: the model keeps a state that is not keys and values.
         """
         if getattr(base.model, "_is_stateful", False):
-            raise ModelError(f"{base.folder} keeps a recurrent state; serve needs a model of attention layers")
+            raise ModelError(
+                f"{base.folder} keeps a recurrent state; serve and evaluate --metrics need a model of attention layers"
+            )
         self.base = base.skeleton()
         self.lora = Lora(self.base.model, adaptable_shapes(self.base.model))
         self._accepted = inspect.signature(self.base.model.forward).parameters

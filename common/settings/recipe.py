@@ -60,10 +60,14 @@ class Data(RowSettings):
 
     Args:
         corpus: `library-docs`, `library-docs-lm`, `toy` or `toy-preference`, which need no download; or `banking77`,
-            `medquad` or `polarity`, from the folder that the environment variable FEDLORA_DATA names.
+            `medquad` or `polarity`, from the folder that the environment variable FEDLORA_DATA names. So are the LoRA
+            paper's, in their public files: `glue-cola`, `glue-sst2`, `glue-mrpc`, `glue-qqp`, `glue-stsb`, `glue-mnli`,
+            `glue-mnli-mismatched`, `glue-qnli`, `glue-rte`, `glue-wnli`, `e2e`, `e2e-dev` (trained on the development
+            set), `webnlg`, `dart`, `wikisql` and `samsum`.
         path: a file of rows that ends in `.jsonl`, `.ndjson`, `.json`, `.csv`, `.tsv`, `.parquet` or `.arrow`, those of
             text also packed, in `.gz`, `.bz2`, `.xz` or `.zst`; or a folder of such files, or FOLDER/SPLIT.
         test_rows: most rows that are held out to test the global update, evenly by class, and at most half of a class.
+            The LoRA paper's data sets have test rows of their own, of which these are drawn, all of a prompt together.
     """
 
     corpus: str | None = None

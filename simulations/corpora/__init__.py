@@ -6,9 +6,15 @@ from types import MappingProxyType
 
 from common.errors import look_up
 from simulations.corpora import library_docs, library_docs_lm, public, toy, toy_preference
-from simulations.corpora.corpus import Corpus
+from simulations.corpora.corpus import Corpus, from_jsonl, to_jsonl
+from simulations.corpora.paper.registry import PUBLISHED, read_published
 
 __all__ = ["CORPORA", "Corpus", "load_corpus"]
+
+
+def _published(name: str) -> Corpus:
+    return from_jsonl(to_jsonl(read_published(name)))
+
 
 CORPORA: Mapping[str, Callable[[], Corpus]] = MappingProxyType(
     {
@@ -17,6 +23,7 @@ CORPORA: Mapping[str, Callable[[], Corpus]] = MappingProxyType(
         "toy": toy.load,
         "toy-preference": toy_preference.load,
         **{name: partial(public.load, name) for name in public.PUBLIC},
+        **{name: partial(_published, name) for name in PUBLISHED},
     }
 )
 
