@@ -12,8 +12,10 @@ from markupsafe import Markup
 
 from client.exporting.card_facts import Written, read_facts
 from client.exporting.gguf_file import FILE
+from client.exporting.node_facts import read_node_facts
 from client.exporting.request import Request
 from client.finished.run import Trained
+from client.results.folder import NodeFolder
 from common.atomic_files import write_file
 from common.errors import printable
 from common.settings.tasks import TASKS
@@ -44,7 +46,7 @@ def write_card(folder: Path, run: Path, trained: Trained, base: str, written: Wr
         .get_template("card.md.j2")
         .render(
             front=Markup(_front_matter(trained, base, request)),  # noqa: S704  # YAML by its own library.
-            facts=read_facts(run),
+            facts=read_node_facts(NodeFolder.open(run)) if NodeFolder.is_at(run) else read_facts(run),
             base=base,
             data=trained.node.data,
             causal=TASKS[trained.node.data.task].causal,
