@@ -87,7 +87,7 @@ INSIDE = {
         "client/data/chats",
     ),
     "client/hub": ("client/data", "client/data/files"),
-    "client/exporting": ("client/finished", "client/hub", "client/model"),
+    "client/exporting": ("client/finished", "client/hub", "client/model", "client/results"),
     "client/checking": (
         *("client/check", "client/node", "client/settings", "client/objectives", "client/model", "client/data"),
         "client/data/files",

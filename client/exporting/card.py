@@ -12,9 +12,11 @@ from markupsafe import Markup
 
 from client.exporting.card_facts import Written, read_facts
 from client.exporting.gguf_file import FILE
+from client.exporting.node_facts import read_node_facts
 from client.exporting.request import Request
 from client.finished.run import Trained
 from client.model.base_model import AUTO_MODELS
+from client.results.folder import NodeFolder
 from common.atomic_files import write_file
 from common.errors import printable
 from common.settings.tasks import TASKS, problem_of
@@ -50,7 +52,7 @@ def write_card(folder: Path, run: Path, trained: Trained, base: str, written: Wr
         .get_template("card.md.j2")
         .render(
             front=Markup(_front_matter(trained, base, request)),  # noqa: S704  # YAML by its own library.
-            facts=read_facts(run),
+            facts=read_node_facts(NodeFolder.open(run)) if NodeFolder.is_at(run) else read_facts(run),
             base=base,
             data=trained.node.data,
             labelled=TASKS[trained.node.data.task].labels,

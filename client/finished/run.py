@@ -154,7 +154,9 @@ def check_new(out: Path) -> None:
     """Check that a folder can be made.
 
     Raises:
-        ConfigError: it exists.
+        ConfigError: it exists, or something above it is a file.
     """
+    if above := next((place for place in out.absolute().parents if place.is_file()), None):
+        raise ConfigError(f"{out} would be in {above}, which is a file; give the path of a new folder")
     if out.exists():
         raise ConfigError(f"{out} already exists; give the path of a new folder")

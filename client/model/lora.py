@@ -99,7 +99,9 @@ class Lora:
         unmerge(self.model, self._originals)
         self._originals = {}
 
-    def _add(self, name: str, stream: int, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Tensor:
+    def _add(self, name: str, stream: int, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        if not any(name in lane.frozen or name in lane.trained for lane in self.lanes):
+            return output
         if not (inputs and isinstance(inputs[0], Tensor) and isinstance(output, Tensor)):
             got = f"{type(output).__name__} for {len(inputs)} inputs"
             raise ModelError(
@@ -108,8 +110,6 @@ class Lora:
             )
         if len(self.lanes) == 1:
             return _add_lane(self.lanes[0], name, stream, module, inputs[0], output)
-        if not any(name in lane.frozen or name in lane.trained for lane in self.lanes):
-            return output
         counts = self.rows or [1] * len(self.lanes)
         parts = zip(self.lanes, _shares(inputs[0], counts), _shares(output, counts), strict=True)
         return torch.cat([_add_lane(lane, name, stream, module, x, y) for lane, x, y in parts])

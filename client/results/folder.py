@@ -123,6 +123,11 @@ class NodeFolder(SavedAdapter):
         lines = read_plain(path).splitlines() if path.exists() else []
         return [line for text in lines if (line := _object(text))]
 
+    @property
+    def rows(self) -> int | None:
+        """How many rows the node has announced last; None if that was not kept."""
+        return next((line["rows"] for line in reversed(self.history()) if line.get("kind") == "query"), None)
+
     def _prepare(self, node: Node, stated: Mapping[str, str]) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.mend()

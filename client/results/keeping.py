@@ -29,14 +29,15 @@ def keep(file: Path, kind: str, asked: Payload, values: Values, project: str) ->
         KeptUpdate(file, asked.values["run"], asked.values["base"]).keep(asked.parts[FROZEN])
     if kind == "query" and (run := asked.values.get("run")):
         held = KeptUpdate(file, run, values["fingerprint"]).recall()
-        values = {**values, **_begin_saving(file, asked.values.get("run_name"), run, project)}
+        values = {**values, **_begin_saving(file, asked.values, values, project)}
         return {**values, "held": held.digest, "held_ranks": list(held.ranks)} if held else values
     return values
 
 
-def _begin_saving(file: Path, name: Any, run: Any, project: str) -> Values:
+def _begin_saving(file: Path, asked: Values, announced: Values, project: str) -> Values:
     """Begin to save a run, and return what the announcement says of that."""
     saving = saving_of(file)
-    saving.begin(name, run, project)
+    saving.begin(asked.get("run_name"), asked["run"], project)
+    saving.note_rows(announced["rows"])
     unfinished = [*saving.unfinished()][:MAX_UNFINISHED]
     return ({"saves": True} if saving.folder else {}) | ({"unfinished": unfinished} if unfinished else {})

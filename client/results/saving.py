@@ -64,6 +64,11 @@ class Saving:
         if self.is_on and isinstance(name, str) and isinstance(run, str):
             self.folder = self._attempt(lambda: NodeFolder.begin(self._runs, self._node, name, run, project))
 
+    def note_rows(self, rows: int) -> None:
+        """Keep how many rows the node has announced, for what is told of the run."""
+        if (folder := self.folder) is not None and folder.rows != rows:
+            self._attempt(lambda: folder.record(kind="query", rows=rows))
+
     def unfinished(self) -> Mapping[str, NodeFolder]:
         """Return the folders of earlier runs of this project that lack their last update, by identity, newest first."""
         if (folder := self.folder) is None:

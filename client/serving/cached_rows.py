@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
+from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -39,18 +40,31 @@ class LaneModel:
     """A skeleton of the base, with adapters on every module that can have one; for one thread."""
 
     def __init__(self, base: BaseModel) -> None:
-        """Attach to the base, whose tensors stay as they are.
-
-        Raises:
-            ModelError: the model keeps a state that is not keys and values.
-        """
-        if getattr(base.model, "_is_stateful", False):
-            raise ModelError(
-                f"{base.folder} keeps a recurrent state; serve and evaluate --metrics need a model of attention layers"
-            )
+        """Attach to the base, whose tensors stay as they are."""
         self.base = base.skeleton()
         self.lora = Lora(self.base.model, adaptable_shapes(self.base.model))
         self._accepted = inspect.signature(self.base.model.forward).parameters
+
+    def check(self) -> None:
+        """Let rows of two lengths begin, join, leave and go on, as they do later.
+
+        Raises:
+            ModelError: the model keeps a state that is not keys and values, or takes none.
+        """
+        if getattr(self.base.model, "_is_stateful", False):
+            raise ModelError(
+                f"{self.base.folder} keeps a recurrent state; serve and evaluate --metrics need a model of attention "
+                "layers"
+            )
+        try:
+            rows = join(*(self.begin([prompt], [Lane()])[0] for prompt in ([0], [0, 0])))
+            self.extend(select(rows, [1, 0]), [0, 0])
+        except (ValueError, RuntimeError, AttributeError, TypeError, IndexError, NotImplementedError) as error:
+            reason = shorten(str(error), 200, placeholder=" ...")
+            raise ModelError(
+                f"{self.base.folder}, a {self.base.model.config.model_type}, cannot continue several texts at once: "
+                f"{reason}; serve needs a model of attention layers; use `fedlora generate`, or merge the run"
+            ) from error
 
     def set_lanes(self, lanes: Sequence[Lane]) -> None:
         """Give each row of the next pass its lane; rows of one lane are fastest side by side."""

@@ -36,6 +36,7 @@ class Decoder:
             ModelError: the model keeps a state that is not keys and values.
         """
         self._model, self._limits, self._ends = LaneModel(base), limits, ends_of(base)
+        self._model.check()
         self._texts: list[Text] = []
         self._rows: CachedRows | None = None
 

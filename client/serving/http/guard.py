@@ -42,8 +42,8 @@ class Guard:
         if self._key is None and _host(headers.get("host", "")) not in LOOPBACK:
             raise ApiError(403, "without an API key only the hosts localhost, 127.0.0.1 and [::1] are answered")
         if self._key is not None and path != "/health":
-            given = headers.get("authorization", "").removeprefix("Bearer ")
-            if not compare_digest(given.encode(), self._key.encode()):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if not (compare_digest(given.encode(), self._key.encode()) and scheme.lower() == "bearer"):
                 raise ApiError(401, "wrong or missing API key; send the header Authorization: Bearer KEY")
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes:

@@ -7,10 +7,14 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from client.serving.http.errors import ApiError
+from client.serving.http.forms import one_of
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
-Prompt = str | Annotated[list[str], Field(min_length=1)] | TokenIds | Annotated[list[TokenIds], Field(min_length=1)]
+Prompt = Annotated[
+    str | Annotated[list[str], Field(min_length=1)] | TokenIds | Annotated[list[TokenIds], Field(min_length=1)],
+    one_of("a text, token ids, or a list of either, with at least one entry"),
+]
 Tokens = Annotated[int, Field(ge=1, lt=2**31)]
 
 _WITHOUT_EFFECT = frozenset({"user", "metadata", "store", "safety_identifier"})
@@ -23,13 +27,15 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "logprobs": (False,),
     "logit_bias": ({},),
     "tools": ([],),
+    "tool_calls": ([],),
+    "annotations": ([],),
     "response_format": ({"type": "text"},),
 }
 """Options that are not supported, and their values that ask for nothing."""
 
 
-class Body(BaseModel):
-    """A request; options that it does not know are in `model_extra`."""
+class _Open(BaseModel):
+    """An object without its nulls; what it does not know is in `model_extra`."""
 
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False)
 
@@ -38,25 +44,32 @@ class Body(BaseModel):
     def _leave_out_nulls(cls, value: Any) -> Any:
         return {key: each for key, each in value.items() if each is not None} if isinstance(value, dict) else value
 
-    def refuse_unsupported(self) -> None:
-        """Check that no option is set that the server does not have.
+    def refuse_unsupported(self, place: str = "") -> None:
+        """Check that nothing is set that the server does not have.
+
+        Args:
+            place: of the object in the request, before the name of a field.
 
         Raises:
-            ApiError: one is; names it.
+            ApiError: something is; names it.
         """
         for key, value in (self.model_extra or {}).items():
             if key not in _WITHOUT_EFFECT and json.dumps(value) not in map(json.dumps, _NEUTRAL.get(key, ())):
-                raise ApiError(
-                    400, f"{key[:100]} = {json.dumps(value)[:100]} is not supported; leave it out", key[:100]
-                )
+                name = f"{place}{key[:100]}"
+                raise ApiError(400, f"{name} = {json.dumps(value)[:100]} is not supported; leave it out", name)
 
 
-class StreamOptions(BaseModel):
-    """Whether a stream's last object has the usage."""
+class Body(_Open):
+    """A request."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
+
+class StreamOptions(_Open):
+    """Whether a stream's last object has the usage; nothing hides the length of its pieces."""
+
+    model_config = ConfigDict(extra="forbid")
 
     include_usage: bool = False
+    include_obfuscation: Literal[False] = False
 
 
 class Generation(Body):
@@ -65,7 +78,7 @@ class Generation(Body):
     model: Name
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    stop: str | list[str] = Field(default_factory=list)
+    stop: Annotated[str | list[str], one_of("a text or a list of texts")] = Field(default_factory=list)
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
@@ -92,13 +105,11 @@ class TextPart(BaseModel):
     text: str
 
 
-class Message(BaseModel):
-    """A turn of a chat."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
+class Message(_Open):
+    """A turn of a chat; one that a client has got from here, with what it lacks as nulls, is one too."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Annotated[str | list[TextPart], one_of('a text, or a list of parts with type = "text" and a text')]
 
     @property
     def turn(self) -> dict[str, str]:
@@ -114,12 +125,18 @@ class ChatBody(Generation):
     max_tokens: Tokens | None = None
     max_completion_tokens: Tokens | None = None
 
+    def refuse_unsupported(self, place: str = "") -> None:
+        """Check the messages too."""
+        super().refuse_unsupported(place)
+        for number, message in enumerate(self.messages):
+            message.refuse_unsupported(f"messages.{number}.")
+
 
 class ClassifyBody(Body):
     """Of /v1/classify."""
 
     model: Name
-    input: str | Annotated[list[str], Field(min_length=1)]
+    input: Annotated[str | Annotated[list[str], Field(min_length=1)], one_of("a text or a list of texts")]
 
 
 class UnloadBody(Body):

@@ -10,10 +10,12 @@ import yaml
 from markdown_it import MarkdownIt
 
 from client.finished.run import load_run
+from client.results.folder import NodeFolder
 from tests.client.conftest import BRIEF
 from tests.helpers.client.exporting import exported
 from tests.helpers.client.nodes import PLACES
 from tests.helpers.client.outputs import gap, logits_of, run_logits
+from tests.helpers.client.saved import node_folder
 from tests.helpers.end_to_end.command import call, refusal
 from tests.helpers.simulations.runs import entries, records, run_tiny, toy_rows, write_recipe
 
@@ -119,6 +121,19 @@ def test_the_card_tells_the_run(run_of, tmp_path):
     assert table["last line of the run's log"] == entries(run)[-1]["hash"]
     assert f"| loss on test rows | {first['test_loss']:.4g} | {last['test_loss']:.4g} |" in rest
     assert "over all modules; " in table["relative error of this rank"]
+
+
+def test_the_card_of_a_nodes_own_folder_tells_what_the_node_knows(run_of, tmp_path):
+    folder = NodeFolder.open(node_folder(tmp_path / "nodes", run_of("bert")))
+    exported(folder.path, tmp_path / "out", base_name="org/base")
+    rest = card(tmp_path / "out")[1]
+    table = dict(re.findall(r"^\| ([^|]+) \| ([^|]+) \|$", rest, re.MULTILINE))
+    own = "of the node that exported it"
+    assert (table["rounds"], table[f"rows {own}"], table[f"rank {own}"]) == ("3", "17", str(folder.node.rank))
+    assert table["hash of the update"] == folder.update.digest
+    assert table["SHA-256 of the base"] == folder.update.base_hash
+    assert f"| loss on held-out rows {own} | 2 | 1 |" in rest
+    assert folder.node.name not in rest
 
 
 def test_no_name_of_a_node_leaves_the_run(run_of, tmp_path):

@@ -10,6 +10,11 @@ from tests.helpers.client.exporting import exported
 from tests.helpers.end_to_end.command import call, refusal
 
 
+def test_a_folder_under_a_file_is_refused(wide, tmp_path):
+    (tmp_path / "file").touch()
+    assert "which is a file" in refusal(call("export", wide, tmp_path / "file" / "sub" / "out"))
+
+
 @pytest.mark.parametrize("form", ["peft", "gguf"])
 def test_a_rank_above_what_is_there_is_refused(wide, tmp_path, form):
     message = refusal(call("export", wide, tmp_path / "out", "--format", form, "--rank", 33))

@@ -1,6 +1,5 @@
 """What a node answers to the last update of an earlier run; that it is signed is checked before (test_audit.py)."""
 
-import json
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -51,7 +50,7 @@ def test_it_is_announced_and_saved(server):
     folder = folder_of(server)
     assert (folder.update.round, folder.update.signature) == (7, "ab" * 64)
     assert folder.changed_file() is None
-    assert json.loads((folder.path / "history.jsonl").read_text())["down"] == len(folder.update.buffer)
+    assert folder.history()[-1]["down"] == len(folder.update.buffer)
     assert folder_of(server, "second").update is None
     assert "unfinished" not in announce(server, "second", LATER)
 

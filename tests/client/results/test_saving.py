@@ -62,6 +62,14 @@ def test_what_was_answered_is_in_the_history(saving):
     assert own.folder.history() == [{"kind": "evaluate", "round": 2, "up": 10, "down": 20, "loss": 0.5, "count": 7}]
 
 
+def test_the_announced_rows_are_kept_once(tmp_path):
+    server = Server(write_node(tmp_path, keys="keys"))
+    asked = {"targets": "query-value", "run": server.order.run, "run_name": "first"}
+    announced = [values_of(ask(server.file, "query", asked, keep=True)) for _ in range(2)]
+    (line,) = map(json.loads, (tmp_path / "runs" / "clinic" / "first" / "history.jsonl").open())
+    assert line == {"kind": "query", "rows": announced[0]["rows"]}
+
+
 def test_a_saved_update_has_the_receipts_that_the_node_has_of_the_run_so_far(tmp_path):
     server = Server(write_node(tmp_path, keys="keys"))
     own, other = ({"run": run, "round": 1, "signature": "ab"} for run in (server.order.run, "another run"))

@@ -17,5 +17,7 @@ def node_folder(runs, run, identity="a" * 64, name="first"):
     stated = folder_parts(base.folder)[BASE]
     folder = NodeFolder.begin(runs, node, name, identity)
     folder.save(SavedUpdate(3, encode_adapter(adapter), base_hash=stated), render_update(base, adapter, stated))
+    folder.record(kind="query", rows=17)
+    folder.record(kind="evaluate", round=0, loss=2.0, count=2)
     folder.record(kind="evaluate", round=3, loss=1.0, count=2)
     return folder.path

@@ -124,10 +124,48 @@ def test_a_base_without_a_chat_template_says_so(llama, monkeypatch):
         ({"stream": "yes"}, "stream"),
         ({"model": 3}, "model"),
         ({"stream_options": {"no": 1}}, "stream_options.no"),
+        ({"prompt": []}, "prompt"),
+        ({"prompt": ["a", [1]]}, "prompt"),
+        ({"stop": [1]}, "stop"),
     ],
 )
 def test_what_is_malformed_is_422_by_name(client, changed, param):
     assert error(client.post("/v1/completions", json=COMPLETION | changed), 422)["param"] == param
+
+
+def test_a_field_of_several_forms_is_one_fault_that_says_them(client):
+    told = error(client.post("/v1/completions", json=COMPLETION | {"prompt": [[]]}), 422)
+    assert told["message"] == "prompt: give a text, token ids, or a list of either, with at least one entry"
+
+
+def test_a_reply_is_a_turn_of_the_next_request_with_what_it_lacks_as_nulls(client):
+    first, nulls = CHAT["messages"][-1], dict.fromkeys(("refusal", "annotations", "audio", "tool_calls", "name"))
+    found = []
+    for more in ({}, nulls, {"tool_calls": [], "annotations": []}):
+        chat = CHAT | {"messages": [first, {"role": "assistant", "content": "moo", **more}, first], "temperature": 0}
+        answer = client.post("/v1/chat/completions", json=chat)
+        assert answer.status_code == 200, answer.text
+        found.append(answer.json()["choices"])
+    assert found[1:] == found[:1] * 2
+    calls = {"role": "assistant", "content": "moo", "tool_calls": [{"id": "1"}]}  # control
+    told = error(client.post("/v1/chat/completions", json=CHAT | {"messages": [first, calls, first]}), 400)
+    assert told["param"] == "messages.1.tool_calls"
+
+
+def test_what_a_turn_has_beyond_text_is_refused_by_name(client):
+    def post(**turn):
+        return client.post("/v1/chat/completions", json=CHAT | {"messages": [{"role": "user", **turn}]})
+
+    assert error(post(content="moo", name="ada"), 400)["param"] == "messages.0.name"
+    told = error(post(content=[{"type": "image_url", "image_url": {"url": "http://x"}}]), 422)
+    assert told["param"] == "messages.0.content"
+    assert 'a list of parts with type = "text"' in told["message"]
+
+
+@pytest.mark.parametrize("options", [{"include_usage": None}, {"include_usage": True, "include_obfuscation": False}])
+def test_options_of_a_stream_that_ask_for_nothing_are_taken(client, options):
+    body = COMPLETION | {"stream": True, "stream_options": options}
+    assert client.post("/v1/completions", json=body).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -204,7 +242,9 @@ def test_texts_beyond_the_rows_of_a_batch_take_their_turn(llama):
     assert [each["index"] for each in one] == list(range(9))
 
 
-@pytest.mark.parametrize("header", ["Bearer wrong", "Bearer ", "", "secre", "Bearer s\u00e9cret"])
+@pytest.mark.parametrize(
+    "header", ["Bearer wrong", "Bearer ", "", "secre", "secret", "Basic secret", "Bearer s\u00e9cret"]
+)
 def test_a_wrong_or_missing_key_is_401(llama, header):
     with application(llama, key="secret") as client:
         headers = {"Authorization": header.encode("latin-1")} if header else {}
@@ -212,6 +252,7 @@ def test_a_wrong_or_missing_key_is_401(llama, header):
         assert told["code"] == "invalid_api_key"
         error(client.post("/v1/load_lora_adapter", json={"lora_name": "a", "lora_path": "/"}, headers=headers), 401)
         assert client.get("/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200  # control
+        assert client.get("/v1/models", headers={"Authorization": "bearer secret"}).status_code == 200
         assert client.get("/health").status_code == 200
 
 
