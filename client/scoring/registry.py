@@ -10,7 +10,7 @@ from client.scoring.nist import nist
 from client.scoring.text_metrics import bleu, meteor, rouge, without_wordnet
 from client.scoring.value_metrics import matthews, pearson, spearman
 from common.errors import ConfigError, look_up
-from common.settings.tasks import Task
+from common.settings.tasks import TASKS, RowSettings
 
 Scores = Mapping[str, float | None]
 Kind = Literal["texts", "labels", "numbers"]
@@ -68,22 +68,26 @@ def find_metrics(names: str) -> Mapping[str, Metric]:
     return found
 
 
-def scored_by(task: Task) -> Kind | None:
-    """Return what metrics score of a task; None if none of them fits."""
-    if task.labels:
+def scored_by(data: RowSettings) -> Kind | None:
+    """Return what metrics score of a run's rows; None if none of them fits."""
+    if data.has_classes:
         return "labels"
-    return "texts" if "completion" in task.columns else None
+    if data.has_numbers:
+        return "numbers"
+    return "texts" if TASKS[data.task].causal and "completion" in TASKS[data.task].columns else None
 
 
-def check_fit(metrics: Mapping[str, Metric], task: Task, name: str) -> None:
-    """Check that each of these metrics can score the task of this name.
+def check_fit(metrics: Mapping[str, Metric], data: RowSettings) -> None:
+    """Check that each of these metrics can score rows of these settings.
 
     Raises:
         ConfigError: one cannot.
     """
-    kind = scored_by(task)
+    kind, what = scored_by(data), data.task
+    if TASKS[what].labels and not data.has_classes:
+        what = f"{what} of problem_type {data.problem_type}"
     fitting = ", ".join(each for each, metric in METRICS.items() if metric.of == kind)
     for each, metric in metrics.items():
         if metric.of != kind:
             remedy = f"use {fitting}" if fitting else "leave out --metrics"
-            raise ConfigError(f"--metrics {each} scores {metric.of}, and the run's task is {name}; {remedy}")
+            raise ConfigError(f"--metrics {each} scores {metric.of}, and the run's task is {what}; {remedy}")

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from client.finished.run import Trained, load_run, load_test_rows
-from client.scoring.predicting import predict_labels
+from client.scoring.predicting import predict
 from client.scoring.references import read_asked
 from client.scoring.registry import Metric, check_fit, find_metrics, scored_by
 from client.scoring.writing import write_texts
 from client.scoring.written import Written
 from common.errors import ConfigError
-from common.settings.tasks import TASKS
 
 
 def score_run(run: Path, names: str, limit: int | None = None) -> dict[str, float | int | None]:
@@ -31,15 +30,15 @@ def score_run(run: Path, names: str, limit: int | None = None) -> dict[str, floa
     """
     metrics = find_metrics(names)
     trained = load_run(run)
-    task = trained.node.data.task
-    check_fit(metrics, TASKS[task], task)
+    data = trained.node.data
+    check_fit(metrics, data)
     able = _able(metrics)
-    if scored_by(TASKS[task]) == "texts":
+    if scored_by(data) == "texts":
         measured: tuple[Sequence[Any], ...] = (_write(run, trained, limit) if able else [],)
     elif limit is not None:
-        raise ConfigError(f"--limit is for texts that are written, and the run's task is {task}; leave it out")
+        raise ConfigError(f"--limit is for texts that are written, and the run's task is {data.task}; leave it out")
     else:
-        measured = predict_labels(trained, load_test_rows(run)[1])
+        measured = predict(trained, load_test_rows(run)[1])
     scores: dict[str, float | int | None] = dict.fromkeys(metrics.keys() - able.keys())
     for name, metric in able.items():
         scores |= metric.scores(name, *measured)

@@ -4,7 +4,7 @@ import pytest
 
 from client.scoring.registry import METRICS, check_fit, find_metrics, scored_by
 from common.errors import ConfigError
-from common.settings.tasks import TASKS
+from common.settings.tasks import MULTI, REGRESSION, TASKS, RowSettings
 
 
 def test_metrics_are_found_by_name_in_the_order_asked():
@@ -38,11 +38,14 @@ def test_a_missing_package_is_named_with_the_remedy(monkeypatch, name, module, p
 
 
 def test_each_task_says_what_metrics_score_of_it():
-    assert {name: scored_by(task) for name, task in TASKS.items()} == {
+    assert {name: scored_by(RowSettings(task=name)) for name in TASKS} == {
         "classification": "labels",
         "causal-lm": "texts",
         "preference": None,
+        "seq2seq": None,
     }
+    assert scored_by(RowSettings(problem_type=REGRESSION)) == "numbers"
+    assert scored_by(RowSettings(problem_type=MULTI)) is None
 
 
 @pytest.mark.parametrize(
@@ -56,10 +59,18 @@ def test_each_task_says_what_metrics_score_of_it():
 )
 def test_a_metric_that_does_not_fit_the_task_is_refused(metric, task, reason):
     with pytest.raises(ConfigError) as caught:
-        check_fit(find_metrics(metric), TASKS[task], task)
+        check_fit(find_metrics(metric), RowSettings(task=task))
     assert str(caught.value).startswith(reason)
 
 
 @pytest.mark.parametrize(("metric", "task"), [("bleu", "causal-lm"), ("matthews", "classification")])
 def test_a_metric_that_fits_is_not_refused(metric, task):
-    check_fit(find_metrics(metric), TASKS[task], task)
+    check_fit(find_metrics(metric), RowSettings(task=task))
+
+
+def test_numbers_have_their_own_metrics_and_sets_of_labels_none():
+    check_fit(find_metrics("pearson,spearman"), RowSettings(problem_type=REGRESSION))
+    with pytest.raises(ConfigError, match="task is classification of problem_type regression; use pearson, spearman"):
+        check_fit(find_metrics("matthews"), RowSettings(problem_type=REGRESSION))
+    with pytest.raises(ConfigError, match="problem_type multi_label_classification; leave out --metrics"):
+        check_fit(find_metrics("matthews"), RowSettings(problem_type=MULTI))

@@ -7,7 +7,7 @@ from client.finished.run import evaluate_run, load_run, load_test_rows
 from client.finished.text import generate
 from client.node import load_node
 from client.results.folder import NodeFolder
-from client.scoring.predicting import predict_labels
+from client.scoring.predicting import predict
 from client.scoring.references import read_asked
 from client.scoring.registry import METRICS
 from client.scoring.score import score_run
@@ -108,9 +108,9 @@ def test_a_nodes_own_folder_is_scored_on_the_rows_that_it_held_out(run_of, tmp_p
 def test_matthews_is_of_the_predictions_that_accuracy_counts(run_of):
     run = run_of("bert")
     measured = json.loads(call("evaluate", run, "--metrics", "matthews").out)
-    predicted, true = predict_labels(load_run(run), load_test_rows(run)[1])
+    predicted, true = predict(load_run(run), load_test_rows(run)[1])
     right = sum(one == two for one, two in zip(predicted, true, strict=True)) / len(true)
-    assert right == evaluate_run(run).accuracy == measured["test_accuracy"]
+    assert right == evaluate_run(run).measures["accuracy"] == measured["test_accuracy"]
     assert measured["matthews"] == METRICS["matthews"].measure(predicted, true)
     assert 0 < measured["matthews"] <= 1
     assert measured["scored"] == measured["count"] == 20
