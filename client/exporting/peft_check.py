@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from client.finished.run import Trained
 from client.model.adaptable import unfit_modules
+from client.model.quantised_library import settle_library
 from common.adapters.adapter import Adapter, Factors
 from common.errors import ModelError
 
@@ -48,6 +49,7 @@ def check_loaded(folder: Path, trained: Trained, adapter: Adapter) -> None:
 
 
 def _load(folder: Path, model: Any) -> nn.Module:
+    settle_library()
     from peft import PeftModel  # Not above: it is no requirement, and takes seconds.
 
     with warnings.catch_warnings():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig
 
 from client.data.batches import Batch
+from client.data.tokens import IGNORE
 from client.finished.run import Trained, has_rows, load_test_rows
 from client.model.base_model import AUTO_MODELS, BaseModel, load_base
 from client.model.forward import forward
@@ -109,7 +110,10 @@ def _probe(run: Path, base: BaseModel) -> Tensor:
 def _logits(base: BaseModel, batch: Batch) -> Tensor:
     """Return the logits of a batch in a row, without those at padding, which mean nothing."""
     logits = forward(base, batch).float()
-    return logits.flatten() if logits.ndim == 2 else logits[batch.attention_mask.flatten(0, -2).bool()].flatten()
+    if logits.ndim == 2:
+        return logits.flatten()
+    written = batch.targets != IGNORE if TASKS[base.task].seq2seq else batch.attention_mask.flatten(0, -2).bool()
+    return logits[written].flatten()
 
 
 def _reload(trained: Trained, folder: Path) -> BaseModel:

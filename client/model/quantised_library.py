@@ -31,6 +31,12 @@ def check_library(what: str) -> None:
     _import_library()
 
 
+def settle_library() -> None:
+    """Import the library where it is installed, before another that would import it with what it fetches."""
+    if find_spec(LIBRARY) is not None:
+        _import_library()
+
+
 @lru_cache(maxsize=1)
 def _import_library() -> None:
     """Import bitsandbytes without the kernels that it would fetch from a hub: fedlora runs no code from there."""
