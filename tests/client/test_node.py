@@ -121,7 +121,7 @@ def test_absolute_paths_stay(tmp_path):
         ({"name": "a/b"}, "name = 'a/b': "),
         ({"task": "clasification"}, "task = 'clasification': no such task; did you mean 'classification'?"),
         ({"task": "x"}, "task = 'x': no such task; known: causal-lm, classification, preference"),
-        ({"dtype": "int8"}, "dtype = 'int8': "),
+        ({"dtype": "int4"}, "dtype = 'int4': "),
         ({"beta": 0.0}, "beta = 0.0: "),
         ({"chosne": "good"}, "unknown key chosne; did you mean 'chosen'"),
         ({"threads": 0}, "threads = 0: "),

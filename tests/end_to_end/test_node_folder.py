@@ -62,7 +62,7 @@ def test_evaluate_measures_on_the_rows_that_the_node_holds_out(project):
 
 
 def test_the_commands_of_the_page_on_what_comes_after_take_the_folder(project, tmp_path, monkeypatch):
-    (block,) = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "after-the-run.md").read_text(), re.S)
+    block, *_ = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "after-the-run.md").read_text(), re.S)
     monkeypatch.chdir(tmp_path)
     for line in block.splitlines():
         words = line.partition("#")[0].replace("runs/hospital-a/first", str(folder_of(project, "client-01"))).split()
