@@ -1,8 +1,7 @@
-"""What PEFT makes of an adapter's folder: loaded over the base, where PEFT is installed, before the folder is kept."""
+"""What PEFT makes of an adapter's folder: loaded over the base, before the folder is kept."""
 
 import warnings
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -20,7 +19,7 @@ _REMEDY = "`fedlora merge` writes the update into the base"
 
 
 def check_known(trained: Trained) -> None:
-    """Check what is known without PEFT: it would apply only part of an update, as of a run of an earlier release.
+    """Check what is known without loading: PEFT would apply only part of an update, as of a run of an earlier release.
 
     Raises:
         ModelError: names the modules.
@@ -31,7 +30,7 @@ def check_known(trained: Trained) -> None:
 
 
 def check_loaded(folder: Path, trained: Trained, adapter: Adapter) -> None:
-    """Check that PEFT applies each of these modules as it is; nothing where PEFT is not installed.
+    """Check that PEFT applies each of these modules as it is.
 
     Args:
         folder: of the adapter.
@@ -41,8 +40,6 @@ def check_loaded(folder: Path, trained: Trained, adapter: Adapter) -> None:
     Raises:
         ModelError: names the modules that PEFT leaves as they are.
     """
-    if find_spec("peft") is None:
-        return
     loaded = _load(folder, trained.base.skeleton().model)
     if left := [name for name, factors in adapter.items() if not _has(loaded.get_submodule(name), factors)]:
         raise _refusal(left, "the installed PEFT does not apply it")
@@ -50,7 +47,7 @@ def check_loaded(folder: Path, trained: Trained, adapter: Adapter) -> None:
 
 def _load(folder: Path, model: Any) -> nn.Module:
     settle_library()
-    from peft import PeftModel  # Not above: it is no requirement, and takes seconds.
+    from peft import PeftModel  # Not above: it takes seconds.
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -49,5 +49,5 @@ def test_modules_that_cannot_be_adapted_are_left_as_they_are(base_of, kind):
 
 @pytest.mark.parametrize("kind", ["lfm2", "minimax", "mamba"])
 def test_a_model_that_keeps_more_than_keys_and_values_is_refused_before_a_request(base_of, kind):
-    with pytest.raises(ModelError, match="serve (and evaluate --metrics need|needs) a model of attention layers"):
+    with pytest.raises(ModelError, match=r"serve (and evaluate --metrics need|needs) a model of attention layers"):
         Decoder(base_of(kind), Limits())
