@@ -22,9 +22,11 @@ def resolve_base(path: str) -> Path:
     """Return the folder that [base] path names: a local one, or `package:NAME/FOLDER` inside an installed package.
 
     Raises:
-        ModelError: there is no such package.
+        ModelError: there is no such package, or no path has such a character.
         ConfigError: there is no such user's folder.
     """
+    if "\0" in path:
+        raise ModelError(f"[base] path = {path!r} has a NUL, which no path has; set it to a Hugging Face folder")
     if not path.startswith("package:"):
         return user_path(path).resolve()
     name, _, inside = path.removeprefix("package:").partition("/")

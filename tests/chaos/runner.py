@@ -39,9 +39,10 @@ class ChaosRun:
         no_disk = no_network or (network.mount_small(folder / "runs") if plan.of("project", ("no-space",)) else "")
         top: dict[str, Any] = {"rounds": plan.rounds, "quorum": plan.quorum, "deadline": 10.0}
         top["base"] = {"file": "base.toml", "max_rank": max(plan.ranks.values())}
+        # Bound before the project picks a free port, which is its own only once its server runs.
+        self._doors = {name: create_server(("127.0.0.1", 0)) for name in (*NAMES, LATE)}
         self.project = NumpyProject(folder, plan.server, **top)
         self.nodes = {name: NumpyNode(name, rank, 10 + rank) for name, rank in plan.ranks.items()}
-        self._doors = {name: create_server(("127.0.0.1", 0)) for name in (*NAMES, LATE)}
         self._events = list(plan.of_rounds())
         self._log = self.project.run / "journal" / "log.jsonl"
         self.places: dict[str, Place] = {}

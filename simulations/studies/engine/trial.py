@@ -41,18 +41,21 @@ def run_trial(setting: Setting, trial: Trial) -> Outcome:
         FedloraError: the arm's method has no place in the base, or the recipe is wrong.
     """
     recipe, of = _recipe(setting, trial), trial.arm.of
-    nodes = setting.nodes(trial.seed, (*trial.arm.settings, *_ranks(trial)), pooled=of == "all")
+    nodes = setting.nodes(trial.seed, (*trial.arm.settings, *_ranks(setting, trial)), pooled=of == "all")
     return _federate(recipe, nodes, trial) if of == "federation" else _train(recipe, nodes, trial)
 
 
 def _recipe(setting: Setting, trial: Trial) -> Recipe:
-    recipe = setting.recipe(trial.seed, (*trial.arm.settings, *_ranks(trial)))
+    recipe = setting.recipe(trial.seed, (*trial.arm.settings, *_ranks(setting, trial)))
     return replace(recipe, train=replace(recipe.train, lr=trial.rate))
 
 
-def _ranks(trial: Trial) -> tuple[str, ...]:
+def _ranks(setting: Setting, trial: Trial) -> tuple[str, ...]:
+    """Return the recipe's key for clients of the arm's rank, or of the largest that the base can have."""
     method = trial.arm.method
-    return (f"clients.ranks=[{method.rank}]",) if trial.arm.of == "federation" and isinstance(method, LowRank) else ()
+    if trial.arm.of != "federation" or not isinstance(method, LowRank):
+        return ()
+    return (f"clients.ranks=[{min(method.rank, setting.base.model.config.get_text_config().hidden_size)}]",)
 
 
 def central_training(recipe: Recipe) -> Training:

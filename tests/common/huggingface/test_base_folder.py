@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from common.errors import ModelError
-from common.huggingface.base_folder import safetensors_files
+from common.huggingface.base_folder import resolve_base, safetensors_files
 
 CODE = {"AutoModel": "code.Model"}
 
@@ -92,3 +92,9 @@ def test_an_index_names_weights_of_the_folder_only(folder, name):
     write(folder, "model.safetensors.index.json", {"weight_map": {"weight": "model.safetensors", "bias": name}})
     with pytest.raises(ModelError, match="is none of the folder's safetensors"):
         safetensors_files(folder)
+
+
+def test_a_path_that_no_system_has_is_named(folder):
+    with pytest.raises(ModelError, match=r"\[base\] path = 'a\\x00b' has a NUL"):
+        resolve_base("a\0b")
+    assert resolve_base(str(folder)) == folder  # control
