@@ -132,12 +132,8 @@ def client(
 ) -> None:
     """Run a node: it connects to the server, trains on its own rows, and ends with the run."""
     path = _own_file(file, example, "client", log_format)
-    if path and not check and (describe or targets != "query-value"):
-        raise typer.BadParameter("--describe and --targets need --check, which needs no server")
-    if path and check and fail_fast:
-        raise typer.BadParameter("--fail-fast is for a node that connects; --check needs no server")
-    if path and check and local:
-        raise typer.BadParameter("--local trains after a run that the node was in; --check is for before one")
+    if path:
+        _refuse_together(check, bool(describe) or targets != "query-value", fail_fast, local)
     if path and check:
         from client.check import check_node
 
@@ -146,6 +142,16 @@ def client(
         from client.launch import run_node
 
         run_node(path, fail_fast, local)
+
+
+def _refuse_together(check: bool, of_check: bool, fail_fast: bool, local: bool) -> None:
+    """Refuse options of a node that do not go together."""
+    if of_check and not check:
+        raise typer.BadParameter("--describe and --targets need --check, which needs no server")
+    if check and fail_fast:
+        raise typer.BadParameter("--fail-fast is for a node that connects; --check needs no server")
+    if check and local:
+        raise typer.BadParameter("--local trains after a run that the node was in; --check is for before one")
 
 
 def _own_file(file: Path | None, example: bool, role: str, log_format: LogFormat) -> Path | None:
