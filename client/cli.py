@@ -24,8 +24,8 @@ def evaluate(
         typer.Option(
             metavar="NAMES",
             help="More scores, as bleu,rouge: bleu, nist, rouge and meteor of the texts that a language model writes "
-            "after the test rows' prompts, each against all completions of its prompt; matthews of labels; pearson and spearman of "
-            "numbers.",
+            "after the test rows' prompts, each against all completions of its prompt; matthews of "
+            "labels; pearson and spearman of numbers.",
         ),
     ] = None,
     limit: Annotated[

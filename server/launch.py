@@ -29,10 +29,10 @@ from server.monitoring.metrics_endpoint import RunMetrics, serving_metrics
 from server.monitoring.run_pages import RunPages
 from server.monitoring.status import ServerStatus
 from server.notifications import NoticeBroadcaster, Notices
-from server.rounds.loop import Publisher, RoundLoop, algorithm_of, load_published
+from server.rounds.loop import Publisher, RoundLoop, load_published
 from server.rounds.observer import Observers
 from server.rounds.participants import RunModel
-from server.rounds.run_settings import RunSettings
+from server.rounds.run_settings import RunSettings, algorithm_of
 from server.run_folder import RunFolder, open_run_folder
 from server.run_model import find_model
 from server.settings import read_server

@@ -23,12 +23,11 @@ from server.heads.recorded import head_from_facts
 from server.links.links import Links
 from server.rounds.exactness import measure_exactness
 from server.rounds.log_line import adapter_hash
-from server.rounds.loop import algorithm_of
 from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel
 from server.rounds.phases import Accepted, PhaseRunner
-from server.rounds.run_settings import RunSettings
+from server.rounds.run_settings import RunSettings, algorithm_of
 from server.storage import checkpoints, kept_updates, spool
 from server.storage.journal import state_of
 

@@ -27,9 +27,8 @@ from common.settings.reader import to_tables, values_of
 from common.settings.recipe import Base, Recipe
 from common.settings.tasks import TASKS, RowSettings, problem_of
 from server.algorithms import AlgorithmSettings, create_algorithm
-from server.rounds.loop import algorithm_of
 from server.rounds.participants import RunModel
-from server.rounds.run_settings import RunSettings
+from server.rounds.run_settings import RunSettings, algorithm_of
 from simulations.corpora import load_corpus
 from simulations.corpora.corpus import to_jsonl
 from simulations.corpora.splits import has_own_test, own_test

@@ -18,9 +18,8 @@ from common.settings.resume import read_run_settings
 from common.settings.server import ServerFile
 from server.farewell.last_update import LastUpdate
 from server.rounds.log_line import adapter_hash
-from server.rounds.loop import algorithm_of
 from server.rounds.participants import RunModel
-from server.rounds.run_settings import RunSettings
+from server.rounds.run_settings import RunSettings, algorithm_of
 from server.storage import checkpoints
 from server.storage.journal import state_of
 from server.storage.journal_reader import log_path, verify_chain

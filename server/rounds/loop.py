@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
-from common.errors import ConfigError, JournalError, RunError
+from common.errors import JournalError, RunError
 from common.hash_chain import Entry
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
@@ -20,8 +20,7 @@ from common.protocol.messages import FROZEN, RoundId
 from common.protocol.payload import Payload
 from common.report.records import BY_PROBLEM
 from common.settings.evaluation import evaluation_interval
-from common.settings.tasks import SINGLE
-from server.algorithms import Algorithm, AlgorithmSettings, create_algorithm
+from server.algorithms import Algorithm
 from server.algorithms.state import State
 from server.algorithms.weighting import Limit
 from server.heads.fitter import HeadFitter
@@ -36,7 +35,7 @@ from server.rounds.metrics import ClientMetrics, Exactness, OwedBytes, TestScore
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel, sample_cohort
 from server.rounds.phases import PhaseRunner
-from server.rounds.run_settings import RunSettings
+from server.rounds.run_settings import RunSettings, algorithm_of
 from server.storage.journal import Journal
 
 
@@ -265,29 +264,6 @@ class RoundLoop:
 def _metrics(node: Announcement, loss: float | None) -> ClientMetrics:
     predictions = node.rows if node.predictions is None else node.predictions
     return ClientMetrics(node.name, node.rank, node.rows, predictions, node.skipped, loss_before=loss)
-
-
-def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:
-    """Make the algorithm of a run.
-
-    Raises:
-        ConfigError: it does not support the settings.
-    """
-    head = frozenset(module.name for module in model.description.head)
-    last = next((module.name for module in model.description.head if module.last), "")
-    if settings.lora.head != "trained" and (kind := model.description.problem_type) != SINGLE:
-        raise ConfigError(
-            f'[lora] head = "{settings.lora.head}" is made of sums of features by class, and with problem_type = '
-            f'"{kind}" rows have not one class each; set head = "trained"'
-        )
-    if settings.lora.head != "trained" and not last:
-        raise ConfigError(
-            f'[lora] head = "{settings.lora.head}" makes a new classification head, and this base and task have none; '
-            'set head = "trained"'
-        )
-    return create_algorithm(
-        AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head, settings.train, last)
-    )
 
 
 def load_published(algorithm: Algorithm, model: RunModel, journal: Journal, publisher: Publisher) -> State:

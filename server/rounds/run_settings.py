@@ -1,16 +1,20 @@
-"""Settings of a run, from a recipe or from a deployment's own file."""
+"""Settings of a run, from a recipe or from a deployment's own file, and the algorithm that they make."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Self
 
+from common.errors import ConfigError
 from common.protocol.assignment import Training
 from common.settings.recipe import LoraSettings, Recipe, Server, Train
 from common.settings.resume import config_hash
 from common.settings.server import ServerFile
+from common.settings.tasks import SINGLE
+from server.algorithms import Algorithm, AlgorithmSettings, create_algorithm
 from server.algorithms.optimizer import scheduled_rate
 from server.algorithms.weighting import Limit
+from server.rounds.participants import RunModel
 
 Trainings = Mapping[str, Training]
 """The settings of each client, by name."""
@@ -101,3 +105,26 @@ def learning_rates(train: Train, number: int) -> tuple[float, ...]:
     total = train.rounds * train.steps
     first = (number - 1) * train.steps
     return tuple(scheduled_rate(train, (first + step) / total, step) for step in range(train.steps))
+
+
+def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:
+    """Make the algorithm of a run.
+
+    Raises:
+        ConfigError: it does not support the settings.
+    """
+    head = frozenset(module.name for module in model.description.head)
+    last = next((module.name for module in model.description.head if module.last), "")
+    if settings.lora.head != "trained" and (kind := model.description.problem_type) != SINGLE:
+        raise ConfigError(
+            f'[lora] head = "{settings.lora.head}" is made of sums of features by class, and with problem_type = '
+            f'"{kind}" rows have not one class each; set head = "trained"'
+        )
+    if settings.lora.head != "trained" and not last:
+        raise ConfigError(
+            f'[lora] head = "{settings.lora.head}" makes a new classification head, and this base and task have none; '
+            'set head = "trained"'
+        )
+    return create_algorithm(
+        AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head, settings.train, last)
+    )

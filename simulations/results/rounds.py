@@ -16,10 +16,9 @@ from server.algorithms.state import State
 from server.algorithms.weighting import ClientUpdate, find_shares, weighting_named
 from server.clipping.clip import NormBound
 from server.heads.fitting import Question, fit_head
-from server.rounds.loop import algorithm_of
 from server.rounds.participants import RunModel
 from server.rounds.phases import assign_to
-from server.rounds.run_settings import RunSettings
+from server.rounds.run_settings import RunSettings, algorithm_of
 from server.rounds.validation import validate_reply
 from simulations.results.clients import Clients, Traffic
 from simulations.results.nodes import Nodes, announced
