@@ -19,7 +19,6 @@ from flwr.clientapp import ClientApp
 
 from client.exchange import Exchange, answer_exchange
 from client.flower_node_file import node_file
-from client.head_exchange import HeadRequests, answer_for_head
 from client.memory.error_memory import ErrorMemory
 from client.memory.held_buffers import read_parts
 from client.model.base_model import BaseModel
@@ -38,6 +37,7 @@ from client.policy import (
     sums_violation,
     training_violation,
 )
+from client.questions.answer import Questions, answer_question
 from client.results.earlier_run import complete_run
 from client.results.keeping import keep
 from client.results.report import begin_report
@@ -267,17 +267,17 @@ def _evaluate(file: Path, asked: Payload) -> tuple[Values, bytes]:
     if ENDED in asked.values:  # It is saved, not measured.
         return round_id.to_values(), b""
     if ASKS in asked.values:
-        _decline(file, sums_violation(_policy(file)) or _head_requests(file).violation(round_id))
+        _decline(file, _questions(file).violation(_policy(file), round_id, asked))
         _decline(file, rows_violation(_policy(file), lambda: len(node.train)))
-        return answer_for_head(node, skeleton, lora, adapter, round_id, asked)
+        return answer_question(node, skeleton, lora, adapter, round_id, asked)
     score = evaluate(skeleton, lora, adapter, node.held)
     return LossReply(**round_id.to_values(), loss=score.loss, count=score.count).to_values(), b""
 
 
 @cache
-def _head_requests(file: Path) -> HeadRequests:
-    """Return what this process has answered of requests for heads."""
-    return HeadRequests()
+def _questions(file: Path) -> Questions:
+    """Return the questions that this process has answered."""
+    return Questions()
 
 
 def _attach(node: LocalNode, round_id: RoundId, adapter: Adapter) -> tuple[BaseModel, Lora]:

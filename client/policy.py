@@ -62,6 +62,9 @@ MAY_LEAVE: Mapping[str, Any] = {
     # for a head in closed form
     "left_out": int,
     "losses": list[float],
+    # for ranks under a budget
+    "energies": list[float],
+    "parameters": int,
 }
 """Name and type of each value that may leave a node besides factors, signatures and the word for an error."""
 

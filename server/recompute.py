@@ -107,7 +107,7 @@ class Recomputation:
         Raises:
             JournalError: something in the log is not what the kept replies give; names it and the round.
         """
-        model = RunModel(ModelDescription.from_values(self.facts["model"]), self.entries[0]["max_rank"])
+        model = RunModel.begun(self.entries[0], ModelDescription.from_values(self.facts["model"]))
         algorithm, before = algorithm_of(self.settings, model), self._before()
         with TemporaryDirectory() as scratch:
             replies, clients, phases = self._replies(), self._clients(), algorithm.phases

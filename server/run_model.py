@@ -9,7 +9,6 @@ from typing import Any
 from common.errors import ConfigError, JournalError
 from common.huggingface.base_file import BaseFile, read_base_file
 from common.huggingface.base_folder import public_name
-from common.huggingface.model_description import ModelDescription
 from common.huggingface.start_adapter import fit_start, load_start
 from common.log_format import event
 from common.settings.recipe import LoraSettings
@@ -60,9 +59,9 @@ def _check_file(file: BaseFile, base: RunBase, lora: LoraSettings) -> None:
 def _begun_model(journal: Journal, adapter: Path, file: BaseFile | None) -> RunModel:
     first = journal.entries[0]
     if "model" in first:
-        return RunModel(ModelDescription.from_values(first["model"]), first["max_rank"])
+        return RunModel.begun(first)
     description = file.description if file else describe_earlier(journal, adapter)
-    return RunModel(description, first["max_rank"])
+    return RunModel.begun(first, description)
 
 
 def _check_begun(model: RunModel, file: BaseFile | None, base: RunBase) -> None:

@@ -76,7 +76,7 @@ def _compare_start(run: Path, entries: Sequence[Entry]) -> list[str]:
     if "head" in first:
         return ["round 0 checked by the log alone: a head in closed form was made in it"]
     description = ModelDescription.from_values(first["model"])
-    algorithm = algorithm_of(settings, RunModel(description, first["max_rank"]))
+    algorithm = algorithm_of(settings, RunModel.begun(first, description))
     start = fit_start(stored, str(base.adapter), description)
     begun = algorithm.broadcast_update(algorithm.initial(description.shapes, start))
     if adapter_hash(begun) == first["adapter_hash"]:

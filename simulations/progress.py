@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from common.report.formats import decimal, duration, small
 from common.report.records import MEASURES, Record, held_out
-from server.monitoring.console import tell_head, tell_start
+from server.monitoring.console import tell_head, tell_plan, tell_start
 from server.rounds.observer import RunObserver
 
 
@@ -49,6 +49,8 @@ class PlainLines(RunObserver):
         self._say("  ".join(parts))
         if start := tell_start(record):
             self._say(start)
+        if plan := record.get("plan"):
+            self._say(tell_plan(plan))
         if head := record.get("head"):
             self._say(tell_head(head))
 

@@ -56,6 +56,7 @@ SHARED = (
 INSIDE = {
     "common/adapters": (),
     "common/heads": ("common/adapters", "common/protocol"),
+    "common/planning": ("common/adapters", "common/protocol", "common/settings"),
     "common/settings": (),
     "common/report": ("common/settings",),
     "common/huggingface": ("common/adapters", "common/settings"),
@@ -71,7 +72,12 @@ INSIDE = {
     "client/model": ("client/data",),
     "client/objectives": ("client/data", "client/data/files", "client/data/chats", "client/data/targets"),
     "client/training": (*("client/objectives", "client/model", "client/data", "client/memory", "client/reports"),),
+    "client/questions": (
+        *("client/node", "client/policy", "client/reports", "client/training", "client/objectives"),
+        *("client/model", "client/data"),
+    ),
     "client/results": (
+        "client/questions",
         *("client/node", "client/policy", "client/settings", "client/training", "client/objectives"),
         *("client/model", "client/data", "client/memory", "client/network"),
     ),
@@ -107,9 +113,12 @@ INSIDE = {
     "server/algorithms": (),
     "server/links": (),
     "server/heads": ("server/algorithms", "server/links"),
+    "server/planning": ("server/links",),
     "server/storage": ("server/algorithms",),
     "server/clipping": ("server/algorithms",),
-    "server/rounds": ("server/storage", "server/algorithms", "server/clipping", "server/heads", "server/links"),
+    "server/rounds": (
+        *("server/storage", "server/algorithms", "server/clipping", "server/heads", "server/planning", "server/links"),
+    ),
     "server/farewell": ("server/rounds", "server/storage", "server/links"),
     "server/transport": ("server/transport/door",),
     "server/transport/door": (),

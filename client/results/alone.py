@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from client.node import LocalNode, attach_lora
 from client.objectives.examples import count_predictions
+from client.questions.closed_form_head import own_head
 from client.results.folder import NodeFolder
 from client.results.given import asked_gram, given_training, read_beginning
-from client.training.closed_form_head import own_head
 from client.training.evaluate import Score, evaluate
 from client.training.not_finite import NotFiniteError
 from client.training.progress import TrainingLog

@@ -42,6 +42,10 @@ SENT = (
     (("run", "round", "attempt", "phase", "parent", "base"), "the request that a reply is for, as the server wrote it"),
     (("examples", "tokens", "loss", "noise"), "rows and tokens of a training, its mean loss, and a gradient's noise"),
     (("count", "losses", "left_out"), "the number of held-out predictions, losses on them, and rows left out of sums"),
+    (
+        ("energies", "parameters"),
+        "for ranks under a budget: the clipped energy of each module's gradient, and the parameters of the base",
+    ),
     (("factors",), "matrices A and B of each reply"),
     (("roster", "nonce", "signature"), "what signs a reply"),
 )

@@ -21,7 +21,7 @@ class Card:
 def cards(
     history: History, chance: float | None = None, full_bytes: int | None = None, perplexity: bool = False
 ) -> list[Card]:
-    """Return cards of scores, rounds, clients, traffic, aggregation error, head and rows left out, as the run has them.
+    """Return cards of scores, rounds, clients, traffic, exactness, ranks, head and rows left out, as the run has them.
 
     Args:
         chance: accuracy of guessing.
@@ -37,6 +37,7 @@ def cards(
         _clients(nodes),
         _traffic(nodes, full_bytes),
         _aggregation_error(records),
+        _ranks(records),
         _head(records),
         _skipped(nodes),
     )
@@ -119,6 +120,17 @@ def _aggregation_error(records: Sequence[Record]) -> Card | None:
     exact = max(errors) <= EXACT
     note = "exact: at most 1e-6" if exact else "not exact"
     return Card("Worst aggregation error", small(max(errors)), note, good=exact)
+
+
+def _ranks(records: Sequence[Record]) -> Card | None:
+    """Tell of the ranks that a run with a budget has agreed on."""
+    plan = next((plan for record in records if (plan := record.get("plan"))), None)
+    if plan is None:
+        return None
+    own = sorted(filter(None, plan["ranks"].values()))
+    value = f"{own[0]} to {own[-1]}" if own[0] < own[-1] else str(own[0])
+    note = f"on {len(own)} of {len(plan['ranks'])} modules; {plan['parameters']:,} parameters of {plan['budget']:,}"
+    return Card("Ranks under the budget", value, note)
 
 
 def _head(records: Sequence[Record]) -> Card | None:

@@ -11,6 +11,7 @@ LABELS = {
     "change": "down: change of the global update since what a client holds",
     "factors": "down: factors to train from",
     "head": "down: for a head in closed form",
+    "plan": "down: for ranks under a budget",
     "evaluation": "down: with requests to evaluate",
     "down": "down, in rounds that did not tell the parts",
     "up": "up: trained factors or gradients, and sums for a head in closed form",

@@ -7,7 +7,7 @@ from pydantic.dataclasses import dataclass
 
 from common.settings.marks import OPERATIONAL, AddedLater
 from common.settings.tasks import RowSettings
-from common.settings.types import _STRICT, Count, Dtype, Head, Names, Positive, Share, Wire
+from common.settings.types import _STRICT, Budget, Count, Dtype, Head, Names, Positive, Share, Wire
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -118,12 +118,17 @@ class LoraSettings:
             needs their Gram matrix. One in closed form is made before round 1, and again under the trained update at
             the end, and kept where it is better on the rows that the clients hold out. Needs `increments`, `fedlin` or
             `fedsgd`, and of each node `[policy] class_sums = true`.
+        budget: most trained parameters of all targets together, as a share of the base model's, a number, or the bytes
+            of an adapter. Before round 1 each node then sends one number a target, the clipped energy of its gradient,
+            and the server gives each target a rank of its own, from 0 to the largest of a node; `fedlora plan` shows
+            it. Without a budget each target has the node's rank. A new classification head is not counted.
     """
 
     targets: str | Names = "query-value"
     alpha: Literal["rank"] | Positive = "rank"
     dropout: Share = 0.0
     head: Annotated[Literal["trained", "means", "lda"], AddedLater(before="trained")] = "trained"
+    budget: Annotated[Budget | None, AddedLater(before=None)] = None
 
     def scaling(self, rank: int) -> float:
         """Return s = alpha / r; 1 for the default `alpha = "rank"`."""

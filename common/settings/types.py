@@ -1,5 +1,6 @@
 """Constrained types of settings."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -16,6 +17,16 @@ def _address(text: str) -> str:
 
 def _address_if_any(text: str) -> str:
     return text and _address(text)
+
+
+BUDGET = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) ?(?P<unit>%|B|kB|MB|GB|KiB|MiB|GiB)?")
+"""A number of parameters, a percentage of the base model's, or bytes."""
+
+
+def _budget(text: str) -> str:
+    if not BUDGET.fullmatch(text):
+        raise ValueError('write "0.1%" of the base model\'s parameters, "50000" parameters, or the bytes "300 kB"')
+    return text
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -37,6 +48,9 @@ Name = Annotated[
         description="up to 64 letters, digits, `.`, `_` and `-`, the first a letter or digit",
     ),
 ]
+
+
+Budget = Annotated[str, AfterValidator(_budget), Field(description='`"0.1%"`, `"50000"` or `"300 kB"`')]
 
 
 Address = Annotated[str, AfterValidator(_address), Field(description="`HOST:PORT`")]

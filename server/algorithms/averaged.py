@@ -62,7 +62,7 @@ class FactorAveraging(Algorithm):
             )
 
     def _start(self, name: str, d: int, k: int, at: Factors | None) -> Factors:
-        rank = min(self.settings.max_rank, d, k)
+        rank = self.settings.rank_of(name, d, k, self.settings.max_rank)
         draws = rng(self.settings.seed, "a", 1, name).standard_normal((rank, k))
         a = draws * self.settings.row_norm(name, k) / np.sqrt(k)
         b = np.zeros((d, rank))

@@ -20,7 +20,8 @@ NOTHING = Adapter()
 class AlgorithmSettings:
     """Settings of an algorithm: seed, client ranks, [lora], [server], the modules that are a new head, and [train].
 
-    `last` is the new head's last projection; empty if there is none.
+    `last` is the new head's last projection; empty if there is none. `module_ranks` are the largest ranks of modules
+    that have one of their own.
     """
 
     seed: int
@@ -30,6 +31,11 @@ class AlgorithmSettings:
     head: frozenset[str] = frozenset()
     train: Train = field(default_factory=lambda: Train(rounds=1))
     last: str = ""
+    module_ranks: Mapping[str, int] = field(default_factory=dict)
+
+    def rank_of(self, name: str, d: int, k: int, most: int) -> int:
+        """Return the rank of a module's trained factors: `most`, its own if that is lower, and min(d, k) at most."""
+        return min(most, self.module_ranks.get(name, most), d, k)
 
     @property
     def max_rank(self) -> int:

@@ -134,7 +134,8 @@ class FedSGD(Algorithm):
 
     def summed(self, state: State) -> Adapter:
         """Return the summed gradient of the last round, in the form of the replies."""
-        held = {f"{side}/{name}": getattr(f, side) for name, f in state.parts["gradient"].items() for side in "ab"}
+        modules = [(name, factors) for name, factors in state.parts["gradient"].items() if factors.rank]
+        held = {f"{side}/{name}": getattr(f, side) for name, f in modules for side in "ab"}
         own = {name: gradient_of(name[0], array) for name, array in held.items() if name[0] in self._trained}
         return Adapter({name: Factors(np.eye(g.shape[1]), g) for name, g in own.items()})
 
@@ -151,7 +152,7 @@ class FedSGD(Algorithm):
 
     def _begin(self, name: str, d: int, k: int, number: int) -> dict[str, Factors]:
         """Return shared factors with a fresh A and B = 0, and moments of 0."""
-        rank = min(self.rank, d, k)
+        rank = self.settings.rank_of(name, d, k, self.rank)
         a = orthonormal_rows(rng(self.settings.seed, "a", number, name).standard_normal((rank, k)))
         still = Factors(np.zeros((rank, k)), np.zeros((d, rank)))
         # Rounded as it is sent, so that the state is what the nodes have.
@@ -165,7 +166,7 @@ class FedSGD(Algorithm):
         sums: dict[str, Array] = {}
         for side in "ab":
             total = np.zeros_like(gradient_of(side, getattr(held, side)))
-            for update in updates if side in self._trained else ():
+            for update in updates if side in self._trained and held.rank else ():
                 sent = update.modules[f"{side}/{name}"].astype("f8")
                 total += update.share * (sent.b @ sent.a)
             sums[side] = gradient_of(side, total)

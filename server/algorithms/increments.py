@@ -121,7 +121,7 @@ class Increments(Algorithm):
 
     def _next(self, delta: Factors, number: int, name: str) -> Factors:
         d, k = delta.shape
-        rank = min(self.settings.max_rank, d, k)
+        rank = self.settings.rank_of(name, d, k, self.settings.max_rank)
         draws = rng(self.settings.seed, "a", number, name).standard_normal((rank, k))
         if self.settings.server.a == "gaussian":
             a = draws / np.sqrt(k)

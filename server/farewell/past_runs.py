@@ -8,7 +8,6 @@ from pathlib import Path
 from common.closed_folders import check_run
 from common.errors import CodecError, JournalError
 from common.hash_chain import Entry
-from common.huggingface.model_description import ModelDescription
 from common.identity.credentials import ServerCredentials
 from common.identity.documents.roster import read_roster
 from common.identity.keys import files
@@ -64,7 +63,7 @@ def _load(folder: Path, credentials: ServerCredentials) -> LastUpdate:
     if len(entries) <= settings.train.rounds:
         raise JournalError(f"{folder} has {len(entries) - 1} of {settings.train.rounds} rounds; it has not ended")
     first, last = entries[0], entries[-1]
-    model = RunModel(ModelDescription.from_values(first["model"]), first["max_rank"])
+    model = RunModel.begun(first)
     parts = checkpoints.load_checkpoint(checkpoints.checkpoint_path(folder / "journal", last["round"]))
     update = algorithm_of(settings, model).broadcast_update(state_of(last, parts))
     if adapter_hash(update) != last["adapter_hash"]:

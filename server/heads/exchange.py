@@ -1,10 +1,8 @@
 """The two exchanges for a head in closed form: class sums from the nodes, then losses of heads made of them."""
 
-import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,41 +11,15 @@ from common.adapters.codec import encode_adapter
 from common.errors import CodecError
 from common.heads import requests
 from common.heads.class_sums import ClassSums, packed_size, unpack_sums
-from common.log_format import event
 from common.protocol.channel import REPLY_BYTES
-from common.protocol.messages import FROZEN, RejectionReason, RoundId
+from common.protocol.messages import FROZEN, RoundId
 from common.protocol.payload import Payload
-from common.protocol.values import InvalidValue
 from server.algorithms.weighting import Limit
-from server.links.grace import Grace
-from server.links.links import Links, Sent
+from server.links.ask import Asker, Nodes
 
-log = logging.getLogger(__name__)
-T = TypeVar("T")
-Nodes = Mapping[int, str]
-"""Names of the nodes to ask, by number."""
+WHAT = "a head in closed form"
 WORST = 10.0
 """Largest loss of a row that counts, as a multiple of that of a guess, ln C: a node may say what it likes."""
-
-
-class Waiting(Protocol):
-    """How long nodes are waited for, and what becomes of silent ones."""
-
-    def grace(self) -> Grace:
-        """Return the grace of a question."""
-        ...
-
-    def take(self, nodes: Nodes, grace: Grace) -> None:
-        """Note which of the nodes that were asked were silent."""
-        ...
-
-
-@dataclass
-class Traffic:
-    """Bytes to and from each node, by name."""
-
-    down: dict[str, int] = field(default_factory=dict)
-    up: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,25 +35,21 @@ class HeadExchange:
     """Asks nodes about heads of one shape.
 
     Args:
-        links: to the nodes.
+        asker: asks them.
         shape: (C, H) of the head.
         gram: the head needs the Gram matrix.
-        waiting: for the nodes.
         limit: most rows that the roster lets a node count for.
-        traffic: counts what is sent and received.
     """
 
-    def __init__(
-        self, links: Links, shape: tuple[int, int], gram: bool, waiting: Waiting, limit: Limit, traffic: Traffic
-    ) -> None:
-        self._links, self._shape, self._gram, self._waiting, self._limit = links, shape, gram, waiting, limit
-        self._traffic = traffic
+    def __init__(self, asker: Asker, shape: tuple[int, int], gram: bool, limit: Limit) -> None:
+        self._asker, self._shape, self._gram, self._limit = asker, shape, gram, limit
 
     def sums(self, nodes: Nodes, round_id: RoundId, update: Adapter) -> dict[str, NodeSums]:
         """Return the valid sums of each node under this global update, by name in order of name."""
         size = packed_size(*self._shape, self._gram)
         values = {requests.ASKS: requests.CLASS_SUMS, "gram": self._gram, REPLY_BYTES: size}
-        return dict(sorted(self._ask(nodes, round_id, values, {FROZEN: encode_adapter(update)}, self._read_sums)))
+        payload = Payload({**round_id.to_values(), **values}, parts={FROZEN: encode_adapter(update)})
+        return dict(sorted(self._asker.ask(nodes, round_id, payload, self._read_sums, WHAT)))
 
     def losses(
         self, nodes: Nodes, round_id: RoundId, update: Adapter, heads: Sequence[Array], temperatures: Sequence[float]
@@ -93,7 +61,8 @@ class HeadExchange:
         values = {requests.ASKS: requests.HEAD_LOSSES, "temperatures": [float(each) for each in temperatures]}
         parts = {FROZEN: encode_adapter(update), requests.HEADS: requests.pack_heads(heads)}
         shape = len(heads), len(temperatures)
-        found = dict(sorted(self._ask(nodes, round_id, values, parts, requests.HeadLossesReply.from_reply)))
+        payload = Payload({**round_id.to_values(), **values}, parts=parts)
+        found = dict(sorted(self._asker.ask(nodes, round_id, payload, requests.HeadLossesReply.from_reply, WHAT)))
         total, count, worst = np.zeros(shape), 0.0, WORST * math.log(max(self._shape[0], 2))
         for name, reply in found.items():
             if reply.count and len(reply.losses) == total.size:
@@ -103,44 +72,9 @@ class HeadExchange:
                 count += weight * reply.count
         return total, count
 
-    def _ask(
-        self,
-        nodes: Nodes,
-        round_id: RoundId,
-        values: Mapping[str, object],
-        parts: Mapping[str, bytes],
-        read: Callable[[Payload], T],
-    ) -> Iterator[tuple[str, T]]:
-        payload, grace = Payload({**round_id.to_values(), **values}, parts=parts), self._waiting.grace()
-        for node, reply, sent in self._links.request("evaluate", dict.fromkeys(nodes, payload), round_id.round, grace):
-            self._count(nodes[node], reply, sent)
-            found = _read(reply, round_id, read)
-            if isinstance(found, str):
-                what = "%s: its reply for a head in closed form does not count: %s"
-                log.warning(what, nodes[node], found, extra=event("warning"))
-                continue
-            yield nodes[node], found
-            grace.count()
-        self._waiting.take(nodes, grace)
-
-    def _count(self, name: str, reply: Payload | RejectionReason, sent: Sent) -> None:
-        up = len(reply.blob) if isinstance(reply, Payload) else 0
-        for way, size in ((self._traffic.down, sum(sent.values())), (self._traffic.up, up)):
-            way[name] = way.get(name, 0) + size
-
     def _read_sums(self, reply: Payload) -> NodeSums:
         values = requests.SumsReply.from_values(reply.values)
         sums = unpack_sums(reply.blob, *self._shape, self._gram)
         if sums.rows != values.rows:
             raise CodecError("the sums are of another number of rows than the reply says")
         return NodeSums(sums, values.left_out, reply.blob_hash)
-
-
-def _read(reply: Payload | RejectionReason, round_id: RoundId, read: Callable[[Payload], T]) -> T | str:
-    """Return what a reply holds, or why it does not count."""
-    if not isinstance(reply, Payload):
-        return reply
-    try:
-        return read(reply) if RoundId.from_values(reply.values).is_of(round_id) else "stale"
-    except (InvalidValue, CodecError) as error:
-        return str(error)

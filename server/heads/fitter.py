@@ -7,8 +7,9 @@ from common.protocol.messages import RoundId
 from server.algorithms import Algorithm
 from server.algorithms.state import State
 from server.algorithms.weighting import Limit
-from server.heads.exchange import HeadExchange, Nodes, Traffic, Waiting
+from server.heads.exchange import HeadExchange
 from server.heads.fitting import FittedHead, Question, fit_head
+from server.links.ask import Asker, Nodes, Traffic, Waiting
 from server.links.links import Links, Sent
 
 
@@ -59,7 +60,7 @@ class HeadFitter:
         assert self._kind != "trained"
         update, last = self._algorithm.broadcast_update(state), self._algorithm.settings.last
         shape, traffic = update[last].shape, self._untold
-        exchange = HeadExchange(self._links, shape, self._kind == "lda", waiting, self._limit, traffic)
+        exchange = HeadExchange(Asker(self._links, waiting, traffic), shape, self._kind == "lda", self._limit)
         asked = Question(nodes, round_id, update, last, self._kind, self._quorum, begins=state.round == 0)
         fitted = fit_head(exchange, asked, self._limit)
         if asked.begins and not fitted.sums:

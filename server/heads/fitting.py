@@ -14,7 +14,8 @@ from common.heads.class_sums import ClassSums
 from common.heads.closed_form import PENALTIES, TEMPERATURES, Kind, as_factors, head_weight
 from common.protocol.messages import RoundId
 from server.algorithms.weighting import Limit
-from server.heads.exchange import Nodes, NodeSums
+from server.heads.exchange import NodeSums
+from server.links.ask import Nodes
 
 
 class Exchange(Protocol):

@@ -129,6 +129,8 @@ class ConsoleLog(RunObserver):
                 self._log.warning(what, own, extra=event("update-identical", round=record["round"], **own))
         if start := tell_start(record):
             self._log.warning("%s", start, extra=event("start-truncated", left_out=record["residual"]))
+        if plan := record.get("plan"):
+            self._log.info("%s", tell_plan(plan), extra=event("planned", parameters=plan["parameters"]))
         if head := record.get("head"):
             self._log.info("%s", tell_head(head), extra=event("head", round=record["round"], kept=head["kept"]))
         losses = [client["loss_after"] for client in record["clients"] if client["loss_after"] is not None]
@@ -149,6 +151,15 @@ def tell_start(record: Mapping[str, Any]) -> str | None:
     return (
         f"the run begins at its adapter but for {record['residual']:.2g} of it (||S - G|| / ||S||): a broadcast of "
         f"rank {record['rank_global']} leaves that out (rank_global, wire); the server keeps it for later rounds{lost}"
+    )
+
+
+def tell_plan(plan: Mapping[str, Any]) -> str:
+    """Return a line about the ranks of modules under a budget."""
+    ranks = sorted(filter(None, plan["ranks"].values()))
+    return (
+        f"ranks {ranks[0]} to {ranks[-1]} on {len(ranks)} of {len(plan['ranks'])} modules: {plan['parameters']:,} "
+        f"parameters of a budget of {plan['budget']:,}"
     )
 
 

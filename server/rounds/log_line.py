@@ -8,8 +8,10 @@ from typing import Any
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
 from server.algorithms.state import State
+from server.algorithms.weighting import Limit
 from server.heads.fitting import FittedHead
 from server.heads.recorded import facts_of
+from server.planning.plan import Plan
 from server.rounds.metrics import ClientMetrics, Exactness
 from server.rounds.participants import RunModel
 from server.rounds.phases import Accepted
@@ -24,12 +26,14 @@ class Outcome:
         exact: exactness of its sum.
         accepted: the updates that count, of each phase.
         fitted: the head in closed form that was made, if any.
+        plan: the ranks that round 0 begins with, where the run has a budget.
     """
 
     state: State
     exact: Exactness = field(default_factory=Exactness)
     accepted: Sequence[Accepted] = ([],)
     fitted: FittedHead | None = None
+    plan: Plan | None = None
 
 
 def log_line(
@@ -60,13 +64,16 @@ def log_line(
     }
     if ended.state.round == 0:
         line["model"] = model.description.to_values()
+    if ended.plan:
+        line["plan"] = ended.plan.to_record()
     return line | ({"head": ended.fitted.record} if ended.fitted else {})
 
 
-def told_head(ended: Outcome) -> dict[str, Any]:
-    """Return what metrics.jsonl says of the head in closed form; nothing if none was made."""
+def told_of(ended: Outcome) -> dict[str, Any]:
+    """Return what metrics.jsonl says of the head in closed form and of the plan, where there is one."""
     record = ended.fitted.record if ended.fitted else {}
-    return {key: value for key, value in record.items() if key != "sums"}
+    head = {key: value for key, value in record.items() if key != "sums"}
+    return ({"head": head} if head else {}) | ({"plan": ended.plan.told()} if ended.plan else {})
 
 
 def kept_facts(
@@ -82,6 +89,19 @@ def replies_of(accepted: Sequence[Accepted], clients: Iterable[ClientMetrics]) -
     *earlier, last = accepted
     refused = [[client.name, client.reason] for client in clients if client.status == "refused"]
     return {"accepted": last, "refused": refused} | ({"earlier_phases": earlier} if earlier else {})
+
+
+class RecordedLimits:
+    """Limits of the roster, which may change; `asked` has those that the shares of a round depended on."""
+
+    def __init__(self, limit: Limit) -> None:
+        self._limit = limit
+        self.asked: dict[str, int | None] = {}
+
+    def __call__(self, name: str) -> int | None:
+        """Return a node's limit now."""
+        self.asked[name] = self._limit(name)
+        return self.asked[name]
 
 
 def adapter_hash(adapter: Adapter) -> str:

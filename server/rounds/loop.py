@@ -5,14 +5,13 @@ every random stream is keyed by names, the round and its phase, and the reductio
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Protocol
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
-from common.errors import JournalError, RunError
 from common.hash_chain import Entry
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
@@ -25,17 +24,19 @@ from server.algorithms.state import State
 from server.algorithms.weighting import Limit
 from server.heads.fitter import HeadFitter
 from server.heads.fitting import FittedHead
+from server.links.ask import Asker, Traffic
 from server.links.links import Links
 from server.links.messenger import Messenger
+from server.planning.plan import Plan
 from server.rounds import quorum
 from server.rounds.collect import collect_losses
 from server.rounds.exactness import measure_exactness, measure_state
-from server.rounds.log_line import Outcome, adapter_hash, kept_facts, log_line, replies_of, told_head
+from server.rounds.log_line import Outcome, RecordedLimits, adapter_hash, kept_facts, log_line, replies_of, told_of
 from server.rounds.metrics import ClientMetrics, Exactness, OwedBytes, TestScore, round_metrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel, sample_cohort
 from server.rounds.phases import PhaseRunner
-from server.rounds.run_settings import RunSettings, algorithm_of
+from server.rounds.run_settings import RunSettings, algorithm_of, check_first, planner_of
 from server.storage.journal import Journal
 
 
@@ -90,8 +91,8 @@ class RoundLoop:
         self._settings, self._model, self._journal, self._observer = settings, model, journal, observer
         self._publisher = publisher
         self._test, self._score = test or Test(), BY_PROBLEM[model.description.problem_type].key
-        _check_first(journal.entries, settings, model)
-        self._algorithm = algorithm_of(settings, model)
+        check_first(journal.entries, settings, model)
+        self._algorithm, self._planner = algorithm_of(settings, model), planner_of(settings, model)
         asks = self._algorithm.one_rank, self._algorithm.asks_gradients, settings.lora.head != "trained"
         named = settings.config, settings.name, observer
         begun = bool(journal.entries)
@@ -103,7 +104,8 @@ class RoundLoop:
         self._phases = PhaseRunner(settings, phases, self.links, journal, observer, self._limits, self._silence)
         self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
         self._owed = OwedBytes()
-        self._heads = HeadFitter(settings.lora.head, self._algorithm, self.links, self._limits, settings.quorum)
+        self._plan: Plan | None = None
+        self._heads = self._head_fitter()
 
     @property
     def nodes(self) -> Mapping[str, Announcement]:
@@ -141,17 +143,40 @@ class RoundLoop:
     def _begin(self, initial: State) -> State:
         began = time.monotonic()
         for attempt in range(1, self._settings.attempts + 1):
-            clients = self._cohort(1)
-            state, fitted = self._fit_head(initial, clients)
-            if fitted is None or fitted.sums:
-                exact = measure_state(self._algorithm, state) if self._model.start else Exactness()
-                return self._commit(Outcome(state, exact, fitted=fitted), clients, began)
+            if (state := self._with_plan(initial)) is not None:
+                clients = self._cohort(1)
+                state, fitted = self._fit_head(state, clients)
+                if fitted is None or fitted.sums:
+                    exact = measure_state(self._algorithm, state) if self._model.start else Exactness()
+                    return self._commit(Outcome(state, exact, fitted=fitted, plan=self._plan), clients, began)
             time.sleep(quorum.PAUSE * attempt if attempt < self._settings.attempts else 0)
             quorum.wait_for_quorum(self.participants, self._settings, self._observer)
-        raise RunError(
-            f"no head in closed form could be made in {self._settings.attempts} attempts, for which the class sums of "
-            f'{self._settings.quorum} nodes are needed; see the nodes\' logs, or set [lora] head = "trained"'
-        )
+        raise quorum.questions_error(self._settings, is_planned=self._planner is None or self._plan is not None)
+
+    def _with_plan(self, initial: State) -> State | None:
+        """Return the initial state at the ranks of the run's plan, if it has a budget.
+
+        The plan is made where there is none yet; None if fewer nodes than the quorum sent energies.
+        """
+        if self._planner is None:
+            return initial
+        if self._plan is None:
+            waiting, traffic = self._waiting(initial), Traffic()
+            asker, update = Asker(self.links, waiting, traffic), self._algorithm.broadcast_update(initial)
+            nodes, round_id = self._awake(initial), self._round_id(initial, 0)
+            self._plan = self._planner.plan(asker, nodes, round_id, update, self._model.description)
+            for name, size in traffic.down.items():
+                self._owed.owe(name, {"plan": size}, traffic.up.get(name, 0))
+            if self._plan is None:
+                return None
+            self._model = replace(self._model, ranks=self._plan.ranks)
+            self._algorithm = algorithm_of(self._settings, self._model)
+            self._heads = self._head_fitter()
+        return self._initial()
+
+    def _head_fitter(self) -> HeadFitter:
+        own = self._settings.lora.head, self._algorithm, self.links, self._limits, self._settings.quorum
+        return HeadFitter(*own)
 
     def _round(self, state: State) -> State:
         """Return the state after the first attempt that reaches a quorum; a failed attempt changes nothing."""
@@ -178,10 +203,16 @@ class RoundLoop:
         """Return the state with a head in closed form before the first round and after the last, if it is better."""
         if not self._heads.is_asked or 0 < state.round < self._settings.train.rounds:
             return state, None
+        own = self._awake(state), self._round_id(state, state.round), self._waiting(state)
+        return self._heads.fit(state, *own, clients)
+
+    def _awake(self, state: State) -> dict[int, str]:
+        """Return the nodes to ask about a state, by number."""
         names = [name for name in self.nodes if not self._silence.rests(name, state.round)]
-        by_id = {self.participants.ids[name]: name for name in sorted(names)}
-        waiting = quorum.Waiting(self._silence, state.round, self._settings.quorum, self._journal.entries)
-        return self._heads.fit(state, by_id, self._round_id(state, state.round), waiting, clients)
+        return {self.participants.ids[name]: name for name in sorted(names)}
+
+    def _waiting(self, state: State) -> quorum.Waiting:
+        return quorum.Waiting(self._silence, state.round, self._settings.quorum, self._journal.entries)
 
     def _are_enough_left(self) -> bool:
         """Return whether a quorum of nodes is still connected: an attempt does not count if nodes vanished in it."""
@@ -215,7 +246,7 @@ class RoundLoop:
         tested = self._measure(ended.state, update, clients)
         everyone = [*clients.values(), *self.participants.rejected_metrics()]
         seconds = time.monotonic() - began
-        record = round_metrics(ended.state.round, seconds, tested, ended.exact, everyone, told_head(ended))
+        record = round_metrics(ended.state.round, seconds, tested, ended.exact, everyone, told_of(ended))
         line = log_line(ended, self._model, self._settings.config, update, record, self._losses)
         line |= {**replies_of(ended.accepted, everyone), **self._publisher.prepare(update, self._model.description)}
         self._journal.commit(ended.state, line, self._facts(ended, clients))
@@ -271,32 +302,3 @@ def load_published(algorithm: Algorithm, model: RunModel, journal: Journal, publ
     state = journal.last_state()
     publisher.publish(algorithm.broadcast_update(state), model.description, journal.entries[-1])
     return state
-
-
-class RecordedLimits:
-    """Limits of the roster, which may change; `asked` has those that the shares of a round depended on."""
-
-    def __init__(self, limit: Limit) -> None:
-        self._limit = limit
-        self.asked: dict[str, int | None] = {}
-
-    def __call__(self, name: str) -> int | None:
-        """Return a node's limit now."""
-        self.asked[name] = self._limit(name)
-        return self.asked[name]
-
-
-def _check_first(entries: Sequence[Entry], settings: RunSettings, model: RunModel) -> None:
-    """Check that the first line of a journal, if there is one, is of these settings and this base."""
-    if not entries:
-        return
-    first, base = entries[0], model.description.fingerprint
-    if first["config"] != settings.config:
-        raise JournalError(
-            f"the run began with settings {first['config']}, but these are {settings.config}; use those of the run"
-        )
-    if first["base"] != base:
-        raise JournalError(
-            f"the run's base, tokenizer, targets or labels have fingerprint {first['base']}, but [base] is {base}; "
-            "name the base that the run began with"
-        )

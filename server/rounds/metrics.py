@@ -114,13 +114,14 @@ def round_metrics(
     tested: TestScore,
     exactness: Exactness,
     clients: Iterable[ClientMetrics],
-    head: Mapping[str, Any] | None = None,
+    told: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the fields of a line of metrics.jsonl; round 0 is before training.
 
-    `head` is told of a head in closed form, which also nodes outside the cohort are asked for.
+    `told` has `head`, of a head in closed form, which also nodes outside the cohort are asked for, and `plan`, of ranks
+    under a budget, where the round ends with one.
     """
-    rows, told = [asdict(client) for client in clients], head or {}
+    rows, head = [asdict(client) for client in clients], (told or {}).get("head", {})
     return {
         "round": number,
         "seconds": round(seconds, 3),
@@ -128,7 +129,7 @@ def round_metrics(
         "test_accuracy": None,
         **{f"test_{key}": value for key, value in tested.measures.items()},
         **asdict(exactness),
-        "bytes_up": sum(row["bytes_up"] for row in rows) + told.get("others_bytes_up", 0),
-        "bytes_down": sum(row["bytes_down"] for row in rows) + told.get("others_bytes_down", 0),
+        "bytes_up": sum(row["bytes_up"] for row in rows) + head.get("others_bytes_up", 0),
+        "bytes_down": sum(row["bytes_down"] for row in rows) + head.get("others_bytes_down", 0),
         "clients": rows,
-    } | ({"head": head} if head else {})
+    } | dict(told or {})

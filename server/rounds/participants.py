@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from common.adapters.adapter import Adapter, Shapes
 from common.adapters.link_codecs import Held
@@ -27,11 +27,23 @@ class RunModel:
         description: of the base model.
         max_rank: largest rank of a node.
         start: update at which a new run begins, of the modules that do not begin at zero.
+        ranks: of modules that have one of their own, from the run's plan; a node trains such a module at no higher one.
     """
 
     description: ModelDescription
     max_rank: int
     start: Adapter = field(default_factory=Adapter, compare=False)
+    ranks: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def begun(cls, first: Mapping[str, Any], description: ModelDescription | None = None) -> Self:
+        """Return the model of a run that has begun, from the first line of its log; earlier ones lack the description.
+
+        Raises:
+            KeyError, TypeError, ValueError: the line is not one of ours.
+        """
+        ranks = first["plan"]["ranks"] if "plan" in first else {}
+        return cls(description or ModelDescription.from_values(first["model"]), first["max_rank"], ranks=ranks)
 
 
 class Participants:

@@ -166,6 +166,17 @@ def _is_settled(participants: Participants, quorum: int, enough: float | None, s
     return not participants.loading() or (enough is not None and time.monotonic() - enough >= settle)
 
 
+def questions_error(settings: RunSettings, is_planned: bool) -> RunError:
+    """Return the error of a run that cannot begin, since too few nodes answered what is asked before round 1."""
+    what, needed, remedy = "head in closed form could be made", "class sums", 'set [lora] head = "trained"'
+    if not is_planned:
+        what, needed, remedy = "ranks under [lora] budget could be agreed on", "energies", "remove [lora] budget"
+    return RunError(
+        f"no {what} in {settings.attempts} attempts, for which the {needed} of {settings.quorum} nodes are needed; see "
+        f"the nodes' logs, or {remedy}"
+    )
+
+
 def rejection_reasons(clients: Mapping[str, ClientMetrics]) -> dict[str, str]:
     """Return the reason word for each client that does not count, by name."""
     return {client.name: client.reason for client in clients.values() if client.reason}

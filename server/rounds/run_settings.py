@@ -1,11 +1,12 @@
 """Settings of a run, from a recipe or from a deployment's own file, and the algorithm that they make."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from typing import Self
 
-from common.errors import ConfigError
+from common.errors import ConfigError, JournalError
+from common.hash_chain import Entry
 from common.protocol.assignment import Training
 from common.settings.recipe import LoraSettings, Recipe, Server, Train
 from common.settings.resume import config_hash
@@ -14,6 +15,7 @@ from common.settings.tasks import SINGLE
 from server.algorithms import Algorithm, AlgorithmSettings, create_algorithm
 from server.algorithms.optimizer import scheduled_rate
 from server.algorithms.weighting import Limit
+from server.planning.planner import Planner
 from server.rounds.participants import RunModel
 
 Trainings = Mapping[str, Training]
@@ -125,6 +127,33 @@ def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:
             f'[lora] head = "{settings.lora.head}" makes a new classification head, and this base and task have none; '
             'set head = "trained"'
         )
-    return create_algorithm(
-        AlgorithmSettings(settings.seed, (model.max_rank,), settings.lora, settings.server, head, settings.train, last)
-    )
+    own = settings.lora, settings.server, head, settings.train, last, model.ranks
+    return create_algorithm(AlgorithmSettings(settings.seed, (model.max_rank,), *own))
+
+
+def planner_of(settings: RunSettings, model: RunModel) -> Planner | None:
+    """Return what makes the plan of a run; None if it has no budget, or a plan."""
+    if settings.lora.budget is None or model.ranks:
+        return None
+    largest = settings.server.rank_shared or model.max_rank
+    return Planner(settings.lora.budget, largest, settings.quorum, settings.training(1), settings.train.lr)
+
+
+def check_first(entries: Sequence[Entry], settings: RunSettings, model: RunModel) -> None:
+    """Check that the first line of a journal, if there is one, is of these settings and this base.
+
+    Raises:
+        JournalError: it is not.
+    """
+    if not entries:
+        return
+    first, base = entries[0], model.description.fingerprint
+    if first["config"] != settings.config:
+        raise JournalError(
+            f"the run began with settings {first['config']}, but these are {settings.config}; use those of the run"
+        )
+    if first["base"] != base:
+        raise JournalError(
+            f"the run's base, tokenizer, targets or labels have fingerprint {first['base']}, but [base] is {base}; "
+            "name the base that the run began with"
+        )

@@ -9,7 +9,7 @@ import numpy as np
 
 from client.exchange import Exchange, answer_exchange
 from client.node import LocalNode, attach_lora
-from client.training.closed_form_head import class_sums, head_losses
+from client.questions.closed_form_head import class_sums, head_losses
 from client.training.progress import ignore
 from client.training.train import train
 from common.adapters.adapter import Adapter, Array
@@ -22,7 +22,8 @@ from common.protocol.messages import RoundId, pack_assignment, pack_rounded, pac
 from common.protocol.payload import Payload
 from common.protocol.replies import TrainReply
 from common.settings.recipe import Server
-from server.heads.exchange import Nodes, NodeSums
+from server.heads.exchange import NodeSums
+from server.links.ask import Nodes
 
 
 @dataclass

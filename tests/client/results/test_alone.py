@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from client.node import attach_lora, load_node
+from client.questions.closed_form_head import own_head
 from client.results.alone import measure_alone, read_alone, train_alone
 from client.results.given import read_beginning
 from client.results.report import end_run, write_report
 from client.results.saving import saving_of
-from client.training.closed_form_head import own_head
 from client.training.evaluate import evaluate
 from client.training.train import train
 from common.adapters.adapter import Adapter, Factors, zeros

@@ -17,8 +17,8 @@ from client.data.files.source import read_rows
 from client.model.targets import find_targets
 from client.node import attach_lora, load_node_base, read_examples
 from client.objectives.examples import subset
+from client.questions.closed_form_head import class_sums
 from client.settings import read_node
-from client.training.closed_form_head import class_sums
 from client.training.gradient_exchange import exchange_gradient
 from client.training.passes import Passes
 from client.training.train import train

@@ -9,8 +9,8 @@ import torch
 from client.model.lora import Lane, branches
 from client.node import attach_lora, describe_model, load_node
 from client.objectives.examples import eval_batches, subset
+from client.questions.closed_form_head import class_sums, head_losses
 from client.training.adapted_model import AdaptedModel
-from client.training.closed_form_head import class_sums, head_losses
 from client.training.evaluate import evaluate
 from common.adapters.adapter import Adapter, Factors
 from common.heads.closed_form import PENALTIES, as_factors, head_weight

@@ -1,7 +1,6 @@
 """A node's part in a head in closed form: sums of its training rows, losses of heads on its held-out rows."""
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from client.model.base_model import BaseModel
 from client.model.lora import Lora
 from client.node import LocalNode
-from client.training.closed_form_head import class_sums, head_losses
+from client.questions.closed_form_head import class_sums, head_losses
 from common.adapters.adapter import Adapter
 from common.errors import TransportError
 from common.heads.class_sums import pack_sums
@@ -29,27 +28,10 @@ from common.protocol.payload import Payload
 
 log = logging.getLogger(__name__)
 Reply = tuple[Mapping[str, Any], bytes]
-MOST_ROUNDS, MOST_REQUESTS = 2, 16
-"""Rounds of a run in which a node gives sums or losses for a head, and requests in each: the server may start again."""
 _OVERFLOWED = 1e30
 """What is told of a loss that is not finite; JSON has no infinity."""
 _DIGITS = 2
 """Decimal places of a summed loss: finer ones would tell of single rows what few candidates differ in."""
-
-
-class HeadRequests:
-    """The requests of each run for heads that this process has answered, by round."""
-
-    def __init__(self) -> None:
-        self._runs: dict[str, Counter[int]] = {}
-
-    def violation(self, round_id: RoundId) -> str | None:
-        """Return why this is one request too many, or None; it is counted."""
-        rounds = self._runs.setdefault(round_id.run, Counter())
-        rounds[round_id.round] += 1
-        if len(rounds) > MOST_ROUNDS or rounds[round_id.round] > MOST_REQUESTS:
-            return f"a run asks for a head in {MOST_ROUNDS} rounds, {MOST_REQUESTS} times each at most; this is beyond"
-        return None
 
 
 def answer_for_head(
