@@ -17,11 +17,14 @@ from client.node import attach_lora, check_rank, describe_model, encode_for, loa
 from client.objectives import create_objective
 from client.objectives.classification import Classification
 from client.objectives.encoding import Findings, check_read
+from client.questions.module_energies import base_parameters
 from client.settings import problem_type_for, settle
 from common.adapters.link_codecs import codec_named
 from common.atomic_files import write_file
 from common.errors import ConfigError, DataError, FedloraError, nearest
 from common.huggingface.start_adapter import fit_start, load_start
+from common.planning.budget import budget_parameters
+from common.planning.ranks import check_budget
 from common.settings.node import Node, NodeData, NodeFile, Policy
 from common.settings.reader import to_tables, values_of
 from common.settings.recipe import Base, Recipe
@@ -228,8 +231,11 @@ def _check_start(node: Node, recipe: Recipe, begun: tuple[str, ...]) -> None:
 
 
 def _check_ranks(nodes: Sequence[Node], recipe: Recipe, begun: tuple[str, ...]) -> None:
-    """Raise if the base model cannot serve a rank."""
+    """Raise if the base model cannot serve a rank, or the budget no rank."""
     base = load_node_base(nodes[0])
     shapes = attach_lora(base, find_targets(base, recipe.lora.targets, begun))[1].shapes
     for node in nodes:
         check_rank(node.rank, shapes)
+    if recipe.lora.budget:
+        own = {name: shape for name, shape in shapes.items() if name not in {head.name for head in base.head}}
+        check_budget(budget_parameters(recipe.lora.budget, base_parameters(base)), own)

@@ -8,7 +8,7 @@ FLOAT32 = 4
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
-def budget_parameters(budget: str, base_parameters: int) -> int:
+def budget_parameters(budget: str | int, base_parameters: int) -> int:
     """Return the number of parameters that a budget such as `0.1%`, `50000` or `300 kB` allows.
 
     Args:
@@ -18,7 +18,7 @@ def budget_parameters(budget: str, base_parameters: int) -> int:
     Raises:
         ConfigError: it is none of these.
     """
-    parts = BUDGET.fullmatch(budget)
+    parts = BUDGET.fullmatch(str(budget))
     if parts is None:
         raise ConfigError(
             f"budget = {budget!r} is no budget; write a share of the base model's parameters such as 0.1%, a number of "

@@ -28,12 +28,7 @@ def assign_ranks(energies: Mapping[str, float], shapes: Shapes, largest: int, bu
     Raises:
         ConfigError: the budget is below one rank of the cheapest module, or no module has a gradient.
     """
-    cheapest = min(sum(shapes[name]) for name in energies)
-    if budget < cheapest:
-        raise ConfigError(
-            f"budget: {budget:,} parameters are below one rank of the smallest module, which has {cheapest:,}; raise "
-            f"it to {cheapest} or more"
-        )
+    check_budget(budget, {name: shapes[name] for name in energies})
     ranks, left = dict.fromkeys(sorted(energies), 0), budget
     waiting = [(-_worth(energies[name], shapes[name], 1), name) for name in ranks if energies[name] > 0]
     if not waiting:
@@ -51,6 +46,20 @@ def assign_ranks(energies: Mapping[str, float], shapes: Shapes, largest: int, bu
         if ranks[name] < min(largest, *shapes[name]):
             heappush(waiting, (-_worth(energies[name], shapes[name], ranks[name] + 1), name))
     return ranks
+
+
+def check_budget(budget: int, shapes: Shapes) -> None:
+    """Check that a budget of parameters is enough for one rank of a module.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    cheapest = min(sum(shape) for shape in shapes.values())
+    if budget < cheapest:
+        raise ConfigError(
+            f"budget: {budget:,} parameters are below one rank of the smallest module, which has {cheapest:,}; raise "
+            f'it to "{cheapest}" or more'
+        )
 
 
 def trained_parameters(ranks: Mapping[str, int], shapes: Shapes) -> int:

@@ -25,7 +25,7 @@ BUDGET = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) ?(?P<unit>%|B|kB|MB|GB|KiB|M
 
 def _budget(text: str) -> str:
     if not BUDGET.fullmatch(text):
-        raise ValueError('write "0.1%" of the base model\'s parameters, "50000" parameters, or the bytes "300 kB"')
+        raise ValueError('write "0.1%" of the base model\'s parameters, 50000 parameters, or the bytes "300 kB"')
     return text
 
 
@@ -50,7 +50,7 @@ Name = Annotated[
 ]
 
 
-Budget = Annotated[str, AfterValidator(_budget), Field(description='`"0.1%"`, `"50000"` or `"300 kB"`')]
+Budget = Annotated[str, AfterValidator(_budget), Field(description='`"0.1%"` or `"300 kB"`')]
 
 
 Address = Annotated[str, AfterValidator(_address), Field(description="`HOST:PORT`")]

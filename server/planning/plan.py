@@ -33,7 +33,7 @@ class Plan:
     parameters: int
 
     @classmethod
-    def of(cls, replies: Mapping[str, EnergiesReply], shapes: Shapes, largest: int, budget: str) -> Self:
+    def of(cls, replies: Mapping[str, EnergiesReply], shapes: Shapes, largest: int, budget: str | int) -> Self:
         """Make a plan.
 
         Args:

@@ -7,8 +7,8 @@ from common.huggingface.model_description import ModelDescription
 from common.planning.requests import planning_batches
 from common.protocol.assignment import Training
 from common.protocol.messages import RoundId
-from server.links.ask import Asker, Nodes
-from server.planning.exchange import EnergyQuestion, ask_energies
+from server.links.ask import Nodes
+from server.planning.exchange import Asks, EnergyQuestion, ask_energies
 from server.planning.plan import Plan
 
 
@@ -24,14 +24,14 @@ class Planner:
         rate: learning rate of a new head, which energies need.
     """
 
-    budget: str
+    budget: str | int
     largest: int
     quorum: int
     training: Training
     rate: float
 
     def plan(
-        self, asker: Asker, nodes: Nodes, round_id: RoundId, update: Adapter, model: ModelDescription
+        self, asker: Asks, nodes: Nodes, round_id: RoundId, update: Adapter, model: ModelDescription
     ) -> Plan | None:
         """Return the ranks that the nodes' energies give; None if fewer than the quorum sent them.
 

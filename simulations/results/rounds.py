@@ -3,6 +3,7 @@
 A simulation also measures each round on every node's own rows, which would cost more than many a round trains here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from server.rounds.participants import RunModel
 from server.rounds.phases import assign_to
 from server.rounds.run_settings import RunSettings, algorithm_of
 from server.rounds.validation import validate_reply
+from simulations.plan import make_plan
 from simulations.results.clients import Clients, Traffic
 from simulations.results.nodes import Nodes, announced
 
@@ -35,11 +37,13 @@ class Trained:
         begun: before the first round, with a head in closed form if the recipe has one.
         before_refit: after the last round.
         update: the same, or with the head that was made under it.
+        ranks: at which each module was trained, at most.
     """
 
     begun: Adapter
     before_refit: Adapter
     update: Adapter
+    ranks: Mapping[str, int]
 
 
 def train_rounds(recipe: Recipe, nodes: Nodes, folder: Path) -> tuple[Trained, Traffic]:
@@ -55,7 +59,9 @@ class _Rounds:
         self._settings, self._clients, self._model = RunSettings.from_recipe(recipe), clients, nodes.model
         self._nodes, largest = nodes.nodes, max(node.settings.rank for node in nodes.nodes.values())
         server = recipe.server
-        self._algorithm = algorithm_of(self._settings, RunModel(nodes.model, largest))
+        plan = make_plan(recipe, nodes.model, nodes.nodes)
+        self._ranks = dict(plan.ranks) if plan else dict.fromkeys(nodes.model.shapes, largest)
+        self._algorithm = algorithm_of(self._settings, RunModel(nodes.model, largest, ranks=plan.ranks if plan else {}))
         self._rule = weighting_named(weights_of(server))
         self._bound = NormBound(server.norm_bound, algorithm_named(server.algorithm).averages_apart)
         self._rows = {name: announced(node) for name, node in nodes.nodes.items()}
@@ -68,8 +74,8 @@ class _Rounds:
         state = begun = self._with_head(self._algorithm.initial(self._model.shapes))
         while state.round < self._settings.train.rounds:
             state = self._round(state)
-        states = begun, state, self._with_head(state)
-        return Trained(*map(self._algorithm.broadcast_update, states))
+        first, last, refitted = map(self._algorithm.broadcast_update, (begun, state, self._with_head(state)))
+        return Trained(first, last, refitted, self._ranks)
 
     def _round(self, state: State) -> State:
         phases, number = self._algorithm.round(state), 1

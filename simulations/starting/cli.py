@@ -1,4 +1,4 @@
-"""The commands of the first steps: check, init and fetch."""
+"""The commands of the first steps: check, plan, init and fetch."""
 
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +42,35 @@ def check(
 
     log_to_stderr(LogFormat.TEXT)
     check_file(file, settings or [], base, encoding, targets)
+
+
+@app.command()
+def plan(
+    file: Annotated[Path, typer.Argument(metavar="RECIPE", help="TOML file, see simulations/recipes/.")],
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Of trained parameters: 0.1% of the base's, 50000, or the bytes of an adapter, '300 kB'; the recipe's "
+            "if not given.",
+        ),
+    ] = None,
+    targets: Annotated[
+        str, typer.Option(metavar="VALUE", help="Modules that may be adapted, as \\[lora] targets.")
+    ] = "all-linear",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. clients.ranks=[16].")
+    ] = None,
+) -> None:
+    """Place ranks under a budget: which modules the clients of a recipe would adapt, and at which ranks.
+
+    Each client computes one number a module, the clipped energy of its gradient on its first batches; the sums decide.
+    A run with the same \\[lora] budget agrees on the same ranks as it starts. Trains and writes nothing.
+    """
+    from simulations.starting.plan import plan_recipe
+
+    log_to_stderr(LogFormat.TEXT)
+    plan_recipe(file, budget, targets, settings or [])
 
 
 @app.command()

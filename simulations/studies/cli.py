@@ -8,12 +8,15 @@ import typer
 from common.log_format import LogFormat, log_to_stderr
 
 app = typer.Typer()
-NAMES = "amplification, baselines, latency, low-data, memory, parameters, placement, rank, redundancy, skew or subspace"
+NAMES = (
+    *("amplification", "baselines", "budget", "latency", "low-data", "memory", "parameters", "placement", "rank"),
+    *("redundancy", "skew", "subspace"),
+)
 
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"Of the study: {NAMES}.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"Of the study: {', '.join(NAMES)}.")],
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="TOML file, see simulations/recipes/.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. train.rounds=3.")

@@ -2,24 +2,14 @@
 
 from collections.abc import Mapping
 
-from simulations.studies.claims import (
-    amplification,
-    baselines,
-    latency,
-    low_data,
-    memory,
-    parameters,
-    placement,
-    rank,
-    redundancy,
-    skew,
-    subspace,
-)
+from simulations.studies.claims import amplification, latency, memory, redundancy, skew, subspace
+from simulations.studies.claims.accuracy import baselines, budget, low_data, parameters, placement, rank
 from simulations.studies.engine.study import Study
 
 STUDIES: Mapping[str, Study] = {
     "amplification": amplification.STUDY,
     "baselines": baselines.STUDY,
+    "budget": budget.STUDY,
     "latency": latency.STUDY,
     "low-data": low_data.STUDY,
     "memory": memory.STUDY,

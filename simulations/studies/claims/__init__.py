@@ -1,1 +1,1 @@
-"""One file for each study."""
+"""One file for each study; those that compare accuracies are in `accuracy`."""

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from client.model.lora import Lane
 from client.training.train import backward, node_batches, optimizer_step
 from simulations.bench.measure import peak_growth, run_in_fresh_process
-from simulations.studies.claims.baselines import FULL, LORA
+from simulations.studies.claims.accuracy.baselines import FULL, LORA
 from simulations.studies.engine.central import NAME
 from simulations.studies.engine.estimate import estimate
 from simulations.studies.engine.figures import bars

@@ -14,6 +14,8 @@ from simulations.results.nodes import Nodes, load_nodes
 
 QUICK = "train.rounds=1", "train.steps=12", "train.warmup=2", "data.test_rows=64"
 """Of a quick study, which shows that it runs, and decides nothing."""
+FEW = 3
+"""Clients of a quick study."""
 VALID = 4
 """A validation row, on which rates are chosen, for each so many test rows."""
 
@@ -79,7 +81,10 @@ class Setting:
 @lru_cache(maxsize=64)
 def _read(setting: Setting, seed: int, settings: tuple[str, ...]) -> Recipe:
     own = [*(QUICK if setting.quick else ()), *setting.assignments, *settings, f"seed={seed}", "base.dtype=float32"]
-    test = read_recipe(setting.file, own).data.test_rows
+    recipe = read_recipe(setting.file, own)
+    test, count = recipe.data.test_rows, recipe.clients.count
+    if setting.quick and count and count > FEW:
+        own = [f"clients.count={FEW}", f"clients.ranks={[max(recipe.clients.ranks)]}", *own]
     if not test:
         raise ConfigError(
             f"{setting.file}: [data] test_rows = 0, and a study measures on test rows; set "

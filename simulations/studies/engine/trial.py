@@ -12,6 +12,7 @@ from client.node import LocalNode
 from client.objectives.examples import subset
 from common.adapters.adapter import Adapter, Factors
 from common.errors import ConfigError
+from common.planning.ranks import trained_parameters
 from common.protocol.assignment import Training
 from common.settings.recipe import Recipe
 from common.settings.resume import config_hash
@@ -110,10 +111,10 @@ def _federate(recipe: Recipe, nodes: Nodes, trial: Trial) -> Outcome:
         raise ConfigError(f"{trial.arm.name} is trained centrally: what leaves a node of a federation is A and B")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        update = train_rounds(recipe, nodes, Path(folder))[0].update
-    seconds, node = time.monotonic() - began, next(iter(nodes.nodes.values()))
+        trained = train_rounds(recipe, nodes, Path(folder))[0]
+    seconds, node, update = time.monotonic() - began, next(iter(nodes.nodes.values())), trained.update
     own = Adapter({name: each for name, each in update.items() if name not in {head.name for head in node.base.head}})
-    count = sum(trial.arm.method.rank * sum(shape) for shape in own.shapes.values())
+    count = trained_parameters({name: trained.ranks[name] for name in own}, own.shapes)
     test, valid = score(node, update, nodes.test), score(node, update, nodes.valid)
     return _outcome(trial, count, test, valid, None, seconds, own if trial.arm.keeps else Adapter())
 
