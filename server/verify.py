@@ -16,6 +16,7 @@ from common.settings.recipe import Recipe, StartSettings
 from common.settings.resume import read_run_settings
 from common.settings.server import ServerFile
 from server.algorithms import Algorithm
+from server.planning.plan import is_consistent
 from server.recompute import TOLERANCE, Recomputation, distance
 from server.rounds.log_line import adapter_hash
 from server.rounds.participants import RunModel
@@ -40,7 +41,8 @@ def verify_run(run: Path) -> list[str]:
         return ["intact: no round yet"]
     try:
         check_published(run)
-        start, differences = _compare_start(run, chain.entries), _recompute(run, chain.entries)
+        start = [*_compare_plan(run, chain.entries[0]), *_compare_start(run, chain.entries)]
+        differences = _recompute(run, chain.entries)
         last = chain.entries[-1]
         whole = f"intact: rounds 0 to {last['round']}, last adapter {last['adapter_hash']}"
     except (KeyError, TypeError, AttributeError) as error:
@@ -60,6 +62,15 @@ def _report(chain: Chain, differences: dict[int, float]) -> list[str]:
         *([f"{_spell(rest)} checked by the log alone: their updates are not kept"] if rest else []),
         *([f"{chain.left} round{'s' * (chain.left > 1)} left by going back; they do not count"] if chain.left else []),
     ]
+
+
+def _compare_plan(run: Path, first: Entry) -> list[str]:
+    """Give modules their ranks again, where the run has a budget, and say with what result."""
+    if "plan" not in first:
+        return []
+    if not is_consistent(first["plan"], ModelDescription.from_values(first["model"]).shapes):
+        raise JournalError(f"{run / 'journal'} (round 0): the ranks are not those that the nodes' energies give")
+    return [f"ranks of {len(first['plan']['ranks'])} modules given again by the sums of energies: the same"]
 
 
 def _compare_start(run: Path, entries: Sequence[Entry]) -> list[str]:

@@ -35,7 +35,7 @@ from server.rounds.run_settings import RunSettings, algorithm_of
 from simulations.corpora import load_corpus
 from simulations.corpora.corpus import to_jsonl
 from simulations.corpora.splits import has_own_test, own_test
-from simulations.partition import Shard, find_partition, hold_out, split
+from simulations.partition.split import Shard, find_partition, hold_out, split
 from simulations.recipe import base_path
 
 

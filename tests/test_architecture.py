@@ -127,6 +127,7 @@ INSIDE = {
     "simulations/architectures": ("simulations/*",),
     "simulations/corpora": ("simulations/cache", "simulations/corpora/paper"),
     "simulations/corpora/paper": (),
+    "simulations/partition": ("simulations/corpora",),
     "simulations/report": (),
     "simulations/results": ("simulations/*", "simulations/corpora"),
     "simulations/results/heads": ("simulations/*", "simulations/results"),
@@ -158,7 +159,9 @@ ROOTS = {
     "server/settings": ("server/algorithms", "server/storage"),
     "server/run_folder": ("server/rounds", "server/storage"),
     "server/recompute": ("server/heads", "server/links", "server/rounds", "server/storage", "server/algorithms"),
-    "server/verify": ("server/recompute", "server/rounds", "server/storage", "server/algorithms"),
+    "server/verify": (
+        *("server/recompute", "server/rounds", "server/storage", "server/algorithms", "server/planning"),
+    ),
     "server/notifications": ("server/rounds", "server/storage", "server/transport"),
     "simulations/cache": (),
 }

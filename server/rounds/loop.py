@@ -88,10 +88,11 @@ class RoundLoop:
             JournalError: the journal belongs to other settings or another base.
             ConfigError: the algorithm does not support the settings.
         """
-        self._settings, self._model, self._journal, self._observer = settings, model, journal, observer
+        self._settings, self._journal, self._observer = settings, journal, observer
         self._publisher = publisher
         self._test, self._score = test or Test(), BY_PROBLEM[model.description.problem_type].key
         check_first(journal.entries, settings, model)
+        self._model = model = model.planned(journal.entries)
         self._algorithm, self._planner = algorithm_of(settings, model), planner_of(settings, model)
         asks = self._algorithm.one_rank, self._algorithm.asks_gradients, settings.lora.head != "trained"
         named = settings.config, settings.name, observer

@@ -42,8 +42,11 @@ class RunModel:
         Raises:
             KeyError, TypeError, ValueError: the line is not one of ours.
         """
-        ranks = first["plan"]["ranks"] if "plan" in first else {}
-        return cls(description or ModelDescription.from_values(first["model"]), first["max_rank"], ranks=ranks)
+        return cls(description or ModelDescription.from_values(first["model"]), first["max_rank"]).planned([first])
+
+    def planned(self, entries: Sequence[Mapping[str, Any]]) -> Self:
+        """Return the model with the ranks of the run's plan, which the first line of its log has."""
+        return replace(self, ranks=entries[0]["plan"]["ranks"]) if entries and "plan" in entries[0] else self
 
 
 class Participants:

@@ -18,7 +18,7 @@ from common.huggingface.model_description import ModelDescription
 from common.settings.node import Node
 from common.settings.recipe import Recipe
 from simulations.corpora.corpus import CorpusRow
-from simulations.partition import hold_out
+from simulations.partition.split import hold_out
 from simulations.prepare import prepare
 
 

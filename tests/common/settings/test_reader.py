@@ -52,7 +52,7 @@ def test_a_wrong_value_is_named_with_its_key_and_the_rule(tables, key, value, ru
         (with_keys(train={"round": 3}), "unknown key [train] round; did you mean 'rounds'"),
         (with_keys(tarin={}), "unknown key tarin; did you mean 'train'"),
         (with_keys(lora={"alhpa": 8}), "unknown key [lora] alhpa; did you mean 'alpha'"),
-        (with_keys(lora={"zzz": 8}), "unknown key [lora] zzz; known: alpha, dropout, head, targets"),
+        (with_keys(lora={"zzz": 8}), "unknown key [lora] zzz; known: alpha, budget, dropout, head, targets"),
         (with_keys(train={"rounds": None}), "[train] rounds is missing; add it"),
         ({key: LEAST[key] for key in ("base", "data", "clients")}, "train is missing; add it"),
         (with_keys(data={"corpus": None}), "set exactly one of [data] corpus and [data] path"),

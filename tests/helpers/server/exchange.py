@@ -16,6 +16,7 @@ from common.heads import requests
 from common.heads.class_sums import pack_sums, sum_rows
 from common.huggingface.model_description import ModelDescription
 from common.huggingface.new_head import HeadModule
+from common.planning.requests import MODULE_ENERGIES, clip_energies
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment, Training, Update
 from common.protocol.messages import RejectionReason, RoundId, pack_gradient, pack_rounded, unpack_assignment
@@ -76,6 +77,8 @@ class NumpyNode:
 
     def _answer(self, kind: Kind, payload: Payload, parts: Mapping[str, bytes]) -> Payload:
         round_id = RoundId.from_values(payload.values).to_values()
+        if payload.values.get(requests.ASKS) == MODULE_ENERGIES:
+            return self._energies(round_id, codec.decode_adapter(parts["frozen"]))
         if requests.ASKS in payload.values:
             return self._for_head(round_id, payload.values, parts)
         if kind == "evaluate":
@@ -94,6 +97,12 @@ class NumpyNode:
         labels = draw.integers(classes, size=count)
         means = rng("means").standard_normal((classes, width))
         return means[labels] + 0.3 * draw.standard_normal((count, width)), labels
+
+    def _energies(self, round_id: Mapping[str, Any], update: Adapter) -> Payload:
+        """Return the clipped energy of each module's gradient but the head's; the base has 1,000 parameters."""
+        names = sorted(update.keys() - {each.name for each in self.head})
+        energies = [float(np.sum(self._gap(name, dense(update[name])) ** 2)) for name in names]
+        return Payload({**round_id, "energies": clip_energies(energies), "parameters": 1000})
 
     def _for_head(self, round_id: Mapping[str, Any], asked: Mapping[str, Any], parts: Mapping[str, bytes]) -> Payload:
         """Return class sums of the node's rows, or the losses of heads on a few others."""

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from common.errors import ConfigError, DataError
 from common.settings.recipe import Clients
-from simulations.partition import PARTITIONS, Partition, find_partition, hold_out, split
+from simulations.partition.partitions import PARTITIONS, Partition
+from simulations.partition.split import find_partition, hold_out, split
 
 
 def _rows(per_class):

@@ -1,29 +1,19 @@
-"""The partition of a data set: one common test set is held out, the remaining rows are dealt out to clients."""
+"""Ways to deal the rows of a data set out to clients, by name."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from common.errors import ConfigError, DataError, look_up, nearest
+from common.errors import ConfigError, DataError, nearest
 from common.seeding import rng
 from common.settings.recipe import Clients
 from simulations.corpora.corpus import CorpusRow
-from simulations.node_names import node_names
+from simulations.partition.node_names import node_names
 
 Rows = Sequence[CorpusRow]
 Dealt = Mapping[str, Iterable[int]]
-
 _DRAWS = 20
-_MEANINGS = {"column": ", the name of the column with each row's owner"}
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The rows of one client."""
-
-    name: str
-    rows: tuple[CorpusRow, ...]
 
 
 @dataclass(frozen=True)
@@ -37,65 +27,6 @@ class Partition:
 
     deal: Callable[[Rows, Clients, int, str | None], Dealt]
     needs: tuple[str, ...]
-
-
-def hold_out(
-    rows: Rows, count: int, seed: int, label: str | None
-) -> tuple[tuple[CorpusRow, ...], tuple[CorpusRow, ...]]:
-    """Return the rows to train on and at most `count` rows to test on, both in their old order.
-
-    With a column `label` every class gives the same number of test rows, or half of its rows if it has too few; without
-    one, the test rows are drawn at random and are at most half of all rows.
-
-    Raises:
-        DataError: a row lacks the label.
-    """
-    random = rng(seed, "hold-out")
-    groups = _group_by_value(rows, label) if label else {"": list(range(len(rows)))}
-    queues = [random.permutation(indices)[: len(indices) // 2].tolist() for indices in groups.values()]
-    # One row of each class in turn, so that a small `count` still covers the classes evenly.
-    turns = [queue[turn] for turn in range(max(map(len, queues), default=0)) for queue in queues if turn < len(queue)]
-    test = set(turns[:count])
-    return (
-        tuple(row for index, row in enumerate(rows) if index not in test),
-        tuple(row for index, row in enumerate(rows) if index in test),
-    )
-
-
-def split(rows: Rows, clients: Clients, seed: int, label: str | None) -> tuple[Shard, ...]:
-    """Put every row in the shard of exactly one client, with no shard below `clients.min_rows`.
-
-    Args:
-        rows: of one data set, without its test rows.
-        clients: the partition's name and settings.
-        seed: of the random streams.
-        label: the column of the class; None for a task without classes.
-
-    Raises:
-        ConfigError: there is no such partition, or it does not fit the data.
-        DataError: a row lacks the column, or there are too few rows.
-    """
-    partition = find_partition(clients)
-    if "count" in partition.needs and len(rows) < (clients.count or 0) * clients.min_rows:
-        raise DataError(
-            f"{len(rows)} training rows are too few for [clients] count = {clients.count} times min_rows = "
-            f"{clients.min_rows}; lower one of the two, or add rows"
-        )
-    dealt = partition.deal(rows, clients, seed, label)
-    return tuple(Shard(name, tuple(rows[index] for index in sorted(part))) for name, part in dealt.items())
-
-
-def find_partition(clients: Clients) -> Partition:
-    """Return the partition that [clients] partition names.
-
-    Raises:
-        ConfigError: there is none of this name, or a key that it needs is not set.
-    """
-    partition = look_up(PARTITIONS, "[clients] partition", clients.partition)
-    for key in partition.needs:
-        if getattr(clients, key) is None:
-            raise ConfigError(f'partition "{clients.partition}" needs [clients] {key}{_MEANINGS.get(key, "")}')
-    return partition
 
 
 def _iid(rows: Rows, clients: Clients, seed: int, label: str | None) -> Dealt:
@@ -123,7 +54,7 @@ def _classes(rows: Rows, label: str | None) -> list[list[int]]:
             '[clients] partition = "dirichlet" deals out rows by their class, and rows of this [data] task or '
             'problem_type have not one class each; use "iid", or "column" with [clients] column'
         )
-    return list(_group_by_value(rows, label).values())
+    return list(group_by_value(rows, label).values())
 
 
 def _draw(classes: list[list[int]], count: int, beta: float, random: np.random.Generator) -> list[list[int]]:
@@ -145,7 +76,7 @@ def _even_out(parts: list[list[int]], min_rows: int) -> list[list[int]]:
 
 def _by_column(rows: Rows, clients: Clients, seed: int, label: str | None) -> Dealt:
     """Give a client the rows that name it in the column."""
-    owned = _group_by_value(rows, clients.column or "")
+    owned = group_by_value(rows, clients.column or "")
     if clients.count not in (None, len(owned)):
         raise ConfigError(
             f"[clients] count = {clients.count}, but column {clients.column!r} names {len(owned)} clients; remove count"
@@ -171,7 +102,7 @@ def _number(parts: Sequence[Iterable[int]]) -> Dealt:
     return {f"client-{number:0{width}}": part for number, part in enumerate(parts)}
 
 
-def _group_by_value(rows: Rows, column: str) -> dict[str, list[int]]:
+def group_by_value(rows: Rows, column: str) -> dict[str, list[int]]:
     """Return row numbers by the value of a column, in order of the value."""
     groups: dict[str, list[int]] = {}
     for index, row in enumerate(rows):
