@@ -1,6 +1,7 @@
 """`fedlora study`: a study from start to end."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from simulations.studies.engine.outcomes import OutcomeFolder
 from simulations.studies.engine.page import verdict, write_page
 from simulations.studies.engine.runner import run_arms
 from simulations.studies.engine.setting import Setting
+from simulations.studies.engine.study import Arm, Outcomes
 from simulations.studies.registry import STUDIES
 
 
@@ -42,11 +44,22 @@ def run_study(
     with exit_on_signal(*STOPS, message=f"interrupted; the same command goes on: {command}"):
         outcomes = run_arms(setting, arms, OutcomeFolder(_made(folder) / "trials"), recipe.workers)
         findings = study.conclude(setting, outcomes)
+        findings = replace(findings, text=f"{findings.text}{_at_ends(arms, outcomes)}")
         if quick:
             findings = replace(findings, held=None)  # So few steps decide nothing.
     page = write_page(folder, name, study, findings, command)
     print(verdict(findings))
     return page
+
+
+def _at_ends(arms: Sequence[Arm], outcomes: Outcomes) -> str:
+    """Return a sentence about the arms whose chosen rate is the lowest or highest that they could choose."""
+    found = [arm.name for arm in arms if len(arm.rates) > 1 and outcomes[arm.name][0].rate in _ends(arm.rates)]
+    return f" An end of its grid of rates was chosen for {'; '.join(found)}: a rate beyond may do better." * bool(found)
+
+
+def _ends(rates: Sequence[float]) -> tuple[float, float]:
+    return min(rates), max(rates)
 
 
 def _made(folder: Path) -> Path:

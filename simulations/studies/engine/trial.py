@@ -31,8 +31,9 @@ from simulations.studies.methods.places import ROLES, projections
 
 
 def trial_key(setting: Setting, trial: Trial) -> str:
-    """Return the key of a trial's outcome."""
-    return key_of(f"{trial.arm.name}-{trial.seed}", [trial, config_hash(_recipe(setting, trial))])
+    """Return the key of a trial's outcome, which does not depend on the arm's other rates."""
+    own = replace(trial, arm=replace(trial.arm, rates=()))
+    return key_of(f"{trial.arm.name}-{trial.seed}", [own, config_hash(_recipe(setting, trial))])
 
 
 def run_trial(setting: Setting, trial: Trial) -> Outcome:
