@@ -37,7 +37,7 @@ from client.policy import (
     sums_violation,
     training_violation,
 )
-from client.questions.answer import Questions, answer_question
+from client.questions.answer import Questions, answer_question, rows_behind
 from client.results.earlier_run import complete_run
 from client.results.keeping import keep
 from client.results.report import begin_report
@@ -268,7 +268,7 @@ def _evaluate(file: Path, asked: Payload) -> tuple[Values, bytes]:
         return round_id.to_values(), b""
     if ASKS in asked.values:
         _decline(file, _questions(file).violation(_policy(file), round_id, asked))
-        _decline(file, rows_violation(_policy(file), lambda: len(node.train)))
+        _decline(file, rows_violation(_policy(file), partial(rows_behind, node, asked)))
         return answer_question(node, skeleton, lora, adapter, round_id, asked)
     score = evaluate(skeleton, lora, adapter, node.held)
     return LossReply(**round_id.to_values(), loss=score.loss, count=score.count).to_values(), b""

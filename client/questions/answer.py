@@ -41,6 +41,12 @@ class Questions:
         return None
 
 
+def rows_behind(node: LocalNode, asked: Payload) -> int:
+    """Return the number of different rows that the answer is made of."""
+    own = len(node.train)
+    return min(own, Training.from_values(asked.values).rows) if asked.values[ASKS] == MODULE_ENERGIES else own
+
+
 def answer_question(
     node: LocalNode, base: BaseModel, lora: Lora, adapter: Adapter, round_id: RoundId, asked: Payload
 ) -> Reply:

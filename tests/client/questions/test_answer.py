@@ -2,12 +2,16 @@
 
 import pytest
 
-from client.questions.answer import MOST_REQUESTS, MOST_ROUNDS, Questions
+from client.node import load_node
+from client.policy import rows_violation
+from client.questions.answer import MOST_REQUESTS, MOST_ROUNDS, Questions, rows_behind
 from common.heads.requests import ASKS, CLASS_SUMS
 from common.planning.requests import MODULE_ENERGIES
+from common.protocol.assignment import Training
 from common.protocol.messages import RoundId
 from common.protocol.payload import Payload
 from common.settings.node import Policy
+from tests.helpers.client.nodes import write_node
 
 ENERGIES, SUMS = (Payload({ASKS: each}) for each in (MODULE_ENERGIES, CLASS_SUMS))
 
@@ -32,3 +36,14 @@ def test_a_run_asks_so_many_times_in_so_many_rounds(asked):
         assert "this is beyond" in questions.violation(policy, round_id(number), asked)
     assert "this is beyond" in questions.violation(policy, round_id(MOST_ROUNDS), asked)
     assert questions.violation(policy, round_id(run="another"), asked) is None
+
+
+@pytest.mark.parametrize(("steps", "batch", "rows"), [(1, 1, 1), (2, 3, 6), (8, 16, 27)])
+def test_the_rows_behind_energies_are_those_that_are_read(tmp_path, steps, batch, rows):
+    """So that `min_examples` is no promise that a request for a single row could break."""
+    node = load_node(write_node(tmp_path, rows=30))
+    asked = Payload({ASKS: MODULE_ENERGIES, **Training((0.1,) * steps, batch).to_values()})
+    assert len(node.train) == 27
+    assert rows_behind(node, asked) == rows
+    assert rows_behind(node, SUMS) == 27
+    assert "min_examples = 28" in rows_violation(Policy(min_examples=28), lambda: rows_behind(node, asked))
