@@ -1,5 +1,6 @@
 """What a server asks beside training, from request to reply: for a head in closed form, or for energies of modules."""
 
+import logging
 from collections import Counter
 
 from client.model.base_model import BaseModel
@@ -11,12 +12,14 @@ from client.questions.module_energies import base_parameters, module_energies
 from common.adapters.adapter import Adapter
 from common.errors import TransportError
 from common.heads.requests import ASKS
+from common.log_format import event
 from common.planning.requests import MODULE_ENERGIES, EnergiesReply
 from common.protocol.assignment import Training
 from common.protocol.messages import RoundId
 from common.protocol.payload import Payload
 from common.settings.node import Policy
 
+log = logging.getLogger(__name__)
 MOST_ROUNDS, MOST_REQUESTS = 2, 16
 """Rounds of a run in which a node answers questions, and questions in each: the server may start again."""
 
@@ -57,6 +60,8 @@ def answer_question(
     if text := draw_violation(training, len(node.train)):
         raise TransportError(f"energies of modules are requested, but {text}")
     energies = module_energies(base, lora, adapter, node.train, node.settings.name, training)
+    what = "ranks under a budget: the clipped energy of the gradient is sent of each of %s modules"
+    log.info(what, len(energies), extra=event("energies", modules=len(energies)))
     reply = EnergiesReply(
         **round_id.to_values(), energies=list(energies.values()), parameters=base_parameters(node.base)
     )

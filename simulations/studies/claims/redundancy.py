@@ -38,18 +38,17 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     spectra |= {f"dW, {name}": _spectra(update, list(weights)) for name, update in updates.items()}
     rows, numbers = _rows(spectra)
     width = min(min(weight.shape) for weight in weights.values())
-    own = float(np.mean([effective_rank(each) for each in spectra["W0"].values()]))
-    moved = float(np.mean([effective_rank(each) for each in spectra[f"dW, {FULL}"].values()]))
-    verdict = "a weight is deficient too" if own < width / 2 else "W0 is not"
+    drawn = {name: estimate([effective_rank(each) for each in own.values()]) for name, own in spectra.items()}
+    own, moved = drawn["W0"], drawn[f"dW, {FULL}"]
+    held = True if own.high < width / 2 else (False if own.low > width / 2 else None)
     text = (
-        f"The effective rank of W0 is {own:.0f} of {width}, the mean over the attention's projections, and that of "
-        f"what full fine-tuning adds is {moved:.0f}: {verdict}, if deficient means less than "
+        f"The effective rank of W0 is {own.mean:.0f} [{own.low:.0f}, {own.high:.0f}] of {width}, over the attention's "
+        f"projections, and that of what full fine-tuning adds is {moved.mean:.0f}; deficient is what has less than "
         "half. The stable rank, which the largest direction dominates, is lower in each row."
     )
-    drawn = {name: estimate([effective_rank(each) for each in own.values()]) for name, own in spectra.items()}
     columns = ["of", *(f"{w}: stable, effective" for w in ROLES.values())]
     draw = partial(bars, found=drawn, label=f"effective rank, of {width}; intervals over modules")
-    return Findings(columns, rows, own < width / 2, text, draw, numbers)
+    return Findings(columns, rows, held, text, draw, numbers)
 
 
 def _spectra(update: Adapter, names: Sequence[str]) -> dict[str, Array]:

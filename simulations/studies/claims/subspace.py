@@ -7,6 +7,7 @@ import numpy as np
 
 from common.adapters.adapter import Adapter, Array
 from common.seeding import rng
+from simulations.studies.engine.estimate import Estimate, estimate
 from simulations.studies.engine.figures import heat_maps
 from simulations.studies.engine.setting import Setting
 from simulations.studies.engine.study import Arm, Findings, Outcomes, Study
@@ -35,18 +36,25 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     }
     rows = [[name, *(f"{values[i]:.3f}" for i in ((0, 0), (3, 3), (7, 7)))] for name, values in maps.items()]
     rows += [_of_factors(low, high, role) for role in ("query", "value")]
-    first = [maps[name][0, 0] for name in list(maps)[:2]]
+    first = [_first(low, high, role) for role in ("query", "value")]
     chance = maps["random, r = 8 and r = 64"][0, 0]
-    held = True if min(first) > 0.5 else (False if max(first) < 0.5 else None)
+    held = True if min(e.low for e in first) > 0.5 else (False if max(e.high for e in first) < 0.5 else None)
     text = (
-        f"The top directions of rank 8 and of rank 64 overlap by phi(1, 1) = {first[0]:.2f} in Wq and {first[1]:.2f} "
-        f"in Wv, means over the layers, where random ones overlap by {chance:.3f}; the paper finds more than 0.5. "
+        f"The top directions of rank 8 and of rank 64 overlap by phi(1, 1) = {first[0]} in Wq and {first[1]} "
+        f"in Wv, over the layers, where random ones overlap by {chance:.3f}; the paper finds more than 0.5. "
         "Singular vectors are those of B A, on the side of the inputs; the last rows have those of A alone, as the "
         "paper takes them, which keep much of its random start where training is short."
     )
     columns = ["compared", "phi(1, 1)", "phi(4, 4)", "phi(8, 8)"]
     numbers = {"similarity": {name: values.tolist() for name, values in maps.items()}}
     return Findings(columns, rows, held, text, partial(heat_maps, found=maps, labels=("i", "j")), numbers)
+
+
+def _first(low: Adapter, high: Adapter, role: str) -> Estimate:
+    """Return phi (1, 1) over the layers."""
+    names = [name for name in low if role_of(name) == role]
+    top = [[subspaces.directions(each[name])[:, :1] for each in (low, high)] for name in names]
+    return estimate([float(subspaces.similarity(*pair)[0, 0]) for pair in top])
 
 
 def _mean(first: Adapter, second: Adapter, role: str, side: subspaces.Side = "right") -> Array:

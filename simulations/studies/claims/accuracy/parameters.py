@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from simulations.studies.engine.estimate import Estimate, estimate
+from simulations.studies.engine.estimate import Estimate, difference, estimate
 from simulations.studies.engine.figures import lines
+from simulations.studies.engine.outcomes import Outcome
 from simulations.studies.engine.rows import COLUMNS, method_rows
 from simulations.studies.engine.setting import Setting
 from simulations.studies.engine.study import Arm, Findings, Outcomes, Study, rates_around, require_classes
@@ -36,27 +37,38 @@ def _arms(setting: Setting) -> Sequence[Arm]:
 
 
 def _conclude(setting: Setting, found: Outcomes) -> Findings:
-    drawn: dict[str, dict[float, Estimate]] = {
-        name: {outcomes[0].parameters: estimate([each.accuracy for each in outcomes]) for outcomes in own}
+    families = {
+        name: [found[_name(name, size)] for size in family if _name(name, size) in found]
         for name, family in FAMILIES.items()
-        if (own := [found[_name(name, size)] for size in family if _name(name, size) in found])
     }
-    falls = {name: _largest_fall(list(points.values())) for name, points in drawn.items()}
-    prefix = max(falls["prefix-embedding"], falls["prefix-layer"])
-    held = (falls["LoRA"] <= SLACK < prefix) or (None if prefix <= SLACK and falls["LoRA"] <= SLACK else False)
+    drawn: dict[str, dict[float, Estimate]] = {
+        name: {each[0].parameters: estimate(_accuracies(each)) for each in own} for name, own in families.items()
+    }
+    falls = {name: _falls(own) for name, own in families.items()}
+    prefix = max(falls["prefix-embedding"], falls["prefix-layer"], key=lambda fall: fall.mean)
     text = (
-        f"From one size to a larger one, the accuracy of LoRA falls by {max(falls['LoRA'], 0):.3f} at most, that of "
-        f"the prefixes by {max(prefix, 0):.3f}, that of adapters by {max(falls['adapter H'], 0):.3f}; a fall of "
-        f"{SLACK} is taken for noise."
+        f"The largest loss of accuracy from any size to a larger one is {falls['LoRA']} for LoRA, {prefix} for a "
+        f"prefix and {falls['adapter H']} for adapters; negative is a gain, and a fall of {SLACK} is taken for noise."
     )
     draw = partial(lines, found=drawn, labels=("trained parameters", "test accuracy"))
-    return Findings(COLUMNS, method_rows(found), held, text, draw)
+    return Findings(COLUMNS, method_rows(found), _held(falls["LoRA"], prefix), text, draw)
 
 
-def _largest_fall(points: Sequence[Estimate]) -> float:
-    """Return the largest loss of mean accuracy from any size to a larger one."""
-    means = [each.mean for each in points]
-    return max((a - b for i, a in enumerate(means) for b in means[i + 1 :]), default=0.0)
+def _held(lora: Estimate, prefix: Estimate) -> bool | None:
+    """Return whether LoRA does not fall and a prefix does; None where an interval leaves it open."""
+    if lora.low > SLACK or prefix.high <= SLACK:
+        return False
+    return True if lora.high <= SLACK < prefix.low else None
+
+
+def _falls(sizes: Sequence[Sequence[Outcome]]) -> Estimate:
+    """Return the largest mean loss of accuracy from any size to a larger one, seed by seed."""
+    pairs = [(a, b) for place, a in enumerate(sizes) for b in sizes[place + 1 :]]
+    return max((difference(_accuracies(a), _accuracies(b)) for a, b in pairs), key=lambda fall: fall.mean)
+
+
+def _accuracies(outcomes: Sequence[Outcome]) -> list[float]:
+    return [each.accuracy for each in outcomes]
 
 
 def _name(family: str, size: int) -> str:
