@@ -134,6 +134,7 @@ def test_stopped_anywhere_it_ends_with_the_same_bits(rule, tmp_path):
     "spoil",
     [
         lambda values: {**values, "energies": [1e9, 0.0]},
+        lambda values: {**values, "energies": [1e308, 1e308]},  # Their sum overflows.
         lambda values: {**values, "energies": [-1.0, 0.5]},
         lambda values: {**values, "energies": [0.5]},
         lambda values: {**values, "energies": [float("nan"), 0.5]},
