@@ -30,3 +30,8 @@ def budget_parameters(budget: str | int, base_parameters: int) -> int:
     if unit == "%":
         return int(number / 100 * base_parameters)
     return int(number * _BYTES[unit] / FLOAT32) if unit else int(number)
+
+
+def is_share(budget: str | int) -> bool:
+    """Return whether a budget is a percentage of the base model's parameters."""
+    return str(budget).endswith("%")
