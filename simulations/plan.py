@@ -12,7 +12,7 @@ from common.huggingface.model_description import ModelDescription
 from common.huggingface.start_adapter import fit_start, load_start
 from common.protocol.messages import FROZEN, RoundId
 from common.protocol.payload import Payload
-from common.settings.recipe import Base, Recipe
+from common.settings.recipe import Recipe, StartSettings
 from server.links.ask import Nodes
 from server.planning.plan import Plan
 from server.rounds.participants import RunModel
@@ -42,7 +42,7 @@ def make_plan(
     return planner.plan(_InProcess(nodes, done), names, round_id, update, model)
 
 
-def _start(base: Base, model: ModelDescription) -> Adapter:
+def _start(base: StartSettings, model: ModelDescription) -> Adapter:
     """Return the update at which a new run begins."""
     return fit_start(load_start(base), base.adapter, model) if base.adapter else Adapter()
 

@@ -97,7 +97,8 @@ def _check(file: Path, recipe: Recipe) -> None:
         )
     if recipe.base.adapter:
         raise ConfigError(
-            f"{file}: [base] adapter = {recipe.base.adapter!r}, and the methods of a study all begin at the base; remove it"
+            f"{file}: [base] adapter = {recipe.base.adapter!r}, and the methods of a study all begin at the base; "
+            "remove it"
         )
 
 
