@@ -53,8 +53,8 @@ def module_energies(
 
 def base_parameters(base: BaseModel) -> int:
     """Return the number of the base model's parameters without a new head, whatever bits hold them."""
-    new = [parameter for module in base.head for parameter in base.model.get_submodule(module.name).parameters()]
-    return count_numbers(base.model)[0] - sum(parameter.numel() for parameter in new)
+    new = sum(count_numbers(base.model.get_submodule(module.name))[0] for module in base.head)
+    return count_numbers(base.model)[0] - new
 
 
 def _with_head(
