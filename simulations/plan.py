@@ -6,11 +6,13 @@ from typing import TypeVar
 
 from client.node import LocalNode, attach_lora
 from client.questions.answer import answer_question
+from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter
 from common.huggingface.model_description import ModelDescription
+from common.huggingface.start_adapter import fit_start, load_start
 from common.protocol.messages import FROZEN, RoundId
 from common.protocol.payload import Payload
-from common.settings.recipe import Recipe
+from common.settings.recipe import Recipe, StartSettings
 from server.links.ask import Nodes
 from server.planning.plan import Plan
 from server.rounds.participants import RunModel
@@ -28,16 +30,21 @@ def make_plan(
 
     Raises:
         ConfigError: the budget is too small, or no module has a gradient.
-        ModelError: a loss is not finite.
+        ModelError: a loss is not finite, or [base] adapter does not fit.
     """
     settings = RunSettings.from_recipe(recipe)
-    run = RunModel(model, max(node.settings.rank for node in nodes.values()))
+    run = RunModel(model, max(node.settings.rank for node in nodes.values()), _start(recipe.base, model))
     if (planner := planner_of(settings, run)) is None:
         return None
     algorithm = algorithm_of(settings, run)
     update = algorithm.broadcast_update(algorithm.initial(model.shapes, run.start))
     names, round_id = dict(enumerate(sorted(nodes))), RoundId(settings.config, 0, "", model.fingerprint)
     return planner.plan(_InProcess(nodes, done), names, round_id, update, model)
+
+
+def _start(base: StartSettings, model: ModelDescription) -> Adapter:
+    """Return the update at which a new run begins."""
+    return fit_start(load_start(base), base.adapter, model) if base.adapter else Adapter()
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ def _shares(rows: Tensor, counts: Sequence[int]) -> tuple[Tensor, ...]:
 def _add_lane(lane: Lane, name: str, stream: int, module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     if name in lane.frozen:
         y = _add_branch(lane.frozen[name], module, x, y)
-    if name in lane.trained:
+    if name in lane.trained and len(lane.trained[name].a):  # At rank 0 a pass would add zeros, at the price of a mask.
         dropped = lane.dropout and lane.dropout.rate and not isinstance(module, nn.Embedding)
         y = _add_branch(lane.trained[name], module, lane.dropout(x, stream) if dropped and lane.dropout else x, y)
     return y

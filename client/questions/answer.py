@@ -13,7 +13,7 @@ from common.adapters.adapter import Adapter
 from common.errors import TransportError
 from common.heads.requests import ASKS
 from common.log_format import event
-from common.planning.requests import MODULE_ENERGIES, EnergiesReply
+from common.planning.requests import BATCHES, MODULE_ENERGIES, EnergiesReply
 from common.protocol.assignment import Training
 from common.protocol.messages import RoundId
 from common.protocol.payload import Payload
@@ -57,7 +57,7 @@ def answer_question(
     if asked.values[ASKS] != MODULE_ENERGIES:
         return answer_for_head(node, base, lora, adapter, round_id, asked)
     training = Training.from_values(asked.values)
-    if text := draw_violation(training, len(node.train)):
+    if text := _batches_violation(training) or draw_violation(training, len(node.train)):
         raise TransportError(f"energies of modules are requested, but {text}")
     energies = module_energies(base, lora, adapter, node.train, node.settings.name, training)
     what = "ranks under a budget: the clipped energy of the gradient is sent of each of %s modules"
@@ -66,3 +66,12 @@ def answer_question(
         **round_id.to_values(), energies=list(energies.values()), parameters=base_parameters(node.base)
     )
     return reply.to_values(), b""
+
+
+def _batches_violation(training: Training) -> str | None:
+    """Return what is wrong with another number of batches than a plan needs, or None.
+
+    More would be a training that `max_steps` does not bound, and fewer tell more of each row.
+    """
+    steps = len(training.learning_rates)
+    return f"of {steps} batches, and {BATCHES} are read" if steps != BATCHES else None

@@ -13,7 +13,8 @@ from math import sqrt
 import numpy as np
 
 from client.model.base_model import BaseModel
-from client.model.lora import Lora, adaptable_shapes
+from client.model.lora import Lora
+from client.model.quantised import count_numbers
 from client.objectives.examples import Examples
 from client.training.train import train
 from common.adapters.adapter import Adapter, Factors, Shapes
@@ -52,10 +53,8 @@ def module_energies(
 
 def base_parameters(base: BaseModel) -> int:
     """Return the number of the base model's parameters without a new head, whatever bits hold them."""
-    new = {id(base.model.get_submodule(module.name).weight) for module in base.head}
-    biases = {id(base.model.get_submodule(module.name).bias) for module in base.head}
-    packed = {id(base.model.get_submodule(name).weight): d * k for name, (d, k) in adaptable_shapes(base.model).items()}
-    return sum(packed.get(id(each), each.numel()) for each in base.model.parameters() if id(each) not in new | biases)
+    new = sum(count_numbers(base.model.get_submodule(module.name))[0] for module in base.head)
+    return count_numbers(base.model)[0] - new
 
 
 def _with_head(

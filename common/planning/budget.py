@@ -1,5 +1,7 @@
 """A budget of trained parameters: a share of the base model's, a number, or the bytes of an adapter."""
 
+from fractions import Fraction
+
 from common.errors import ConfigError
 from common.settings.types import BUDGET
 
@@ -24,7 +26,12 @@ def budget_parameters(budget: str | int, base_parameters: int) -> int:
             f"budget = {budget!r} is no budget; write a share of the base model's parameters such as 0.1%, a number of "
             "parameters such as 50000, or the bytes of an adapter such as 300 kB"
         )
-    number, unit = float(parts["number"]), parts["unit"]
+    number, unit = Fraction(parts["number"]), parts["unit"]  # 0.7% of 1000 is 7, and in binary digits it is below.
     if unit == "%":
         return int(number / 100 * base_parameters)
     return int(number * _BYTES[unit] / FLOAT32) if unit else int(number)
+
+
+def is_share(budget: str | int) -> bool:
+    """Return whether a budget is a percentage of the base model's parameters."""
+    return str(budget).endswith("%")

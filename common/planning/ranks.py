@@ -33,8 +33,8 @@ def assign_ranks(energies: Mapping[str, float], shapes: Shapes, largest: int, bu
     waiting = [(-_worth(energies[name], shapes[name], 1), name) for name in ranks if energies[name] > 0]
     if not waiting:
         raise ConfigError(
-            "budget: no module that may be adapted has a gradient on the nodes' first batches, so nothing tells where "
-            "ranks are of use; set [lora] targets without a budget"
+            "[lora] budget: no module that may be adapted has a gradient on the nodes' first batches, so nothing tells "
+            "where ranks are of use; set [lora] targets without a budget"
         )
     heapify(waiting)
     while waiting:
@@ -57,8 +57,8 @@ def check_budget(budget: int, shapes: Shapes) -> None:
     cheapest = min(sum(shape) for shape in shapes.values())
     if budget < cheapest:
         raise ConfigError(
-            f"budget: {budget:,} parameters are below one rank of the smallest module, which has {cheapest:,}; raise "
-            f'it to "{cheapest}" or more'
+            f"[lora] budget: {budget:,} parameters are below one rank of the smallest module, which has {cheapest:,}; "
+            f'raise it to "{cheapest}" or more'
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import fsum, isfinite
+from math import fsum
 from typing import Annotated, Self
 
 from common.protocol.assignment import Training
@@ -42,7 +42,8 @@ class EnergiesReply(RoundId):
         read = cls.from_values(reply.values)
         # Rounding can raise each energy by half a unit of its last digit.
         most = LARGEST_SUM * (1 + 10.0 ** (1 - _DIGITS))
-        valid = all(isfinite(each) and each >= 0 for each in read.energies)
+        # Each before their sum, which overflows if they are huge.
+        valid = all(0 <= each <= most for each in read.energies)
         if len(read.energies) != count or not valid or fsum(read.energies) > most:
             raise InvalidValue("energies", "malformed")
         return read

@@ -25,7 +25,7 @@ ABOVE: dict[str, Any] = {"loc": "lower right", "ncols": 3, "bbox_to_anchor": (1,
 _POOLED: dict[str, Any] = {"color": GREEN, "linestyle": "--", "linewidth": 1.5, "label": "pooled training"}
 _PARTS = {
     **{"whole": (ORANGE, "s"), "change": (GREEN, "^"), "factors": (RED, "v"), "head": (GREY, "D")},
-    **{"evaluation": (PURPLE, "x"), "down": (ORANGE, "s"), "up": (BLUE, "o")},
+    **{"plan": (GREY, "P"), "evaluation": (PURPLE, "x"), "down": (ORANGE, "s"), "up": (BLUE, "o")},
 }
 """Colour and marker of each part of the traffic."""
 

@@ -19,7 +19,7 @@ def _address_if_any(text: str) -> str:
     return text and _address(text)
 
 
-BUDGET = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?) ?(?P<unit>%|B|kB|MB|GB|KiB|MiB|GiB)?")
+BUDGET = re.compile(r"(?P<number>[0-9]{1,18}(\.[0-9]{1,18})?) ?(?P<unit>%|B|kB|MB|GB|KiB|MiB|GiB)?")
 """A number of parameters, a percentage of the base model's, or bytes."""
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.adapters.adapter import Adapter
+from common.adapters.adapter import Adapter, Shapes
 from common.huggingface.model_description import ModelDescription
 from common.planning.requests import planning_batches
 from common.protocol.assignment import Training
@@ -10,6 +10,11 @@ from common.protocol.messages import RoundId
 from server.links.ask import Nodes
 from server.planning.exchange import Asks, EnergyQuestion, ask_energies
 from server.planning.plan import Plan
+
+
+def planned_shapes(model: ModelDescription) -> Shapes:
+    """Return (d, k) of the modules that a budget is for, all but a new head, in order of name."""
+    return {name: model.shapes[name] for name in sorted(model.shapes.keys() - {each.name for each in model.head})}
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Planner:
         Raises:
             ConfigError: the budget is too small, or no module has a gradient.
         """
-        shapes = {name: model.shapes[name] for name in sorted(model.shapes.keys() - {each.name for each in model.head})}
+        shapes = planned_shapes(model)
         asked = EnergyQuestion(round_id, update, planning_batches(self.training, self.rate), list(shapes))
         replies = ask_energies(asker, nodes, asked)
         if len(replies) < self.quorum:

@@ -28,6 +28,7 @@ from server.links.ask import Asker, Traffic
 from server.links.links import Links
 from server.links.messenger import Messenger
 from server.planning.plan import Plan
+from server.planning.planner import Planner
 from server.rounds import quorum
 from server.rounds.collect import collect_losses
 from server.rounds.exactness import measure_exactness, measure_state
@@ -161,19 +162,20 @@ class RoundLoop:
         """
         if self._planner is None:
             return initial
-        if self._plan is None:
-            waiting, traffic = self._waiting(initial), Traffic()
-            asker, update = Asker(self.links, waiting, traffic), self._algorithm.broadcast_update(initial)
-            nodes, round_id = self._awake(initial), self._round_id(initial, 0)
-            self._plan = self._planner.plan(asker, nodes, round_id, update, self._model.description)
-            for name, size in traffic.down.items():
-                self._owed.owe(name, {"plan": size}, traffic.up.get(name, 0))
-            if self._plan is None:
-                return None
-            self._model = replace(self._model, ranks=self._plan.ranks)
+        if self._plan is None and (plan := self._agree(self._planner, initial)) is not None:
+            self._plan, self._model = plan, replace(self._model, ranks=plan.ranks)
             self._algorithm = algorithm_of(self._settings, self._model)
             self._heads = self._head_fitter()
-        return self._initial()
+        return self._initial() if self._plan else None
+
+    def _agree(self, planner: Planner, initial: State) -> Plan | None:
+        """Return the plan that the nodes' energies give, and note what the question cost each of them."""
+        traffic, update = Traffic(), self._algorithm.broadcast_update(initial)
+        asker, round_id = Asker(self.links, self._waiting(initial), traffic), self._round_id(initial, 0)
+        plan = planner.plan(asker, self._awake(initial), round_id, update, self._model.description)
+        for name, size in traffic.down.items():
+            self._owed.owe(name, {"plan": size}, traffic.up.get(name, 0))
+        return plan
 
     def _head_fitter(self) -> HeadFitter:
         own = self._settings.lora.head, self._algorithm, self.links, self._limits, self._settings.quorum

@@ -7,6 +7,8 @@ from typing import Self
 
 from common.errors import ConfigError, JournalError
 from common.hash_chain import Entry
+from common.planning.budget import budget_parameters, is_share
+from common.planning.ranks import check_budget
 from common.protocol.assignment import Training
 from common.settings.recipe import LoraSettings, Recipe, Server, Train
 from common.settings.resume import config_hash
@@ -15,7 +17,7 @@ from common.settings.tasks import SINGLE
 from server.algorithms import Algorithm, AlgorithmSettings, create_algorithm
 from server.algorithms.optimizer import scheduled_rate
 from server.algorithms.weighting import Limit
-from server.planning.planner import Planner
+from server.planning.planner import Planner, planned_shapes
 from server.rounds.participants import RunModel
 
 Trainings = Mapping[str, Training]
@@ -132,9 +134,15 @@ def algorithm_of(settings: RunSettings, model: RunModel) -> Algorithm:
 
 
 def planner_of(settings: RunSettings, model: RunModel) -> Planner | None:
-    """Return what makes the plan of a run; None if it has no budget, or a plan."""
+    """Return what makes the plan of a run; None if it has no budget, or a plan.
+
+    Raises:
+        ConfigError: the budget is too small, and no share of the base's parameters, which only nodes can count.
+    """
     if settings.lora.budget is None or model.ranks:
         return None
+    if not is_share(settings.lora.budget):
+        check_budget(budget_parameters(settings.lora.budget, 0), planned_shapes(model.description))
     largest = settings.server.rank_shared or model.max_rank
     return Planner(settings.lora.budget, largest, settings.quorum, settings.training(1), settings.train.lr)
 

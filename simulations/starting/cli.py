@@ -56,8 +56,11 @@ def plan(
         ),
     ] = None,
     targets: Annotated[
-        str, typer.Option(metavar="VALUE", help="Modules that may be adapted, as \\[lora] targets.")
-    ] = "all-linear",
+        str | None,
+        typer.Option(
+            metavar="VALUE", help="Modules that may be adapted, as \\[lora] targets; all-linear if none are given."
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. clients.ranks=[16].")
     ] = None,

@@ -26,22 +26,30 @@ def plan_recipe(file: Path, budget: str | None, targets: str | None, assignments
     Args:
         file: the recipe.
         budget: in place of the recipe's [lora] budget.
-        targets: modules that may be adapted, as in TOML; `all-linear` if not given.
+        targets: modules that may be adapted, as in TOML, in place of those of `assignments`; `all-linear` if neither
+            names any.
         assignments: each `KEY.KEY=VALUE`.
 
     Raises:
         FedloraError: the budget or another setting is wrong.
     """
-    own = [*([f"lora.budget={budget}"] if budget else []), f"lora.targets={targets or 'all-linear'}"]
-    recipe = read_recipe(file, [*assignments, *own])
+    own = _assignments(budget, targets, assignments)
+    recipe = read_recipe(file, own)
     if recipe.lora.budget is None:
         raise ConfigError(f"{file} has no [lora] budget; give one, for example --budget 0.1%")
     torch.set_num_threads(recipe.threads)
     nodes = load_nodes(recipe, 0)
     plan = _agree(recipe, nodes)
     _show(recipe, nodes.nodes, plan, nodes.model.shapes)
-    words = [word for each in [*assignments, *own] for word in ("--set", each)]
+    words = [word for each in own for word in ("--set", each)]
     print(f"train with it: {shlex.join(['fedlora', 'simulate', str(file), *words])}")
+
+
+def _assignments(budget: str | None, targets: str | None, assignments: list[str]) -> list[str]:
+    """Return the assignments with budget and targets; a recipe's own targets are those of a run without a budget."""
+    named = any(each.partition("=")[0].strip() == "lora.targets" for each in assignments)
+    given = {"lora.budget": budget, "lora.targets": targets or (None if named else "all-linear")}
+    return [*assignments, *(f"{key}={value}" for key, value in given.items() if value is not None)]
 
 
 def _agree(recipe: Recipe, nodes: Nodes) -> Plan:

@@ -12,6 +12,7 @@ import client.app
 from client.policy import needed_bytes
 from common.adapters.codec import encode_adapter
 from common.heads.requests import ASKS, CLASS_SUMS, HEAD_LOSSES, HEADS, pack_heads
+from common.planning.requests import MODULE_ENERGIES
 from common.protocol.assignment import Term
 from common.protocol.messages import assignment_values, pack_assignment
 from server.rounds.log_line import adapter_hash
@@ -21,6 +22,8 @@ from tests.helpers.client.training import PLAIN, gradients
 from tests.helpers.common.models import random_adapter
 
 CANARY = "canary-4711"
+FEW = {"min_examples": 9}
+"""Rows that the owner wants behind a reply, of which eight batches of one row are fewer."""
 AT_AND_BEYOND = {
     "base": lambda server: (server.node.model.fingerprint, CANARY),
     "targets": lambda server: (list(server.node.model.shapes), list(server.node.model.shapes)[1:]),
@@ -107,6 +110,21 @@ def test_class_sums_are_refused_unless_the_owner_allows_them(tmp_path):
     assert reason_of(asked_for_sums(server)) == "policy"
     values = values_of(asked_for_sums(allowed))  # control
     assert values["rows"] + values["left_out"] == 22
+
+
+@pytest.mark.parametrize(("steps", "policy", "word"), [(8, {}, None), (1, {}, True), (9, {}, True), (8, FEW, "policy")])
+def test_energies_are_of_as_many_batches_as_a_plan_needs(steps, policy, word, tmp_path):
+    server, training = limited(tmp_path, **policy), replace(PLAIN, learning_rates=(1e-2,) * steps, batch=1)
+    sent = encode_adapter(server.assignment.frozen)
+    values = asdict(replace(server.order, parent=sha256(sent).hexdigest())) | {ASKS: MODULE_ENERGIES}
+    with gradients() as made:
+        reply = ask(server.file, "evaluate", training.to_values() | values, parts={"frozen": sent})
+    assert bool(made) == (word is None)
+    if word is None:
+        assert len(values_of(reply)["energies"]) == len(server.assignment.start.keys() - {"classifier"})
+    else:
+        assert reply.has_error()
+        assert word is True or reason_of(reply) == word
 
 
 def test_a_node_that_sends_no_class_sums_says_so_as_it_is_first_asked(tmp_path, caplog):

@@ -12,9 +12,15 @@ from simulations.recipe import read_recipe
 from simulations.results.nodes import load_nodes
 from simulations.starting.plan import plan_recipe
 from tests.helpers.end_to_end.command import TINY, call, end, settings, start
-from tests.helpers.simulations.runs import BRIEF, hashes, records, run_tiny, wait_for_line
+from tests.helpers.simulations.runs import BRIEF, entries, hashes, records, run_tiny, wait_for_line
 
 BUDGET = "lora.budget=1%", "lora.targets=all-linear"
+
+
+def planned(assignments):
+    recipe = read_recipe(TINY, list(assignments))
+    nodes = load_nodes(recipe, 0)
+    return make_plan(recipe, nodes.model, nodes.nodes)
 
 
 @pytest.mark.parametrize("more", [(), ("server.algorithm=fedsgd",), ("base.path=tiny:gpt2",)])
@@ -56,11 +62,37 @@ def test_the_page_names_modules_ranks_and_the_command_that_trains():
 
 
 @pytest.mark.parametrize(
+    ("chosen", "named"),
+    [
+        ((), ("pooler", "self.key", "self.query")),
+        (("--set", "lora.targets=query-value"), ("self.query",)),
+        (("--set", "lora.targets=query-value", "--targets", '["key"]'), ("self.key",)),
+    ],
+)
+def test_the_targets_that_are_planned_are_those_that_are_set_or_all(chosen, named):
+    page = call("plan", TINY, "--budget", "1%", *chosen).out
+    assert tuple(each for each in ("pooler", "self.key", "self.query") if each in page) == named
+
+
+def test_a_run_that_begins_at_an_adapter_agrees_on_what_plan_shows(tmp_path):
+    begun = run_tiny(tmp_path / "first", *BRIEF, "lora.targets=all-linear") / "adapter"
+    own = [*BRIEF, *BUDGET, f"base.adapter={begun}"]
+    run = run_tiny(tmp_path, *own)
+    plan = planned(own)
+    assert plan.told() == records(run)[0]["plan"]
+    assert plan.energies == entries(run)[0]["plan"]["energies"]
+    assert plan.energies != planned([*BRIEF, *BUDGET]).energies  # control
+
+
+@pytest.mark.parametrize(
     ("budget", "targets", "more", "message"),
     [
         (None, None, (), r"has no \[lora\] budget; give one, for example --budget 0\.1%"),
         ("0.001%", None, (), "below one rank of the smallest module, which has 64; raise it to"),
         ("3 B", None, (), "budget: 0 parameters are below one rank"),
+        ("", None, (), r"\[lora\] budget = ''"),
+        ("9" * 400, None, (), r"no budget|write \"0\.1%\""),
+        (f"{'9' * 400} GB", None, (), r"write \"0\.1%\""),
         ("much", None, (), r"\[lora\] budget = 'much': write \"0\.1%\""),
         ("1%", "nothing", (), "nothing"),
         ("1%", None, ("lora.zzz=1",), r"unknown key \[lora\] zzz"),

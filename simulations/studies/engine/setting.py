@@ -85,12 +85,21 @@ def _read(setting: Setting, seed: int, settings: tuple[str, ...]) -> Recipe:
     test, count = recipe.data.test_rows, recipe.clients.count
     if setting.quick and count and count > FEW:
         own = [f"clients.count={FEW}", f"clients.ranks={[max(recipe.clients.ranks)]}", *own]
-    if not test:
-        raise ConfigError(
-            f"{setting.file}: [data] test_rows = 0, and a study measures on test rows; set "
-            "test_rows to a number of them"
-        )
+    _check(setting.file, recipe)
     return read_recipe(setting.file, [*own, f"data.test_rows={test + -(-test // VALID)}"])
+
+
+def _check(file: Path, recipe: Recipe) -> None:
+    """Raise if a study cannot begin or measure as the recipe says."""
+    if not recipe.data.test_rows:
+        raise ConfigError(
+            f"{file}: [data] test_rows = 0, and a study measures on test rows; set test_rows to a number of them"
+        )
+    if recipe.base.adapter:
+        raise ConfigError(
+            f"{file}: [base] adapter = {recipe.base.adapter!r}, and the methods of a study all begin at the base; "
+            "remove it"
+        )
 
 
 @lru_cache(maxsize=2)

@@ -29,9 +29,9 @@ def test_the_type_of_the_input_stays():
     assert Dropout(0.5, key=3)(LARGE.bfloat16(), 0).dtype == torch.bfloat16
 
 
-def _out(dropout, trained=True):
+def _out(dropout, trained=True, rank=3):
     network = toy()
-    factors = branches(0, 3)
+    factors = branches(0, rank)
     Lora(network, SHAPES).lanes = [Lane(factors, {}, dropout) if trained else Lane({}, factors, dropout)]
     return network(words(6))
 
@@ -90,3 +90,13 @@ def test_recomputed_activations_see_the_same_mask():
         torch.testing.assert_close(gradient, same, rtol=1e-5, atol=1e-7)
     other, _ = _gradients(base, 2, True)
     assert not torch.allclose(other[0], expected[0], rtol=1e-2)
+
+
+def test_a_module_of_rank_zero_costs_no_mask(monkeypatch):
+    """A budget leaves most modules at rank 0."""
+    drawn, draw = [], Dropout.__call__
+    monkeypatch.setattr(Dropout, "__call__", lambda self, x, stream: drawn.append(stream) or draw(self, x, stream))
+    _out(Dropout(0.5, 1), rank=0)
+    assert not drawn
+    _out(Dropout(0.5, 1))
+    assert drawn  # control

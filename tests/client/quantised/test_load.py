@@ -18,6 +18,7 @@ from client.model.precision import stored_dtype
 from client.model.quantised import as_numbers, count_numbers, held_bytes, kind_of, quantised_modules, settle
 from client.model.quantised_base import Precision, find_precision, finish
 from client.model.targets import find_targets
+from client.questions.module_energies import base_parameters
 from common.errors import ModelError
 from common.huggingface.fingerprint import fingerprint
 from common.huggingface.new_head import initial_weight
@@ -47,6 +48,7 @@ def test_linear_layers_are_quantised_but_for_head_and_output(base, kind):
     assert {name for name, each in quantised.named_modules() if type(each) is nn.Linear} == WHOLE[base]
     assert adaptable_shapes(quantised) == adaptable_shapes(plain)
     assert count_numbers(quantised)[0] == count_numbers(plain)[0] == sum(p.numel() for p in plain.parameters())
+    assert base_parameters(held(base, kind)) == base_parameters(held(base, "float32"))
     assert held_bytes(quantised) < held_bytes(plain) / 2
 
 

@@ -92,6 +92,14 @@ def test_a_head_that_was_not_made_is_told():
     assert (singular.value, singular.note, singular.good) == ("trained", "no finite one comes of the class sums", False)
 
 
+@pytest.mark.parametrize(("ranks", "told"), [({"a": 1, "b": 4, "c": 0}, "1 to 4"), ({"a": 2, "b": 2, "c": 0}, "2")])
+def test_the_ranks_under_a_budget_are_told_without_those_of_zero(ranks, told):
+    planned = record(0, [client(0, 0)]) | {"plan": {"budget": 1000, "parameters": 960, "ranks": ranks}}
+    card = found([planned, record(1, [client(0, 1)])])["Ranks under the budget"]
+    assert (card.value, card.note) == (told, "on 2 of 3 modules; 960 parameters of 1,000")
+    assert "Ranks under the budget" not in found(rounds(2))  # control
+
+
 def test_found_D7_rows_that_clients_left_out_have_a_card():
     assert "Unusable rows left out" not in found(rounds(2))
     records = [record(r, [client(0, r, skipped=3), client(1, r, skipped=0), client(2, r)]) for r in range(3)]

@@ -2,6 +2,7 @@
 
 import pytest
 
+from common.report.curves import traffic
 from common.report.history import add_up
 from common.report.traffic import LABELS
 from tests.helpers.simulations.metrics import client, record, rounds
@@ -34,3 +35,9 @@ def test_an_older_run_tells_up_and_down_alone():
 
 def test_a_run_in_which_nothing_was_sent_has_none():
     assert add_up([record(0, [])]).parts == []
+
+
+@pytest.mark.parametrize("part", LABELS)
+def test_the_figure_has_each_part_that_the_table_has(part):
+    drawn = traffic([{"round": number, "parts": {part: 1000}} for number in range(2)])
+    assert [line.get_label() for line in drawn.axes[0].get_lines()] == [f"{part}: 2 kB"]

@@ -10,6 +10,7 @@ from simulations.studies.engine.trial import central_training, run_trial
 from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.own_weights import OwnWeights
 from tests.helpers.end_to_end.command import TINY
+from tests.helpers.simulations.runs import BRIEF, run_tiny
 
 SETTING = Setting(TINY, ("train.rounds=2", "train.steps=20"), 2)
 
@@ -68,3 +69,10 @@ def test_only_adapters_are_federated_and_a_client_that_is_not_there_is_named():
 def test_a_recipe_without_test_rows_is_refused_with_the_key():
     with pytest.raises(ConfigError, match=r"\[data\] test_rows = 0, and a study measures on test rows"):
         Setting(TINY, ("data.test_rows=0",), 1).recipe()
+
+
+def test_a_recipe_that_begins_at_an_adapter_is_refused_with_the_key(tmp_path):
+    """Nothing of it would be in what the trials train."""
+    begun = f"base.adapter={run_tiny(tmp_path, *BRIEF) / 'adapter'}"
+    with pytest.raises(ConfigError, match=r"\[base\] adapter = .*, and the methods of a study all begin at the base"):
+        Setting(TINY, (begun,), 1).recipe()
