@@ -135,6 +135,8 @@ class Algorithm(Protocol):
     """What the server keeps from one round to the next."""
     asks_gradients: Returns | None = None
     """The kind of gradient that nodes are asked for, which a node's policy may not let leave; None for none."""
+    shares_factors: bool = False
+    """All nodes compute with factors of one rank, whatever their own, and send at their own."""
     one_rank: bool = False
     """All nodes train at the run's largest rank."""
     phases: int = 1

@@ -63,6 +63,7 @@ class FedSGD(Algorithm):
     default_weights = "rows"
     keys = frozenset({"rank_change", "rank_shared", "optimizer", "betas", "hold"})
     asks_gradients = "compressed-gradient"
+    shares_factors = True
     takes_heads = True
 
     def __init__(self, settings: AlgorithmSettings) -> None:

@@ -1,6 +1,8 @@
 """Makes the plan of a run that has a budget, once enough nodes are ready."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Self
 
 from common.adapters.adapter import Adapter, Shapes
 from common.huggingface.model_description import ModelDescription
@@ -34,6 +36,10 @@ class Planner:
     quorum: int
     training: Training
     rate: float
+
+    def within(self, ranks: Iterable[int]) -> Self:
+        """Return the planner of a run whose nodes have these ranks: no module exceeds the largest."""
+        return replace(self, largest=min(self.largest, max(ranks, default=self.largest)))
 
     def plan(
         self, asker: Asks, nodes: Nodes, round_id: RoundId, update: Adapter, model: ModelDescription

@@ -172,7 +172,10 @@ class RoundLoop:
         """Return the plan that the nodes' energies give, and note what the question cost each of them."""
         traffic, update = Traffic(), self._algorithm.broadcast_update(initial)
         asker, round_id = Asker(self.links, self._waiting(initial), traffic), self._round_id(initial, 0)
-        plan = planner.plan(asker, self._awake(initial), round_id, update, self._model.description)
+        nodes = self._awake(initial)
+        if not self._algorithm.shares_factors:  # A rank that no node has would be trained by nobody.
+            planner = planner.within(self.nodes[name].rank for name in nodes.values())
+        plan = planner.plan(asker, nodes, round_id, update, self._model.description)
         for name, size in traffic.down.items():
             self._owed.owe(name, {"plan": size}, traffic.up.get(name, 0))
         return plan

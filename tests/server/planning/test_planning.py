@@ -200,3 +200,11 @@ def test_with_a_head_in_closed_form_the_ranks_come_first(tmp_path):
     update = decode_adapter(messenger.connected[100].held[messenger.payloads["train", 1, "ada"].values["parent"]])
     assert np.any(dense(update["head"]))
     assert clients(entries[0])["ada"]["bytes_by_part"]["plan"] > 0
+
+
+@pytest.mark.parametrize("rule", ["increments", "fedsgd"])
+def test_no_rank_is_planned_that_nobody_trains(rule, tmp_path):
+    """The roster allows 8 and the nodes have 2 at most; under `fedsgd` all compute with the 8 that they share."""
+    small = [replace(node, rank=min(node.rank, 2)) for node in four()]
+    record = run(tmp_path, MemoryExchange(small), asked(1, 200, algorithm=rule))[0]["plan"]
+    assert (record["largest"], max(record["ranks"].values())) == ((2, 2) if rule == "increments" else (8, 6))
