@@ -9,10 +9,10 @@ from common.adapters.adapter import Adapter, Array
 from common.seeding import rng
 from simulations.studies.engine.figures import heat_maps
 from simulations.studies.engine.setting import Setting
-from simulations.studies.engine.study import Arm, Findings, Outcomes, Study
+from simulations.studies.engine.study import Arm, Findings, Outcomes, Study, require_classes
 from simulations.studies.measures import subspaces
 from simulations.studies.methods.low_rank import LowRank
-from simulations.studies.methods.places import role_of
+from simulations.studies.methods.places import projections, role_of
 
 LOW, HIGH = "r = 8", "r = 64"
 SHOWN = 8
@@ -20,6 +20,8 @@ SHOWN = 8
 
 
 def _arms(setting: Setting) -> Sequence[Arm]:
+    require_classes(setting, "subspace")
+    projections(setting.base, "query")  # Of its own, or it is refused.
     of = setting.rows_of_adapters
     rate = (setting.recipe().train.lr,)
     return [Arm(name, LowRank(rank), rate, of, keeps=True) for name, rank in ((LOW, 8), (HIGH, 64))]
@@ -69,6 +71,7 @@ def _of_seeds(updates: Sequence[Adapter]) -> Mapping[str, Array]:
         "Wq, two seeds, inputs": _mean(updates[0], updates[1], "query"),
         "Wq, two seeds, outputs": _mean(updates[0], updates[1], "query", "left"),
         "Wv, two seeds, inputs": _mean(updates[0], updates[1], "value"),
+        "Wv, two seeds, outputs": _mean(updates[0], updates[1], "value", "left"),
     }
 
 

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from simulations.results.score import Score, score, score_model
 from simulations.studies.engine.central import train_centrally
 from simulations.studies.engine.outcomes import Outcome, key_of
 from simulations.studies.engine.setting import Setting
-from simulations.studies.engine.study import Trial
+from simulations.studies.engine.study import Arm, Trial
 from simulations.studies.methods.attached import Attached, attach
 from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.own_weights import OwnWeights
@@ -34,6 +35,16 @@ def trial_key(setting: Setting, trial: Trial) -> str:
     """Return the key of a trial's outcome, which does not depend on the arm's other rates."""
     own = replace(trial, arm=replace(trial.arm, rates=()))
     return key_of(f"{trial.arm.name}-{trial.seed}", [own, config_hash(_recipe(setting, trial))])
+
+
+def check_places(setting: Setting, arms: Sequence[Arm]) -> None:
+    """Check that the base has a place for the method of each arm.
+
+    Raises:
+        ModelError: it has none for one of them.
+    """
+    for arm in arms:
+        attach(arm.method, setting.base, setting.recipe().lora, 1)
 
 
 def run_trial(setting: Setting, trial: Trial) -> Outcome:
