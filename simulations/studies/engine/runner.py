@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
@@ -10,6 +11,7 @@ from multiprocessing import get_context
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from common.errors import RunError
 from simulations.results.compare import begin_worker
 from simulations.studies.engine.outcomes import Outcome, OutcomeFolder
 from simulations.studies.engine.setting import Setting
@@ -34,7 +36,7 @@ def run_arms(setting: Setting, arms: Sequence[Arm], folder: OutcomeFolder, worke
     """
     first = [Trial(arm, rate, 1) for arm in arms for rate in arm.rates]
     total = len(first) + len(arms) * (setting.seeds - 1)
-    with _progress(total) as tell, ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
+    with _progress(total) as tell, _pool(workers) as pool:
         if _left(setting, first, folder):
             pool.submit(check_places, setting, arms).result()  # Before the first is trained for hours.
         _run(setting, first, folder, pool, tell)
@@ -45,6 +47,19 @@ def run_arms(setting: Setting, arms: Sequence[Arm], folder: OutcomeFolder, worke
         trial.arm.name: [_held(setting, replace(trial, seed=seed), folder) for seed in range(1, setting.seeds + 1)]
         for trial in chosen
     }
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield so many processes, and raise RunError if one is ended from outside."""
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
+            yield pool
+    except BrokenProcessPool:
+        raise RunError(
+            f"one of the study's processes was ended from outside, as where memory is short (workers = {workers}); the "
+            "same command goes on, with --set workers=1 in less memory"
+        ) from None
 
 
 def _run(

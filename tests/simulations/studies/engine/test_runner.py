@@ -1,8 +1,12 @@
 """Arms at their best rate, and a study that goes on where it was stopped."""
 
+import os
+import signal
+from dataclasses import dataclass
+
 import pytest
 
-from common.errors import ModelError
+from common.errors import ModelError, RunError
 from simulations.studies.engine.outcomes import OutcomeFolder
 from simulations.studies.engine.runner import run_arms
 from simulations.studies.engine.setting import Setting
@@ -37,6 +41,19 @@ def test_a_method_without_a_place_is_named_before_anything_is_trained(tmp_path):
     with pytest.raises(ModelError, match="n = 3 does not divide"):
         run_arms(SETTING, arms, OutcomeFolder(tmp_path), workers=1)
     assert not [*tmp_path.iterdir()]
+
+
+@dataclass(frozen=True)
+class Killed(LowRank):
+    def targets(self, base):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_told_with_what_goes_on(tmp_path):
+    with pytest.raises(
+        RunError, match=r"ended from outside, as where memory is short \(workers = 1\); the same command"
+    ):
+        run_arms(SETTING, [Arm("it", Killed(2), (1e-2,))], OutcomeFolder(tmp_path), workers=1)
 
 
 def test_the_error_of_a_trial_reaches_the_caller(tmp_path):
