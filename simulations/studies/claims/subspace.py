@@ -15,6 +15,8 @@ from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.places import projections, role_of
 
 LOW, HIGH = "r = 8", "r = 64"
+SEEDS = "two seeds"
+SIDES: Mapping[str, subspaces.Side] = {"inputs": "right", "outputs": "left"}
 SHOWN = 8
 """Directions of the lower rank, and the first of two seeds that are compared."""
 
@@ -39,16 +41,30 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     rows += [_of_factors(low, high, role) for role in ("query", "value")]
     first = [maps[name][0, 0] for name in list(maps)[:2]]
     chance = maps["random, r = 8 and r = 64"][0, 0]
-    held = True if min(first) > 0.5 else (False if max(first) < 0.5 else None)
+    seeds = [values[0, 0] for name, values in maps.items() if SEEDS in name]
     text = (
         f"The top directions of rank 8 and of rank 64 overlap by phi(1, 1) = {first[0]:.2f} in Wq and {first[1]:.2f} "
         f"in Wv, means over the layers, where random ones overlap by {chance:.3f}; the paper finds more than 0.5. "
-        "Singular vectors are those of B A, on the side of the inputs; the last rows have those of A alone, as the "
+        f"{_spell(seeds)}Singular vectors are those of B A, on the side of the inputs; the last rows have those of A alone, as the "
         "paper takes them, which keep much of its random start where training is short."
     )
     columns = ["compared", "phi(1, 1)", "phi(4, 4)", "phi(8, 8)"]
     numbers = {"similarity": {name: values.tolist() for name, values in maps.items()}}
+    held = _verdict(first, seeds, chance)
     return Findings(columns, rows, held, text, partial(heat_maps, found=maps, labels=("i", "j")), numbers)
+
+
+def _verdict(ranks: Sequence[float], seeds: Sequence[float], chance: float) -> bool | None:
+    """Return whether two ranks share their top direction, and two seeds more than chance; None if only some do."""
+    if not seeds:
+        return False if max(ranks) < 0.5 else None
+    found = [each > 0.5 for each in ranks] + [each > chance for each in seeds]
+    return True if all(found) else (None if any(found[: len(ranks)]) else False)
+
+
+def _spell(seeds: Sequence[float]) -> str:
+    values = ", ".join(f"{each:.2f}" for each in seeds)
+    return f"Those of two seeds at r = 64 overlap by {values}, in the order of the table. " if seeds else ""
 
 
 def _mean(first: Adapter, second: Adapter, role: str, side: subspaces.Side = "right") -> Array:
@@ -68,10 +84,9 @@ def _of_seeds(updates: Sequence[Adapter]) -> Mapping[str, Array]:
     if len(updates) < 2:
         return {}
     return {
-        "Wq, two seeds, inputs": _mean(updates[0], updates[1], "query"),
-        "Wq, two seeds, outputs": _mean(updates[0], updates[1], "query", "left"),
-        "Wv, two seeds, inputs": _mean(updates[0], updates[1], "value"),
-        "Wv, two seeds, outputs": _mean(updates[0], updates[1], "value", "left"),
+        f"W{role[0]}, {SEEDS}, {name}": _mean(updates[0], updates[1], role, side)
+        for role in ("query", "value")
+        for name, side in SIDES.items()
     }
 
 

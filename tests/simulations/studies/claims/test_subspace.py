@@ -1,0 +1,33 @@
+"""The verdict on two ranks and two seeds, and the maps that are compared."""
+
+import pytest
+
+from simulations.studies.claims.subspace import _of_seeds, _verdict
+from tests.helpers.common.models import random_adapter
+
+SHAPES = {f"layer.{n}.{role}": (70, 66) for n in range(2) for role in ("query", "value")}
+
+
+@pytest.mark.parametrize(
+    ("ranks", "seeds", "held"),
+    [
+        ([0.6, 0.7], [0.3, 0.1], True),
+        ([0.6, 0.4], [0.3, 0.1], None),
+        ([0.6, 0.7], [0.3, 0.001], None),
+        ([0.4, 0.3], [0.3, 0.1], False),
+        ([0.6, 0.7], [], None),
+        ([0.4, 0.3], [], False),
+    ],
+)
+def test_it_held_where_ranks_share_their_top_and_seeds_more_than_chance(ranks, seeds, held):
+    assert _verdict(ranks, seeds, 0.002) is held
+
+
+def test_two_seeds_are_compared_on_both_sides_of_both_projections():
+    updates = [random_adapter(SHAPES, (64,), seed) for seed in (1, 2)]
+    maps = _of_seeds(updates)
+    assert [*maps] == [f"W{role}, two seeds, {side}" for role in "qv" for side in ("inputs", "outputs")]
+    assert all(values.shape == (8, 64) for values in maps.values())
+    assert all(values[7, 7] < 0.3 for values in maps.values())  # they are random
+    assert all(values[7, 7] == pytest.approx(1) for values in _of_seeds([updates[0]] * 2).values())  # control
+    assert not _of_seeds(updates[:1])
