@@ -45,8 +45,8 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     text = (
         f"The top directions of rank 8 and of rank 64 overlap by phi(1, 1) = {first[0]:.2f} in Wq and {first[1]:.2f} "
         f"in Wv, means over the layers, where random ones overlap by {chance:.3f}; the paper finds more than 0.5. "
-        f"{_spell(seeds)}Singular vectors are those of B A, on the side of the inputs; the last rows have those of A alone, as the "
-        "paper takes them, which keep much of its random start where training is short."
+        f"{_spell(seeds)}Singular vectors are those of B A, on the side of the inputs; the last rows have those of A "
+        "alone, as the paper takes them, which keep much of its random start where training is short."
     )
     columns = ["compared", "phi(1, 1)", "phi(4, 4)", "phi(8, 8)"]
     numbers = {"similarity": {name: values.tolist() for name, values in maps.items()}}
@@ -76,6 +76,11 @@ def _mean(first: Adapter, second: Adapter, role: str, side: subspaces.Side = "ri
         )
         for name in names
     ]
+    return _mean_of(maps)
+
+
+def _mean_of(maps: Sequence[Array]) -> Array:
+    """Return the mean of maps, as wide as the narrowest: a module may be smaller than the rank."""
     width = min(each.shape[1] for each in maps)
     return np.asarray(np.mean([each[:, :width] for each in maps], axis=0))
 
@@ -108,7 +113,7 @@ def _by_chance(like: Adapter) -> Array:
         for each in like.values()
         for k in [each.shape[1]]
     ]
-    return np.asarray(np.mean([subspaces.similarity(*pair) for pair in pairs], axis=0))
+    return _mean_of([subspaces.similarity(*pair) for pair in pairs])
 
 
 STUDY = Study(

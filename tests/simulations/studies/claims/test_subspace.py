@@ -2,7 +2,8 @@
 
 import pytest
 
-from simulations.studies.claims.subspace import _of_seeds, _verdict
+from common.adapters.adapter import Adapter
+from simulations.studies.claims.subspace import _by_chance, _of_seeds, _verdict
 from tests.helpers.common.models import random_adapter
 
 SHAPES = {f"layer.{n}.{role}": (70, 66) for n in range(2) for role in ("query", "value")}
@@ -21,6 +22,12 @@ SHAPES = {f"layer.{n}.{role}": (70, 66) for n in range(2) for role in ("query", 
 )
 def test_it_held_where_ranks_share_their_top_and_seeds_more_than_chance(ranks, seeds, held):
     assert _verdict(ranks, seeds, 0.002) is held
+
+
+def test_chance_is_measured_where_a_module_is_smaller_than_the_rank():
+    """As Wv is with grouped queries: its rank is then the module's."""
+    both = {**random_adapter({"q": (40, 40)}, (32,)), **random_adapter({"v": (16, 40)}, (16,))}
+    assert _by_chance(Adapter(both)).shape == (8, 16)
 
 
 def test_two_seeds_are_compared_on_both_sides_of_both_projections():
