@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from common.adapters.adapter import Adapter, Array
+from common.errors import RunError
 from common.seeding import rng
 from simulations.studies.engine.figures import heat_maps
 from simulations.studies.engine.setting import Setting
@@ -31,6 +32,8 @@ def _arms(setting: Setting) -> Sequence[Arm]:
 
 def _conclude(setting: Setting, found: Outcomes) -> Findings:
     low, high = found[LOW][0].update, found[HIGH][0].update
+    _check(low)
+    _check(high)
     maps = {
         "Wq, r = 8 and r = 64": _mean(low, high, "query"),
         "Wv, r = 8 and r = 64": _mean(low, high, "value"),
@@ -52,6 +55,21 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     numbers = {"similarity": {name: values.tolist() for name, values in maps.items()}}
     held = _verdict(first, seeds, chance)
     return Findings(columns, rows, held, text, partial(heat_maps, found=maps, labels=("i", "j")), numbers)
+
+
+def _check(update: Adapter) -> None:
+    """Check that there are as many directions in each module as are compared.
+
+    Raises:
+        RunError: a module has fewer.
+    """
+    found = {name: subspaces.directions(factors).shape[1] for name, factors in update.items()}
+    name = min(found, key=lambda each: found[each])
+    if found[name] < SHOWN:
+        raise RunError(
+            f"{name}: training has moved it in {found[name]} directions, and study subspace compares {SHOWN}; more "
+            "rounds (train.rounds) or a larger server.rank_global give more"
+        )
 
 
 def _verdict(ranks: Sequence[float], seeds: Sequence[float], chance: float) -> bool | None:

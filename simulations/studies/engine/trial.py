@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from client.model.base_model import BaseModel
 from client.node import LocalNode
 from client.objectives.examples import subset
+from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
-from common.errors import ConfigError
+from common.errors import ConfigError, RunError
 from common.planning.ranks import trained_parameters
 from common.protocol.assignment import Training
 from common.settings.recipe import Recipe
@@ -131,8 +133,22 @@ def _federate(recipe: Recipe, nodes: Nodes, trial: Trial) -> Outcome:
     return _outcome(trial, count, test, valid, None, seconds, own if trial.arm.keeps else Adapter())
 
 
+def check_update(trial: Trial, update: Adapter) -> None:
+    """Check that an update that is kept is one that can be measured.
+
+    Raises:
+        RunError: it is zero, or has numbers that are none.
+    """
+    if any(not (np.isfinite(f.a).all() and np.isfinite(f.b).all()) for f in update.values()):
+        raise RunError(f"{trial.arm.name}: training at the rate {trial.rate:g} diverged; set a lower train.lr")
+    if not any(lowrank.norm(factors) for factors in update.values()):
+        raise RunError(f"{trial.arm.name}: training has moved nothing; train longer, by train.rounds or train.steps")
+
+
 def _outcome(
     trial: Trial, count: int, test: Score, valid: Score, loss: float | None, seconds: float, update: Adapter
 ) -> Outcome:
+    if trial.arm.keeps:
+        check_update(trial, update)
     measured = test.right, test.loss, valid.right, valid.loss, loss, round(seconds, 1)
     return Outcome(trial.arm.name, trial.rate, trial.seed, count, *measured, update)

@@ -3,7 +3,8 @@
 import pytest
 
 from common.adapters.adapter import Adapter
-from simulations.studies.claims.subspace import _by_chance, _of_seeds, _verdict
+from common.errors import RunError
+from simulations.studies.claims.subspace import _by_chance, _check, _of_seeds, _verdict
 from tests.helpers.common.models import random_adapter
 
 SHAPES = {f"layer.{n}.{role}": (70, 66) for n in range(2) for role in ("query", "value")}
@@ -28,6 +29,12 @@ def test_chance_is_measured_where_a_module_is_smaller_than_the_rank():
     """As Wv is with grouped queries: its rank is then the module's."""
     both = {**random_adapter({"q": (40, 40)}, (32,)), **random_adapter({"v": (16, 40)}, (16,))}
     assert _by_chance(Adapter(both)).shape == (8, 16)
+
+
+def test_an_update_with_too_few_directions_is_told_with_the_remedy():
+    _check(random_adapter(SHAPES, (8,)))  # control
+    with pytest.raises(RunError, match=r"moved it in 2 directions, and study subspace compares 8; more rounds"):
+        _check(random_adapter(SHAPES, (2,)))
 
 
 def test_two_seeds_are_compared_on_both_sides_of_both_projections():
