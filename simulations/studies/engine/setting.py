@@ -79,7 +79,7 @@ class Setting:
 
 
 def _quick(setting: Setting) -> tuple[str, ...]:
-    """Return the overrides of a quick study; under fedsgd a round is one step, and the first moves the new head alone."""
+    """Return the overrides of a quick study; under fedsgd a round is a step, and the first moves a new head alone."""
     fedsgd = read_recipe(setting.file, [*setting.assignments]).server.algorithm == "fedsgd"
     return (*QUICK, "train.rounds=12", "train.steps=1") if fedsgd else QUICK
 
