@@ -5,14 +5,16 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from client.data.batches import pad
 from client.data.chats.instructions import Instruction
 from client.data.chats.reply import reply_prompt
 from client.data.chats.template import has_template
 from client.data.layouts import Layout
-from client.data.tokens import prompt_ids
+from client.data.tokens import padding_id, prompt_ids
 from client.finished.run import Trained, learned_layout, load_run
 from client.model.base_model import BaseModel
 from client.model.forward import decoder_inputs
@@ -75,7 +77,6 @@ def _given(trained: Trained, prompt: str, layout: Layout | None) -> list[int]:
     return prompt_ids(tokenizer, asked.text if instructs else prompt)
 
 
-@torch.no_grad()
 def continue_text(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens: int) -> str:
     """Continue these token ids with the base plus this adapter, greedily, up to this many tokens.
 
@@ -84,17 +85,29 @@ def continue_text(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens
     Raises:
         ModelError: Transformers cannot generate with this model.
     """
+    return continue_texts(trained, adapter, [ids], tokens)[0]
+
+
+@torch.no_grad()
+def continue_texts(trained: Trained, adapter: Adapter, rows: Sequence[Sequence[int]], tokens: int) -> list[str]:
+    """Do the same with several rows at once; of several lengths, for an encoder with a decoder alone.
+
+    Raises:
+        ModelError: Transformers cannot generate with this model.
+    """
     skeleton, lora = trained.attach()
     lora.lanes = [frozen_lane(adapter, skeleton.device)]
-    given, tokenizer = torch.tensor([list(ids)], device=skeleton.device), trained.base.tokenizer
+    tokenizer = trained.base.tokenizer
+    given = pad([np.asarray(row) for row in rows], padding_id(tokenizer)).to(skeleton.device)
+    mask = pad([np.ones(len(row), int) for row in rows], 0).to(skeleton.device)
     asked: dict[str, Any] = {"max_new_tokens": tokens, "do_sample": False, "pad_token_id": tokenizer.pad_token_id}
-    begun = len(ids)
+    begun = given.shape[1]
     if TASKS[skeleton.task].seq2seq:
         begin = _begin(skeleton)
-        asked |= {"decoder_input_ids": begin, "decoder_start_token_id": int(begin[0, 0]), **_GREEDY}
+        asked |= {"decoder_input_ids": begin.repeat(len(rows), 1), "decoder_start_token_id": int(begin[0, 0])} | _GREEDY
         begun = begin.shape[1]
     try:
-        output = _generate(skeleton.model, given, asked)
+        output = _generate(skeleton.model, given, mask, asked)
     except (ValueError, RuntimeError, AttributeError, TypeError, IndexError, NotImplementedError) as error:
         reason = shorten(str(error), 200, placeholder=" ...")
         raise ModelError(
@@ -102,7 +115,13 @@ def continue_text(trained: Trained, adapter: Adapter, ids: Sequence[int], tokens
         ) from error
     finally:
         lora.lanes = ()
-    return str(tokenizer.decode(output[0, begun:], skip_special_tokens=True))
+    return [str(tokenizer.decode(row[begun:], skip_special_tokens=True)) for row in output]
+
+
+def longest_answer(base: BaseModel, max_length: int) -> int:
+    """Return how many tokens a decoder may write where what is written has at most `max_length` in training."""
+    begun = _begin(base).shape[1]
+    return max(1, min(max_length + 1, base.positions or max_length + 1) - begun)
 
 
 def _begin(base: BaseModel) -> Tensor:
@@ -115,8 +134,7 @@ def _begin(base: BaseModel) -> Tensor:
     return torch.tensor([[base.model.config.decoder_start_token_id, *side.beginning]], device=base.device)
 
 
-def _generate(model: Any, given: Tensor, asked: Mapping[str, Any]) -> Tensor:
-    mask = torch.ones_like(given)
+def _generate(model: Any, given: Tensor, mask: Tensor, asked: Mapping[str, Any]) -> Tensor:
     try:
         output: Tensor = model.generate(given, attention_mask=mask, **asked)
     except ValueError:  # The cache of Transformers needs a layer with attention that is not linear.

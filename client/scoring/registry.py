@@ -74,7 +74,7 @@ def scored_by(data: RowSettings) -> Kind | None:
         return "labels"
     if data.has_numbers:
         return "numbers"
-    return "texts" if TASKS[data.task].causal and "completion" in TASKS[data.task].columns else None
+    return "texts" if TASKS[data.task].generates and "completion" in TASKS[data.task].columns else None
 
 
 def check_fit(metrics: Mapping[str, Metric], data: RowSettings) -> None:

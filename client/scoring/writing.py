@@ -10,20 +10,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from client.data.tokens import prompt_ids
 from client.finished.run import Trained
+from client.finished.text import continue_texts, longest_answer
 from client.model.lora import Lane, frozen_lane
+from client.objectives.source_target import Side
 from client.serving.decoder import Decoder
 from client.serving.jobs import Ended, Event, Failed, Job, Piece
 from client.serving.limits import Limits
 from common.errors import ModelError
+from common.settings.tasks import TASKS
+
+_BATCH = 16
+"""Texts that an encoder reads at a time."""
 
 
 @torch.no_grad()
 def write_texts(trained: Trained, prompts: Sequence[str]) -> list[str]:
     """Return what the model writes after each prompt: up to its end of text, or to the length of a training row.
 
+    An encoder with a decoder reads the prompt, cut as a training row is.
+
     Raises:
         ModelError: the model cannot go on after a prompt.
     """
+    if TASKS[trained.base.task].seq2seq:
+        return _answer(trained, prompts)
     lane = frozen_lane(trained.adapter, trained.base.device)
     decoder = Decoder(trained.base, Limits())
     with _bar(len(prompts)) as ended:
@@ -32,6 +42,19 @@ def write_texts(trained: Trained, prompts: Sequence[str]) -> list[str]:
     if failed := next((text for text in texts if text.fault), None):
         raise ModelError(f"{trained.base.folder} cannot go on after {failed.prompt[:80]!r}: {failed.fault}")
     return ["".join(text.pieces) for text in texts]
+
+
+def _answer(trained: Trained, prompts: Sequence[str]) -> list[str]:
+    """Return what a decoder writes for each prompt, which its encoder reads."""
+    base, longest, texts = trained.base, trained.node.data.max_length, list[str]()
+    sources = [each.ids.tolist() for each in Side.of(base.tokenizer, written=False).examples(prompts, longest)]
+    tokens = longest_answer(base, longest)
+    with _bar(len(prompts)) as ended:
+        for begin in range(0, len(sources), _BATCH):
+            texts += (new := continue_texts(trained, trained.adapter, sources[begin : begin + _BATCH], tokens))
+            for _ in new:
+                ended()
+    return texts
 
 
 def _run(decoder: Decoder, waiting: deque[Job]) -> None:

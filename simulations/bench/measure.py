@@ -10,6 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, ParamSpec, TypeVar
 
+from simulations.workers import end_with_parent
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -86,7 +88,7 @@ def run_in_fresh_process(
     work: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
     """Return the result of work done in a new Python process, whose memory nothing else has touched."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         return pool.submit(work, *args, **kwargs).result()
 
 

@@ -15,6 +15,7 @@ from simulations.results.records import Record, Records
 from simulations.results.rounds import train_rounds
 from simulations.results.score import score
 from simulations.results.tasks import Task, Trial, first_trials
+from simulations.workers import end_with_parent
 
 Tell = Callable[[str], None]
 
@@ -75,7 +76,8 @@ def _run(trials: Iterable[Trial], records: Records, workers: int, tell: Tell) ->
 
 def begin_worker() -> None:
     """Prepare a process: one thread, and attention as plain products, whose backward pass in bfloat16 on a CPU takes a
-    tenth of the fused one's time."""
+    tenth of the fused one's time. It ends with its parent."""
+    end_with_parent()
     torch.set_num_threads(1)
     torch.backends.cuda.enable_flash_sdp(False)  # Not CUDA's alone, in spite of the name.
     torch.backends.cuda.enable_mem_efficient_sdp(False)

@@ -12,6 +12,7 @@ from tests.helpers.simulations.runs import run_tiny
 BRIEF = ("train.rounds=2", "train.steps=6", "train.lr=3e-2", "data.test_rows=20", "workers=1")
 LEARNING = ("train.rounds=3", "train.steps=25")
 LANGUAGE = ("data.task=causal-lm", "clients.partition=iid")
+ANSWERS = ("data.task=seq2seq", "train.rounds=3", "train.steps=25", "train.lr=2e-2")
 RUNS = {
     "bert": ("base.path=tiny:bert", "lora.targets=all-linear", *LEARNING),
     "roberta": ("base.path=tiny:roberta",),
@@ -20,6 +21,10 @@ RUNS = {
     "gpt2": ("base.path=tiny:gpt2", "lora.targets=all-linear", *LANGUAGE),
     "gpt2 words": ("base.path=tiny:gpt2", "lora.targets=['wte', 'c_attn']", *LANGUAGE),
     "llama": ("base.path=tiny:llama", "lora.targets=['q_proj', 'v_proj', 'embed_tokens']", *LANGUAGE, *LEARNING),
+    **{
+        kind: (f"base.path=tiny:{kind}", "lora.targets=all-linear", "clients.partition=iid", *ANSWERS)
+        for kind in ("t5", "bart")
+    },
 }
 
 

@@ -32,21 +32,22 @@ class Table:
         label: column of the label.
         labels: all of them; none where it is a number from 0 to 5.
         header: all columns, of a file that does not name them.
-        short: rows with fewer fields are left out and counted, as GLUE's own readers do with QQP's; else refused.
+        gaps: rows with fewer fields or an empty text, of which QQP's files have a few, are left out and counted; else
+            refused.
     """
 
     texts: Mapping[str, str]
     label: str = "label"
     labels: tuple[str, ...] = _BINARY
     header: tuple[str, ...] = ()
-    short: bool = False
+    gaps: bool = False
 
 
 TABLES: Mapping[str, Table] = {
     "cola": Table({"sentence": ""}, header=("source", "label", "judgement", "sentence")),
     "sst2": Table({"sentence": ""}),
     "mrpc": Table({"#1 String": "sentence1", "#2 String": "sentence2"}, "Quality"),
-    "qqp": Table({"question1": "question1", "question2": "question2"}, "is_duplicate", short=True),
+    "qqp": Table({"question1": "question1", "question2": "question2"}, "is_duplicate", gaps=True),
     "stsb": Table(_SENTENCES, "score", labels=()),
     "mnli": Table(
         {"sentence1": "premise", "sentence2": "hypothesis"}, "gold_label", ("entailment", "neutral", "contradiction")
@@ -68,7 +69,7 @@ def read_table(task: str, file: Path) -> tuple[PaperRow, ...]:
     check_columns(file, header, (*table.texts, table.label))
     rows = read_items(file, "line", lines, partial(_read, table, header))
     if left_out := sum(1 for row in rows if not row):
-        log.warning("%s: %s rows have too few fields and are left out", file, left_out)
+        log.warning("%s: %s rows lack fields or a text and are left out", file, left_out)
     return tuple(row for row in rows if row)
 
 
@@ -84,13 +85,17 @@ def _read(table: Table, header: Sequence[str], line: str) -> Sequence[PaperRow]:
     """Return the row of a line; an empty one in place of a row to leave out."""
     check_characters(line, _ENCODING)
     values = _fields(line)
-    if table.short and len(values) < len(header):
+    if table.gaps and (len(values) < len(header) or _lacks_text(table, dict(zip(header, values, strict=False)))):
         return ({},)
     if len(values) != len(header):
         raise BadRow(f"has {len(values)} fields where there are {len(header)} columns")
     fields = dict(zip(header, values, strict=True))
     texts = [f"{name}: " * bool(name) + read_text(fields, column).strip() for column, name in table.texts.items()]
     return ({"text": " ".join(texts), "label": _label(table, fields[table.label])},)
+
+
+def _lacks_text(table: Table, fields: Mapping[str, str]) -> bool:
+    return not all(fields[column].strip() for column in table.texts)
 
 
 def _label(table: Table, value: str) -> str:

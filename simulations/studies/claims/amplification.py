@@ -13,18 +13,23 @@ from common.seeding import rng
 from simulations.studies.engine.estimate import difference, estimate
 from simulations.studies.engine.figures import bars
 from simulations.studies.engine.setting import Setting
-from simulations.studies.engine.study import Arm, Findings, Outcomes, Study
+from simulations.studies.engine.study import Arm, Findings, Outcomes, Study, require_classes
 from simulations.studies.measures import amplification as measured
 from simulations.studies.methods.low_rank import LowRank
-from simulations.studies.methods.places import role_of
+from simulations.studies.methods.places import projections, role_of
 
 RANKS = 4, 64
 ROLE = "query"
 """The paper's table is of one Wq; here it is the mean over those of all layers."""
-OF_UPDATE, OF_WEIGHT, AT_RANDOM, CONTROL = "dW", "W", "random", "dW, random W"
+OF_UPDATE, OF_WEIGHT, AT_RANDOM = "dW", "W", "random"
+CONTROL, CHANCE = "dW, random W", "random, random W"
+NOISES = 20
+"""Random weights of the control."""
 
 
 def _arms(setting: Setting) -> Sequence[Arm]:
+    require_classes(setting, "amplification")
+    projections(setting.base, "query")  # Of its own, or it is refused.
     of = setting.rows_of_adapters
     rate = (setting.recipe().train.lr,)
     return [Arm(f"r = {rank}", LowRank(rank), rate, of, keeps=True) for rank in RANKS]
@@ -36,14 +41,14 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     norms = {r: {key: float(np.mean([norm[key] for norm in own])) for key in own[0]} for r, own in each.items()}
     factors = {f"r = {r}": [amplification_of(o.update, weights) for o in found[f"r = {r}"]] for r in RANKS}
     low, high = (float(np.mean(factors[f"r = {r}"])) for r in RANKS)
-    own, random, top = (norms[4][key] for key in (OF_UPDATE, AT_RANDOM, OF_WEIGHT))
+    own, random, top, control, chance = (norms[4][k] for k in (OF_UPDATE, AT_RANDOM, OF_WEIGHT, CONTROL, CHANCE))
     held = _held(each[4], list(factors.values()))
     text = (
         f"In the directions of dW (r = 4) the weight has a norm of {own:.2f}, in random ones {random:.2f}, and in its "
         f"own top ones {top:.2f}: the update {'keeps to' if own > random else 'ignores'} directions that the weight "
         f"has, and {'does not repeat' if own < top else 'repeats'} its strongest. It amplifies them {low:.2g} times at "
-        f"r = 4 and {high:.2g} times at r = 64 (the paper: 21.5 and 1.9, on GPT-3). Control: in a random weight of the "
-        f"same norm the directions of dW find {norms[4][CONTROL]:.2f}, as random ones do."
+        f"r = 4 and {high:.2g} times at r = 64 (the paper: 21.5 and 1.9, on GPT-3). Control: in random weights "
+        f"of the same norm the directions of dW find {control:.2f}, random ones {chance:.2f}."
     )
     drawn = {name: estimate(values) for name, values in factors.items()}
     columns = ["U and V of", *(f"r = {r}" for r in RANKS)]
@@ -90,15 +95,19 @@ def _norms(update: Adapter, weights: Mapping[str, Array], rank: int) -> dict[str
             measured.update_directions(update[name], rank),
             measured.random_directions(weight.shape, rank, draws),
         )
-        noise = draws.standard_normal(weight.shape)
-        noise *= np.linalg.norm(weight) / np.linalg.norm(noise)
         top = measured.top_directions(weight, rank)
         each = [measured.projected_norm(weight, uv) for uv in (own, top, random)]
-        found.append(
-            [*each, measured.projected_norm(noise, own), float(np.linalg.norm(weight)), lowrank.norm(update[name])]
-        )
-    keys = OF_UPDATE, OF_WEIGHT, AT_RANDOM, CONTROL, "norm of W", "norm of dW"
+        noises = [_noise(weight, draws) for _ in range(NOISES)]
+        control = [float(np.mean([measured.projected_norm(w, uv) for w in noises])) for uv in (own, random)]
+        found.append([*each, *control, float(np.linalg.norm(weight)), lowrank.norm(update[name])])
+    keys = OF_UPDATE, OF_WEIGHT, AT_RANDOM, CONTROL, CHANCE, "norm of W", "norm of dW"
     return dict(zip(keys, map(float, np.mean(found, axis=0)), strict=True))
+
+
+def _noise(weight: Array, draws: np.random.Generator) -> Array:
+    """Return a random weight of the same norm."""
+    noise = draws.standard_normal(weight.shape)
+    return np.asarray(noise * (np.linalg.norm(weight) / np.linalg.norm(noise)))
 
 
 def _weight(module: nn.Module) -> Array:

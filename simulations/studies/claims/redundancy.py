@@ -11,7 +11,7 @@ from simulations.studies.claims.amplification import weights_of
 from simulations.studies.engine.estimate import estimate
 from simulations.studies.engine.figures import bars
 from simulations.studies.engine.setting import Setting
-from simulations.studies.engine.study import Arm, Findings, Outcomes, Study
+from simulations.studies.engine.study import Arm, Findings, Outcomes, Study, require_classes
 from simulations.studies.measures.ranks import effective_rank, stable_rank
 from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.own_weights import OwnWeights
@@ -24,6 +24,7 @@ FULL_SHARE = 0.03
 
 
 def _arms(setting: Setting) -> Sequence[Arm]:
+    require_classes(setting, "redundancy")
     rate = setting.recipe().train.lr
     return [
         Arm(LORA, LowRank(64, tuple(ROLES)), (rate,), keeps=True),

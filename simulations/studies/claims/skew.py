@@ -19,7 +19,7 @@ from simulations.studies.engine.setting import Setting
 from simulations.studies.engine.study import Arm, Findings, Outcomes, Study
 from simulations.studies.measures.subspaces import directions, similarity
 from simulations.studies.methods.low_rank import LowRank
-from simulations.studies.methods.places import role_of
+from simulations.studies.methods.places import projections, role_of
 
 BETAS, RANKS, CLIENTS = (0.1, 1.0, 100.0), (4, 16), 3
 TOP = 4
@@ -30,9 +30,14 @@ def _arms(setting: Setting) -> Sequence[Arm]:
     data = setting.recipe().data
     if not data.has_classes:
         raise ConfigError(
-            f"[data] task = {data.task!r}: study skew deals rows out by their labels; use a recipe of task "
-            '"classification"'
+            f"[data] task = {data.task!r}, problem_type = {data.problem_type!r}: study skew deals rows out by their "
+            'labels; use a recipe of task "classification" with one class a row'
         )
+    if (count := setting.recipe().clients.count) is not None and count < CLIENTS:
+        raise ConfigError(
+            f"[clients] count = {count}: study skew trains {CLIENTS} clients alone; set count to {CLIENTS} or more"
+        )
+    projections(setting.base, "query")  # Of its own, or it is refused.
     rate = (setting.recipe().train.lr,)
     arms = []
     for rank, beta in _grid(setting):

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import get_context
@@ -10,11 +11,12 @@ from multiprocessing import get_context
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from common.errors import RunError
 from simulations.results.compare import begin_worker
 from simulations.studies.engine.outcomes import Outcome, OutcomeFolder
 from simulations.studies.engine.setting import Setting
 from simulations.studies.engine.study import Arm, Outcomes, Trial
-from simulations.studies.engine.trial import run_trial, trial_key
+from simulations.studies.engine.trial import check_places, run_trial, trial_key
 
 Tell = Callable[[str], None]
 """Gets a line for each trial that is done; none for one that was done before."""
@@ -34,7 +36,9 @@ def run_arms(setting: Setting, arms: Sequence[Arm], folder: OutcomeFolder, worke
     """
     first = [Trial(arm, rate, 1) for arm in arms for rate in arm.rates]
     total = len(first) + len(arms) * (setting.seeds - 1)
-    with _progress(total) as tell, ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
+    with _progress(total) as tell, _pool(workers) as pool:
+        if _left(setting, first, folder):
+            pool.submit(check_places, setting, arms).result()  # Before the first is trained for hours.
         _run(setting, first, folder, pool, tell)
         chosen = [_best(setting, [t for t in first if t.arm is arm], folder) for arm in arms]
         later = [replace(trial, seed=seed) for seed in range(2, setting.seeds + 1) for trial in chosen]
@@ -45,10 +49,23 @@ def run_arms(setting: Setting, arms: Sequence[Arm], folder: OutcomeFolder, worke
     }
 
 
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield so many processes, and raise RunError if one is ended from outside."""
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), begin_worker) as pool:
+            yield pool
+    except BrokenProcessPool:
+        raise RunError(
+            f"one of the study's processes was ended from outside, as where memory is short (workers = {workers}); the "
+            "same command goes on, with --set workers=1 in less memory"
+        ) from None
+
+
 def _run(
     setting: Setting, trials: Sequence[Trial], folder: OutcomeFolder, pool: ProcessPoolExecutor, tell: Tell
 ) -> None:
-    left = {trial_key(setting, t): t for t in trials if folder.get(trial_key(setting, t)) is None}
+    left = _left(setting, trials, folder)
     for _ in range(len(trials) - len(left)):
         tell("")
     running = [pool.submit(_run_into, folder, key, setting, trial) for key, trial in left.items()]
@@ -58,6 +75,12 @@ def _run(
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise
+
+
+def _left(setting: Setting, trials: Sequence[Trial], folder: OutcomeFolder) -> dict[str, Trial]:
+    """Return the trials that have no outcome, by key."""
+    keys = {trial_key(setting, trial): trial for trial in trials}
+    return {key: trial for key, trial in keys.items() if folder.get(key) is None}
 
 
 def _run_into(folder: OutcomeFolder, key: str, setting: Setting, trial: Trial) -> str:

@@ -78,9 +78,21 @@ class Setting:
         return _load(self.recipe(seed, settings), pooled)
 
 
+def _quick(setting: Setting) -> tuple[str, ...]:
+    """Return the overrides of a quick study; under fedsgd a round is a step, and the first moves a new head alone."""
+    fedsgd = read_recipe(setting.file, [*setting.assignments]).server.algorithm == "fedsgd"
+    return (*QUICK, "train.rounds=12", "train.steps=1") if fedsgd else QUICK
+
+
 @lru_cache(maxsize=64)
 def _read(setting: Setting, seed: int, settings: tuple[str, ...]) -> Recipe:
-    own = [*(QUICK if setting.quick else ()), *setting.assignments, *settings, f"seed={seed}", "base.dtype=float32"]
+    own = [
+        *(_quick(setting) if setting.quick else ()),
+        *setting.assignments,
+        *settings,
+        f"seed={seed}",
+        "base.dtype=float32",
+    ]
     recipe = read_recipe(setting.file, own)
     test, count = recipe.data.test_rows, recipe.clients.count
     if setting.quick and count and count > FEW:

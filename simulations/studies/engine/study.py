@@ -107,6 +107,6 @@ def require_classes(setting: Setting, study: str) -> None:
     data = setting.recipe().data
     if not (data.has_classes or TASKS[data.task].perplexity) or TASKS[data.task].seq2seq:
         raise ConfigError(
-            f"[data] task = {data.task!r}, problem_type = {data.problem_type!r}: study {study} compares how many "
+            f"[data] task = {data.task!r}, problem_type = {data.problem_type!r}: study {study} counts how many "
             'predictions are right, which its rows do not have; use a recipe of one class a row, or of task "causal-lm"'
         )

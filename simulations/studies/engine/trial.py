@@ -2,16 +2,19 @@
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from client.model.base_model import BaseModel
 from client.node import LocalNode
 from client.objectives.examples import subset
+from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
-from common.errors import ConfigError
+from common.errors import ConfigError, RunError
 from common.planning.ranks import trained_parameters
 from common.protocol.assignment import Training
 from common.settings.recipe import Recipe
@@ -23,7 +26,7 @@ from simulations.results.score import Score, score, score_model
 from simulations.studies.engine.central import train_centrally
 from simulations.studies.engine.outcomes import Outcome, key_of
 from simulations.studies.engine.setting import Setting
-from simulations.studies.engine.study import Trial
+from simulations.studies.engine.study import Arm, Trial
 from simulations.studies.methods.attached import Attached, attach
 from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.own_weights import OwnWeights
@@ -34,6 +37,16 @@ def trial_key(setting: Setting, trial: Trial) -> str:
     """Return the key of a trial's outcome, which does not depend on the arm's other rates."""
     own = replace(trial, arm=replace(trial.arm, rates=()))
     return key_of(f"{trial.arm.name}-{trial.seed}", [own, config_hash(_recipe(setting, trial))])
+
+
+def check_places(setting: Setting, arms: Sequence[Arm]) -> None:
+    """Check that the base has a place for the method of each arm.
+
+    Raises:
+        ModelError: it has none for one of them.
+    """
+    for arm in arms:
+        attach(arm.method, setting.base, setting.recipe().lora, 1)
 
 
 def run_trial(setting: Setting, trial: Trial) -> Outcome:
@@ -120,8 +133,22 @@ def _federate(recipe: Recipe, nodes: Nodes, trial: Trial) -> Outcome:
     return _outcome(trial, count, test, valid, None, seconds, own if trial.arm.keeps else Adapter())
 
 
+def check_update(trial: Trial, update: Adapter) -> None:
+    """Check that an update that is kept is one that can be measured.
+
+    Raises:
+        RunError: it is zero, or has numbers that are none.
+    """
+    if any(not (np.isfinite(f.a).all() and np.isfinite(f.b).all()) for f in update.values()):
+        raise RunError(f"{trial.arm.name}: training at the rate {trial.rate:g} diverged; set a lower train.lr")
+    if not any(lowrank.norm(factors) for factors in update.values()):
+        raise RunError(f"{trial.arm.name}: training has moved nothing; train longer, by train.rounds or train.steps")
+
+
 def _outcome(
     trial: Trial, count: int, test: Score, valid: Score, loss: float | None, seconds: float, update: Adapter
 ) -> Outcome:
+    if trial.arm.keeps:
+        check_update(trial, update)
     measured = test.right, test.loss, valid.right, valid.loss, loss, round(seconds, 1)
     return Outcome(trial.arm.name, trial.rate, trial.seed, count, *measured, update)

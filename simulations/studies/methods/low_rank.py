@@ -12,18 +12,23 @@ from client.model.lora import Branch, Lane
 from common.adapters.adapter import Shapes
 from common.seeding import rng
 from common.settings.recipe import LoraSettings
-from simulations.studies.methods.places import projections
+from simulations.studies.methods.places import fused_projections, projections
 
 
 @dataclass(frozen=True)
 class LowRank:
-    """A and B of a rank on the projections of these roles: A Gaussian of variance 1 / k, B zero."""
+    """A and B of a rank on the projections of these roles: A Gaussian of variance 1 / k, B zero.
+
+    Where the base has query, key and value in one (3 d, d), that is adapted, with 4 d r parameters as Wq and Wv have.
+    """
 
     rank: int
     roles: tuple[str, ...] = ("query", "value")
 
     def targets(self, base: BaseModel) -> tuple[str, ...]:
         """Return the projections of its roles."""
+        if self.roles == ("query", "value") and (fused := fused_projections(base)):
+            return tuple(sorted(fused))
         return tuple(sorted(name for role in self.roles for name in projections(base, role)))
 
     def put(

@@ -1,6 +1,6 @@
 """Where a method goes in a Transformer: its projections by what they do, and its layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -21,6 +21,8 @@ ROLES: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """The ends of the names of a layer's projections in the architectures of Transformers, by role."""
+FUSED = "attn.c_attn", "qkv_proj", "query_key_value", "Wqkv", "in_proj"
+"""Those of a projection that is query, key and value in one: GPT-2, Phi-3, GPT-NeoX, ModernBERT and DeBERTa."""
 
 
 def projections(base: BaseModel, role: str) -> tuple[str, ...]:
@@ -29,12 +31,7 @@ def projections(base: BaseModel, role: str) -> tuple[str, ...]:
     Raises:
         ModelError: the architecture has no such module of its own, as GPT-2, which has query, key and value in one.
     """
-    found = tuple(
-        f"{place}.{name}"
-        for place, layer in layers(base).items()
-        for name, module in layer.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and role_of(name) == role
-    )
+    found = _matching(base, lambda name: role_of(name) == role)
     if not found:
         layer = next(iter(layers(base).values()))
         there = ", ".join(name for name, each in layer.named_modules() if isinstance(each, nn.Linear | Conv1D))
@@ -43,6 +40,21 @@ def projections(base: BaseModel, role: str) -> tuple[str, ...]:
             "query, key, value and output projections, such as BERT, RoBERTa or Llama"
         )
     return found
+
+
+def fused_projections(base: BaseModel) -> tuple[str, ...]:
+    """Return the names of the projections that are query, key and value in one; none where each is its own."""
+    return _matching(base, lambda name: any(name == end or name.endswith(f".{end}") for end in FUSED))
+
+
+def _matching(base: BaseModel, fits: Callable[[str], bool]) -> tuple[str, ...]:
+    """Return the names of all layers' matrices whose names in a layer fit, in order."""
+    return tuple(
+        f"{place}.{name}"
+        for place, layer in layers(base).items()
+        for name, module in layer.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and fits(name)
+    )
 
 
 def role_of(name: str) -> str | None:

@@ -42,7 +42,7 @@ def test_each_task_says_what_metrics_score_of_it():
         "classification": "labels",
         "causal-lm": "texts",
         "preference": None,
-        "seq2seq": None,
+        "seq2seq": "texts",
     }
     assert scored_by(RowSettings(problem_type=REGRESSION)) == "numbers"
     assert scored_by(RowSettings(problem_type=MULTI)) is None

@@ -4,8 +4,9 @@ import shutil
 import pytest
 
 from client.finished.run import evaluate_run, load_run, load_test_rows
-from client.finished.text import generate
+from client.finished.text import continue_text, generate, longest_answer
 from client.node import load_node
+from client.objectives.source_target import Side
 from client.results.folder import NodeFolder
 from client.scoring.predicting import predict
 from client.scoring.references import read_asked
@@ -35,12 +36,40 @@ def test_several_texts_at_a_time_are_those_that_generate_writes(run_of, kind):
     assert len(set(prompts)) == len(prompts) == 20  # control: each has its own
 
 
-def test_the_command_scores_what_the_model_writes(run_of):
-    run = run_of("llama")
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_a_decoder_writes_for_several_texts_at_a_time_what_it_writes_for_each(run_of, kind):
+    trained = load_run(run_of(kind))
+    longest = trained.node.data.max_length
+    prompts = [row["prompt"][: 12 * (n % 3 + 1)] for n, row in enumerate(_rows(run_of(kind)))] + ["a cow is " * 30]
+    texts = write_texts(trained, prompts)
+    alone = [generate(run_of(kind), prompt, longest_answer(trained.base, longest)) for prompt in prompts]
+    read = Side.of(trained.base.tokenizer, written=False)
+    lengths = [len(read.read(prompt)) for prompt in prompts]
+    assert texts[:-1] == alone[:-1]
+    assert max(lengths[:-1]) <= longest < lengths[-1]
+    cut = read.examples(prompts[-1:], longest)[0].ids.tolist()
+    assert texts[-1] == continue_text(trained, trained.adapter, cut, longest_answer(trained.base, longest))
+    assert len({*lengths[:16]}) > 2  # control: one batch pads
+    assert len({*texts}) > 2
+
+
+@pytest.mark.parametrize("kind", ["t5", "bart"])
+def test_an_answer_is_no_longer_than_a_row_of_training_or_the_models_positions(run_of, kind, monkeypatch):
+    base = load_run(run_of(kind)).base
+    side = Side.of(base.tokenizer, written=True)
+    assert longest_answer(base, 32) == 32 - len(side.beginning)
+    monkeypatch.setattr(type(base), "positions", 8)
+    assert longest_answer(base, 32) == 8 - len(side.beginning) - 1
+
+
+@pytest.mark.parametrize("kind", ["llama", "t5"])
+def test_the_command_scores_what_the_model_writes(run_of, kind):
+    run = run_of(kind)
     ended = call("evaluate", run, "--metrics", "bleu,nist,rouge")
     measured = json.loads(ended.out)
     assert (ended.status, measured["scored"]) == (0, 20)
-    assert measured.keys() == {"test_loss", "test_accuracy", "count", "scored", *TEXTS}
+    perplexity = {"test_perplexity"} & measured.keys()
+    assert measured.keys() - perplexity == {"test_loss", "test_accuracy", "count", "scored", *TEXTS}
     texts = write_texts(load_run(run), [row["prompt"] for row in _rows(run)])
     right = [text.strip() == row["completion"].strip() for text, row in zip(texts, _rows(run), strict=True)]
     assert measured["rouge1"] >= 100 * sum(right) / len(right) > 0  # a completion is one word

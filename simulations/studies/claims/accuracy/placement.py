@@ -40,6 +40,7 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     text = (
         f"Wq and Wv at rank 4 are right on {means['Wq, Wv']} of the test rows, {gain} beyond the best single "
         f"projection at rank 8, {single}. Best of all is {best}, with {means[best]}."
+        f"{_unequal([outcomes[0].parameters for outcomes in found.values()])}"
     )
     rows = [
         [name, str(PLACES[name].rank), f"{found[name][0].parameters:,}", f"{found[name][0].rate:g}", str(means[name])]
@@ -47,6 +48,14 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     ]
     columns = ["adapted", "rank", "parameters", "rate", "test accuracy"]
     return Findings(columns, rows, held, text, partial(bars, found=means, label="test accuracy"))
+
+
+def _unequal(counts: Sequence[int]) -> str:
+    """Return what is said where the projections differ in shape, as with grouped queries."""
+    low, high = min(counts), max(counts)
+    if low == high:
+        return ""
+    return f" The projections of this base differ in shape: the budgets are no equal ones, from {low:,} to {high:,}."
 
 
 STUDY = Study(

@@ -148,12 +148,13 @@ def test_a_byte_of_another_encoding_is_named(glue):
         load_corpus("glue-sst2")
 
 
-def test_rows_of_qqp_that_lack_fields_are_left_out_and_counted(glue, caplog):
-    path = glue("glue-qqp", "10\t11\t12\tcut off\n")
+@pytest.mark.parametrize("gap", ["10\t11\t12\tcut off", "10\t11\t12\tHow can I?\t\t0", "10\t11\t12\t \tHow can I?\t0"])
+def test_rows_of_qqp_that_lack_fields_or_a_question_are_left_out_and_counted(gap, glue, caplog):
+    path = glue("glue-qqp", f"{gap}\n")
     with caplog.at_level(logging.WARNING):
         rows = load_corpus("glue-qqp").rows
     assert [(row["text"], row["label"]) for row in rows] == OURS["glue-qqp"]
-    assert caplog.messages == [f"{path}: 1 rows have too few fields and are left out"]
+    assert caplog.messages == [f"{path}: 1 rows lack fields or a text and are left out"]
 
 
 def test_a_file_with_other_columns_is_refused(own, glue):

@@ -1,11 +1,17 @@
 """Arms at their best rate, and a study that goes on where it was stopped."""
 
+import os
+import signal
+from dataclasses import dataclass
+
 import pytest
 
+from common.errors import ModelError, RunError
 from simulations.studies.engine.outcomes import OutcomeFolder
 from simulations.studies.engine.runner import run_arms
 from simulations.studies.engine.setting import Setting
 from simulations.studies.engine.study import Arm
+from simulations.studies.methods.bottleneck import Bottleneck
 from simulations.studies.methods.low_rank import LowRank
 from tests.helpers.end_to_end.command import TINY
 
@@ -28,6 +34,26 @@ def test_rates_are_chosen_and_a_second_call_trains_nothing(tmp_path):
     assert run_arms(SETTING, ARMS, folder, workers=1)["another"][1].right == found["another"][1].right
     left = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     assert sum(left[file] != when for file, when in files.items()) == 2  # its outcome and its update
+
+
+def test_a_method_without_a_place_is_named_before_anything_is_trained(tmp_path):
+    arms = [*ARMS, Arm("compact", Bottleneck(4, "P", kronecker=3), (3e-2,))]
+    with pytest.raises(ModelError, match="n = 3 does not divide"):
+        run_arms(SETTING, arms, OutcomeFolder(tmp_path), workers=1)
+    assert not [*tmp_path.iterdir()]
+
+
+@dataclass(frozen=True)
+class Killed(LowRank):
+    def targets(self, base):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_told_with_what_goes_on(tmp_path):
+    with pytest.raises(
+        RunError, match=r"ended from outside, as where memory is short \(workers = 1\); the same command"
+    ):
+        run_arms(SETTING, [Arm("it", Killed(2), (1e-2,))], OutcomeFolder(tmp_path), workers=1)
 
 
 def test_the_error_of_a_trial_reaches_the_caller(tmp_path):

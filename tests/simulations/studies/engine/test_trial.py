@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from common.errors import ConfigError
+from common.adapters.adapter import Adapter, Factors
+from common.errors import ConfigError, RunError
 from simulations.studies.engine.setting import Setting
 from simulations.studies.engine.study import Arm, Trial
-from simulations.studies.engine.trial import central_training, run_trial
+from simulations.studies.engine.trial import central_training, check_update, run_trial
 from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.own_weights import OwnWeights
 from tests.helpers.end_to_end.command import TINY
@@ -57,6 +58,26 @@ def test_a_federation_trains_by_the_recipes_rule_at_the_arms_rank():
     assert outcome.training_loss is None
     assert all(f.rank <= 8 for f in outcome.update.values())  # rank_global is four times that of a client
     assert not any("classifier" in name for name in outcome.update)
+
+
+@pytest.mark.parametrize(
+    ("factors", "reason"),
+    [
+        (Factors(np.full((1, 3), np.nan), np.ones((2, 1))), "diverged; set a lower train.lr"),
+        (Factors(np.ones((1, 3)), np.zeros((2, 1))), "has moved nothing; train longer"),
+    ],
+)
+def test_an_update_that_cannot_be_measured_is_told(factors, reason):
+    trial = Trial(Arm("it", LowRank(1), (1.0,), keeps=True), 1.0, 1)
+    check_update(trial, Adapter({"q": Factors(np.ones((1, 3)), np.ones((2, 1)))}))  # control
+    with pytest.raises(RunError, match=reason):
+        check_update(trial, Adapter({"q": factors}))
+
+
+@pytest.mark.parametrize(("algorithm", "course"), [("increments", (1, 12)), ("fedsgd", (12, 1))])
+def test_a_quick_study_makes_as_many_steps_under_each_algorithm(algorithm, course):
+    train = Setting(TINY, (f"server.algorithm={algorithm}",), 2, quick=True).recipe().train
+    assert (train.rounds, train.steps) == course
 
 
 def test_only_adapters_are_federated_and_a_client_that_is_not_there_is_named():

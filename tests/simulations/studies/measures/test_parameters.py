@@ -6,9 +6,11 @@ from simulations.studies.measures import parameters
 
 
 def test_the_counts_of_gpt_3_in_table_4_of_the_paper():
-    """4.7 and 37.7 million for LoRA, 40.1 for AdapterH of r = 16 on both sublayers' width, 3.2 for PrefixEmbed."""
+    """4.7 and 37.7 million for LoRA, 7.1 and 40.1 for AdapterH of r = 1 and 8, 3.2 for PrefixEmbed."""
     assert parameters.lora(192, 12_288, 1) == pytest.approx(4.7e6, rel=0.01)
     assert parameters.lora(192, 12_288, 8) == pytest.approx(37.7e6, rel=0.01)
+    assert parameters.bottleneck(192, 12_288, 1) == pytest.approx(7.1e6, rel=0.01)
+    assert parameters.bottleneck(192, 12_288, 8) == pytest.approx(40.1e6, rel=0.01)
     assert parameters.prefix_embedding(12_288, 256, 8) == pytest.approx(3.2e6, rel=0.02)
 
 

@@ -16,7 +16,7 @@ from simulations.studies.methods.attached import attach
 from simulations.studies.methods.bottleneck import Bottleneck
 from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.own_weights import OwnWeights
-from simulations.studies.methods.places import layers
+from simulations.studies.methods.places import fused_projections, layers
 from simulations.studies.methods.prefix import Prefix
 from simulations.studies.methods.together import Together
 from tests.helpers.client.training import bench, random_rows, same_bits
@@ -83,6 +83,15 @@ def test_full_fine_tuning_counts_every_parameter_and_bitfit_the_biases(kind, tas
     else:
         with pytest.raises(ModelError, match="no biases to train; use a base that has"):
             attach(OwnWeights(biases=True), base, SETTINGS, 0)
+
+
+@pytest.mark.parametrize("task", ["causal-lm", "classification"])
+def test_where_query_and_value_are_in_one_lora_has_as_many_parameters_there(task):
+    base = load("gpt2", task)
+    method, count = LowRank(2), len(layers(base))
+    assert method.targets(base) == tuple(f"transformer.h.{n}.attn.c_attn" for n in range(count))
+    assert attach(method, base, SETTINGS, 0).count == parameters.lora(2 * count, base.model.config.hidden_size, 2)
+    assert not fused_projections(load("llama", "causal-lm"))  # control
 
 
 def test_compacter_counts_its_kronecker_factors():
@@ -162,7 +171,7 @@ def test_adapters_are_those_of_the_product_bit_for_bit():
     assert any(np.abs(each.b).max() > 0 for each in product.values())
 
 
-@pytest.mark.parametrize("method", [LowRank(2), LowRank(2, ("key",))])
+@pytest.mark.parametrize("method", [LowRank(2, ("query",)), LowRank(2, ("key",)), LowRank(2, ("query", "key"))])
 def test_a_projection_that_the_architecture_does_not_have_is_named(method):
     with pytest.raises(ModelError, match=r"has no projection for (query|key) of its own; a layer has .*attn.c_attn"):
         attach(method, load("gpt2", "causal-lm"), SETTINGS, 0)
