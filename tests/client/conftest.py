@@ -21,20 +21,21 @@ RUNS = {
     "gpt2": ("base.path=tiny:gpt2", "lora.targets=all-linear", *LANGUAGE),
     "gpt2 words": ("base.path=tiny:gpt2", "lora.targets=['wte', 'c_attn']", *LANGUAGE),
     "llama": ("base.path=tiny:llama", "lora.targets=['q_proj', 'v_proj', 'embed_tokens']", *LANGUAGE, *LEARNING),
-    **{
-        kind: (f"base.path=tiny:{kind}", "lora.targets=all-linear", "clients.partition=iid", *ANSWERS)
-        for kind in ("t5", "bart")
-    },
 }
+WRITERS = {
+    kind: (f"base.path=tiny:{kind}", "lora.targets=all-linear", "clients.partition=iid", *ANSWERS)
+    for kind in ("t5", "bart")
+}
+"""Runs of encoders with decoders."""
 
 
 @pytest.fixture(scope="session")
 def run_of(tmp_path_factory):
-    """Return the function from a key of RUNS to the folder of that run, made at the first call."""
+    """Return the function from a key of RUNS or WRITERS to the folder of that run, made at the first call."""
 
     @cache
     def run(kind: str) -> Path:
-        return run_tiny(tmp_path_factory.mktemp("runs"), *BRIEF, *RUNS[kind])
+        return run_tiny(tmp_path_factory.mktemp("runs"), *BRIEF, *{**RUNS, **WRITERS}[kind])
 
     return run
 

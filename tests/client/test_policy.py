@@ -23,6 +23,7 @@ from common.adapters.link_codecs import Held
 from common.heads.requests import HeadLossesReply, SumsReply
 from common.huggingface.model_description import ModelDescription
 from common.huggingface.new_head import HeadModule
+from common.planning.requests import EnergiesReply
 from common.protocol.announcement import Announcement
 from common.protocol.assignment import Assignment, Term, Training
 from common.protocol.messages import RoundId
@@ -230,7 +231,7 @@ def test_what_may_leave_is_what_the_replies_have():
     kept = Held("1", (4,))
     announced = Announcement("n", 1, 2, model, 3, kept, saves=True, unfinished=("a",), skipped=5)
     kinds = {name: type(value) for name, value in announced.to_values().items()}
-    for reply in (TrainReply, LossReply, SumsReply, HeadLossesReply):
+    for reply in (TrainReply, LossReply, SumsReply, HeadLossesReply, EnergiesReply):
         kinds |= get_type_hints(reply)
     plain = lambda found: {name: get_origin(kind) or kind for name, kind in found.items()}  # noqa: E731
     assert plain(MAY_LEAVE) == plain(kinds)
