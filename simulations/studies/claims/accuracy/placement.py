@@ -25,7 +25,7 @@ QUICK = "Wq", "Wq, Wv"
 
 def _arms(setting: Setting) -> Sequence[Arm]:
     require_classes(setting, "placement")
-    rates = rates_around(setting, 0.03, 0.1, 0.3, 1)
+    rates = rates_around(setting, 0.03, 0.1, 0.3, 1, 3)
     names = QUICK if setting.quick else tuple(PLACES)
     return [Arm(name, PLACES[name], rates, setting.rows_of_adapters) for name in names]
 

@@ -17,7 +17,7 @@ POINT = 0.01
 
 def _arms(setting: Setting) -> Sequence[Arm]:
     require_classes(setting, "rank")
-    rates, of = rates_around(setting, 0.03, 0.1, 0.3, 1), setting.rows_of_adapters
+    rates, of = rates_around(setting, 0.03, 0.1, 0.3, 1, 3), setting.rows_of_adapters
     ranks, places = ((1, 8), ("q", "q,v")) if setting.quick else (RANKS, tuple(PLACES))
     return [Arm(_name(place, r), LowRank(r, PLACES[place]), rates, of) for place in places for r in ranks]
 
