@@ -47,12 +47,12 @@ def heat_maps(figure: Figure, found: Mapping[str, Array], labels: tuple[str, str
     """Draw maps of numbers from 0 to 1 beside each other, with one scale."""
     rows = -(-len(found) // 3)
     figure.set_size_inches(10, 3.1 * rows)
-    panels = figure.subplots(rows, min(3, len(found)), squeeze=False).flat
-    for axes, (name, values) in zip(panels, found.items(), strict=False):
+    panels = iter(figure.subplots(rows, min(3, len(found)), squeeze=False).flat)
+    for (name, values), axes in zip(found.items(), panels, strict=False):
         image = axes.imshow(values, vmin=0, vmax=1, aspect="auto", origin="lower", extent=_extent(values))
         axes.set_title(name, fontsize=9)
         axes.set(ylabel=labels[0], xlabel=labels[1])
-    for axes in list(panels):
+    for axes in panels:  # Those that are left over in the last row.
         axes.set_visible(False)
     figure.colorbar(image, ax=figure.axes, shrink=0.8)
 
