@@ -16,7 +16,7 @@ from server.rounds.observer import RunObserver
 from server.rounds.participants import RunModel
 from server.rounds.run_settings import RunSettings
 from server.storage.journal import Journal
-from tests.helpers.server.exchange import MemoryExchange, NumpyNode, described
+from tests.helpers.server.exchange import HEAD, MemoryExchange, NumpyNode, described
 
 Act = Callable[[int], Any]
 Entries = tuple[dict[str, Any], ...]
@@ -84,3 +84,21 @@ def clients(entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def fresh(nodes: Iterable[NumpyNode] = FOUR, **changes: Any) -> MemoryExchange:
     """Make a messenger over these nodes, each with these changes."""
     return MemoryExchange([replace(node, **changes) for node in nodes])
+
+
+def with_new_head(**changes: Any) -> list[NumpyNode]:
+    """Return the four nodes on a base that lacks its head, each with these changes."""
+    return [replace(node, held={}, head=HEAD, **changes) for node in FOUR]
+
+
+def run_new_head(
+    folder: Path, messenger: Messenger, settings: RunSettings, observer: RunObserver | None = None, **options: Any
+) -> Entries:
+    """Run as `run`, with a base that lacks its head."""
+    return run(folder, messenger, settings, observer, head=HEAD, **options)
+
+
+def plan_of(rounds: int, lora: Mapping[str, Any], **server: Any) -> RunSettings:
+    """Return run settings as `plan`, with these keys of [lora]."""
+    settings = plan(rounds, **server)
+    return replace(settings, lora=replace(settings.lora, **lora))

@@ -19,9 +19,10 @@ from server.recompute import Recomputation
 from server.rounds import quorum
 from server.rounds.observer import RunObserver
 from server.storage.kept_updates import read_kept
-from tests.helpers.server.exchange import HEAD, SHAPES, MemoryExchange, Recorded, dense
-from tests.helpers.server.runs import FOUR, clients, hashes, plan
-from tests.helpers.server.runs import run as run_plain
+from tests.helpers.server.exchange import SHAPES, MemoryExchange, Recorded, dense
+from tests.helpers.server.runs import FOUR, clients, hashes, plan, plan_of
+from tests.helpers.server.runs import run_new_head as run
+from tests.helpers.server.runs import with_new_head as four
 
 RULES = {
     "increments": {},
@@ -38,17 +39,8 @@ ONE_MODULE = 16
 """A budget of one rank of one module, which is the query: its gradient is larger on most nodes."""
 
 
-def four(**changes):
-    return [replace(node, held={}, head=HEAD, **changes) for node in FOUR]
-
-
 def asked(rounds, budget, **server):
-    settings = plan(rounds, **server)
-    return replace(settings, lora=replace(settings.lora, budget=budget))
-
-
-def run(folder, messenger, settings, observer=None, **options):
-    return run_plain(folder, messenger, settings, observer, head=HEAD, **options)
+    return plan_of(rounds, {"budget": budget}, **server)
 
 
 def nodes_for(rule):
