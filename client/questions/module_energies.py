@@ -7,7 +7,7 @@ So p random rows tell ||G||^2 with the hooks of LoRA alone, whatever holds W0, a
 A new classification head is zero and lets no gradient through; it is trained on the same batches before, and forgotten.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import sqrt
 
 import numpy as np
@@ -64,7 +64,7 @@ def _with_head(
         return update
     start = _random_start({each: lora.shapes[each] for each in head}, training.seed, head=True)
     (trained,) = train(base, lora, [Assignment(update, start)], [name], [examples], training)
-    return Adapter({**update, **stack_adapters(_part(update, head), trained.adapter)})
+    return Adapter({**update, **stack_adapters(Adapter({each: update[each] for each in head}), trained.adapter)})
 
 
 def _random_start(shapes: Shapes, seed: int, head: bool = False) -> Adapter:
@@ -82,7 +82,3 @@ def _energy(found: Factors) -> float:
     """Return ||G||^2 as the gradient by B tells it."""
     rows, k = found.a.shape
     return float(np.sum(found.b.astype("f8") ** 2) * k / rows)
-
-
-def _part(update: Adapter, names: Sequence[str] | set[str]) -> Adapter:
-    return Adapter({name: update[name] for name in sorted(names)})
