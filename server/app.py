@@ -19,7 +19,8 @@ from common.settings.recipe import Recipe, StartSettings
 from common.settings.resume import read_run_settings
 from common.settings.server import RunBase
 from server.monitoring.console import ConsoleLog
-from server.rounds.loop import RoundLoop, Test
+from server.rounds.evaluation import Test
+from server.rounds.loop import RoundLoop
 from server.rounds.observer import Observers, RunObserver
 from server.rounds.run_settings import RunSettings
 from server.run_folder import RunFolder

@@ -21,9 +21,9 @@ from server.algorithms import Algorithm
 from server.algorithms.state import State
 from server.heads.recorded import head_from_facts
 from server.links.links import Links
-from server.rounds.exactness import measure_exactness
+from server.metrics.clients import ClientMetrics
+from server.metrics.exactness import measure_exactness
 from server.rounds.log_line import adapter_hash
-from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants, RunModel
 from server.rounds.phases import Accepted, PhaseRunner

@@ -32,8 +32,8 @@ from common.settings.recipe import Recipe
 from common.settings.tasks import TASKS
 from common.signals import STOPS, exit_on_signal
 from server.app import make_app
-from server.rounds.loop import Test
-from server.rounds.metrics import TestScore
+from server.metrics.rounds import TestScore
+from server.rounds.evaluation import Test
 from server.run_folder import RunFolder
 from server.storage.journal_reader import begun_modules, verify_journal
 from simulations.grid import InProcessGrid, naming_fault

@@ -18,12 +18,11 @@ from common.protocol.messages import (
     pack_terms,
 )
 from common.protocol.payload import Payload
-from common.protocol.replies import LossReply, train_values
-from common.protocol.values import InvalidValue
+from common.protocol.replies import train_values
 from server.algorithms.weighting import ClientUpdate
 from server.links.grace import Grace
 from server.links.links import Links
-from server.rounds.metrics import ClientMetrics
+from server.metrics.clients import ClientMetrics
 from server.rounds.validation import RejectedReply, ValidReply, validate_reply
 from server.storage.spool import spool_update
 
@@ -156,34 +155,3 @@ def _validate(
     record.examples, record.tokens, record.update = valid.values.examples, valid.values.tokens, reply.blob_hash
     record.norm = valid.norm
     return valid, reply
-
-
-def collect_losses(
-    links: Links, cohort: Mapping[int, str], payload: Payload, round_id: RoundId, grace: Grace
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Return each node's loss by name, in order of name, and the bytes that each was sent.
-
-    A node without a finite loss in its reply has none.
-
-    Args:
-        links: send the payload.
-        cohort: names of the nodes to ask, by Flower's number.
-        payload: the global update and the round id.
-        round_id: the same round id.
-        grace: for nodes that report nothing; told of each loss.
-    """
-    found, sent = {}, {}
-    for node, reply, size in links.request("evaluate", dict.fromkeys(cohort, payload), round_id.round, grace):
-        sent[cohort[node]] = sum(size.values())
-        if (loss := _loss(reply, round_id)) is not None:
-            found[cohort[node]] = loss
-            grace.count()
-    return dict(sorted(found.items())), sent
-
-
-def _loss(reply: Payload | RejectionReason, round_id: RoundId) -> float | None:
-    try:
-        valid = LossReply.from_values(reply.values) if isinstance(reply, Payload) else None
-    except InvalidValue:
-        return None
-    return valid.loss if valid and valid.is_of(round_id) else None

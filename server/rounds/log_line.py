@@ -7,12 +7,14 @@ from typing import Any
 
 from common.adapters.adapter import Adapter
 from common.adapters.codec import encode_adapter
+from common.protocol.messages import RoundId
 from server.algorithms.state import State
 from server.algorithms.weighting import Limit
 from server.heads.fitting import FittedHead
 from server.heads.recorded import facts_of
+from server.metrics.clients import ClientMetrics
+from server.metrics.rounds import Exactness
 from server.planning.plan import Plan
-from server.rounds.metrics import ClientMetrics, Exactness
 from server.rounds.participants import RunModel
 from server.rounds.phases import Accepted
 
@@ -39,8 +41,7 @@ class Outcome:
 def log_line(
     ended: Outcome,
     model: RunModel,
-    config: str,
-    update: Adapter,
+    round_id: RoundId,
     metrics: Mapping[str, Any],
     losses: Mapping[str, float],
 ) -> dict[str, Any]:
@@ -49,15 +50,14 @@ def log_line(
     Args:
         ended: the round.
         model: of the run.
-        config: hash of the run's settings.
-        update: the global update that the round ended with.
+        round_id: of the state that the round ended with.
         metrics: the round's line of metrics.jsonl.
         losses: of the nodes on the rows that they hold out, by name.
     """
     line: dict[str, Any] = {
-        "adapter_hash": adapter_hash(update),
+        "adapter_hash": round_id.parent,
         "base": model.description.fingerprint,
-        "config": config,
+        "config": round_id.run,
         "max_rank": model.max_rank,
         "held_out": losses,
         "metrics": metrics,

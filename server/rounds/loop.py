@@ -5,20 +5,16 @@ every random stream is keyed by names, the round and its phase, and the reductio
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from itertools import count
 from typing import Any, Protocol
 
 from common.adapters.adapter import Adapter
-from common.adapters.codec import encode_adapter
 from common.hash_chain import Entry
 from common.huggingface.model_description import ModelDescription
 from common.protocol.announcement import Announcement
-from common.protocol.messages import FROZEN, RoundId
-from common.protocol.payload import Payload
-from common.report.records import BY_PROBLEM
-from common.settings.evaluation import evaluation_interval
+from common.protocol.messages import RoundId
 from server.algorithms import Algorithm
 from server.algorithms.state import State
 from server.algorithms.weighting import Limit
@@ -27,31 +23,20 @@ from server.heads.fitting import FittedHead
 from server.links.ask import Asker, Traffic
 from server.links.links import Links
 from server.links.messenger import Messenger
+from server.metrics.clients import ClientMetrics, OwedBytes
+from server.metrics.exactness import measure_exactness, measure_state
+from server.metrics.rounds import Exactness, round_metrics
 from server.planning.plan import Plan
 from server.planning.planner import Planner
 from server.rounds import quorum
-from server.rounds.collect import collect_losses
-from server.rounds.exactness import measure_exactness, measure_state
+from server.rounds.cohorts import Cohorts
+from server.rounds.evaluation import Evaluator, Test
 from server.rounds.log_line import Outcome, RecordedLimits, adapter_hash, kept_facts, log_line, replies_of, told_of
-from server.rounds.metrics import ClientMetrics, Exactness, OwedBytes, TestScore, round_metrics
 from server.rounds.observer import RunObserver
-from server.rounds.participants import Participants, RunModel, sample_cohort
+from server.rounds.participants import Participants, RunModel
 from server.rounds.phases import PhaseRunner
 from server.rounds.run_settings import RunSettings, algorithm_of, check_first, planner_of
 from server.storage.journal import Journal
-
-
-@dataclass(frozen=True)
-class Test:
-    """The test rows that the run's owner holds.
-
-    Args:
-        rows: number of them.
-        measure: returns loss and score of a global update on them.
-    """
-
-    rows: int = 0
-    measure: Callable[[Adapter], TestScore] = lambda adapter: TestScore()
 
 
 class Publisher(Protocol):
@@ -91,7 +76,6 @@ class RoundLoop:
         """
         self._settings, self._journal, self._observer = settings, journal, observer
         self._publisher = publisher
-        self._test, self._score = test or Test(), BY_PROBLEM[model.description.problem_type].key
         check_first(journal.entries, settings, model)
         self._model = model = model.planned(journal.entries)
         self._algorithm, self._planner = algorithm_of(settings, model), planner_of(settings, model)
@@ -101,11 +85,12 @@ class RoundLoop:
         self.participants = Participants(messenger, model, settings.lora.targets, *asks, *named, begun=begun)
         self.links = Links(messenger, settings.server.codec, settings.server.wire, self.participants.held.get)
         self._limits = RecordedLimits(limit)
-        phases = self._algorithm.phases
-        self._silence = quorum.Silence(self.participants, settings, observer)
-        self._phases = PhaseRunner(settings, phases, self.links, journal, observer, self._limits, self._silence)
-        self._losses: Mapping[str, float] = journal.entries[-1]["held_out"] if journal.entries else {}
-        self._owed = OwedBytes()
+        phases, silence = self._algorithm.phases, quorum.Silence(self.participants, settings, observer)
+        self._phases = PhaseRunner(settings, phases, self.links, journal, observer, self._limits, silence)
+        self._cohorts = Cohorts(self.participants, settings, silence, journal)
+        self._owed, losses = OwedBytes(), journal.entries[-1]["held_out"] if begun else {}
+        among = self.participants, self._cohorts, self.links
+        self._evaluator = Evaluator(settings, *among, self._owed, observer, test or Test(), losses)
         self._plan: Plan | None = None
         self._heads = self._head_fitter()
 
@@ -146,7 +131,7 @@ class RoundLoop:
         began = time.monotonic()
         for attempt in range(1, self._settings.attempts + 1):
             if (state := self._with_plan(initial)) is not None:
-                clients = self._cohort(1)
+                clients = self._cohorts.records(1, self._evaluator.losses)
                 state, fitted = self._fit_head(state, clients)
                 if fitted is None or fitted.sums:
                     exact = measure_state(self._algorithm, state) if self._model.start else Exactness()
@@ -171,8 +156,8 @@ class RoundLoop:
     def _agree(self, planner: Planner, initial: State) -> Plan | None:
         """Return the plan that the nodes' energies give, and note what the question cost each of them."""
         traffic, update = Traffic(), self._algorithm.broadcast_update(initial)
-        asker, round_id = Asker(self.links, self._waiting(initial), traffic), self._round_id(initial, 0)
-        nodes = self._awake(initial)
+        asker, round_id = Asker(self.links, self._cohorts.waiting(0), traffic), self._round_id(initial, 0)
+        nodes = self._cohorts.awake(0)
         if not self._algorithm.shares_factors:  # A rank that no node has would be trained by nobody.
             planner = planner.within(self.nodes[name].rank for name in nodes.values())
         plan = planner.plan(asker, nodes, round_id, update, self._model.description)
@@ -191,14 +176,14 @@ class RoundLoop:
             quorum.wait_for_quorum(self.participants, self._settings, self._observer)
             self._journal.forget_replies()
             began = time.monotonic()
-            clients = self._cohort(state.round + 1)
+            clients = self._cohorts.records(state.round + 1, self._evaluator.losses)
             phases = self._algorithm.round(state, self._journal.keep)
             round_id = self._round_id(state, state.round + 1, attempt)
             if (reduced := self._phases.run(phases, round_id, clients, self.participants)) is not None:
                 exact = measure_exactness(self._algorithm, state, reduced.state, reduced.updates)
                 after, fitted = self._fit_head(reduced.state, clients)
                 return self._commit(Outcome(after, exact, reduced.accepted, fitted), clients, began)
-            failed += self._are_enough_left()
+            failed += self._cohorts.are_enough_left()  # An attempt does not count if nodes vanished in it.
             if failed == self._settings.attempts:
                 break
             self._abandon(state.round + 1, attempt, clients, pause=quorum.PAUSE * failed)
@@ -209,33 +194,14 @@ class RoundLoop:
         """Return the state with a head in closed form before the first round and after the last, if it is better."""
         if not self._heads.is_asked or 0 < state.round < self._settings.train.rounds:
             return state, None
-        own = self._awake(state), self._round_id(state, state.round), self._waiting(state)
-        return self._heads.fit(state, *own, clients)
-
-    def _awake(self, state: State) -> dict[int, str]:
-        """Return the nodes to ask about a state, by number."""
-        names = [name for name in self.nodes if not self._silence.rests(name, state.round)]
-        return {self.participants.ids[name]: name for name in sorted(names)}
-
-    def _waiting(self, state: State) -> quorum.Waiting:
-        return quorum.Waiting(self._silence, state.round, self._settings.quorum, self._journal.entries)
-
-    def _are_enough_left(self) -> bool:
-        """Return whether a quorum of nodes is still connected: an attempt does not count if nodes vanished in it."""
-        self.participants.refresh()
-        return len(self.nodes) >= self._settings.quorum
+        nodes, waiting = self._cohorts.awake(state.round), self._cohorts.waiting(state.round)
+        return self._heads.fit(state, nodes, self._round_id(state, state.round), waiting, clients)
 
     def _abandon(self, number: int, attempt: int, clients: Mapping[str, ClientMetrics], pause: float) -> None:
         self._observer.on_round_abandoned(number, attempt, quorum.rejection_reasons(clients))
         for client in clients.values():
             self._owed.owe(client.name, client.bytes_by_part, client.bytes_up)
         time.sleep(pause)
-
-    def _cohort(self, number: int) -> dict[str, ClientMetrics]:
-        available = self._silence.available(number)
-        names = sample_cohort(available, self._settings.server.cohort, self._settings.seed, number)
-        nodes = [self.nodes[name] for name in names]
-        return {n.name: _metrics(n, self._losses.get(n.name)) for n in nodes}
 
     def _round_id(self, state: State, number: int, attempt: int = 1) -> RoundId:
         return RoundId(
@@ -249,11 +215,13 @@ class RoundLoop:
     def _commit(self, ended: Outcome, clients: dict[str, ClientMetrics], began: float) -> State:
         """Evaluate the new global update where it is its turn, write the state, and return it."""
         update = self._algorithm.broadcast_update(ended.state)
-        tested = self._measure(ended.state, update, clients)
+        round_id = self._round_id(ended.state, ended.state.round)
+        tested = self._evaluator.measure(update, round_id, clients, self._algorithm.phases)
+        self._owed.settle(clients.values())
         everyone = [*clients.values(), *self.participants.rejected_metrics()]
         seconds = time.monotonic() - began
         record = round_metrics(ended.state.round, seconds, tested, ended.exact, everyone, told_of(ended))
-        line = log_line(ended, self._model, self._settings.config, update, record, self._losses)
+        line = log_line(ended, self._model, round_id, record, self._evaluator.losses)
         line |= {**replies_of(ended.accepted, everyone), **self._publisher.prepare(update, self._model.description)}
         self._journal.commit(ended.state, line, self._facts(ended, clients))
         committed = self._load_committed()
@@ -264,43 +232,6 @@ class RoundLoop:
         """Return what is kept beside the updates of a round, if these are kept."""
         is_kept = self._settings.server.keep_updates != "none"
         return kept_facts(ended, self._model, self._limits.asked, clients) if is_kept else {}
-
-    def _measure(self, state: State, update: Adapter, clients: Mapping[str, ClientMetrics]) -> TestScore:
-        """Let the nodes and the run's owner evaluate a global update where it is its turn; records get the losses."""
-        tested, self._losses = TestScore(measures={self._score: None}), {}
-        if self._is_evaluated(state.round):
-            following = self._cohort(state.round + 1) if state.round < self._settings.train.rounds else {}
-            self._losses = self._evaluate(state, update, {*clients, *following})
-            measured = self._test.measure(update)
-            tested = replace(measured, measures={**tested.measures, **measured.measures})
-        self._owed.settle(clients.values())
-        for client in clients.values():
-            client.loss_after = self._losses.get(client.name)
-        return tested
-
-    def _is_evaluated(self, number: int) -> bool:
-        train, server, phases = self._settings.train, self._settings.server, self._algorithm.phases
-        rows = [node.rows for node in self.nodes.values()]
-        interval = evaluation_interval(train, server, rows, self._test.rows, phases)
-        return number % interval == 0 or number == train.rounds
-
-    def _evaluate(self, state: State, update: Adapter, names: set[str]) -> dict[str, float]:
-        round_id = self._round_id(state, state.round)
-        payload = Payload(round_id.to_values(), parts={FROZEN: encode_adapter(update)})
-        names = {name for name in names if not self._silence.rests(name, state.round)}
-        by_id = {self.participants.ids[name]: name for name in sorted(names & self.nodes.keys())}
-        self._observer.on_evaluating(len(by_id))
-        grace = self._silence.grace(state.round, 1, self._journal.entries)
-        losses, sent = collect_losses(self.links, by_id, payload, round_id, grace)
-        self._silence.take(state.round, by_id, grace)
-        for name in sent:
-            self._owed.owe(name, {"evaluation": sent[name]})
-        return losses
-
-
-def _metrics(node: Announcement, loss: float | None) -> ClientMetrics:
-    predictions = node.rows if node.predictions is None else node.predictions
-    return ClientMetrics(node.name, node.rank, node.rows, predictions, node.skipped, loss_before=loss)
 
 
 def load_published(algorithm: Algorithm, model: RunModel, journal: Journal, publisher: Publisher) -> State:

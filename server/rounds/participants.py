@@ -13,9 +13,8 @@ from common.protocol.announcement import Announcement
 from common.protocol.assignment import Returns
 from common.protocol.messages import RejectionReason
 from common.protocol.payload import Payload
-from common.seeding import rng
 from server.links.messenger import Messenger
-from server.rounds.metrics import ClientMetrics
+from server.metrics.clients import ClientMetrics
 from server.rounds.observer import RunObserver
 
 
@@ -222,12 +221,3 @@ def mismatch(node: Announcement, known: Mapping[str, Announcement], model: Model
     if node.model.fingerprint != model.fingerprint:
         return "base"
     return None if node.model == model else "shape"
-
-
-def sample_cohort(names: Sequence[str], size: int | None, seed: int, number: int) -> tuple[str, ...]:
-    """Return the nodes that train in round `number`, in order of name; a seeded sample if more than `size`."""
-    ordered = sorted(names)
-    if size is None or size >= len(ordered):
-        return tuple(ordered)
-    chosen = rng(seed, "cohort", number).choice(len(ordered), size, replace=False)
-    return tuple(ordered[index] for index in sorted(chosen))

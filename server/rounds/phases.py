@@ -18,8 +18,8 @@ from server.clipping.clip import NormBound
 from server.clipping.identical import find_identical
 from server.links.grace import Grace
 from server.links.links import Links
+from server.metrics.clients import ClientMetrics
 from server.rounds.collect import RoundRequest, collect_updates
-from server.rounds.metrics import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants
 from server.rounds.quorum import Silence

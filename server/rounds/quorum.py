@@ -12,7 +12,7 @@ from typing import Any
 
 from common.errors import FedloraError, JournalError, RunError
 from server.links.grace import LEAST_GRACE, Grace
-from server.rounds.metrics import ClientMetrics
+from server.metrics.clients import ClientMetrics
 from server.rounds.observer import RunObserver
 from server.rounds.participants import Participants
 from server.rounds.run_settings import RunSettings

@@ -10,8 +10,8 @@ from common.huggingface.peft_folder import read_peft_folder
 from common.settings.reader import parse_settings, to_tables
 from common.settings.recipe import Recipe
 from server.app import make_app
-from server.rounds.loop import Test
-from server.rounds.metrics import TestScore
+from server.metrics.rounds import TestScore
+from server.rounds.evaluation import Test
 from server.rounds.observer import RunObserver
 from server.run_folder import RunFolder
 from server.storage.journal_reader import verify_journal

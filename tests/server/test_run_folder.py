@@ -12,7 +12,8 @@ from common.errors import JournalError
 from common.huggingface.new_head import HeadModule
 from common.huggingface.peft_folder import read_peft_folder
 from common.settings.reader import read_toml
-from server.rounds.metrics import ClientMetrics, Exactness, TestScore, round_metrics
+from server.metrics.clients import ClientMetrics
+from server.metrics.rounds import Exactness, TestScore, round_metrics
 from server.run_folder import CURVES, RunFolder
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.exchange import dense, described

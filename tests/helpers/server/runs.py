@@ -11,7 +11,8 @@ from common.huggingface.new_head import HeadModule
 from common.settings.recipe import LoraSettings, Server, Train
 from server.algorithms.weighting import Limit
 from server.links.messenger import Messenger
-from server.rounds.loop import RoundLoop, Test
+from server.rounds.evaluation import Test
+from server.rounds.loop import RoundLoop
 from server.rounds.observer import RunObserver
 from server.rounds.participants import RunModel
 from server.rounds.run_settings import RunSettings

@@ -10,7 +10,7 @@ from common.adapters.joined import leading_ranks
 from common.adapters.rounding import STORED, WIRES
 from common.errors import ConfigError
 from common.settings.recipe import Train
-from server.rounds.exactness import broadcast_gap
+from server.metrics.exactness import broadcast_gap
 from tests.helpers.server import oracle
 from tests.helpers.server.oracle import dense_aggregation_error, distance, make, product, send, size
 

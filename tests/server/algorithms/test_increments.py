@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
 from server.algorithms import WeightedUpdate
-from server.rounds.exactness import aggregation_error, broadcast_gap
+from server.metrics.exactness import aggregation_error, broadcast_gap
 from tests.helpers.server import oracle
 from tests.helpers.server.oracle import (
     MIXED,

@@ -10,7 +10,7 @@ from common.adapters.codec import encode_adapter
 from common.adapters.joined import join_adapters
 from common.errors import ConfigError
 from server.algorithms import ALGORITHMS
-from server.rounds.exactness import measure_state
+from server.metrics.exactness import measure_state
 from tests.helpers.common.models import random_factors
 from tests.helpers.server import oracle
 from tests.helpers.server.oracle import SHAPES, distance, make, product, send, size

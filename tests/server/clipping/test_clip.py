@@ -14,7 +14,7 @@ from common.settings.recipe import Train
 from server.algorithms.weighting import ClientUpdate
 from server.clipping.clip import NormBound, ScaledMoves
 from server.clipping.norm_bound import OrderBound
-from server.rounds.exactness import aggregation_error
+from server.metrics.exactness import aggregation_error
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.attacks import KINDS, attack, is_valid
 from tests.helpers.server.oracle import distance, make, product, send, size

@@ -13,8 +13,8 @@ from common.protocol.messages import RoundId
 from server.algorithms.weighting import find_shares, weighting_named
 from server.links.grace import Grace
 from server.links.links import Links
+from server.metrics.clients import ClientMetrics
 from server.rounds.collect import RoundRequest, collect_updates
-from server.rounds.metrics import ClientMetrics
 from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode
 from tests.helpers.server.oracle import make
 

@@ -11,9 +11,9 @@ from common.adapters.adapter import zeros
 from common.adapters.codec import decode_adapter
 from common.adapters.joined import split_adapters
 from common.settings.recipe import Train
+from server.metrics.rounds import TestScore
+from server.rounds.evaluation import Test
 from server.rounds.log_line import adapter_hash
-from server.rounds.loop import Test
-from server.rounds.metrics import TestScore
 from server.rounds.observer import RunObserver
 from server.rounds.run_settings import learning_rates
 from tests.helpers.server.exchange import SHAPES, MemoryExchange, NumpyNode, Recorded, dense

@@ -9,7 +9,7 @@ from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter, encode_adapter
 from server.algorithms import WeightedUpdate, increments
 from server.algorithms.base import store_in_memory
-from server.rounds.exactness import aggregation_error, measure_exactness
+from server.metrics.exactness import aggregation_error, measure_exactness
 from server.storage.journal import Journal
 from server.storage.spool import spool_update
 from tests.helpers.common.buffers import random_adapter

@@ -7,7 +7,7 @@ import pytest
 
 from common.protocol.payload import Payload
 from server.rounds.observer import RunObserver
-from server.rounds.participants import Participants, RunModel
+from server.rounds.participants import Participants, RunModel, mismatch
 from tests.helpers.server.exchange import MemoryExchange, NumpyNode, described
 
 ADA, BOB, CYD = NumpyNode("ada", 4, rows=11), NumpyNode("bob", 2), NumpyNode("cyd", 8)
@@ -239,3 +239,31 @@ def test_found_A6_a_node_that_announced_another_base_and_left_is_refused_and_one
     participants = joined(messenger)
     assert participants.states() == {"odd": "refused: base"}
     assert participants.nodes == {}
+
+
+KNOWN = ADA.announcement()
+MODEL = KNOWN.model
+
+
+def test_who_takes_part():
+    assert mismatch(KNOWN, {}, MODEL) is None
+    assert mismatch(KNOWN, {"bob": KNOWN}, MODEL) is None
+    assert mismatch(KNOWN, {"ada": KNOWN}, MODEL) == "name"
+    assert mismatch(KNOWN, {}, replace(MODEL, fingerprint="other")) == "base"
+
+
+@pytest.mark.parametrize("change", [{"shapes": {"q": (1, 1)}}, {"embeddings": ("query",)}, {"task": "classification"}])
+def test_one_fingerprint_with_another_model_is_refused(change):
+    model = replace(MODEL, task="causal-lm")
+    assert mismatch(replace(KNOWN, model=replace(model, **change)), {}, model) == "shape"
+    assert mismatch(replace(KNOWN, model=model, rank=1, rows=7), {}, model) is None
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../ada", "a\0b", "-a", "ada\n", "a b", "ä", "a" * 65])
+def test_a_name_that_cannot_name_a_file_is_refused(name):
+    assert mismatch(replace(KNOWN, name=name), {}, MODEL) == "name"
+
+
+@pytest.mark.parametrize("name", ["a", "Ada-2_b.c", "9", "a" * 64])
+def test_other_names_are_not(name):
+    assert mismatch(replace(KNOWN, name=name), {}, MODEL) is None

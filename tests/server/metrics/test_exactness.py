@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from common.adapters.adapter import Adapter, Factors
 from server.algorithms import WeightedUpdate
-from server.rounds.exactness import aggregation_error, broadcast_gap
+from server.metrics.exactness import aggregation_error, broadcast_gap
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.exchange import dense
 

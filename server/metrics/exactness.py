@@ -15,7 +15,7 @@ from common.adapters.adapter import Adapter, Factors, zeros
 from common.adapters.change import change_terms
 from server.algorithms.base import Algorithm, WeightedUpdate
 from server.algorithms.state import State
-from server.rounds.metrics import Exactness
+from server.metrics.rounds import Exactness
 
 Modules = Mapping[str, Factors]
 

@@ -12,7 +12,7 @@ from common.adapters.gradient import compress
 from common.protocol.assignment import RankPattern
 from common.seeding import rng
 from server.algorithms import WeightedUpdate
-from server.rounds.exactness import agreement, measure_exactness
+from server.metrics.exactness import agreement, measure_exactness
 from tests.helpers.common.buffers import random_adapter
 from tests.helpers.server.exchange import dense
 from tests.helpers.server.oracle import make
