@@ -1,6 +1,6 @@
 """What training and storing costs (arXiv 2106.09685, section 4.2 and table 4): measured, and the sums for GPT-3."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -8,7 +8,9 @@ from itertools import islice
 import torch
 from safetensors.torch import save
 
+from client.data.batches import Batch
 from client.model.lora import Lane
+from client.objectives.base import Objective
 from client.training.train import backward, node_batches, optimizer_step
 from simulations.bench.measure import peak_growth, run_in_fresh_process
 from simulations.studies.claims.accuracy.baselines import FULL, LORA
@@ -67,21 +69,21 @@ def cost(setting: Setting, name: str) -> Cost:
     return Cost(numbers, optimizer, len(stored), sum(weights.values()), sum(weights.values()) + growth)
 
 
-def _steps(attached: Attached, objective: object, passes: Sequence[object]) -> torch.optim.Optimizer:
+def _steps(attached: Attached, objective: Objective, passes: Sequence[Batch]) -> torch.optim.Optimizer:
     parameters = [*attached.own, *attached.head]
     optimizer, scaler = torch.optim.AdamW(parameters, weight_decay=0.0), torch.amp.GradScaler("cpu", enabled=False)
     for batch in passes:
-        backward(attached.model, objective, [batch], [Lane(attached.lane.trained)], scaler)  # type: ignore[arg-type, list-item]
+        backward(attached.model, objective, [batch], [Lane(attached.lane.trained)], scaler)
         optimizer_step(optimizer, scaler, parameters, 1e-4, 1.0)
     return optimizer
 
 
-def _growth(work: object, device: torch.device) -> int:
+def _growth(work: Callable[[], object], device: torch.device) -> int:
     if device.type != "cuda":
-        return peak_growth(work)  # type: ignore[arg-type]
+        return peak_growth(work)
     before = torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
-    work()  # type: ignore[operator]
+    work()
     return torch.cuda.max_memory_allocated(device) - before
 
 
