@@ -25,7 +25,7 @@ class Arm:
         rates: the learning rates that it may choose from, on validation rows of the first seed.
         of: whose rows: `all`, centrally; `federation`, the recipe's clients by its rule, with A and B; or the number of
             one client, alone.
-        rows: the first so many training rows; all if not set.
+        rows: so many training rows, drawn from those of all clients; all if not set.
         settings: overrides of the recipe, KEY=VALUE.
         keeps: the outcome has the update of each target.
     """

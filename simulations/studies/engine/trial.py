@@ -11,12 +11,13 @@ from torch import nn
 
 from client.model.base_model import BaseModel
 from client.node import LocalNode
-from client.objectives.examples import subset
+from client.objectives.examples import Examples, subset
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
 from common.errors import ConfigError, RunError
 from common.planning.ranks import trained_parameters
 from common.protocol.assignment import Training
+from common.seeding import rng
 from common.settings.recipe import Recipe
 from common.settings.resume import config_hash
 from server.rounds.run_settings import RunSettings
@@ -82,7 +83,7 @@ def central_training(recipe: Recipe) -> Training:
 
 def _train(recipe: Recipe, nodes: Nodes, trial: Trial) -> Outcome:
     node, arm = _node(nodes, trial.arm.of), trial.arm
-    rows = node.train if arm.rows is None else subset(node.train, range(min(arm.rows, len(node.train))))
+    rows = node.train if arm.rows is None else sample_rows(node.train, arm.rows, trial.seed)
     attached = attach(arm.method, node.base, recipe.lora, trial.seed)
     began = time.monotonic()
     loss = train_centrally(attached, rows, central_training(recipe))
@@ -90,6 +91,11 @@ def _train(recipe: Recipe, nodes: Nodes, trial: Trial) -> Outcome:
     update = _update(arm.method, attached, node.base) if arm.keeps else Adapter()
     scores = score_model(attached.model, nodes.test), score_model(attached.model, nodes.valid)
     return _outcome(trial, attached.count, *scores, loss, seconds, update)
+
+
+def sample_rows(rows: Examples, count: int, seed: int) -> Examples:
+    """Return so many rows, drawn from all, in their order; a larger number has those of a smaller one too."""
+    return subset(rows, rng(seed, "sample").permutation(len(rows))[:count])
 
 
 def _node(nodes: Nodes, of: object) -> LocalNode:

@@ -7,7 +7,7 @@ from common.adapters.adapter import Adapter, Factors
 from common.errors import ConfigError, RunError
 from simulations.studies.engine.setting import Setting
 from simulations.studies.engine.study import Arm, Trial
-from simulations.studies.engine.trial import central_training, check_update, run_trial
+from simulations.studies.engine.trial import central_training, check_update, run_trial, sample_rows
 from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.own_weights import OwnWeights
 from tests.helpers.end_to_end.command import TINY
@@ -51,6 +51,21 @@ def test_the_update_of_full_fine_tuning_is_the_difference_of_its_weights():
 def test_few_rows_and_one_client_are_others_than_all():
     losses = [run(LowRank(4), **own).loss for own in ({}, {"rows": 8}, {"of": 0}, {"of": 1})]
     assert len(set(losses)) == 4
+
+
+def test_few_rows_are_drawn_from_all_clients_where_the_first_are_of_one():
+    node = SETTING.nodes(settings=("clients.partition=dirichlet", "clients.beta=0.05")).nodes["pool"]
+    drawn = {seed: sample_rows(node.train, 40, seed) for seed in (1, 2)}
+    shares = [np.bincount([row.targets for row in rows], minlength=4) for rows in (node.train.rows[:40], drawn[1].rows)]
+    assert np.count_nonzero(shares[0] > 4) < 4 == np.count_nonzero(shares[1] > 4)
+    assert [row.ids.tolist() for row in drawn[1].rows] != [row.ids.tolist() for row in drawn[2].rows]
+
+
+def test_a_larger_sample_has_the_rows_of_a_smaller_one():
+    rows = next(iter(SETTING.nodes().nodes.values())).train
+    small, large = ({id(row) for row in sample_rows(rows, count, 1).rows} for count in (8, 30))
+    assert small < large
+    assert list(sample_rows(rows, len(rows) + 9, 1).rows) == list(rows.rows)
 
 
 def test_a_federation_trains_by_the_recipes_rule_at_the_arms_rank():
