@@ -81,18 +81,18 @@ class Lora:
     def merge(self, adapter: Adapter) -> None:
         """Add B A to the weights, in place of an adapter that is merged already: W0 is kept, no base is loaded again.
 
-        Lanes still add their own; those of the merged adapter are to be taken out.
+        Lanes still add their own; those of the merged adapter are to be taken out. Where the adapter is refused, what
+        was merged stays; any other error, as of memory or by a signal, leaves W0.
 
         Raises:
-            ModelError: as `merge` does; what was merged stays.
+            ModelError: as `merge` does.
         """
-        merged = {name: self.model.get_submodule(name).weight for name in self._originals}
-        unmerge(self.model, self._originals)
-        try:
-            self._originals = merge(self.model, adapter)
-        except ModelError:
-            unmerge(self.model, merged)  # type: ignore[arg-type]
-            raise
+        buffers = _weights(self.model, self._originals)
+        check_mergeable(self.model, adapter)
+        self.unmerge()
+        merged = _merged_weights(self.model, adapter, buffers)
+        self._originals = _weights(self.model, merged)
+        _replace_weights(self.model, merged)
 
     def unmerge(self) -> None:
         """Restore W0, bit for bit; without a merged adapter, do nothing."""
@@ -188,34 +188,79 @@ def _tensor(array: Any, device: torch.device | str) -> Tensor:
 def merge(model: nn.Module, adapter: Adapter) -> dict[str, nn.Parameter]:
     """Add B A to the weights of the model and return the original parameters for `unmerge`.
 
-    The original tensors are kept rather than subtracted from: (W + B A) - B A does not restore bits.
+    The original tensors are kept rather than subtracted from: (W + B A) - B A does not restore bits. An error changes
+    nothing.
 
     Raises:
-        ModelError: a target is missing, has another shape, is quantised, or shares its tensor with another module.
+        ModelError: a target is missing, has another shape, is quantised, or shares its tensor with another module; or a
+            sum is too large for float16.
     """
-    modules = dict(model.named_modules())
-    for name, factors in adapter.items():
-        _check_mergeable(name, factors, model, modules)
-    originals = {name: modules[name].weight for name in adapter}
-    for name, factors in adapter.items():
-        modules[name].weight = nn.Parameter(_merge_module(modules[name], factors), requires_grad=False)
+    check_mergeable(model, adapter)
+    merged = _merged_weights(model, adapter, {})
+    originals = _weights(model, merged)
+    _replace_weights(model, merged)
     return originals
 
 
 def unmerge(model: nn.Module, originals: Mapping[str, nn.Parameter]) -> None:
     """Put the original parameters back, bit for bit."""
-    for name, parameter in originals.items():
+    _replace_weights(model, originals)
+
+
+def _weights(model: nn.Module, names: Iterable[str]) -> dict[str, nn.Parameter]:
+    return {name: model.get_parameter(f"{name}.weight") for name in names}
+
+
+def _replace_weights(model: nn.Module, weights: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in weights.items():
         model.get_submodule(name).weight = parameter
 
 
-def _merge_module(module: nn.Module, factors: Factors) -> Tensor:
+@torch.no_grad()
+def _merged_weights(model: nn.Module, adapter: Adapter, buffers: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Return W0 + B A of each module, all before any is put in its place; in the buffers of those that have one."""
+    merged = {}
+    for name, factors in adapter.items():
+        module = model.get_submodule(name)
+        merged[name] = buffers[name] if name in buffers else _empty_like(module.weight)
+        _merge_into(merged[name], name, module, factors)
+    return merged
+
+
+def _empty_like(weight: Any) -> nn.Parameter:
+    return nn.Parameter(torch.empty_like(weight), requires_grad=False)
+
+
+def _merge_into(merged: Tensor, name: str, module: nn.Module, factors: Factors) -> None:
     weight: Tensor = module.weight  # type: ignore[assignment]
     added = branch(factors, weight.device)
-    delta = added.b @ added.a
-    return (weight.detach().float() + (delta if isinstance(module, nn.Linear) else delta.t())).to(weight.dtype)
+    left, right = (added.b, added.a) if isinstance(module, nn.Linear) else (added.a.t(), added.b.t())
+    if weight.dtype == torch.float32:
+        torch.addmm(weight, left, right, out=merged)
+        return
+    merged.copy_(torch.addmm(weight.float(), left, right))
+    if weight.dtype == torch.float16 and not merged.isfinite().all():
+        raise ModelError(f"{name}: W0 + B A is too large for float16; load the base in bfloat16 or float32")
 
 
-def _check_mergeable(name: str, factors: Factors, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+def check_mergeable(model: nn.Module, adapter: Adapter) -> None:
+    """Check that an adapter can be merged, in place of another one too.
+
+    Raises:
+        ModelError: it cannot, as `merge` says.
+    """
+    modules, holders = dict(model.named_modules()), dict[int, list[str]]()
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        holders.setdefault(id(parameter), []).append(name)
+    for name, factors in adapter.items():
+        _check_shape(name, factors, modules)
+        if tied := [each for each in holders[id(modules[name].weight)] if each != f"{name}.weight"]:
+            raise ModelError(
+                f"{name}.weight is tied to {tied[0]}, which a merge would change too; export an adapter instead"
+            )
+
+
+def _check_shape(name: str, factors: Factors, modules: Mapping[str, nn.Module]) -> None:
     if module_shape(name, modules.get(name)) != factors.shape:
         raise ModelError(
             f"{name}: the adapter has shape {factors.shape}, the model {module_shape(name, modules[name])}"
@@ -223,8 +268,3 @@ def _check_mergeable(name: str, factors: Factors, model: nn.Module, modules: Map
     weight: Tensor = modules[name].weight  # type: ignore[assignment]
     if not weight.is_floating_point():
         raise ModelError(f"{name} is stored as {weight.dtype}; load the base in float32 or bfloat16 to merge")
-    names = [n for n, p in model.named_parameters(remove_duplicate=False) if p is weight and n != f"{name}.weight"]
-    if names:
-        raise ModelError(
-            f"{name}.weight is tied to {names[0]}, which a merge would change too; export an adapter instead"
-        )

@@ -8,8 +8,10 @@ import torch
 
 from client.data.batches import Batch
 from client.model.base_model import BaseModel
-from client.model.lora import merge
+from client.model.lora import Lora, merge
+from client.model.targets import find_targets
 from client.training.adapted_model import AdaptedModel
+from common.adapters.adapter import Adapter, Factors
 from simulations.bench.measure import seconds_in_turn
 from simulations.studies.engine.estimate import Estimate, median
 from simulations.studies.engine.figures import bars
@@ -19,9 +21,10 @@ from simulations.studies.methods.attached import Attached, Method, attach
 from simulations.studies.methods.bottleneck import Bottleneck
 from simulations.studies.methods.low_rank import LowRank
 
+RANK = 8
 BASE, MERGED = "base", "LoRA, merged"
 UNMERGED: Mapping[str, Method] = {
-    "LoRA, unmerged": LowRank(8),
+    "LoRA, unmerged": LowRank(RANK),
     "adapter H": Bottleneck(16, "H"),
     "adapter L": Bottleneck(16, "L"),
 }
@@ -43,12 +46,14 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     decided = all(each.high - each.low <= WIDEST for each in merged)
     held = all(each.low <= 1 + NOISE for each in merged) if decided else None
     slowest = max(each.mean for own in ratios.values() for name, each in own.items() if name not in (BASE, MERGED))
-    switched = _milliseconds_of_a_switch(setting, repetitions)
+    low_rank, all_linear = LowRank(RANK).targets(setting.base), find_targets(setting.base, "all-linear")
+    switched, most = (_milliseconds_of_a_switch(setting.base, each, repetitions) for each in (low_rank, all_linear))
     text = (
         f"A merged adapter takes {', '.join(map(str, merged))} of the base's time at batches of "
         f"{', '.join(map(str, batches))} rows of {_tokens(setting.base)} tokens, each the median ratio of "
         f"{repetitions} pairs in turn; within {NOISE:.0%} of 1 is noise. What is not merged takes up to {slowest:.2f}. "
-        f"From one merged adapter to another, in place and without loading the base, it is {switched} ms."
+        f"From one merged adapter to another, in place and without loading the base, it is {switched} ms for "
+        f"the {len(low_rank)} modules of query and value, and {most} ms for all {len(all_linear)} linear ones (r = {RANK})."
     )
     drawn = {f"{name}, batch {count}": each for count, own in ratios.items() for name, each in own.items()}
     draw = partial(bars, found=drawn, label="time / time of the base")
@@ -67,23 +72,24 @@ def _ratios(setting: Setting, count: int, repetitions: int) -> Mapping[str, Esti
     return {name: median(list(values / seconds[BASE])) for name, values in seconds.items()}
 
 
-def _milliseconds_of_a_switch(setting: Setting, repetitions: int) -> Estimate:
-    """Return the time from one merged adapter to another."""
-    attached = [attach(LowRank(8), setting.base, setting.recipe().lora, seed) for seed in (1, 2)]
-    lora, adapters = attached[0].model.lora, [each.adapter for each in attached]
+def _milliseconds_of_a_switch(base: BaseModel, names: Sequence[str], repetitions: int) -> Estimate:
+    """Return the time from one merged adapter of these modules to another."""
+    lora = Lora(base.skeleton().model, names)
+    adapter = Adapter({name: _zeros(shape) for name, shape in lora.shapes.items()})
+    lora.merge(adapter)
+    seconds = seconds_in_turn({"": partial(lora.merge, adapter)}, repetitions)[""]
+    return median([1000 * each for each in seconds])
 
-    def switch() -> None:
-        for adapter in adapters:
-            lora.merge(adapter)
 
-    seconds = seconds_in_turn({"": switch}, repetitions)[""]
-    return median([1000 * each / len(adapters) for each in seconds])
+def _zeros(shape: tuple[int, int]) -> Factors:
+    (d, k), r = shape, min(RANK, *shape)
+    return Factors(np.zeros((r, k), "f4"), np.zeros((d, r), "f4"))
 
 
 def _models(setting: Setting, base: BaseModel) -> Mapping[str, AdaptedModel]:
     settings = setting.recipe().lora
     unmerged = {name: attach(method, base, settings, 1) for name, method in UNMERGED.items()}
-    plain, merged = (attach(LowRank(8), base, settings, 1) for _ in range(2))
+    plain, merged = (attach(LowRank(RANK), base, settings, 1) for _ in range(2))
     plain.model.lora.detach()
     merged.model.lora.detach()
     merge(merged.model.base.model, merged.adapter)

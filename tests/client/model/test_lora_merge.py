@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from client.model.lora import Lora, merge, unmerge
+from client.model.lora import Lora, branch, merge, unmerge
 from client.model.targets import find_targets
 from common.adapters.adapter import Adapter, Factors
 from common.errors import ModelError
@@ -76,6 +76,80 @@ def test_a_switch_that_is_refused_leaves_the_merged_adapter():
     assert torch.equal(logits(base.model), merged)
     lora.unmerge()
     assert _same_bits(base.model, state)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_switch_that_fails_half_way_leaves_w0(before, dtype, error, monkeypatch):
+    network = toy().to(dtype)
+    lora, state, own = Lora(network, SHAPES), _state(network), list(network.parameters())
+    if before:
+        lora.merge(random_adapter(SHAPES, (2,), seed=1))
+    monkeypatch.setattr("client.model.lora.branch", failing_at_the_second_call(error))
+    with pytest.raises(error):
+        lora.merge(random_adapter(SHAPES, (2,), seed=2))
+    assert _same_bits(network, state)
+    monkeypatch.undo()
+    lora.merge(random_adapter(SHAPES, (2,), seed=3))
+    assert not _same_bits(network, state)
+    lora.unmerge()
+    assert _same_bits(network, state)
+    assert all(one is other for one, other in zip(network.parameters(), own, strict=True))
+
+
+def failing_at_the_second_call(error):
+    calls = iter([None, error])
+
+    def fails(factors, device):
+        if (each := next(calls)) is not None:
+            raise each
+        return branch(factors, device)
+
+    return fails
+
+
+def test_a_merge_that_fails_half_way_changes_nothing(monkeypatch):
+    network = toy()
+    state = _state(network)
+    monkeypatch.setattr("client.model.lora.branch", failing_at_the_second_call(MemoryError))
+    with pytest.raises(MemoryError):
+        merge(network, random_adapter(SHAPES, (2,)))
+    assert _same_bits(network, state)
+
+
+def test_a_switch_writes_into_the_weights_of_the_adapter_before():
+    network = toy()
+    lora = Lora(network, SHAPES)
+    lora.merge(random_adapter(SHAPES, (2,), seed=1))
+    places = [network.get_submodule(name).weight.data_ptr() for name in SHAPES]
+    lora.merge(random_adapter(SHAPES, (2,), seed=2))
+    assert [network.get_submodule(name).weight.data_ptr() for name in SHAPES] == places
+
+
+def test_a_switch_between_adapters_of_other_modules_restores_those_that_are_left():
+    network, one = toy(), {"linear": SHAPES["linear"]}
+    lora, state = Lora(network, SHAPES), _state(network)
+    other = {name: shape for name, shape in SHAPES.items() if name not in one}
+    lora.merge(random_adapter(other, (2,)))
+    lora.merge(random_adapter(one, (2,)))
+    assert all(torch.equal(network.get_submodule(name).weight, state[f"{name}.weight"]) for name in other)
+    assert not torch.equal(network.linear.weight, state["linear.weight"])
+    lora.unmerge()
+    assert _same_bits(network, state)
+
+
+def test_a_sum_that_float16_cannot_hold_is_refused_and_leaves_w0():
+    network = toy().half()
+    lora, state = Lora(network, SHAPES), _state(network)
+    huge = Adapter({name: Factors(1e3 * f.a, 1e3 * f.b) for name, f in random_adapter(SHAPES, (2,)).items()})
+    with pytest.raises(ModelError, match=r"too large for float16; load the base in bfloat16 or float32"):
+        lora.merge(huge)
+    assert _same_bits(network, state)
+    with pytest.raises(ModelError, match="float16"):
+        merge(network, huge)
+    assert _same_bits(network, state)
+    lora.merge(random_adapter(SHAPES, (2,)))  # control
 
 
 def test_subtracting_the_update_would_not_restore_the_bits():
