@@ -46,14 +46,11 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     decided = all(each.high - each.low <= WIDEST for each in merged)
     held = all(each.low <= 1 + NOISE for each in merged) if decided else None
     slowest = max(each.mean for own in ratios.values() for name, each in own.items() if name not in (BASE, MERGED))
-    low_rank, all_linear = LowRank(RANK).targets(setting.base), find_targets(setting.base, "all-linear")
-    switched, most = (_milliseconds_of_a_switch(setting.base, each, repetitions) for each in (low_rank, all_linear))
     text = (
         f"A merged adapter takes {', '.join(map(str, merged))} of the base's time at batches of "
         f"{', '.join(map(str, batches))} rows of {_tokens(setting.base)} tokens, each the median ratio of "
         f"{repetitions} pairs in turn; within {NOISE:.0%} of 1 is noise. What is not merged takes up to {slowest:.2f}. "
-        f"From one merged adapter to another, in place and without loading the base, it is {switched} ms for "
-        f"the {len(low_rank)} modules of query and value, and {most} ms for all {len(all_linear)} linear ones (r = {RANK})."
+        f"{_of_switches(setting.base, repetitions)}"
     )
     drawn = {f"{name}, batch {count}": each for count, own in ratios.items() for name, each in own.items()}
     draw = partial(bars, found=drawn, label="time / time of the base")
@@ -70,6 +67,15 @@ def _ratios(setting: Setting, count: int, repetitions: int) -> Mapping[str, Esti
         works[name] = partial(_forward, model, batch)
     seconds = {name: np.array(values) for name, values in seconds_in_turn(works, repetitions).items()}
     return {name: median(list(values / seconds[BASE])) for name, values in seconds.items()}
+
+
+def _of_switches(base: BaseModel, repetitions: int) -> str:
+    low_rank, all_linear = LowRank(RANK).targets(base), find_targets(base, "all-linear")
+    few, most = (_milliseconds_of_a_switch(base, names, repetitions) for names in (low_rank, all_linear))
+    return (
+        f"From one merged adapter of r = {RANK} to another, in place and without loading the base, it is {few} ms for "
+        f"the {len(low_rank)} modules of query and value, and {most} ms for all {len(all_linear)} linear ones."
+    )
 
 
 def _milliseconds_of_a_switch(base: BaseModel, names: Sequence[str], repetitions: int) -> Estimate:
