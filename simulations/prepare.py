@@ -73,7 +73,7 @@ def prepare(recipe: Recipe, watch: Watch = ignore, begun: tuple[str, ...] = ()) 
     Raises:
         FedloraError: names what is wrong and the remedy.
     """
-    partition, recipe = find_partition(recipe.clients), _with_problem_type(recipe)
+    partition, recipe = find_partition(recipe.clients), settle_problem_type(recipe)
     codec_named(recipe.server.codec)
     create_algorithm(AlgorithmSettings(recipe.seed, recipe.clients.ranks, recipe.lora, recipe.server))
     chunks, file, source = _chunks(recipe)
@@ -136,7 +136,7 @@ def _usable(chunks: Iterable[Chunk], found: Findings) -> list[Row]:
     return [row for chunk in chunks for row in chunk if (chunk.file, row.line) not in skipped]
 
 
-def _with_problem_type(recipe: Recipe) -> Recipe:
+def settle_problem_type(recipe: Recipe) -> Recipe:
     """Return the recipe with what a row has in place of "auto", for a task with labels."""
     if not TASKS[recipe.data.task].labels:
         return recipe
@@ -238,4 +238,4 @@ def _check_ranks(nodes: Sequence[Node], recipe: Recipe, begun: tuple[str, ...]) 
         check_rank(node.rank, shapes)
     if recipe.lora.budget:
         own = {name: shape for name, shape in shapes.items() if name not in {head.name for head in base.head}}
-        check_budget(budget_parameters(recipe.lora.budget, base_parameters(base)), own)
+        check_budget(budget_parameters(recipe.lora.budget, base_parameters(base)), own, recipe.lora.budget)

@@ -11,6 +11,7 @@ from common.settings.chat_template import read_chat_template
 from common.settings.reader import override, parse_settings, read_toml, user_path
 from common.settings.recipe import Recipe
 from common.settings.resume import find_changes, read_run_settings, resume_settings
+from simulations.corpora.paper.registry import with_problem_type
 from simulations.gguf_base import gguf_base
 from simulations.tiny_base import tiny_base
 
@@ -28,7 +29,7 @@ def read_recipe(file: Path, assignments: list[str], run: Path | None = None) -> 
     tables = override(_absolute(read_toml(file), file.parent), assignments)
     tables = _absolute(tables, Path.cwd())
     recipe = as_begun(tables, str(file), run) if run else parse_settings(Recipe, tables, str(file))
-    return replace(recipe, base=pin_adapter(recipe.base, begun=run is not None))
+    return with_problem_type(replace(recipe, base=pin_adapter(recipe.base, begun=run is not None)))
 
 
 def as_begun(tables: Mapping[str, Any], source: str, run: Path) -> Recipe:

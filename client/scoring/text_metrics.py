@@ -46,15 +46,13 @@ def meteor(texts: Sequence[Written]) -> float:
 
 def without_wordnet() -> str | None:
     """Return why METEOR cannot be measured on this machine; None if it can."""
-    from nltk import data
+    from nltk.translate.meteor_score import wordnet
 
-    for place in ("corpora/wordnet", "corpora/wordnet.zip"):
-        try:
-            data.find(place)
-        except LookupError:
-            continue
-        return None
-    return (
-        "meteor is left out: it needs NLTK's WordNet, which is not on this machine; where there is a network, run: "
-        "python -m nltk.downloader wordnet; or copy its folder to ~/nltk_data/corpora/wordnet"
-    )
+    try:
+        wordnet.ensure_loaded()  # More than its folder: that may be empty, or copied in part.
+    except (LookupError, OSError):
+        return (
+            "meteor is left out: it needs NLTK's WordNet, which is not on this machine or not whole; where there is a "
+            "network, run: python -m nltk.downloader wordnet; or copy its folder to ~/nltk_data/corpora/wordnet"
+        )
+    return None

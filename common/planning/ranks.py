@@ -26,9 +26,8 @@ def assign_ranks(energies: Mapping[str, float], shapes: Shapes, largest: int, bu
         budget: most parameters, of which a rank of a module costs d + k.
 
     Raises:
-        ConfigError: the budget is below one rank of the cheapest module, or no module has a gradient.
+        ConfigError: the budget is below one rank of the cheapest module that has a gradient, or none has.
     """
-    check_budget(budget, {name: shapes[name] for name in energies})
     ranks, left = dict.fromkeys(sorted(energies), 0), budget
     waiting = [(-_worth(energies[name], shapes[name], 1), name) for name in ranks if energies[name] > 0]
     if not waiting:
@@ -36,6 +35,7 @@ def assign_ranks(energies: Mapping[str, float], shapes: Shapes, largest: int, bu
             "[lora] budget: no module that may be adapted has a gradient on the nodes' first batches, so nothing tells "
             "where ranks are of use; set [lora] targets without a budget"
         )
+    check_budget(budget, {name: shapes[name] for _, name in waiting})
     heapify(waiting)
     while waiting:
         _, name = heappop(waiting)
@@ -48,8 +48,13 @@ def assign_ranks(energies: Mapping[str, float], shapes: Shapes, largest: int, bu
     return ranks
 
 
-def check_budget(budget: int, shapes: Shapes) -> None:
+def check_budget(budget: int, shapes: Shapes, written: str | int | None = None) -> None:
     """Check that a budget of parameters is enough for one rank of a module.
+
+    Args:
+        budget: in parameters.
+        shapes: (d, k) of each module.
+        written: the budget as it was set, where it was not in parameters.
 
     Raises:
         ConfigError: it is not.
@@ -57,8 +62,8 @@ def check_budget(budget: int, shapes: Shapes) -> None:
     cheapest = min(sum(shape) for shape in shapes.values())
     if budget < cheapest:
         raise ConfigError(
-            f"[lora] budget: {budget:,} parameters are below one rank of the smallest module, which has {cheapest:,}; "
-            f'raise it to "{cheapest}" or more'
+            f"[lora] budget = {budget if written is None else written!r}: {budget:,} parameters are below one rank of "
+            f"the smallest module, which has {cheapest:,}; raise it to {cheapest} parameters or more"
         )
 
 

@@ -128,7 +128,7 @@ class LoraSettings:
     alpha: Literal["rank"] | Positive = "rank"
     dropout: Share = 0.0
     head: Annotated[Literal["trained", "means", "lda"], AddedLater(before="trained")] = "trained"
-    budget: Annotated[Budget | Count | None, AddedLater(before=None)] = None
+    budget: Annotated[Budget | None, AddedLater(before=None)] = None
 
     def scaling(self, rank: int) -> float:
         """Return s = alpha / r; 1 for the default `alpha = "rank"`."""

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -23,10 +23,11 @@ BUDGET = re.compile(r"(?P<number>[0-9]{1,18}(\.[0-9]{1,18})?) ?(?P<unit>%|B|kB|M
 """A number of parameters, a percentage of the base model's, or bytes."""
 
 
-def _budget(text: str) -> str:
-    if not BUDGET.fullmatch(text):
+def _budget(value: object) -> object:
+    written = isinstance(value, str) and BUDGET.fullmatch(value)
+    if not written and not (type(value) is int and 1 <= value < 10**18):
         raise ValueError('write "0.1%" of the base model\'s parameters, 50000 parameters, or the bytes "300 kB"')
-    return text
+    return value
 
 
 Count = Annotated[int, Field(ge=1)]
@@ -50,7 +51,9 @@ Name = Annotated[
 ]
 
 
-Budget = Annotated[str, AfterValidator(_budget), Field(description='`"0.1%"` or `"300 kB"`')]
+Budget = Annotated[
+    str | int, BeforeValidator(_budget), Field(description='`"0.1%"`, `"300 kB"` or positive integer below 1e18')
+]
 
 
 Address = Annotated[str, AfterValidator(_address), Field(description="`HOST:PORT`")]

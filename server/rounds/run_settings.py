@@ -142,7 +142,8 @@ def planner_of(settings: RunSettings, model: RunModel) -> Planner | None:
     if settings.lora.budget is None or model.ranks:
         return None
     if not is_share(settings.lora.budget):
-        check_budget(budget_parameters(settings.lora.budget, 0), planned_shapes(model.description))
+        parameters = budget_parameters(settings.lora.budget, 0)
+        check_budget(parameters, planned_shapes(model.description), settings.lora.budget)
     largest = settings.server.rank_shared or model.max_rank
     return Planner(settings.lora.budget, largest, settings.quorum, settings.training(1), settings.train.lr)
 

@@ -87,9 +87,15 @@ def test_a_run_that_begins_at_an_adapter_agrees_on_what_plan_shows(tmp_path):
 @pytest.mark.parametrize(
     ("budget", "targets", "more", "message"),
     [
+        ("0", None, (), r"\[lora\] budget = 0: write \"0\.1%\" of the base"),
+        ("-5", None, (), r"\[lora\] budget = -5: write"),
+        ("0.5", None, (), r"\[lora\] budget = 0.5: write"),
+        ("true", None, (), r"\[lora\] budget = True: write"),
+        ("[1]", None, (), r"\[lora\] budget = \[1\]: write"),
+        ("9" * 19, None, (), r"\[lora\] budget = 9+: write"),
         (None, None, (), r"has no \[lora\] budget; give one, for example --budget 0\.1%"),
-        ("0.001%", None, (), "below one rank of the smallest module, which has 64; raise it to"),
-        ("3 B", None, (), "budget: 0 parameters are below one rank"),
+        ("0.001%", None, (), "budget = '0.001%': 0 parameters are below one rank of the smallest module, which has 64"),
+        ("3 B", None, (), "budget = '3 B': 0 parameters are below one rank"),
         ("", None, (), r"\[lora\] budget = ''"),
         ("9" * 400, None, (), r"no budget|write \"0\.1%\""),
         (f"{'9' * 400} GB", None, (), r"write \"0\.1%\""),

@@ -76,7 +76,7 @@ def open_text(path: Path, encoding: str, meter: Meter | None = None, newline: st
             errors = "strict" if name.startswith(_WIDE) else "surrogateescape"
             yield TextIOWrapper(cast(IO[bytes], binary), name, errors, newline)
         except UnicodeError as error:
-            raise DataError(f"{path} is not {name} ({getattr(error, 'reason', error)}); {_REMEDY}") from None
+            raise DataError(f"{path} is not {name} ({getattr(error, 'reason', error)}); {ENCODING_REMEDY}") from None
         except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:  # Of the disk.
                 raise
@@ -87,10 +87,11 @@ def open_text(path: Path, encoding: str, meter: Meter | None = None, newline: st
                 meter.consumed, meter.share = lambda: consumed, lambda: 1.0
 
 
-_REMEDY = (
+ENCODING_REMEDY = (
     'set encoding to that of the file, such as "latin-1" (in a recipe: [data] encoding; of rows alone: --encoding), or '
     "save it as UTF-8"
 )
+"""What to do about a file of rows in another encoding than it is read in."""
 
 
 @contextmanager
@@ -177,7 +178,7 @@ def check_characters(text: str, encoding: str) -> None:
         if _is_utf_8(text, encoding):
             raise BadRow(f"is UTF-8, not {encoding.upper()}; leave out encoding (in a recipe: [data] encoding)")
         if found := _ESCAPED.search(text):
-            raise BadRow(f"is not {encoding.upper()} (byte 0x{ord(found[0]) - 0xDC00:02x}); {_REMEDY}")
+            raise BadRow(f"is not {encoding.upper()} (byte 0x{ord(found[0]) - 0xDC00:02x}); {ENCODING_REMEDY}")
         if (found := _CONTROL.search(text)) and lookup(encoding).name == "iso8859-1":
             remedy = 'set encoding = "cp1252" (in a recipe: [data] encoding), which has a letter or sign for it'
             raise BadRow(f"has the byte 0x{ord(found[0]):02x}, no letter of {encoding.upper()}; {remedy}")

@@ -96,10 +96,15 @@ def _is_good(text: Element) -> bool:
 
 
 def _triples(triples: Iterable[Sequence[object]]) -> str:
-    every = [[str(part).strip() for part in triple] for triple in triples]
+    every = [[_text(part) for part in triple] for triple in triples]
     if not every or any(len(triple) != 3 or not all(triple) for triple in every):
-        raise BadRow("has no triples, or one without subject, relation and object")
+        raise BadRow("has no triples, or one without subject, relation and object, each a text or number")
     return " | ".join(" : ".join(triple) for triple in every)
+
+
+def _text(part: object) -> str:
+    """Return a text or a number as it is printed; nothing in place of anything else."""
+    return str(part).strip() if isinstance(part, str | int | float) and not isinstance(part, bool) else ""
 
 
 def _described(data: str, text: str, **owner: str) -> PaperRow:

@@ -11,11 +11,12 @@ from common.errors import DataError
 
 PaperRow = Mapping[str, str]
 Item = TypeVar("Item")
+Read = TypeVar("Read")
 
 
 def read_items(
-    file: Path, unit: str, items: Iterable[tuple[object, Item]], read: Callable[[Item], Sequence[PaperRow]]
-) -> tuple[PaperRow, ...]:
+    file: Path, unit: str, items: Iterable[tuple[object, Item]], read: Callable[[Item], Sequence[Read]]
+) -> tuple[Read, ...]:
     """Return the rows of each item; an item comes with its number or name in the file.
 
     Args:
@@ -27,7 +28,7 @@ def read_items(
     Raises:
         DataError: `read` raised BadRow; the text names the first such items.
     """
-    rows: list[PaperRow] = []
+    rows: list[Read] = []
     places: list[str] = []
     total = 0
     for place, item in items:

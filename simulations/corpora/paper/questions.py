@@ -24,18 +24,24 @@ def read_wikisql(file: Path) -> tuple[PaperRow, ...]:
         DataError: one of the two cannot be read, lacks a column, or some of its rows are broken.
     """
     tables = file.with_name(f"{file.stem}.tables.jsonl")
-    headers = {row.fields.get("id"): row.fields.get("header") for _, row in read_fields(tables, "id", "header")}
+    headers = dict(read_items(tables, "line", read_fields(tables, "id", "header"), _header))
     rows = read_fields(file, "table_id", "question", "sql")
     return read_items(file, "line", rows, partial(_wikisql, headers, tables.name))
 
 
-def _wikisql(headers: Mapping[Any, Any], tables: str, row: Row) -> Sequence[PaperRow]:
+def _header(row: Row) -> Sequence[tuple[str, Sequence[str]]]:
+    """Return a table's name and those of its columns."""
+    header = row.fields.get("header")
+    if not isinstance(header, list) or not header or not all(isinstance(name, str) for name in header):
+        raise BadRow("'header' is no list of names")
+    return [(read_text(row.fields, "id"), header)]
+
+
+def _wikisql(headers: Mapping[str, Sequence[str]], tables: str, row: Row) -> Sequence[PaperRow]:
     table, question = read_text(row.fields, "table_id"), read_text(row.fields, "question")
     if table not in headers:
         raise BadRow(f"'table_id' is {table!r}, which {tables} does not have")
     header = headers[table]
-    if not isinstance(header, list) or not all(isinstance(name, str) for name in header):
-        raise BadRow(f"its table {table!r} has no header of names in {tables}")
     try:
         sql = _sql(row.fields["sql"], header)
     except (KeyError, IndexError, TypeError, ValueError):
@@ -45,10 +51,25 @@ def _wikisql(headers: Mapping[Any, Any], tables: str, row: Row) -> Sequence[Pape
 
 
 def _sql(query: Mapping[str, Any], header: Sequence[str]) -> str:
-    wanted = f"{_AGGREGATES[query['agg']]} {header[query['sel']]}".strip()
-    conditions = [f"{header[column]} {_COMPARISONS[how]} {value}" for column, how, value in query["conds"]]
+    wanted = f"{_chosen(_AGGREGATES, query['agg'])} {_chosen(header, query['sel'])}".strip()
+    conditions = [_condition(header, *each) for each in query["conds"]]
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     return f"SELECT {wanted} FROM table{where}"  # noqa: S608 - a text to learn, which nothing runs
+
+
+def _condition(header: Sequence[str], column: object, how: object, value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError("a value is a text or a number")
+    return f"{_chosen(header, column)} {_chosen(_COMPARISONS, how)} {value}"
+
+
+def _chosen(words: Sequence[str], place: object) -> str:
+    """Return a word by its place, and raise IndexError or TypeError where there is none: -1 is no place."""
+    if type(place) is not int:
+        raise TypeError(f"{place!r} is no place")
+    if place < 0:
+        raise IndexError(place)
+    return words[place]
 
 
 def read_samsum(file: Path) -> tuple[PaperRow, ...]:

@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from client.data.files.text import ENCODING_REMEDY
 from common.errors import DataError
+from common.settings.recipe import Recipe
+from common.settings.tasks import REGRESSION, SINGLE, TASKS, Problem
 from simulations.corpora.paper.descriptions import read_dart, read_e2e, read_webnlg
 from simulations.corpora.paper.files import PaperRow
 from simulations.corpora.paper.glue import read_table
@@ -26,12 +29,14 @@ class Published:
         train: file, or folder of files, to train on, below `$FEDLORA_DATA`.
         test: the one that is measured on.
         site: where it is.
+        problem_type: what the labels are, of those that have labels.
     """
 
     read: Callable[[Path], tuple[PaperRow, ...]]
     train: str
     test: str
     site: str
+    problem_type: Problem = SINGLE
 
 
 def _glue(task: str, train: str, test: str) -> Published:
@@ -53,7 +58,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType(
         "glue-sst2": _glue_folder("sst2", "SST-2"),
         "glue-mrpc": _glue("mrpc", "MRPC/msr_paraphrase_train.txt", "MRPC/msr_paraphrase_test.txt"),
         "glue-qqp": _glue_folder("qqp", "QQP"),
-        "glue-stsb": _glue_folder("stsb", "STS-B"),
+        "glue-stsb": replace(_glue_folder("stsb", "STS-B"), problem_type=REGRESSION),
         "glue-mnli": _glue_folder("mnli", "MNLI", "dev_matched.tsv"),
         "glue-mnli-mismatched": _glue_folder("mnli", "MNLI", "dev_mismatched.tsv"),
         "glue-qnli": _glue_folder("qnli", "QNLI"),
@@ -84,8 +89,28 @@ def read_published(name: str) -> Iterator[PaperRow]:
     """
     published = PUBLISHED[name]
     for split, file in (("train", published.train), ("test", published.test)):
-        for row in published.read(_find(name, published, file)):
+        for row in _read(published, _find(name, published, file)):
             yield {**row, SPLIT: split}
+
+
+def with_problem_type(recipe: Recipe) -> Recipe:
+    """Return the recipe with what the labels of its data set are, in place of "auto"."""
+    published, data = PUBLISHED.get(recipe.data.corpus or ""), recipe.data
+    if published is None or published.problem_type == SINGLE or data.problem_type != "auto":
+        return recipe
+    return (
+        replace(recipe, data=replace(data, problem_type=published.problem_type)) if TASKS[data.task].labels else recipe
+    )
+
+
+def _read(published: Published, path: Path) -> tuple[PaperRow, ...]:
+    try:
+        rows = published.read(path)
+    except DataError as error:  # All of them are in UTF-8, whatever the encoding of a recipe's own files.
+        raise DataError(str(error).replace(ENCODING_REMEDY, "save it as UTF-8")) from None
+    if not rows:
+        raise DataError(f"{path} has no rows; get the file again from {published.site}")
+    return rows
 
 
 def _find(name: str, published: Published, file: str) -> Path:

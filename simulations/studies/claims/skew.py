@@ -27,7 +27,7 @@ TOP = 4
 
 
 def _arms(setting: Setting) -> Sequence[Arm]:
-    data = setting.recipe().data
+    data = setting.data
     if not data.has_classes:
         raise ConfigError(
             f"[data] task = {data.task!r}, problem_type = {data.problem_type!r}: study skew deals rows out by their "

@@ -7,8 +7,9 @@ from typing import Literal
 
 from client.model.base_model import BaseModel
 from common.errors import ConfigError
-from common.settings.recipe import Recipe
+from common.settings.recipe import Data, Recipe
 from common.settings.tasks import TASKS
+from simulations.prepare import settle_problem_type
 from simulations.recipe import read_recipe
 from simulations.results.nodes import Nodes, load_nodes
 
@@ -45,6 +46,11 @@ class Setting:
             FedloraError: it is wrong, or holds out no test rows.
         """
         return _read(self, seed, settings)
+
+    @property
+    def data(self) -> Data:
+        """What rows are, with what they have in place of "auto"."""
+        return settle_problem_type(self.recipe()).data
 
     @property
     def rows_of_adapters(self) -> Literal["all", "federation"]:

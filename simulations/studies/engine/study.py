@@ -104,7 +104,7 @@ def require_classes(setting: Setting, study: str) -> None:
     Raises:
         ConfigError: it has none.
     """
-    data = setting.recipe().data
+    data = setting.data
     if not (data.has_classes or TASKS[data.task].perplexity) or TASKS[data.task].seq2seq:
         raise ConfigError(
             f"[data] task = {data.task!r}, problem_type = {data.problem_type!r}: study {study} counts how many "

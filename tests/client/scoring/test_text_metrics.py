@@ -102,7 +102,13 @@ def _with(reader):
     return tuple(reader if each is wordnet else each for each in defaults)
 
 
-def test_without_wordnet_meteor_says_what_is_missing(no_words):
+@pytest.mark.parametrize("files", [None, (), ("lexnames",)])
+def test_without_the_whole_of_wordnet_meteor_says_what_is_missing(no_words, files):
+    if files is not None:
+        folder = no_words / "corpora" / "wordnet"
+        folder.mkdir(parents=True)
+        for name in files:
+            (folder / name).touch()
     assert "python -m nltk.downloader wordnet" in without_wordnet()
 
 

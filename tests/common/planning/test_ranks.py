@@ -69,10 +69,17 @@ def test_a_larger_gradient_gets_a_higher_rank_at_the_same_price():
 @pytest.mark.parametrize("budget", [0, 1, 11])
 def test_less_than_one_rank_is_refused_with_the_least_that_would_do(budget):
     shapes = {"a": (8, 8), "b": (4, 8)}
-    with pytest.raises(ConfigError, match=r"below one rank of the smallest module, which has 12; raise it to .*12"):
+    with pytest.raises(ConfigError, match=r"below one rank of the smallest module, which has 12; raise it to 12 "):
         assign_ranks({"a": 1.0, "b": 1.0}, shapes, 4, budget)
     check_budget(12, shapes)
     assert assign_ranks({"a": 1.0, "b": 1.0}, shapes, 4, 12) == {"a": 0, "b": 1}
+
+
+def test_a_module_without_a_gradient_is_not_what_a_budget_is_for():
+    shapes = {"a": (2, 2), "b": (20, 20)}
+    with pytest.raises(ConfigError, match=r"budget = 10: 10 parameters are below one rank of .*, which has 40"):
+        assign_ranks({"a": 0.0, "b": 1.0}, shapes, 8, 10)
+    assert assign_ranks({"a": 0.0, "b": 1.0}, shapes, 8, 40) == {"a": 0, "b": 1}
 
 
 def test_no_gradient_anywhere_is_refused():

@@ -120,6 +120,21 @@ def test_each_is_read_in_its_own_layout(all_three, name):
             [*DART, DART[0] | {"tripleset": [["a", "b"]]}],
             "train.json, row 2: has no triples, or one without subject, relation and object",
         ),
+        *(
+            (
+                "dart",
+                DART_FILES[0],
+                [DART[0] | {"tripleset": [["a", "b", wrong]]}],
+                "row 1: has no triples, or one without",
+            )
+            for wrong in (None, ["c", "d"], True, {"c": 1}, "")
+        ),
+        (
+            "dart",
+            DART_FILES[0],
+            [*DART, DART[0] | {"tripleset": [["a", "b"]]}],
+            "each a text or number",
+        ),
         ("dart", DART_FILES[0], [DART[0] | {"tripleset": "a"}], "row 1: 'tripleset' is no list of triples"),
         ("dart", DART_FILES[0], [DART[0] | {"annotations": ["a"]}], "row 1: 'annotations' is no list of objects"),
         ("dart", DART_FILES[0], [DART[0] | {"annotations": [{"source": "x"}]}], "row 1: 'text' is empty"),

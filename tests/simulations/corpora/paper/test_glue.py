@@ -2,8 +2,14 @@ import logging
 
 import pytest
 
-from common.errors import DataError
+from common.errors import ConfigError, DataError
+from common.settings.tasks import REGRESSION, SINGLE
 from simulations.corpora import load_corpus
+from simulations.prepare import prepare
+from simulations.recipe import read_recipe
+from simulations.studies.engine.setting import Setting
+from simulations.studies.engine.study import require_classes
+from tests.helpers.end_to_end.command import TINY
 
 PAIR = "index\tsentence1\tsentence2\tlabel\n"
 MNLI = (
@@ -144,8 +150,41 @@ def test_a_broken_row_is_named_by_file_and_line(glue, name, more, fault):
 def test_a_byte_of_another_encoding_is_named(glue):
     path = glue("glue-sst2")
     path.write_bytes(path.read_bytes() + b"caf\xe9\t1\n")
-    with pytest.raises(DataError, match=r"line 3: is not UTF-8 \(byte 0xe9\)"):
+    with pytest.raises(DataError, match=r"line 3: is not UTF-8 \(byte 0xe9\); save it as UTF-8$"):
         load_corpus("glue-sst2")
+
+
+def test_a_file_without_rows_is_named(glue):
+    path = glue("glue-sst2")
+    path.write_text("sentence\tlabel\n", encoding="utf-8")
+    with pytest.raises(DataError, match=rf"{path} has no rows; get the file again from https://gluebenchmark"):
+        load_corpus("glue-sst2")
+
+
+@pytest.mark.parametrize(
+    ("corpus", "words", "found"),
+    [
+        ("glue-stsb", (), REGRESSION),
+        ("glue-stsb", (f"data.problem_type={SINGLE}",), SINGLE),
+        ("glue-stsb", ("data.task=causal-lm",), "auto"),
+        ("glue-sst2", (), "auto"),
+        ("toy", (), "auto"),
+    ],
+)
+def test_labels_that_are_numbers_are_learned_as_numbers(corpus, words, found):
+    recipe = read_recipe(TINY, [f"data.corpus={corpus}", "clients.partition=iid", *words])
+    assert recipe.data.problem_type == found
+
+
+def test_scores_are_trained_on_and_a_study_of_classes_refuses_them(own):
+    lines = [f"0\tmain\tMSRvid\t2012\t{n}\tnone\tnone\tA plane {n}.\tA car {n % 3}.\t{n % 6}.0\n" for n in range(60)]
+    for split in ("train", "dev"):
+        own(f"glue/STS-B/{split}.tsv", STSB + "".join(lines))
+    words = "data.corpus=glue-stsb", "clients.partition=iid", "data.test_rows=8", "clients.min_rows=2"
+    prepared = prepare(read_recipe(TINY, [*words]))
+    assert prepared.nodes[0].data.has_numbers
+    with pytest.raises(ConfigError, match=r"problem_type = 'regression': study rank counts how many"):
+        require_classes(Setting(TINY, words, 1), "rank")
 
 
 @pytest.mark.parametrize("gap", ["10\t11\t12\tcut off", "10\t11\t12\tHow can I?\t\t0", "10\t11\t12\t \tHow can I?\t0"])

@@ -71,8 +71,28 @@ def test_a_row_without_a_dialogue_is_left_out_and_counted(both, own, caplog):
         ("wikisql", "train.jsonl", _question(sql={"sel": 0}), "line 1: 'sql' is no query of its table"),
         ("wikisql", "train.jsonl", _question(sql=SQL | {"conds": [[0, 0]]}), "line 1: 'sql' is no query of its table"),
         ("wikisql", "train.jsonl", _question(sql=None), "line 1: 'sql' is no query of its table"),
+        *(
+            ("wikisql", "train.jsonl", _question(sql=SQL | changes), "line 1: 'sql' is no query of its table")
+            for changes in (
+                *({"sel": -1}, {"sel": True}, {"sel": 0.0}, {"agg": -1}, {"agg": True}, {"agg": 6}),
+                *({"conds": [[-1, 0, "a"]]}, {"conds": [[0, -1, "a"]]}, {"conds": [[0, 0, None]]}),
+                *({"conds": [[0, 0, ["a"]]]}, {"conds": [[0, 0, True]]}),
+            )
+        ),
         ("wikisql", "train.jsonl", _question(question=""), "line 1: 'question' is empty"),
-        ("wikisql", "train.tables.jsonl", TABLE | {"header": None}, "has no header of names in train.tables.jsonl"),
+        (
+            "wikisql",
+            "train.tables.jsonl",
+            TABLE | {"header": None},
+            "line 1: 'header' is no list of names",
+        ),
+        (
+            "wikisql",
+            "train.tables.jsonl",
+            TABLE | {"header": [3]},
+            "line 1: 'header' is no list of names",
+        ),
+        ("wikisql", "train.tables.jsonl", TABLE | {"id": ["x"]}, "line 1: 'id' is not text but list"),
         ("wikisql", "train.tables.jsonl", {"id": "1"}, "train.tables.jsonl has the columns 'id', but not 'header'"),
         ("samsum", "train.json", [SAMSUM, SAMSUM | {"summary": ""}], "train.json, row 2: 'summary' is empty"),
         ("samsum", "train.json", [{"dialogue": "A: b."}], "train.json has the columns 'dialogue', but not 'summary'"),
