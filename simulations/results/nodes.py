@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,24 @@ from client.objectives.base import Measured, Model
 from client.objectives.classification import Classification
 from client.objectives.examples import Examples, split_held_out
 from common.huggingface.model_description import ModelDescription
+from common.seeding import rng
 from common.settings.node import Node
 from common.settings.recipe import Recipe
-from simulations.corpora.corpus import CorpusRow
-from simulations.partition.split import hold_out
+from simulations.corpora.corpus import CorpusRow, to_jsonl
+from simulations.corpora.splits import draw_groups, group_by_prompt
+from simulations.partition.split import Shard, hold_out
 from simulations.prepare import prepare
 
 
 @dataclass(frozen=True, eq=False)
 class Nodes:
-    """A trial's nodes by name, what they train, and the rows to test and to choose rates on."""
+    """A trial's nodes by name, what they train, the rows to test and to choose rates on, and the hash of all rows."""
 
     nodes: dict[str, LocalNode]
     model: ModelDescription
     test: Examples
     valid: Examples
+    rows_sha256: str
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,28 @@ def load_nodes(recipe: Recipe, valid_rows: int, pooled: bool = False, calibrated
     """
     prepared = prepare(recipe)
     label = recipe.data.label if prepared.nodes[0].data.labels else None
-    test, valid = hold_out(prepared.test_rows, valid_rows, recipe.seed, label)
+    test, valid = _held_out(prepared.test_rows, valid_rows, recipe, label)
     own = {node.name: _node(node, shard.rows) for node, shard in zip(prepared.nodes, prepared.shards, strict=True)}
     settings, model = prepared.nodes[0], describe_model(prepared.nodes[0], recipe.lora.targets)
     if calibrated:
         own = {name: replace(node, train=_calibrate(node.train)) for name, node in own.items()}
     nodes = {"pool": _pool(list(own.values()))} if pooled else own
-    return Nodes(nodes, model, _examples(settings, test), _examples(settings, valid))
+    rows = sorted(to_jsonl([row]) for shard in (*prepared.shards, Shard("", prepared.test_rows)) for row in shard.rows)
+    return Nodes(
+        nodes, model, _examples(settings, test), _examples(settings, valid), sha256(b"".join(rows)).hexdigest()
+    )
+
+
+def _held_out(
+    rows: Sequence[CorpusRow], count: int, recipe: Recipe, label: str | None
+) -> tuple[Sequence[CorpusRow], Sequence[CorpusRow]]:
+    """Return the rows to test on, and at most `count` to choose rates on, all completions of a prompt in one part."""
+    groups = group_by_prompt(dict(enumerate(rows)), recipe.data.prompt)
+    if label or len(groups) == len(rows):
+        return hold_out(rows, count, recipe.seed, label)
+    chosen = set(draw_groups(groups, count, rng(recipe.seed, "validation"))) or set(groups[0])
+    test, valid = (tuple(row for n, row in enumerate(rows) if (n in chosen) is own) for own in (False, True))
+    return test, valid
 
 
 def announced(node: LocalNode) -> tuple[int, int]:

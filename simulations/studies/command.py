@@ -8,13 +8,16 @@ from pathlib import Path
 import torch
 
 from common.errors import ConfigError, look_up
+from common.settings.recipe import Recipe
 from common.signals import STOPS, exit_on_signal
 from simulations.studies.engine.outcomes import OutcomeFolder
 from simulations.studies.engine.page import verdict, write_page
 from simulations.studies.engine.runner import run_arms
 from simulations.studies.engine.setting import Setting
-from simulations.studies.engine.study import Arm, Outcomes
+from simulations.studies.engine.study import Arm, Outcomes, Study
 from simulations.studies.registry import STUDIES
+
+TRIALS = "trials"
 
 
 def run_study(
@@ -35,14 +38,16 @@ def run_study(
         FedloraError: the study is unknown, the recipe's task or base cannot answer it, or a setting is wrong.
     """
     study = look_up(STUDIES, "NAME", name)
-    setting = Setting(file, tuple(assignments), seeds or (2 if quick else study.seeds), quick, federated)
+    _check_asked(study, name, assignments, seeds, federated)
+    setting = Setting(file, tuple(assignments), seeds or min(2 if quick else 99, study.seeds), quick, federated)
     recipe = setting.recipe()
     torch.set_num_threads(1)
     arms = study.arms(setting)
+    _check_cohort(recipe, arms)
     folder = out / f"study-{name}-{file.stem}{'-federated' * federated}{'-quick' * quick}"
     command = _command(name, file, assignments, out, seeds, quick, federated)
     with exit_on_signal(*STOPS, message=f"interrupted; the same command goes on: {command}"):
-        outcomes = run_arms(setting, arms, OutcomeFolder(_made(folder) / "trials"), recipe.workers)
+        outcomes = run_arms(setting, arms, OutcomeFolder(_made(folder) / TRIALS), recipe.workers)
         findings = study.conclude(setting, outcomes)
         findings = replace(findings, text=f"{findings.text}{_at_ends(arms, outcomes)}")
         if quick:
@@ -50,6 +55,28 @@ def run_study(
     page = write_page(folder, name, study, findings, command)
     print(verdict(findings))
     return page
+
+
+def _check_asked(study: Study, name: str, assignments: Sequence[str], seeds: int | None, federated: bool) -> None:
+    """Check that a study can do what it is asked for.
+
+    Raises:
+        ConfigError: it would be left out without a word.
+    """
+    if federated and not study.federates:
+        able = ", ".join(name for name, each in STUDIES.items() if each.federates)
+        raise ConfigError(f"--federated: study {name} cannot train by the recipe's clients; {able} can")
+    if study.most_seeds and (seeds or 0) > study.most_seeds:
+        raise ConfigError(f"--seeds {seeds}: study {name} can use {study.most_seeds} at most; set it to that")
+    if any(each.partition("=")[0].strip() == "seed" for each in assignments):
+        raise ConfigError("--set seed: a study counts its seeds from 1; set their number by --seeds")
+
+
+def _check_cohort(recipe: Recipe, arms: Sequence[Arm]) -> None:
+    if recipe.server.cohort and any(arm.of == "federation" for arm in arms):
+        raise ConfigError(
+            f"[server] cohort = {recipe.server.cohort}: a study hears all clients in every round; remove it"
+        )
 
 
 def _at_ends(arms: Sequence[Arm], outcomes: Outcomes) -> str:
@@ -63,8 +90,10 @@ def _ends(rates: Sequence[float]) -> tuple[float, float]:
 
 
 def _made(folder: Path) -> Path:
+    if page := next((each for each in folder.glob("*.*") if each.is_dir()), None):
+        raise ConfigError(f"{page} is a folder where a page is written; set another --out")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TRIALS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot make {folder}: {error.strerror}; set another --out") from None
     return folder

@@ -104,7 +104,8 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     text = (
         f"On this base LoRA (r = 8, q and v) trains {ratios['parameters']:.0f} times fewer parameters, stores "
         f"{ratios['checkpoint']:.0f} times fewer bytes and needs {ratios['peak']:.2f} times less memory in training; a "
-        "small model has less to save, and its new head is trained by both. The paper's sums for GPT-3 175B hold: "
+        f"small model has less to save{', and its new head is trained by both' * bool(setting.base.head)}. The paper's "
+        "sums for GPT-3 175B hold: "
         f"checkpoints of {whole.checkpoint / 1e9:.0f} GB and {low.checkpoint / 2**20:.0f} MiB at r = 4 are "
         f"{whole.checkpoint / low.checkpoint:,.0f} times apart, and weights with their moments "
         f"{whole.held / low.held:.2f} times, since frozen weights have none."
@@ -135,4 +136,5 @@ STUDY = Study(
     _arms,
     _conclude,
     seeds=1,
+    most_seeds=1,
 )

@@ -23,6 +23,10 @@ FULL_SHARE = 0.03
 """Of the recipe's rate, which is LoRA's: one at which all weights learn."""
 
 
+DEFICIENT = 0.5
+"""Share of the most by shape below which an effective rank is called deficient."""
+
+
 def _arms(setting: Setting) -> Sequence[Arm]:
     require_classes(setting, "redundancy")
     rate = setting.recipe().train.lr
@@ -38,18 +42,23 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
     spectra = {"W0": {name: np.linalg.svd(weight, compute_uv=False) for name, weight in weights.items()}}
     spectra |= {f"dW, {name}": _spectra(update, list(weights)) for name, update in updates.items()}
     rows, numbers = _rows(spectra)
-    width = min(min(weight.shape) for weight in weights.values())
-    drawn = {name: estimate([effective_rank(each) for each in own.values()]) for name, own in spectra.items()}
+    drawn = {name: estimate(_shares(own, weights)) for name, own in spectra.items()}
     own, moved = drawn["W0"], drawn[f"dW, {FULL}"]
-    held = True if own.high < width / 2 else (False if own.low > width / 2 else None)
+    held = True if own.high < DEFICIENT else (False if own.low > DEFICIENT else None)
     text = (
-        f"The effective rank of W0 is {own.mean:.0f} [{own.low:.0f}, {own.high:.0f}] of {width}, over the attention's "
-        f"projections, and that of what full fine-tuning adds is {moved.mean:.0f}; deficient is what has less than "
-        "half. The stable rank, which the largest direction dominates, is lower in each row."
+        f"The effective rank of W0 is {own.mean:.0%} [{own.low:.0%}, {own.high:.0%}] of the most that its shape "
+        f"allows, over the attention's projections, and that of what full fine-tuning adds is {moved.mean:.0%}; "
+        f"deficient is what has less than {DEFICIENT:.0%}. The stable rank, which the largest direction dominates, is "
+        "lower in each row."
     )
     columns = ["of", *(f"{w}: stable, effective" for w in ROLES.values())]
-    draw = partial(bars, found=drawn, label=f"effective rank, of {width}; intervals over modules")
+    draw = partial(bars, found=drawn, label="effective rank / most by shape; intervals over modules")
     return Findings(columns, rows, held, text, draw, numbers)
+
+
+def _shares(spectra: Mapping[str, Array], weights: Mapping[str, Array]) -> list[float]:
+    """Return the effective rank of each module, as a share of the most that its shape allows."""
+    return [effective_rank(sigma) / min(weights[name].shape) for name, sigma in spectra.items()]
 
 
 def _spectra(update: Adapter, names: Sequence[str]) -> dict[str, Array]:
@@ -75,4 +84,5 @@ STUDY = Study(
     _arms,
     _conclude,
     seeds=1,
+    most_seeds=1,
 )

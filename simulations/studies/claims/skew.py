@@ -9,10 +9,9 @@ from functools import partial
 
 import numpy as np
 
-from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Array
 from common.errors import ConfigError
-from simulations.studies.claims.amplification import amplification_of, weights_of
+from simulations.studies.claims.amplification import amplification_of, at_rank, weights_of
 from simulations.studies.engine.estimate import Estimate, estimate
 from simulations.studies.engine.figures import lines
 from simulations.studies.engine.setting import Setting
@@ -65,7 +64,7 @@ def _conclude(setting: Setting, found: Outcomes) -> Findings:
         clients = [[each.update for each in found[_client(rank, beta, i)]] for i in range(CLIENTS)]
         overlap = estimate([float(np.mean([_overlap(c[s], p) for c in clients])) for s, p in enumerate(pooled)])
         together = estimate([_overlap(e.update, p) for e, p in zip(found[_federated(rank, beta)], pooled, strict=True)])
-        factor = estimate([amplification_of(_cut(e.update, rank), weights) for e in found[_federated(rank, beta)]])
+        factor = estimate([amplification_of(at_rank(e.update, rank), weights) for e in found[_federated(rank, beta)]])
         drawn.setdefault(f"clients, r = {rank}", {})[beta] = overlap
         drawn.setdefault(f"federation, r = {rank}", {})[beta] = together
         rows.append(
@@ -90,11 +89,6 @@ def _overlap(first: Adapter, second: Adapter) -> float:
     """Return phi(4, 4) on the side of the inputs, the mean over the modules."""
     pairs = ((directions(first[name])[:, :TOP], directions(second[name])[:, :TOP]) for name in second)
     return float(np.mean([similarity(a, b)[-1, -1] for a, b in pairs if a.shape[1] and b.shape[1]]))
-
-
-def _cut(update: Adapter, rank: int) -> Adapter:
-    """Return the best approximation at the rank of a client: a federation's update has the directions of all."""
-    return Adapter({name: lowrank.truncate(each, rank) for name, each in update.items()})
 
 
 def _of_pooled(pooled: Sequence[Adapter], weights: Mapping[str, Array]) -> Estimate:

@@ -149,4 +149,6 @@ STUDY = Study(
     _arms,
     _conclude,
     seeds=2,
+    most_seeds=2,
+    federates=True,
 )

@@ -12,7 +12,10 @@ import numpy as np
 from common.adapters.adapter import Adapter
 from common.adapters.codec import decode_adapter, encode_adapter
 from common.atomic_files import write_file
-from common.errors import JournalError
+from common.errors import CodecError, JournalError
+
+HASH = "update_sha256"
+"""Key of the hash of a trial's update, where it is kept."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +76,46 @@ class OutcomeFolder:
             return None
         try:
             values = json.loads(file.read_text(encoding="utf-8"))
-            return Outcome(**values, update=decode_adapter(update.read_bytes()) if update.exists() else Adapter())
-        except (ValueError, TypeError) as error:
+            digest = values.pop(HASH, None)
+            outcome = Outcome(**values, update=_read_update(update, digest))
+            _check(outcome)
+        except (ValueError, TypeError, AttributeError, OSError, CodecError) as error:
             raise JournalError(
                 f"{file} is not the outcome of a trial ({error}); remove it, and it runs again"
             ) from None
+        return outcome
 
     def add(self, key: str, outcome: Outcome) -> None:
         """Write an outcome, its update first."""
         self._folder.mkdir(parents=True, exist_ok=True)
         file, update = self._files(key)
-        if outcome.update:
-            write_file(update, encode_adapter(outcome.update.astype("f4")))
         values = {name: value for name, value in vars(outcome).items() if name != "update"}
+        if outcome.update:
+            write_file(update, buffer := encode_adapter(outcome.update.astype("f4")))
+            values[HASH] = hashlib.sha256(buffer).hexdigest()
         write_file(file, json.dumps(values).encode())
 
     def _files(self, key: str) -> tuple[Path, Path]:
         return self._folder / f"{key}.json", self._folder / f"{key}.update"
+
+
+def _read_update(file: Path, digest: str | None) -> Adapter:
+    """Return the update of this hash; an empty one of an outcome that has none."""
+    if digest is None:
+        return Adapter()
+    if hashlib.sha256(buffer := file.read_bytes()).hexdigest() != digest:
+        raise ValueError(f"{file.name} has another hash than was written")
+    return decode_adapter(buffer)
+
+
+def _check(outcome: Outcome) -> None:
+    """Raise ValueError if a value is none that a trial comes to."""
+    for bits in (outcome.right, outcome.valid_right):
+        if not isinstance(bits, str) or not re.fullmatch("[01]+", bits):
+            raise ValueError(f"{bits!r:.40} is no bits of predictions")
+    for number in (outcome.rate, outcome.seed, outcome.parameters, outcome.loss, outcome.valid_loss, outcome.seconds):
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            raise ValueError(f"{number!r:.40} is no number")
 
 
 def key_of(name: str, words: Iterable[object]) -> str:

@@ -1,6 +1,6 @@
 """What all trials of a study share: a recipe, read anew with what a trial overrides, and its base model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -63,6 +63,12 @@ class Setting:
         return next(iter(self.nodes().nodes.values())).base
 
     @property
+    def content(self) -> tuple[str, str]:
+        """The fingerprint of the base and the hash of all rows, whatever their paths are."""
+        nodes = self.nodes()
+        return nodes.model.fingerprint, nodes.rows_sha256
+
+    @property
     def is_causal(self) -> bool:
         """Whether rows are learned token by token."""
         return TASKS[self.recipe().data.task].causal
@@ -92,19 +98,14 @@ def _quick(setting: Setting) -> tuple[str, ...]:
 
 @lru_cache(maxsize=64)
 def _read(setting: Setting, seed: int, settings: tuple[str, ...]) -> Recipe:
-    own = [
-        *(_quick(setting) if setting.quick else ()),
-        *setting.assignments,
-        *settings,
-        f"seed={seed}",
-        "base.dtype=float32",
-    ]
-    recipe = read_recipe(setting.file, own)
-    test, count = recipe.data.test_rows, recipe.clients.count
-    if setting.quick and count and count > FEW:
-        own = [f"clients.count={FEW}", f"clients.ranks={[max(recipe.clients.ranks)]}", *own]
-    _check(setting.file, recipe)
-    return read_recipe(setting.file, [*own, f"data.test_rows={test + -(-test // VALID)}"])
+    asked = [*(_quick(setting) if setting.quick else ()), *setting.assignments]
+    clients = read_recipe(setting.file, asked).clients
+    if setting.quick and clients.count and clients.count > FEW:
+        asked += [f"clients.count={FEW}", f"clients.ranks={[max(clients.ranks)]}"]
+    recipe = read_recipe(setting.file, [*asked, *settings, f"seed={seed}", "base.dtype=float32"])
+    _check(setting.file, read_recipe(setting.file, asked))
+    test = recipe.data.test_rows
+    return replace(recipe, data=replace(recipe.data, test_rows=test + -(-test // VALID)))
 
 
 def _check(file: Path, recipe: Recipe) -> None:
@@ -116,6 +117,11 @@ def _check(file: Path, recipe: Recipe) -> None:
     if recipe.base.adapter:
         raise ConfigError(
             f"{file}: [base] adapter = {recipe.base.adapter!r}, and the methods of a study all begin at the base; "
+            "remove it"
+        )
+    if recipe.lora.budget:
+        raise ConfigError(
+            f"{file}: [lora] budget = {recipe.lora.budget!r}, and a study sets the modules and ranks that it compares; "
             "remove it"
         )
 

@@ -83,6 +83,8 @@ class Study:
         arms: returns what is trained, nothing if the study only measures.
         conclude: returns the findings from the outcomes.
         seeds: number of seeds by default.
+        most_seeds: that it can use; any number if not set.
+        federates: its adapters can be trained by the recipe's clients.
     """
 
     title: str
@@ -90,6 +92,8 @@ class Study:
     arms: Callable[[Setting], Sequence[Arm]]
     conclude: Callable[[Setting, Outcomes], Findings]
     seeds: int = 5
+    most_seeds: int | None = None
+    federates: bool = False
 
 
 def rates_around(setting: Setting, *factors: float) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """One trial: a method trained on the rows that its arm names, and measured on test and validation rows."""
 
+import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from client.node import LocalNode
 from client.objectives.examples import Examples, subset
 from common.adapters import lowrank
 from common.adapters.adapter import Adapter, Factors
-from common.errors import ConfigError, RunError
+from common.errors import ConfigError, ModelError, RunError
 from common.planning.ranks import trained_parameters
 from common.protocol.assignment import Training
 from common.seeding import rng
@@ -32,22 +33,36 @@ from simulations.studies.methods.attached import Attached, attach
 from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.own_weights import OwnWeights
 from simulations.studies.methods.places import ROLES, projections
+from simulations.studies.methods.together import inserted_tokens
 
 
 def trial_key(setting: Setting, trial: Trial) -> str:
-    """Return the key of a trial's outcome, which does not depend on the arm's other rates."""
+    """Return the key of a trial's outcome: by arm, recipe, rows and base, and not by the arm's other rates."""
     own = replace(trial, arm=replace(trial.arm, rates=()))
-    return key_of(f"{trial.arm.name}-{trial.seed}", [own, config_hash(_recipe(setting, trial))])
+    return key_of(f"{trial.arm.name}-{trial.seed}", [own, config_hash(_recipe(setting, trial)), *setting.content])
 
 
 def check_places(setting: Setting, arms: Sequence[Arm]) -> None:
     """Check that the base has a place for the method of each arm.
 
     Raises:
-        ModelError: it has none for one of them.
+        ModelError: it has none for one of them, or too few positions for what one inserts.
     """
+    nodes = setting.nodes()
+    rows = *(node.train for node in nodes.nodes.values()), nodes.test, nodes.valid
+    longest = max(int(each.lengths.max()) for each in rows if len(each))
     for arm in arms:
         attach(arm.method, setting.base, setting.recipe().lora, 1)
+        _check_positions(setting.base, arm, longest)
+
+
+def _check_positions(base: BaseModel, arm: Arm, longest: int) -> None:
+    tokens = inserted_tokens(arm.method)
+    if tokens and base.positions and longest + tokens > base.positions:
+        raise ModelError(
+            f"{arm.name} inserts {tokens} tokens into rows of up to {longest}, and {base.folder} has {base.positions} "
+            f"positions; set data.max_length to {max(1, base.positions - tokens)} or less, or use a base with more"
+        )
 
 
 def run_trial(setting: Setting, trial: Trial) -> Outcome:
@@ -57,21 +72,25 @@ def run_trial(setting: Setting, trial: Trial) -> Outcome:
         FedloraError: the arm's method has no place in the base, or the recipe is wrong.
     """
     recipe, of = _recipe(setting, trial), trial.arm.of
-    nodes = setting.nodes(trial.seed, (*trial.arm.settings, *_ranks(setting, trial)), pooled=of == "all")
+    nodes = setting.nodes(trial.seed, _settings(setting, trial), pooled=of == "all")
     return _federate(recipe, nodes, trial) if of == "federation" else _train(recipe, nodes, trial)
 
 
 def _recipe(setting: Setting, trial: Trial) -> Recipe:
-    recipe = setting.recipe(trial.seed, (*trial.arm.settings, *_ranks(setting, trial)))
+    recipe = setting.recipe(trial.seed, _settings(setting, trial))
     return replace(recipe, train=replace(recipe.train, lr=trial.rate))
 
 
-def _ranks(setting: Setting, trial: Trial) -> tuple[str, ...]:
-    """Return the recipe's key for clients of the arm's rank, or of the largest that the base can have."""
-    method = trial.arm.method
+def _settings(setting: Setting, trial: Trial) -> tuple[str, ...]:
+    """Return the overrides of a trial; in a federation of clients, also their targets and rank, which the base allows.
+
+    An arm with targets of its own keeps them.
+    """
+    method, own = trial.arm.method, trial.arm.settings
     if trial.arm.of != "federation" or not isinstance(method, LowRank):
-        return ()
-    return (f"clients.ranks=[{min(method.rank, setting.base.model.config.get_text_config().hidden_size)}]",)
+        return own
+    rank = min(method.rank, setting.base.model.config.get_text_config().hidden_size)
+    return f"lora.targets={json.dumps(method.targets(setting.base))}", f"clients.ranks=[{rank}]", *own
 
 
 def central_training(recipe: Recipe) -> Training:
@@ -148,7 +167,10 @@ def check_update(trial: Trial, update: Adapter) -> None:
     if any(not (np.isfinite(f.a).all() and np.isfinite(f.b).all()) for f in update.values()):
         raise RunError(f"{trial.arm.name}: training at the rate {trial.rate:g} diverged; set a lower train.lr")
     if not any(lowrank.norm(factors) for factors in update.values()):
-        raise RunError(f"{trial.arm.name}: training has moved nothing; train longer, by train.rounds or train.steps")
+        raise RunError(
+            f"{trial.arm.name}: training at the rate {trial.rate:g} has moved nothing; train longer, by "
+            "train.rounds or train.steps, or set a lower train.lr if its gradients are no numbers"
+        )
 
 
 def _outcome(

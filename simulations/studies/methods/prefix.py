@@ -55,13 +55,15 @@ class Prefix:
         encoder = not TASKS[base.task].causal
         self._check(base, encoder)
         modules, places = dict(base.model.named_modules()), list(layers(base))[:-1] if self.layers else []
-        values = _start(base.model, 1 + len(places), self.prefix + self.infix, seed).to(base.device)
-        inserted = _Inserted(base.model, nn.Parameter(values), self.prefix, encoder)
+        width = base.model.config.get_text_config().hidden_size
+        values = _start(base.model, (len(places), self.prefix + self.infix, width), seed)
+        words, hidden = (nn.Parameter(each.to(base.device)) for each in values)
+        inserted = _Inserted(base.model, words, hidden, self.prefix, encoder)
         base.model.register_forward_pre_hook(inserted.before, with_kwargs=True)
         base.model.register_forward_hook(inserted.behind)
         for number, place in enumerate(places, 1):
             modules[place].register_forward_hook(inserted.after(number))
-        return [inserted.values], Lane()
+        return [words, *([hidden] if places else [])], Lane()
 
     def _check(self, base: BaseModel, encoder: bool) -> None:
         if encoder and any(name == "score" for name, _ in base.model.named_children()):
@@ -76,8 +78,8 @@ class Prefix:
 class _Inserted:
     """Tokens in a row, and where they are in the rows of the running pass."""
 
-    def __init__(self, model: Any, values: nn.Parameter, prefix: int, encoder: bool) -> None:
-        self._model, self.values, self._prefix, self._encoder = model, values, prefix, encoder
+    def __init__(self, model: Any, words: Tensor, hidden: Tensor, prefix: int, encoder: bool) -> None:
+        self._model, self._words, self._hidden, self._prefix, self._encoder = model, words, hidden, prefix, encoder
         self._own = self._number = torch.zeros(0)
         self._sliced = False
 
@@ -86,9 +88,9 @@ class _Inserted:
         ids, mask = given.pop("input_ids"), given["attention_mask"]
         order = self._order(mask)
         rows = order.unsqueeze(-1)
-        first = self.values[0].expand(len(ids), -1, -1)
+        first = self._words.expand(len(ids), -1, -1)
         embedded = torch.cat([first, self._model.get_input_embeddings()(ids)], 1)
-        ones = mask.new_ones(len(ids), self.values.shape[1])
+        ones = mask.new_ones(len(ids), len(self._words))
         self._own, self._number = order < ones.shape[1], order.clamp(max=ones.shape[1] - 1)
         given["inputs_embeds"] = embedded.gather(1, rows.expand(-1, -1, embedded.shape[-1]))
         given["attention_mask"] = torch.cat([ones, mask], 1).gather(1, order)
@@ -100,7 +102,7 @@ class _Inserted:
     def behind(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         """Leave out the logits of a language model at the inserted tokens."""
         if not self._encoder and self._sliced:
-            output.logits = output.logits[:, self.values.shape[1] :]
+            output.logits = output.logits[:, len(self._words) :]
         return output
 
     def after(self, number: int) -> Any:
@@ -108,7 +110,7 @@ class _Inserted:
 
         def replace(module: nn.Module, inputs: Any, output: Any) -> Any:
             hidden = output[0] if isinstance(output, tuple) else output
-            own = self.values[number][self._number].to(hidden.dtype)
+            own = self._hidden[number - 1][self._number].to(hidden.dtype)
             replaced = torch.where(self._own.unsqueeze(-1), own, hidden)
             return (replaced, *output[1:]) if isinstance(output, tuple) else replaced
 
@@ -119,7 +121,7 @@ class _Inserted:
 
         First what comes before the prefix, then prefix, row, infix, and padding.
         """
-        count = self.values.shape[1]
+        count = len(self._words)
         own = [1] * self._prefix + [3] * (count - self._prefix)
         kinds = torch.where(mask > 0, 2, 4)
         if self._encoder:
@@ -128,10 +130,9 @@ class _Inserted:
         return torch.cat([first, kinds], 1).argsort(dim=1, stable=True)
 
 
-def _start(model: Any, layers: int, count: int, seed: int) -> Tensor:
-    """Return embeddings of words that are drawn, and small activations behind them: (layers, l, d)."""
+def _start(model: Any, shape: tuple[int, int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Return embeddings of words that are drawn (l, e), and small activations behind n layers: `shape` (n, l, d)."""
     words = model.get_input_embeddings().weight.detach()
     draws = rng(seed, "prefix")
-    chosen = words[torch.tensor(draws.integers(len(words), size=count))].float().cpu()
-    rest = draws.standard_normal((layers - 1, *chosen.shape), dtype=np.float32) * np.float32(STD)
-    return torch.cat([chosen.unsqueeze(0), torch.tensor(rest)])
+    chosen = words[torch.tensor(draws.integers(len(words), size=shape[1]))].float().cpu()
+    return chosen, torch.tensor(draws.standard_normal(shape, dtype=np.float32) * np.float32(STD))

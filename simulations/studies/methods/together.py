@@ -11,6 +11,7 @@ from common.adapters.adapter import Shapes
 from common.settings.recipe import LoraSettings
 from simulations.studies.methods.attached import Method
 from simulations.studies.methods.low_rank import LowRank
+from simulations.studies.methods.prefix import Prefix
 
 
 @dataclass(frozen=True)
@@ -30,3 +31,10 @@ class Together:
         """Put both on the model."""
         own, lane = self.low_rank.put(base, shapes, settings, seed)
         return [*own, *self.other.put(base, {}, settings, seed)[0]], lane
+
+
+def inserted_tokens(method: Method) -> int:
+    """Return the tokens that a method inserts into each row."""
+    if isinstance(method, Together):
+        return inserted_tokens(method.other)
+    return method.prefix + method.infix if isinstance(method, Prefix) else 0

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from simulations.studies.engine.estimate import difference
+from simulations.studies.engine.estimate import Estimate, difference
 from simulations.studies.engine.figures import bars
 from simulations.studies.engine.outcomes import mean_of
 from simulations.studies.engine.rows import COLUMNS, accuracies, method_rows
@@ -17,6 +17,7 @@ from simulations.studies.methods.prefix import Prefix
 from simulations.studies.methods.together import Together
 
 LORA, FULL = "LoRA, r = 8", "full fine-tuning"
+LORA_TOO = "LoRA and"
 POINT = 0.01
 GRID = 0.01, 0.03, 0.1, 0.3, 1, 3
 """Of the recipe's rate: the same for every method, from what suits all weights to what suits few."""
@@ -53,17 +54,34 @@ def _fits(setting: Setting, name: str) -> bool:
 
 def _conclude(setting: Setting, found: Outcomes) -> Findings:
     means = accuracies(found)
-    gap = difference(*([each.accuracy for each in found[name]] for name in (LORA, FULL)))
-    held = True if gap.low >= -POINT else (False if gap.high < -POINT else None)
+    gaps = {name: _gap(found, name) for name in found if name != LORA}
     best = max(found, key=lambda name: mean_of(found[name]))
     share = found[LORA][0].parameters / found[FULL][0].parameters
     text = (
         f"LoRA trains {share:.2%} of the parameters and is right on {means[LORA]} of the test rows, full "
-        f"fine-tuning on {means[FULL]}: a difference of {gap}. On a par means no more than {POINT} below. Best of all "
-        f"is {best}, with {means[best]}."
+        f"fine-tuning on {means[FULL]}: a difference of {gaps[FULL]}. On a par means no more than {POINT} below. Best "
+        f"of all is {best}, with {means[best]}. {_ahead(gaps)}"
         f"{'' if setting.has_biases else ' BitFit is left out, as the base has no biases.'}"
     )
-    return Findings(COLUMNS, method_rows(found), held, text, partial(bars, found=means, label="test accuracy"))
+    return Findings(COLUMNS, method_rows(found), _held(gaps), text, partial(bars, found=means, label="test accuracy"))
+
+
+def _gap(found: Outcomes, other: str) -> Estimate:
+    """Return how far LoRA is ahead of another method."""
+    return difference(*([each.accuracy for each in found[name]] for name in (LORA, other)))
+
+
+def _held(gaps: Mapping[str, Estimate]) -> bool | None:
+    """Return whether LoRA is on a par with each of the others; LoRA beside a prefix is no other method."""
+    others = [gap for name, gap in gaps.items() if LORA_TOO not in name]
+    if any(gap.high < -POINT for gap in others):
+        return False
+    return True if all(gap.low >= -POINT for gap in others) else None
+
+
+def _ahead(gaps: Mapping[str, Estimate]) -> str:
+    ahead = ", ".join(f"{name} ({gap})" for name, gap in gaps.items() if gap.mean < -POINT)
+    return f"More than that ahead of LoRA, by their means: {ahead}." if ahead else "None is more than that ahead of it."
 
 
 STUDY = Study(

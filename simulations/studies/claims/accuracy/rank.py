@@ -57,4 +57,5 @@ STUDY = Study(
     "one suffices for adapting both Wq and Wv (section 7.2, table 6; GPT-3 175B on WikiSQL and MultiNLI).",
     _arms,
     _conclude,
+    federates=True,
 )

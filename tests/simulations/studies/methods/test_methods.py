@@ -194,7 +194,7 @@ def test_an_infix_is_behind_the_row_and_before_the_padding():
     base = load("bert", "classification")
     attached = attach(Prefix(0, infix=1), base, SETTINGS, 0)
     words = base.model.get_input_embeddings().weight
-    word = int((attached.own[0][0, 0] - words).norm(dim=1).argmin())
+    word = int((attached.own[0][0] - words).norm(dim=1).argmin())
     own = attached.model.base.model
     own.classifier.weight.data.normal_(generator=torch.Generator().manual_seed(0))
     base_like = bench("bert", "classification").base

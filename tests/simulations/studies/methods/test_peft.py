@@ -20,7 +20,7 @@ def test_logits_are_those_of_prompt_tuning(kind):
     theirs = get_peft_model(
         copy.deepcopy(base.model), PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=4)
     )
-    theirs.prompt_encoder["default"].embedding.weight.data.copy_(ours.own[0][0])
+    theirs.prompt_encoder["default"].embedding.weight.data.copy_(ours.own[0])
     ids = torch.randint(7, 512, (2, 6), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     with torch.no_grad():
