@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from simulations.studies.claims import amplification
+from simulations.studies.claims import amplification, latency
 from simulations.studies.claims.accuracy import baselines, budget, parameters, placement, rank
-from simulations.studies.engine.estimate import estimate
+from simulations.studies.engine.estimate import Estimate, estimate
 from simulations.studies.engine.outcomes import Outcome
 from simulations.studies.engine.setting import Setting
+from tests.helpers.common.models import random_adapter
 from tests.helpers.end_to_end.command import TINY
 
 SETTING = Setting(Path(TINY), (), 3)
@@ -44,6 +46,48 @@ def test_a_low_rank_suffices_where_it_loses_less_than_a_point(one, held):
 def test_two_projections_are_beside_the_best_single_one(both, held):
     found = {"Wq": outcomes((0.7, 0.71, 0.69)), "Wv": outcomes((0.3, 0.31, 0.29)), "Wq, Wv": outcomes(both)}
     assert placement.STUDY.conclude(SETTING, found).held is held
+
+
+def test_on_a_par_is_with_every_method_and_those_ahead_are_named():
+    found = {baselines.LORA: outcomes((0.6, 0.61, 0.59)), baselines.FULL: outcomes((0.3, 0.31, 0.29))}
+    assert baselines.STUDY.conclude(SETTING, found).held is True  # control
+    beyond = baselines.STUDY.conclude(SETTING, {**found, "adapter P": outcomes(HIGH)})
+    assert beyond.held is False
+    assert "ahead of LoRA, by their means: adapter P (-0.200" in beyond.text
+    assert baselines.STUDY.conclude(SETTING, {**found, "LoRA and prefix-layer": outcomes(HIGH)}).held is True
+
+
+def test_two_projections_are_best_where_they_are_ahead_of_all_places():
+    found = {"Wq": outcomes((0.7, 0.71, 0.69)), "Wq, Wv": outcomes(HIGH)}
+    assert placement.STUDY.conclude(SETTING, found).held is True
+    assert placement.STUDY.conclude(SETTING, {**found, "Wq, Wk, Wv, Wo": outcomes((0.9, 0.91, 0.89))}).held is False
+
+
+@pytest.mark.parametrize(
+    ("intervals", "held"),
+    [
+        ([(0.99, 1.01), (0.98, 1.019)], True),
+        ([(0.99, 1.01), (1.015, 1.1)], None),
+        ([(0.99, 1.01), (1.03, 1.1)], False),
+    ],
+)
+def test_a_merged_adapter_costs_nothing_where_no_interval_is_beyond_noise(intervals, held):
+    assert latency._held([Estimate((low + high) / 2, low, high) for low, high in intervals]) is held
+
+
+def test_no_factor_below_one_is_an_amplification():
+    clear = norms((2.0, 2.1, 1.9), (1.0, 1.1, 0.9), (9.0, 9.1, 8.9))
+    assert amplification._held(clear, [(0.3, 0.31, 0.29), (0.1, 0.1, 0.1)]) is False
+
+
+def test_the_update_of_a_federation_is_measured_at_the_rank_of_a_client():
+    update = random_adapter({"q": (8, 8)}, (6,))
+    cut = amplification.at_rank(update, 2)
+    assert cut["q"].rank == 2
+    dense = update["q"].b.astype("f8") @ update["q"].a
+    u, s, vt = np.linalg.svd(dense)
+    np.testing.assert_allclose(cut["q"].b @ cut["q"].a, (u[:, :2] * s[:2]) @ vt[:2], atol=1e-5)
+    assert amplification.at_rank(update, 6)["q"] is update["q"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Outcomes on the disk: as they were written, damaged, and keyed by all that they depend on."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -35,6 +37,50 @@ def test_a_damaged_outcome_is_named_with_the_remedy(damage, tmp_path):
     (tmp_path / "a.json").write_text(damage)
     with pytest.raises(JournalError, match=r"a.json is not the outcome of a trial .*; remove it, and it runs again"):
         folder.get("a")
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"other", "another trial's"])
+def test_an_update_that_is_not_the_one_that_was_written_is_named(damage, tmp_path):
+    folder, file = OutcomeFolder(tmp_path), tmp_path / "a.update"
+    folder.add("a", OUTCOME)
+    folder.add("b", replace(OUTCOME, update=random_adapter({"q": (4, 3), "v": (4, 3)}, (1,))))
+    if damage is None:
+        file.unlink()
+    else:
+        file.write_bytes(damage if isinstance(damage, bytes) else (tmp_path / "b.update").read_bytes())
+    with pytest.raises(JournalError, match=r"a.json is not the outcome .*a.update.*; remove it, and it runs"):
+        folder.get("a")
+    folder.get("b")  # control
+
+
+@pytest.mark.parametrize(
+    "values", [{"right": ""}, {"right": "012"}, {"valid_right": None}, {"rate": "x"}, {"loss": None}, {"seed": True}]
+)
+def test_values_that_no_trial_comes_to_are_named(values, tmp_path):
+    folder = OutcomeFolder(tmp_path)
+    folder.add("a", replace(OUTCOME, **values))
+    with pytest.raises(JournalError, match=r"a.json is not the outcome of a trial"):
+        folder.get("a")
+
+
+def test_a_folder_in_the_place_of_an_outcome_is_named(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(JournalError, match=r"a.json is not the outcome of a trial"):
+        OutcomeFolder(tmp_path).get("a")
+
+
+def test_other_rows_in_the_same_file_give_other_keys(tmp_path):
+    trial, keys = Trial(Arm("it", LowRank(2), (0.1,)), 0.1, 1), set()
+    for number, words in enumerate((("a", "b"), ("a", "c"), ("a", "b"))):
+        file = tmp_path / f"{number}" / "rows.jsonl"
+        file.parent.mkdir()
+        rows = [{"text": f"{words[n % 2]} {n}", "label": words[n % 2]} for n in range(60)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        recipe = tmp_path / f"{number}" / "it.toml"
+        recipe.write_text(Path(TINY).read_text().replace('corpus = "toy"', 'path = "rows.jsonl"'))
+        setting = Setting(recipe, ("data.test_rows=8", "clients.min_rows=2", "clients.partition=iid"), 1)
+        keys.add((setting.content, trial.arm.name))
+    assert len(keys) == 2
 
 
 def test_a_key_is_a_file_name_of_all_that_a_trial_depends_on():

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from common.adapters.adapter import Adapter, Factors
-from common.errors import ConfigError, RunError
+from common.errors import ConfigError, ModelError, RunError
 from simulations.studies.engine.setting import Setting
 from simulations.studies.engine.study import Arm, Trial
-from simulations.studies.engine.trial import central_training, check_update, run_trial, sample_rows
+from simulations.studies.engine.trial import central_training, check_places, check_update, run_trial, sample_rows
 from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.own_weights import OwnWeights
+from simulations.studies.methods.places import role_of
+from simulations.studies.methods.prefix import Prefix
 from tests.helpers.end_to_end.command import TINY
 from tests.helpers.simulations.runs import BRIEF, run_tiny
 
@@ -51,6 +53,25 @@ def test_the_update_of_full_fine_tuning_is_the_difference_of_its_weights():
 def test_few_rows_and_one_client_are_others_than_all():
     losses = [run(LowRank(4), **own).loss for own in ({}, {"rows": 8}, {"of": 0}, {"of": 1})]
     assert len(set(losses)) == 4
+
+
+@pytest.mark.parametrize("roles", [("key",), ("query", "output")])
+def test_a_federation_trains_the_projections_of_the_arm(roles):
+    outcome = run(LowRank(2, roles), of="federation", keeps=True)
+    assert {role_of(name) for name in outcome.update} == {*roles}
+    assert outcome.parameters == 2 * sum(sum(shape) for shape in outcome.update.shapes.values())
+
+
+def test_an_arm_with_targets_of_its_own_keeps_them():
+    outcome = run(LowRank(2), of="federation", keeps=True, settings=('lora.targets=["key"]',))
+    assert {role_of(name) for name in outcome.update} == {"key"}
+
+
+def test_what_does_not_fit_the_positions_is_named_before_anything_is_trained():
+    positions = SETTING.base.positions
+    with pytest.raises(ModelError, match=rf"long inserts {positions} tokens into rows of .* positions; set"):
+        check_places(SETTING, [Arm("long", Prefix(positions - 4, 4), (0.1,))])
+    check_places(SETTING, [Arm("short", Prefix(2), (0.1,))])  # control
 
 
 def test_few_rows_are_drawn_from_all_clients_where_the_first_are_of_one():
