@@ -17,7 +17,7 @@ from simulations.studies.methods.bottleneck import Bottleneck
 from simulations.studies.methods.low_rank import LowRank
 from simulations.studies.methods.own_weights import OwnWeights
 from simulations.studies.methods.places import fused_projections, layers
-from simulations.studies.methods.prefix import Prefix
+from simulations.studies.methods.prefix import Prefix, _start
 from simulations.studies.methods.together import Together
 from tests.helpers.client.training import bench, random_rows, same_bits
 from tests.helpers.common.models import load
@@ -205,3 +205,9 @@ def test_an_infix_is_behind_the_row_and_before_the_padding():
     with torch.no_grad():
         wanted = base_like.model(input_ids=longer, attention_mask=torch.ones_like(longer)).logits
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)
+
+
+def test_embeddings_may_be_of_another_width_than_the_layers():
+    """As in ELECTRA small, of 128 and 256."""
+    words, hidden = _start(load("bert", "classification").model, (2, 3, 48), seed=1)
+    assert (words.shape, hidden.shape) == ((3, 32), (2, 3, 48))
