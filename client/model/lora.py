@@ -82,7 +82,7 @@ class Lora:
         """Add B A to the weights, in place of an adapter that is merged already: W0 is kept, no base is loaded again.
 
         Lanes still add their own; those of the merged adapter are to be taken out. Where the adapter is refused, what
-        was merged stays; any other error, as of memory or by a signal, leaves W0.
+        was merged stays; any other error, as of memory, of float16 or by a signal, leaves W0.
 
         Raises:
             ModelError: as `merge` does.

@@ -39,7 +39,7 @@ def run_study(
     """
     study = look_up(STUDIES, "NAME", name)
     _check_asked(study, name, assignments, seeds, federated)
-    setting = Setting(file, tuple(assignments), seeds or min(2 if quick else 99, study.seeds), quick, federated)
+    setting = Setting(file, tuple(assignments), seeds or _seeds(study, quick), quick, federated)
     recipe = setting.recipe()
     torch.set_num_threads(1)
     arms = study.arms(setting)
@@ -55,6 +55,10 @@ def run_study(
     page = write_page(folder, name, study, findings, command)
     print(verdict(findings))
     return page
+
+
+def _seeds(study: Study, quick: bool) -> int:
+    return min(2, study.seeds) if quick else study.seeds
 
 
 def _check_asked(study: Study, name: str, assignments: Sequence[str], seeds: int | None, federated: bool) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -69,18 +68,27 @@ def test_a_folder_in_the_place_of_an_outcome_is_named(tmp_path):
         OutcomeFolder(tmp_path).get("a")
 
 
-def test_other_rows_in_the_same_file_give_other_keys(tmp_path):
-    trial, keys = Trial(Arm("it", LowRank(2), (0.1,)), 0.1, 1), set()
+def test_a_key_knows_rows_and_base_whatever_their_paths_are(monkeypatch):
+    trial, keys = Trial(Arm("it", LowRank(2), (0.1,)), 0.1, 1), []
+    for content in (("base", "rows"), ("base", "other rows"), ("other base", "rows"), ("base", "rows")):
+        monkeypatch.setattr(Setting, "content", content)
+        keys.append(trial_key(Setting(TINY, (), 1), trial))
+    assert len({*keys}) == 3
+    assert keys[0] == keys[3]
+
+
+def test_the_content_of_a_setting_is_that_of_its_rows_and_not_of_its_path(tmp_path):
+    found = []
     for number, words in enumerate((("a", "b"), ("a", "c"), ("a", "b"))):
-        file = tmp_path / f"{number}" / "rows.jsonl"
-        file.parent.mkdir()
-        rows = [{"text": f"{words[n % 2]} {n}", "label": words[n % 2]} for n in range(60)]
+        file = tmp_path / f"{number}.jsonl"
+        rows = [{"text": f"{words[n % 2]} {n}", "label": f"{n % 2}"} for n in range(60)]
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        recipe = tmp_path / f"{number}" / "it.toml"
-        recipe.write_text(Path(TINY).read_text().replace('corpus = "toy"', 'path = "rows.jsonl"'))
-        setting = Setting(recipe, ("data.test_rows=8", "clients.min_rows=2", "clients.partition=iid"), 1)
-        keys.add((setting.content, trial.arm.name))
-    assert len(keys) == 2
+        recipe = tmp_path / f"{number}.toml"
+        recipe.write_text(TINY.read_text().replace('corpus = "toy"', f'path = "{file.name}"'))
+        words_of = "data.test_rows=8", "clients.min_rows=2", "clients.partition=iid"
+        found.append(Setting(recipe, words_of, 1).content)
+    assert found[0] == found[2] != found[1]
+    assert found[0][0] == found[1][0]  # one base
 
 
 def test_a_key_is_a_file_name_of_all_that_a_trial_depends_on():
